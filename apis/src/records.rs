@@ -1,0 +1,254 @@
+//! Documents of our own that are not kinds: what agents and controllers record beside the objects.
+//!
+//! All of them are YAML a person can read. Readers keep and ignore fields they do not know.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::core::{ContainerStatus, NodeAddress, NodeCondition, NodeSystemInfo, PodCondition, ResourceList, Taint};
+use crate::time::Timestamp;
+
+/// `bindings/<ns>/<pod>`: where a pod is. Written by the scheduler.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Binding {
+    /// The node.
+    pub node: String,
+    /// The node's session when the pod was bound: the create revision of its `alive` key.
+    pub session: i64,
+    /// Counts the placements of this pod, from 1.
+    pub placement: u32,
+    /// The mod revision of the pod's desired document that the node's work copy was made from.
+    pub pod_revision: i64,
+    /// When it was bound.
+    pub bound_at: Timestamp,
+    /// Set when the pod is being withdrawn (deleted, evicted): its agent stops it, then the binding goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdrawn: Option<Withdrawal>,
+    /// Why this node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<PlacementDecision>,
+}
+
+/// Why a binding is being taken back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Withdrawal {
+    /// One CamelCase word: `Deleted`, `Evicted`, `NodeNameChanged`.
+    pub reason: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// The stored decision behind a binding, for `describe` and `why`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlacementDecision {
+    /// The revision of the snapshot that it was decided on.
+    pub revision: i64,
+    /// How many nodes there were.
+    pub nodes: u32,
+    /// How many of them could run the pod.
+    pub feasible: u32,
+    /// The score of the chosen node.
+    pub score: i64,
+    /// The best node that was not chosen, with its score.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runner_up: Option<(String, i64)>,
+}
+
+/// `actual/pods/<ns>/<name>`: what the scheduler has to say about a pod that has no binding. Removed when it is bound.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PodScheduling {
+    /// How often the pod has been placed before.
+    #[serde(default)]
+    pub placements: u32,
+    /// `PodScheduled=False` with reason `Unschedulable` and the reasons per node class, as `kubectl describe` shows them.
+    #[serde(default)]
+    pub conditions: Vec<PodCondition>,
+}
+
+/// Where in its life a pod is on its node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PodStage {
+    /// Claimed: nothing has been started, or containers are being started.
+    #[default]
+    Starting,
+    /// At least one container runs or will be restarted.
+    Running,
+    /// Being stopped.
+    Stopping,
+    /// All containers ended with exit code 0 and will not be restarted.
+    Succeeded,
+    /// All containers ended, one of them not with 0, and will not be restarted; or the node refused the pod.
+    Failed,
+}
+
+/// `actual/nodes/<node>/pods/<ns>/<pod>`: the claim, then the status, of a pod on its node. Written by the agent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PodActual {
+    /// The placement that was claimed: [`Binding::placement`].
+    pub placement: u32,
+    /// The pod's uid.
+    pub uid: String,
+    /// Where in its life the pod is.
+    pub stage: PodStage,
+    /// One CamelCase word when there is something to explain: `Evicted`, `VolumeNotFound`, ...
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The sentence that goes with `reason`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// The node's address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_ip: Option<String>,
+    /// The pod's address.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "podIP")]
+    pub pod_ip: Option<String>,
+    /// When the agent claimed the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<Timestamp>,
+    /// `Initialized`, `ContainersReady`, `Ready`, and ours (`ResourceLimitsApplied`, ...).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<PodCondition>,
+    /// The init containers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub init_container_statuses: Vec<ContainerStatus>,
+    /// The containers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub container_statuses: Vec<ContainerStatus>,
+}
+
+impl PodActual {
+    /// Whether the pod is ready to serve.
+    pub fn is_ready(&self) -> bool {
+        self.stage == PodStage::Running && self.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")
+    }
+}
+
+/// `actual/nodes/<node>/alive`: who holds the node's detection lease. Its create revision is the node's session.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeAlive {
+    /// The host the agent runs on.
+    pub hostname: String,
+    /// The agent's process id there.
+    pub pid: u32,
+    /// Differs for every start of an agent.
+    pub instance: String,
+    /// When the session began.
+    pub since: Timestamp,
+    /// The lease's time to live, in seconds.
+    pub lease_ttl_seconds: i64,
+}
+
+/// `actual/nodes/<node>/status`: what an agent reports of its node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeStatusRecord {
+    /// What the machine has.
+    pub capacity: ResourceList,
+    /// What pods may request.
+    pub allocatable: ResourceList,
+    /// `Ready` with the agent's own opinion, `DiskPressure`, `MemoryPressure`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<NodeCondition>,
+    /// Addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<NodeAddress>,
+    /// Labels the agent gives itself: `kubernetes.io/hostname`, `kubernetes.io/os`, `kubernetes.io/arch`, and its flags.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Taints that the agent was started with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taints: Vec<Taint>,
+    /// The drivers that run containers here, in order of preference: `process`, `hollow`, `cri`, ...
+    #[serde(default)]
+    pub drivers: Vec<String>,
+    /// Versions and identity of the machine.
+    #[serde(default)]
+    pub node_info: NodeSystemInfo,
+    /// What is used of cpu, memory and disk, coarsely quantised so that an idle node writes nothing.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub usage: ResourceList,
+    /// Where the agent serves logs: `http://127.0.0.1:10250`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// The agent's data directory, so that a reader on the same machine (same `machine_id`) opens the files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<String>,
+}
+
+/// What the control plane concludes about a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum NodeState {
+    /// Its session is alive.
+    #[default]
+    Ready,
+    /// Its session is gone: its pods are released.
+    Unreachable,
+    /// Its session is gone together with those of more than half of the nodes: nothing is moved.
+    Suspended,
+    /// Its desired document was deleted while its agent is alive: nothing new is placed there.
+    Removed,
+}
+
+/// `actual/health/<node>`: what node-lifecycle concludes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeHealth {
+    /// The conclusion.
+    pub state: NodeState,
+    /// The session that it is about: the create revision of `alive`, or the last one known.
+    pub session: i64,
+    /// Since when.
+    pub since: Timestamp,
+    /// Why, for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// Taints that follow from it (`node.kubernetes.io/unreachable:NoExecute`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taints: Vec<Taint>,
+}
+
+/// `deletions/<plural>/<ns>/<name>`: how an object is to be deleted where it matters.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Deletion {
+    /// `Orphan`: dependents stay, without the owner reference. `Foreground`: the owner goes last.
+    pub propagation_policy: String,
+    /// The uid of the object that the record is about.
+    pub uid: String,
+}
+
+/// `intents/<verb>/<ns>/<pod>/<by>`: a request to the scheduler.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Intent {
+    /// For `release`: the node that is lost and its session, so that a late intent cannot hit a new placement.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// See `node`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<i64>,
+    /// Why, for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+/// The first document of a work key; the second one, after `---`, is the object as its writer wrote it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkHeader {
+    /// For pods: [`Binding::placement`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<u32>,
+    /// The uid of the object.
+    pub uid: String,
+    /// The mod revision of the desired document that follows.
+    pub source_revision: i64,
+}

@@ -1,0 +1,59 @@
+//! etcd behind one narrow trait, and what is built on that trait alone: group commit, leases, paged lists.
+//!
+//! Nothing above this crate knows gRPC. The trait speaks of keys, values, revisions and guards; what the keys mean is
+//! the business of `setpoint-apis`.
+
+pub mod error;
+pub mod types;
+
+pub use error::{Outcome, StoreError};
+pub use types::{
+    Compare, Event, EventKind, KeyValue, LeaseId, Page, Put, RangeRequest, Revision, ServerStatus, Txn, TxnOp, TxnResult, WatchBatch,
+    WatchRequest,
+};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+
+/// A shared handle to a store.
+pub type SharedStore = Arc<dyn Store>;
+
+/// What Setpoint needs of etcd, and nothing more.
+///
+/// All operations are linearizable. Every error says what was attempted and whether the outcome is known
+/// ([`StoreError::outcome`]).
+pub trait Store: Send + Sync + 'static {
+    /// Reads one key. `None` when it does not exist; the revision is the store's at the time of the read.
+    fn get(&self, key: &str) -> BoxFuture<'_, Result<(Option<KeyValue>, Revision), StoreError>>;
+
+    /// Reads one page of a range, at a pinned revision when the request names one.
+    ///
+    /// # Errors
+    /// [`StoreError::Compacted`] when the pinned revision has been compacted.
+    fn range(&self, request: RangeRequest) -> BoxFuture<'_, Result<Page, StoreError>>;
+
+    /// Runs a transaction: when all compares hold `then`, otherwise `or_else`. Either list may nest transactions.
+    fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<TxnResult, StoreError>>;
+
+    /// Follows a range from a revision on. The stream yields batches in revision order, each a whole number of
+    /// revisions, and ends after its first error. Dropping the stream cancels the watch.
+    fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<BoxStream<'static, Result<WatchBatch, StoreError>>, StoreError>>;
+
+    /// Grants a lease. etcd may grant a longer time than asked; the granted one is returned.
+    fn lease_grant(&self, ttl: Duration) -> BoxFuture<'_, Result<(LeaseId, Duration), StoreError>>;
+
+    /// Renews a lease once over the shared keep-alive stream. Returns the remaining time to live.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseNotFound`] when it has expired or was revoked.
+    fn lease_renew(&self, lease: LeaseId) -> BoxFuture<'_, Result<Duration, StoreError>>;
+
+    /// Revokes a lease; its keys are deleted at once.
+    fn lease_revoke(&self, lease: LeaseId) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Version, size and alarms of the member that answers.
+    fn status(&self) -> BoxFuture<'_, Result<ServerStatus, StoreError>>;
+}
