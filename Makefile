@@ -1,0 +1,73 @@
+# The front door. Anything longer than a few lines is in scripts/.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/setpoint
+
+# Build artefacts are kept outside the checkout where such a folder exists, so that a fresh clone starts warm.
+ifndef CARGO_TARGET_DIR
+  ifneq ($(wildcard $(CACHE)/target/.),)
+    CARGO_TARGET_DIR := $(CACHE)/target
+  else
+    CARGO_TARGET_DIR := $(CURDIR)/target
+  endif
+endif
+export CARGO_TARGET_DIR
+
+# CI has no terminal and fails on warnings.
+ifdef CI
+  export CARGO_TERM_COLOR := never
+  export CARGO_TERM_PROGRESS_WHEN := never
+endif
+
+RELEASE := $(CARGO_TARGET_DIR)/release
+DEBUG := $(CARGO_TARGET_DIR)/debug
+# The test tiers and the demo take the same etcd, and find its etcdctl on PATH.
+WITH_ETCD = SETPOINT_ETCD=$$(scripts/etcd.sh --quiet) && export SETPOINT_ETCD PATH="$$(dirname "$$SETPOINT_ETCD"):$$PATH"
+
+.PHONY: help setup build demo test test-unit test-demo e2e lint bench clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install what is missing to build and test (etcd, protoc, a C compiler)
+	@scripts/setup.sh
+
+build: setup ## Build the release binaries
+	cargo build --release --locked -p setpoint -p hello-http
+	@echo "built $(RELEASE)/setpoint"
+
+demo: setup ## Start a 3-node cluster, deploy to it, kill a node, watch the work move
+	@cargo build --release --locked -p setpoint -p hello-http
+	@SETPOINT_BIN="$${SETPOINT_BIN:-$(RELEASE)/setpoint}" scripts/demo.sh
+
+test: setup ## Run everything: unit, component and end-to-end tests, and the demo
+	@$(MAKE) --no-print-directory test-unit
+	@$(MAKE) --no-print-directory e2e
+	@$(MAKE) --no-print-directory test-demo
+
+test-unit: setup ## Run the tests of the crates (plain cargo test, without e2e)
+	@$(WITH_ETCD) && cargo test --workspace --locked --exclude setpoint-e2e
+
+e2e: setup ## Run the tests against built binaries and real etcd
+	@cargo build --workspace --bins --locked
+	@$(WITH_ETCD) && SETPOINT_BIN=$(DEBUG)/setpoint cargo test --locked -p setpoint-e2e
+
+test-demo: setup ## Run the demo without a terminal; it fails unless every step was verified
+	@cargo build --locked -p setpoint -p hello-http
+	@SETPOINT_BIN=$(DEBUG)/setpoint scripts/demo.sh </dev/null
+
+lint: setup ## Check formatting, clippy, documentation, house rules and dependencies
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+	scripts/tidy.sh
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check; else echo "cargo-deny is not installed: licences and advisories skipped"; fi
+
+bench: setup ## Measure start-up, failover and memory of a release build (BENCH_ARGS adds flags)
+	@cargo build --release --locked -p setpoint -p hello-http
+	@$(WITH_ETCD) && PATH="$(RELEASE):$$PATH" $(RELEASE)/setpoint bench startup --nodes 3 --pods 100 $(BENCH_ARGS)
+
+clean: ## Remove the build artefacts of this checkout
+	cargo clean --workspace
