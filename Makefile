@@ -26,7 +26,7 @@ DEBUG := $(CARGO_TARGET_DIR)/debug
 # The test tiers and the demo take the same etcd, and find its etcdctl on PATH.
 WITH_ETCD = SETPOINT_ETCD=$$(scripts/etcd.sh --quiet) && export SETPOINT_ETCD PATH="$$(dirname "$$SETPOINT_ETCD"):$$PATH"
 
-.PHONY: help setup build demo test test-unit test-demo e2e lint bench clean
+.PHONY: help setup build demo test build-tests e2e lint bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,21 +42,19 @@ demo: setup ## Start a 3-node cluster, deploy to it, kill a node, watch the work
 	@cargo build --release --locked -p setpoint -p hello-http
 	@SETPOINT_BIN="$${SETPOINT_BIN:-$(RELEASE)/setpoint}" scripts/demo.sh
 
-test: setup ## Run everything: unit, component and end-to-end tests, and the demo
-	@$(MAKE) --no-print-directory test-unit
-	@$(MAKE) --no-print-directory e2e
-	@$(MAKE) --no-print-directory test-demo
+# One selection of packages and targets for everything that is tested: another selection would unify other features of
+# the dependencies and build them a second time.
+TESTED := --workspace --locked
 
-test-unit: setup ## Run the tests of the crates (plain cargo test, without e2e)
-	@$(WITH_ETCD) && cargo test --workspace --locked --exclude setpoint-e2e
-
-e2e: setup ## Run the tests against built binaries and real etcd
-	@cargo build --workspace --bins --locked
-	@$(WITH_ETCD) && SETPOINT_BIN=$(DEBUG)/setpoint cargo test --locked -p setpoint-e2e
-
-test-demo: setup ## Run the demo without a terminal; it fails unless every step was verified
-	@cargo build --locked -p setpoint -p hello-http
+test: setup build-tests ## Run everything: unit, component and end-to-end tests, and the demo
+	@$(WITH_ETCD) && SETPOINT_BIN=$(DEBUG)/setpoint cargo test $(TESTED) --no-fail-fast
 	@SETPOINT_BIN=$(DEBUG)/setpoint scripts/demo.sh </dev/null
+
+e2e: setup build-tests ## Run only the tests against built binaries and real etcd
+	@$(WITH_ETCD) && SETPOINT_BIN=$(DEBUG)/setpoint cargo test $(TESTED) --test e2e
+
+build-tests: setup
+	@cargo build $(TESTED) --bins --tests
 
 lint: setup ## Check formatting, clippy, documentation, house rules and dependencies
 	cargo fmt --all --check
