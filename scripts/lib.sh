@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Shared by the scripts beside it; sourced, never run.
 
 # Progress and complaints go to stderr: stdout of a script is its result.
