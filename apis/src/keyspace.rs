@@ -103,12 +103,16 @@ pub struct UnknownKey {
 
 /// A prefix that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("prefix {0:?} must begin with '/', must not end with one, and has only letters, digits, '-', '_', '.' and '/'")]
+#[error(
+    "prefix {0:?} must begin with '/', must not end with one, and has only letters, digits, '-', '_', '.' and '/'"
+)]
 pub struct BadPrefix(pub String);
 
 impl Default for Keyspace {
     fn default() -> Self {
-        Self { prefix: "/setpoint".into() }
+        Self {
+            prefix: "/setpoint".into(),
+        }
     }
 }
 
@@ -122,8 +126,16 @@ impl Keyspace {
             && prefix.starts_with('/')
             && !prefix.ends_with('/')
             && !prefix.contains("//")
-            && prefix.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b));
-        if ok { Ok(Self { prefix: prefix.into() }) } else { Err(BadPrefix(prefix.into())) }
+            && prefix
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b));
+        if ok {
+            Ok(Self {
+                prefix: prefix.into(),
+            })
+        } else {
+            Err(BadPrefix(prefix.into()))
+        }
     }
 
     /// The prefix.
@@ -138,7 +150,10 @@ impl Keyspace {
 
     /// The four state trees: `actual`, `bindings`, `deletions`, `desired`.
     pub fn state(&self) -> KeyRange {
-        KeyRange { start: self.tree("actual/").start, end: self.tree("desired/").end }
+        KeyRange {
+            start: self.tree("actual/").start,
+            end: self.tree("desired/").end,
+        }
     }
 
     /// The desired documents of all kinds.
@@ -250,8 +265,16 @@ impl Keyspace {
             Key::Health(n) => format!("{p}/actual/health/{n}"),
             Key::Binding(k) => format!("{p}/bindings/{k}"),
             Key::Deletion(plural, k) => format!("{p}/deletions/{plural}/{k}"),
-            Key::Event { node: Some(n), namespace, id } => format!("{p}/events/{NODE_EVENTS}/{n}/{namespace}/{id}"),
-            Key::Event { node: None, namespace, id } => format!("{p}/events/{namespace}/{id}"),
+            Key::Event {
+                node: Some(n),
+                namespace,
+                id,
+            } => format!("{p}/events/{NODE_EVENTS}/{n}/{namespace}/{id}"),
+            Key::Event {
+                node: None,
+                namespace,
+                id,
+            } => format!("{p}/events/{namespace}/{id}"),
             Key::Fleet(rest) => format!("{p}/fleet/{rest}"),
             Key::Intent { verb, pod, by } => format!("{p}/intents/{verb}/{pod}/{by}"),
             Key::Leader(c, None) => format!("{p}/leaders/{c}"),
@@ -271,7 +294,10 @@ impl Keyspace {
         key.strip_prefix(self.prefix.as_str())
             .and_then(|rest| rest.strip_prefix('/'))
             .and_then(split)
-            .ok_or_else(|| UnknownKey { key: key.into(), prefix: self.prefix.clone() })
+            .ok_or_else(|| UnknownKey {
+                key: key.into(),
+                prefix: self.prefix.clone(),
+            })
     }
 }
 
@@ -299,7 +325,9 @@ fn split(rest: &str) -> Option<Key<'_>> {
         ["actual", "nodes", node, "alive"] => Key::NodeAlive(node),
         ["actual", "nodes", node, "fence"] => Key::NodeFence(node),
         ["actual", "nodes", node, "status"] => Key::NodeStatus(node),
-        ["actual", "nodes", node, "pods", ns, name] => Key::NodePod(node, ObjectKey::namespaced(*ns, *name)),
+        ["actual", "nodes", node, "pods", ns, name] => {
+            Key::NodePod(node, ObjectKey::namespaced(*ns, *name))
+        }
         ["actual", "nodes", ..] => return None,
         ["actual", "health", node] => Key::Health(node),
         ["actual", "health", ..] => return None,
@@ -307,11 +335,23 @@ fn split(rest: &str) -> Option<Key<'_>> {
         ["bindings", ns, name] => Key::Binding(ObjectKey::namespaced(*ns, *name)),
         ["deletions", plural, k @ ..] => Key::Deletion(plural, object(k)?),
         ["desired", plural, k @ ..] => Key::Desired(plural, object(k)?),
-        ["events", NODE_EVENTS, node, namespace, id] => Key::Event { node: Some(node), namespace, id },
+        ["events", NODE_EVENTS, node, namespace, id] => Key::Event {
+            node: Some(node),
+            namespace,
+            id,
+        },
         ["events", NODE_EVENTS, ..] => return None,
-        ["events", namespace, id] => Key::Event { node: None, namespace, id },
+        ["events", namespace, id] => Key::Event {
+            node: None,
+            namespace,
+            id,
+        },
         ["fleet", ..] => Key::Fleet(&rest["fleet/".len()..]),
-        ["intents", verb, ns, name, by] => Key::Intent { verb, pod: ObjectKey::namespaced(*ns, *name), by },
+        ["intents", verb, ns, name, by] => Key::Intent {
+            verb,
+            pod: ObjectKey::namespaced(*ns, *name),
+            by,
+        },
         ["leaders", c] => Key::Leader(c, None),
         ["leaders", c, shard] => Key::Leader(c, Some(shard)),
         ["members", c, instance] => Key::Member(c, instance),
@@ -353,10 +393,22 @@ mod tests {
             Key::Health("n1"),
             Key::Binding(pod()),
             Key::Deletion("deployments", pod()),
-            Key::Event { node: None, namespace: "default", id: "x.1" },
-            Key::Event { node: Some("n1"), namespace: "default", id: "x.1" },
+            Key::Event {
+                node: None,
+                namespace: "default",
+                id: "x.1",
+            },
+            Key::Event {
+                node: Some("n1"),
+                namespace: "default",
+                id: "x.1",
+            },
             Key::Fleet("routes/n1"),
-            Key::Intent { verb: "release", pod: pod(), by: "failover" },
+            Key::Intent {
+                verb: "release",
+                pod: pod(),
+                by: "failover",
+            },
             Key::Leader("scheduler", None),
             Key::Leader("services", Some("3")),
             Key::Member("services", "a"),
@@ -374,13 +426,26 @@ mod tests {
     fn state_trees_are_one_range_and_the_others_lie_outside() {
         let ks = Keyspace::default();
         let state = ks.state();
-        for inside in [Key::Actual("pods", pod()), Key::Binding(pod()), Key::Deletion("pods", pod()), Key::Desired("pods", pod())] {
+        for inside in [
+            Key::Actual("pods", pod()),
+            Key::Binding(pod()),
+            Key::Deletion("pods", pod()),
+            Key::Desired("pods", pod()),
+        ] {
             assert!(state.contains(&ks.build(&inside)));
         }
         for outside in [
-            Key::Event { node: None, namespace: "a", id: "b" },
+            Key::Event {
+                node: None,
+                namespace: "a",
+                id: "b",
+            },
             Key::Fleet("x"),
-            Key::Intent { verb: "evict", pod: pod(), by: "x" },
+            Key::Intent {
+                verb: "evict",
+                pod: pod(),
+                by: "x",
+            },
             Key::Leader("x", None),
             Key::WorkPod("n", pod()),
         ] {
@@ -392,8 +457,17 @@ mod tests {
     fn foreign_keys_are_refused_without_a_panic() {
         let ks = Keyspace::default();
         for key in [
-            "", "/", "/setpoint", "/setpoint/", "/setpointx/desired/pods/a/b", "/setpoint/desired/pods", "/setpoint/desired//a/b",
-            "/setpoint/desired/pods/a/b/c", "/setpoint/actual/nodes/n1", "/setpoint/work/n1/pods/a", "/setpoint/a/b/c/d/e/f/g/h",
+            "",
+            "/",
+            "/setpoint",
+            "/setpoint/",
+            "/setpointx/desired/pods/a/b",
+            "/setpoint/desired/pods",
+            "/setpoint/desired//a/b",
+            "/setpoint/desired/pods/a/b/c",
+            "/setpoint/actual/nodes/n1",
+            "/setpoint/work/n1/pods/a",
+            "/setpoint/a/b/c/d/e/f/g/h",
         ] {
             assert!(ks.split(key).is_err(), "{key}");
         }

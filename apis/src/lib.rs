@@ -4,11 +4,26 @@
 //! This crate sits at the bottom of the workspace: it depends neither on tokio nor on etcd, so a decision core, a
 //! schema generator or an editor plug-in can use it alone.
 
+pub mod apps;
+pub mod base64;
+pub mod core;
+pub mod defaults;
+pub mod int_or_string;
 pub mod keyspace;
 pub mod kind;
 pub mod meta;
+pub mod names;
+pub mod networking;
+pub mod quantity;
 pub mod records;
+pub mod selector;
+pub mod time;
+pub mod validation;
 
+pub use int_or_string::IntOrString;
 pub use keyspace::{Key, KeyRange, Keyspace};
 pub use kind::{ApiVersion, Kind, KindName};
 pub use meta::{ObjectKey, ObjectMeta, OwnerReference};
+pub use quantity::{Quantity, ResourceList};
+pub use selector::LabelSelector;
+pub use time::Timestamp;

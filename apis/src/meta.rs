@@ -19,12 +19,18 @@ pub struct ObjectKey {
 impl ObjectKey {
     /// A key of a namespaced object.
     pub fn namespaced(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
     }
 
     /// A key of a cluster-scoped object.
     pub fn cluster(name: impl Into<Arc<str>>) -> Self {
-        Self { namespace: Arc::from(""), name: name.into() }
+        Self {
+            namespace: Arc::from(""),
+            name: name.into(),
+        }
     }
 }
 
@@ -81,7 +87,9 @@ impl ObjectMeta {
 
     /// The owner that manages this object, when there is one.
     pub fn controller(&self) -> Option<&OwnerReference> {
-        self.owner_references.iter().find(|o| o.controller == Some(true))
+        self.owner_references
+            .iter()
+            .find(|o| o.controller == Some(true))
     }
 }
 
@@ -109,5 +117,10 @@ pub struct OwnerReference {
 /// revision of its key, so it is stable for one incarnation and differs for the next.
 pub fn derived_uid(create_revision: i64) -> String {
     let r = create_revision as u64;
-    format!("5e790000-{:04x}-8{:03x}-8000-{:012x}", (r >> 48) & 0xffff, 0, r & 0xffff_ffff_ffff)
+    format!(
+        "5e790000-{:04x}-8{:03x}-8000-{:012x}",
+        (r >> 48) & 0xffff,
+        0,
+        r & 0xffff_ffff_ffff
+    )
 }

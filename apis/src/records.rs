@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::core::{ContainerStatus, NodeAddress, NodeCondition, NodeSystemInfo, PodCondition, ResourceList, Taint};
+use crate::core::{
+    ContainerStatus, NodeAddress, NodeCondition, NodeSystemInfo, PodCondition, ResourceList, Taint,
+};
 use crate::time::Timestamp;
 
 /// `bindings/<ns>/<pod>`: where a pod is. Written by the scheduler.
@@ -126,7 +128,11 @@ pub struct PodActual {
 impl PodActual {
     /// Whether the pod is ready to serve.
     pub fn is_ready(&self) -> bool {
-        self.stage == PodStage::Running && self.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")
+        self.stage == PodStage::Running
+            && self
+                .conditions
+                .iter()
+                .any(|c| c.type_ == "Ready" && c.status == "True")
     }
 }
 

@@ -1,0 +1,38 @@
+//! Kinds of the core group (`v1`): Pod, Node, Namespace, ConfigMap, Secret, Event, Service, ServiceAccount,
+//! PersistentVolumeClaim.
+//!
+//! Names are Kubernetes', in snake case; `type` is `type_`. A list or map that a document leaves out is empty, a
+//! scalar that it leaves out is `None` until [`crate::Kind::apply_defaults`] fills in what Kubernetes would.
+
+pub mod account;
+pub mod affinity;
+pub mod claim;
+pub mod config;
+pub mod container;
+pub mod event;
+pub mod namespace;
+pub mod node;
+pub mod pod;
+pub mod pod_status;
+pub mod probe;
+mod references;
+pub mod security;
+pub mod service;
+pub mod volume;
+
+pub use account::*;
+pub use affinity::*;
+pub use claim::*;
+pub use config::*;
+pub use container::*;
+pub use event::*;
+pub use namespace::*;
+pub use node::*;
+pub use pod::*;
+pub use pod_status::*;
+pub use probe::*;
+pub use security::*;
+pub use service::*;
+pub use volume::*;
+
+pub use crate::quantity::ResourceList;

@@ -1,0 +1,440 @@
+//! Containers: image, ports, environment, resources, mounts, probes.
+
+use std::collections::BTreeSet;
+
+use super::{Findings, key_path};
+use crate::core::{
+    Container, EnvVar, HttpGetAction, LifecycleHandler, Probe, ResourceFieldSelector,
+};
+use crate::int_or_string::IntOrString;
+use crate::names;
+use crate::quantity::ResourceList;
+
+pub(super) fn container(f: &mut Findings, path: &str, c: &Container, volumes: &BTreeSet<&str>) {
+    if c.image.trim().is_empty() {
+        f.add(
+            format!("{path}.image"),
+            "a container needs an image; `host` runs a program of the node itself",
+        );
+    } else if c.image.trim() != c.image {
+        f.add(
+            format!("{path}.image"),
+            format!("{:?} begins or ends with a space", c.image),
+        );
+    }
+    ports(f, path, c);
+    env(f, path, c);
+    resources(f, path, c);
+    mounts(f, path, c, volumes);
+    for (field, p) in [
+        ("livenessProbe", &c.liveness_probe),
+        ("readinessProbe", &c.readiness_probe),
+        ("startupProbe", &c.startup_probe),
+    ] {
+        if let Some(p) = p {
+            probe(
+                f,
+                &format!("{path}.{field}"),
+                p,
+                c,
+                field != "readinessProbe",
+            );
+        }
+    }
+    if let Some(l) = &c.lifecycle {
+        for (field, h) in [("postStart", &l.post_start), ("preStop", &l.pre_stop)] {
+            if let Some(h) = h {
+                handler(f, &format!("{path}.lifecycle.{field}"), h, c);
+            }
+        }
+    }
+    if let Some(s) = &c.security_context {
+        f.at_least(
+            format!("{path}.securityContext.runAsUser"),
+            s.run_as_user,
+            0,
+        );
+        f.at_least(
+            format!("{path}.securityContext.runAsGroup"),
+            s.run_as_group,
+            0,
+        );
+        if s.allow_privilege_escalation == Some(false) && s.privileged == Some(true) {
+            f.add(
+                format!("{path}.securityContext.allowPrivilegeEscalation"),
+                "must not be false for a privileged container",
+            );
+        }
+    }
+}
+
+fn ports(f: &mut Findings, path: &str, c: &Container) {
+    let mut seen = BTreeSet::new();
+    for (i, p) in c.ports.iter().enumerate() {
+        let path = format!("{path}.ports[{i}]");
+        f.port(format!("{path}.containerPort"), p.container_port);
+        if let Some(host_port) = p.host_port.filter(|&p| p != 0) {
+            f.port(format!("{path}.hostPort"), host_port);
+        }
+        if let Some(name) = p.name.as_deref().filter(|n| !n.is_empty()) {
+            f.name(format!("{path}.name"), name, names::port_name(name));
+            if !seen.insert(name) {
+                f.add(
+                    format!("{path}.name"),
+                    format!("another port of the container is called {name:?}"),
+                );
+            }
+        }
+    }
+}
+
+fn env(f: &mut Findings, path: &str, c: &Container) {
+    for (i, e) in c.env.iter().enumerate() {
+        let path = format!("{path}.env[{i}]");
+        f.name(format!("{path}.name"), &e.name, names::env_name(&e.name));
+        value_from(f, &path, e);
+    }
+    for (i, e) in c.env_from.iter().enumerate() {
+        let path = format!("{path}.envFrom[{i}]");
+        if let Some(prefix) = e.prefix.as_deref().filter(|p| !p.is_empty()) {
+            f.name(format!("{path}.prefix"), prefix, names::env_name(prefix));
+        }
+        exactly_one(
+            f,
+            &path,
+            &[
+                ("configMapRef", e.config_map_ref.is_some()),
+                ("secretRef", e.secret_ref.is_some()),
+            ],
+        );
+        for (field, r) in [
+            ("configMapRef", &e.config_map_ref),
+            ("secretRef", &e.secret_ref),
+        ] {
+            if let Some(r) = r {
+                f.name(
+                    format!("{path}.{field}.name"),
+                    &r.name,
+                    names::dns_subdomain(&r.name),
+                );
+            }
+        }
+    }
+}
+
+/// The fields of a pod that its environment can hold, besides labels and annotations by key.
+const ENV_FIELDS: &[&str] = &[
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.serviceAccountName",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.podIP",
+    "status.podIPs",
+];
+
+fn value_from(f: &mut Findings, path: &str, e: &EnvVar) {
+    let Some(from) = &e.value_from else { return };
+    if e.value.as_deref().is_some_and(|v| !v.is_empty()) {
+        f.add(
+            format!("{path}.valueFrom"),
+            "there is a value already; one of the two must go",
+        );
+    }
+    let path = format!("{path}.valueFrom");
+    exactly_one(
+        f,
+        &path,
+        &[
+            ("fieldRef", from.field_ref.is_some()),
+            ("resourceFieldRef", from.resource_field_ref.is_some()),
+            ("configMapKeyRef", from.config_map_key_ref.is_some()),
+            ("secretKeyRef", from.secret_key_ref.is_some()),
+        ],
+    );
+    for (field, r) in [
+        ("configMapKeyRef", &from.config_map_key_ref),
+        ("secretKeyRef", &from.secret_key_ref),
+    ] {
+        if let Some(r) = r {
+            f.name(
+                format!("{path}.{field}.name"),
+                &r.name,
+                names::dns_subdomain(&r.name),
+            );
+            f.name(
+                format!("{path}.{field}.key"),
+                &r.key,
+                names::data_key(&r.key),
+            );
+        }
+    }
+    if let Some(r) = &from.field_ref {
+        field_path(
+            f,
+            &format!("{path}.fieldRef.fieldPath"),
+            &r.field_path,
+            ENV_FIELDS,
+        );
+    }
+    if let Some(r) = &from.resource_field_ref {
+        resource_field(f, &format!("{path}.resourceFieldRef"), r);
+    }
+}
+
+/// Whether `field` is one of `fields`, or a label or annotation by its key.
+pub(super) fn field_path(f: &mut Findings, path: &str, field: &str, fields: &[&str]) {
+    let keyed = ["metadata.labels['", "metadata.annotations['"];
+    if let Some(key) = keyed
+        .iter()
+        .find_map(|k| field.strip_prefix(k)?.strip_suffix("']"))
+    {
+        f.name(path, key, names::label_key(&key.to_lowercase()));
+    } else if !fields.contains(&field) {
+        f.add(
+            path,
+            format!(
+                "{field:?} is not one of {}, metadata.labels['<key>'], metadata.annotations['<key>']",
+                fields.join(", ")
+            ),
+        );
+    }
+}
+
+pub(super) fn resource_field(f: &mut Findings, path: &str, r: &ResourceFieldSelector) {
+    let known = r.resource.split_once('.').is_some_and(|(which, resource)| {
+        matches!(which, "limits" | "requests")
+            && (matches!(resource, "cpu" | "memory" | "ephemeral-storage")
+                || resource.starts_with("hugepages-"))
+    });
+    if !known {
+        f.add(
+            format!("{path}.resource"),
+            format!(
+                "{:?} is not limits or requests of cpu, memory, ephemeral-storage or hugepages-*",
+                r.resource
+            ),
+        );
+    }
+}
+
+fn resources(f: &mut Findings, path: &str, c: &Container) {
+    let Some(r) = &c.resources else { return };
+    amounts(f, &format!("{path}.resources.limits"), &r.limits);
+    amounts(f, &format!("{path}.resources.requests"), &r.requests);
+    for (name, request) in &r.requests {
+        match r.limits.get(name) {
+            Some(limit) if request > limit => f.add(
+                key_path(&format!("{path}.resources.requests"), name),
+                format!("{request} is more than the limit, {limit}"),
+            ),
+            Some(limit) if is_extended(name) && request != limit => f.add(
+                key_path(&format!("{path}.resources.requests"), name),
+                format!("must equal the limit, {limit}: this resource cannot be shared"),
+            ),
+            _ => {}
+        }
+    }
+}
+
+fn amounts(f: &mut Findings, path: &str, list: &ResourceList) {
+    for (name, amount) in list {
+        let path = key_path(path, name);
+        let native = matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage")
+            || name.starts_with("hugepages-");
+        if !native {
+            if name.contains('/') {
+                f.name(path.clone(), name, names::label_key(name));
+            } else {
+                f.add(
+                    path.clone(),
+                    format!("{name:?} is not cpu, memory, ephemeral-storage or a name with a domain (example.com/gpu)"),
+                );
+            }
+        }
+        if amount.is_negative() {
+            f.add(path.clone(), format!("{amount} is negative"));
+        }
+        if is_extended(name) && !amount.is_whole() {
+            f.add(
+                path,
+                format!("{amount} is not a whole number: this resource cannot be divided"),
+            );
+        }
+    }
+}
+
+fn is_extended(name: &str) -> bool {
+    name.contains('/')
+}
+
+fn mounts(f: &mut Findings, path: &str, c: &Container, volumes: &BTreeSet<&str>) {
+    let mut seen = BTreeSet::new();
+    for (i, m) in c.volume_mounts.iter().enumerate() {
+        let path = format!("{path}.volumeMounts[{i}]");
+        if !volumes.contains(m.name.as_str()) {
+            f.add(
+                format!("{path}.name"),
+                format!("the pod has no volume {:?}", m.name),
+            );
+        }
+        if m.mount_path.is_empty() {
+            f.add(format!("{path}.mountPath"), "must not be empty");
+        } else if !seen.insert(&m.mount_path) {
+            f.add(
+                format!("{path}.mountPath"),
+                format!("{:?} is the place of another mount", m.mount_path),
+            );
+        }
+        if let Some(sub) = m.sub_path.as_deref().filter(|s| !s.is_empty()) {
+            relative(f, &format!("{path}.subPath"), sub);
+            if m.sub_path_expr.as_deref().is_some_and(|s| !s.is_empty()) {
+                f.add(
+                    format!("{path}.subPathExpr"),
+                    "there is a subPath already; one of the two must go",
+                );
+            }
+        }
+        if let Some(sub) = m.sub_path_expr.as_deref().filter(|s| !s.is_empty()) {
+            relative(f, &format!("{path}.subPathExpr"), sub);
+        }
+        f.one_of(
+            format!("{path}.mountPropagation"),
+            m.mount_propagation.as_deref(),
+            &["None", "HostToContainer", "Bidirectional"],
+        );
+    }
+}
+
+/// Whether `file` stays below the directory that it is relative to.
+pub(super) fn relative(f: &mut Findings, path: &str, file: &str) {
+    if file.starts_with('/') {
+        f.add(path, format!("{file:?} must be relative"));
+    }
+    if file.split('/').any(|s| s == "..") {
+        f.add(path, format!("{file:?} must not hold '..'"));
+    }
+}
+
+fn probe(f: &mut Findings, path: &str, p: &Probe, c: &Container, once: bool) {
+    exactly_one(
+        f,
+        path,
+        &[
+            ("exec", p.exec.is_some()),
+            ("httpGet", p.http_get.is_some()),
+            ("tcpSocket", p.tcp_socket.is_some()),
+            ("grpc", p.grpc.is_some()),
+        ],
+    );
+    if p.exec.as_ref().is_some_and(|e| e.command.is_empty()) {
+        f.add(format!("{path}.exec.command"), "needs a command");
+    }
+    if let Some(http) = &p.http_get {
+        http_get(f, &format!("{path}.httpGet"), http, c);
+    }
+    if let Some(tcp) = &p.tcp_socket {
+        port_ref(f, &format!("{path}.tcpSocket.port"), &tcp.port, c);
+    }
+    if let Some(grpc) = &p.grpc {
+        f.port(format!("{path}.grpc.port"), grpc.port);
+    }
+    f.at_least(
+        format!("{path}.initialDelaySeconds"),
+        p.initial_delay_seconds,
+        0,
+    );
+    f.at_least(format!("{path}.timeoutSeconds"), p.timeout_seconds, 1);
+    f.at_least(format!("{path}.periodSeconds"), p.period_seconds, 1);
+    f.at_least(format!("{path}.successThreshold"), p.success_threshold, 1);
+    f.at_least(format!("{path}.failureThreshold"), p.failure_threshold, 1);
+    if once && p.success_threshold.is_some_and(|t| t > 1) {
+        f.add(
+            format!("{path}.successThreshold"),
+            "must be 1 for liveness and startup",
+        );
+    }
+    if p.termination_grace_period_seconds.is_some() && !once {
+        f.add(
+            format!("{path}.terminationGracePeriodSeconds"),
+            "a readiness probe ends no container",
+        );
+    }
+    f.at_least(
+        format!("{path}.terminationGracePeriodSeconds"),
+        p.termination_grace_period_seconds,
+        1,
+    );
+}
+
+fn handler(f: &mut Findings, path: &str, h: &LifecycleHandler, c: &Container) {
+    exactly_one(
+        f,
+        path,
+        &[
+            ("exec", h.exec.is_some()),
+            ("httpGet", h.http_get.is_some()),
+            ("sleep", h.sleep.is_some()),
+            ("tcpSocket", h.tcp_socket.is_some()),
+        ],
+    );
+    if h.exec.as_ref().is_some_and(|e| e.command.is_empty()) {
+        f.add(format!("{path}.exec.command"), "needs a command");
+    }
+    if let Some(http) = &h.http_get {
+        http_get(f, &format!("{path}.httpGet"), http, c);
+    }
+    f.at_least(
+        format!("{path}.sleep.seconds"),
+        h.sleep.as_ref().map(|s| s.seconds),
+        0,
+    );
+}
+
+fn http_get(f: &mut Findings, path: &str, http: &HttpGetAction, c: &Container) {
+    port_ref(f, &format!("{path}.port"), &http.port, c);
+    for (i, h) in http.http_headers.iter().enumerate() {
+        let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+        if h.name.is_empty() || !h.name.bytes().all(token) {
+            f.add(
+                format!("{path}.httpHeaders[{i}].name"),
+                format!("{:?} is not the name of a header", h.name),
+            );
+        }
+    }
+}
+
+fn port_ref(f: &mut Findings, path: &str, port: &IntOrString, c: &Container) {
+    match port {
+        IntOrString::Int(n) => f.port(path, *n),
+        IntOrString::String(name) => match names::port_name(name) {
+            Err(problem) => f.add(path, format!("{name:?} {problem}")),
+            Ok(()) if !c.ports.iter().any(|p| p.name.as_ref() == Some(name)) => {
+                f.add(path, format!("the container has no port {name:?}"));
+            }
+            Ok(()) => {}
+        },
+    }
+}
+
+/// Adds a finding unless exactly one of the fields is there.
+pub(super) fn exactly_one(f: &mut Findings, path: &str, fields: &[(&str, bool)]) {
+    let there: Vec<&str> = fields
+        .iter()
+        .filter(|(_, there)| *there)
+        .map(|(name, _)| *name)
+        .collect();
+    match there.as_slice() {
+        [_] => {}
+        [] => {
+            let names: Vec<&str> = fields.iter().map(|(name, _)| *name).collect();
+            f.add(path, format!("needs one of {}", names.join(", ")));
+        }
+        [_, second, ..] => f.add(
+            format!("{path}.{second}"),
+            format!("only one of {} may be set", there.join(", ")),
+        ),
+    }
+}
