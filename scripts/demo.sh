@@ -43,10 +43,12 @@ dev='' keep=''
 
 fail() {
   printf '%sfailed%s  %s\n' "$red" "$reset" "$*" >&2
-  if [ -s "$log" ]; then
-    say "--- the last lines of the cluster's log"
-    tail -n 40 "$log" >&2
-  fi
+  local file
+  for file in "$log" "$data"/logs/*; do
+    [ -s "$file" ] || continue
+    say "--- the last lines of $file"
+    tail -n 20 "$file" >&2
+  done
   keep=1
   exit 1
 }
@@ -153,7 +155,8 @@ step "A cluster of three nodes"
 printf '%s$ setpoint dev --nodes 3%s\n' "$dim" "$reset"
 begin=$(now_ms)
 mkdir "$data"
-PATH="$(dirname "$setpoint"):$PATH" "$setpoint" dev --nodes 3 --data-dir "$data" --etcd-bin "$etcd" >"$log" 2>&1 </dev/null &
+# In a session of its own, so that Ctrl-C reaches this script alone and the cluster is asked to stop once.
+PATH="$(dirname "$setpoint"):$PATH" setsid "$setpoint" dev --nodes 3 --data-dir "$data" --etcd-bin "$etcd" >"$log" 2>&1 </dev/null &
 dev=$!
 wait_for 60 "three nodes to be ready" grep -q '^setpoint dev: ready' "$log"
 ok "ready after $(seconds $(($(now_ms) - begin)))"

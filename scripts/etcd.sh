@@ -82,19 +82,19 @@ fi
 if have go; then
   # Built beside its place and moved there in one step: a run that is cut short leaves nothing half-made behind.
   mkdir -p "$(dirname "$built")"
-  tmp=$(mktemp -d "$built.XXXXXX")
+  tmp=$(mktemp -d "$(dirname "$built")/.build.XXXXXX")
   trap 'rm -rf "$tmp"' EXIT
+  log=$tmp/log
   say "building etcd $pinned and etcdctl from their published Go modules (about a minute, once)"
   # No toolchain is downloaded: where Go is too old this is a plain failure and the packages are next.
-  if (cd "$module" && GOTOOLCHAIN=local GOFLAGS=-mod=readonly CGO_ENABLED=0 nice go build -trimpath -ldflags='-s -w' -o "$tmp/" ./cmd/...) >"$tmp.log" 2>&1; then
-    rm -f "$tmp.log"
+  if (cd "$module" && GOTOOLCHAIN=local GOFLAGS=-mod=readonly CGO_ENABLED=0 nice go build -trimpath -ldflags='-s -w' -o "$tmp/" ./cmd/...) >"$log" 2>&1; then
+    rm -f "$log"
     chmod 755 "$tmp"
     # Where two builds ran at once the first one stays.
     mv -T "$tmp" "$built" 2>/dev/null || [ -x "$built/etcd" ] || die "cannot move the build to $built"
     use "$built/etcd"
   fi
-  tail -n 5 "$tmp.log" >&2
-  rm -f "$tmp.log"
+  tail -n 5 "$log" >&2
   say "etcd $pinned could not be built with $(GOTOOLCHAIN=local go version 2>/dev/null || echo "this Go")"
 fi
 
