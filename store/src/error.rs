@@ -93,6 +93,38 @@ impl StoreError {
         }
     }
 
+    /// What was attempted, on which key.
+    pub fn context(&self) -> &str {
+        match self {
+            Self::Unavailable { context, .. }
+            | Self::Unknown { context, .. }
+            | Self::Compacted { context, .. }
+            | Self::NoSpace { context }
+            | Self::TooLarge { context, .. }
+            | Self::PermissionDenied { context, .. }
+            | Self::Unauthenticated { context, .. }
+            | Self::LeaseNotFound { context }
+            | Self::Invalid { context, .. } => context,
+        }
+    }
+
+    /// The same error, of another attempt.
+    #[must_use]
+    pub fn with_context(mut self, attempted: impl Into<String>) -> Self {
+        match &mut self {
+            Self::Unavailable { context, .. }
+            | Self::Unknown { context, .. }
+            | Self::Compacted { context, .. }
+            | Self::NoSpace { context }
+            | Self::TooLarge { context, .. }
+            | Self::PermissionDenied { context, .. }
+            | Self::Unauthenticated { context, .. }
+            | Self::LeaseNotFound { context }
+            | Self::Invalid { context, .. } => *context = attempted.into(),
+        }
+        self
+    }
+
     /// Whether the same request may succeed later.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::Unknown { .. } | Self::NoSpace { .. })

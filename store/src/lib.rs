@@ -4,7 +4,10 @@
 //! the business of `setpoint-apis`.
 
 pub mod error;
+pub mod etcd;
 pub mod types;
+
+pub use etcd::{ConnectOptions, EtcdStore};
 
 pub use error::{Outcome, StoreError};
 pub use types::{

@@ -1,0 +1,84 @@
+//! Is there an etcd, and is it one that will do? In words that tell what to do.
+
+use super::EtcdStore;
+use super::version::Version;
+use crate::error::StoreError;
+use crate::types::ServerStatus;
+
+/// What [`EtcdStore::check`] found.
+#[derive(Clone, Debug)]
+pub struct Health {
+    /// What the member said of itself.
+    pub status: ServerStatus,
+    /// Its version, if it could be read.
+    pub version: Option<Version>,
+    /// What an operator should know: known holes of the version, alarms, a missing leader. Whole sentences.
+    pub warnings: Vec<String>,
+}
+
+impl Health {
+    /// Whether the version has none of the known holes, as clusters with authentication or with pods that must never
+    /// run twice require.
+    pub fn is_trustworthy(&self) -> bool {
+        self.version.is_some_and(|version| version.known_holes().is_empty())
+    }
+}
+
+/// Judges a status.
+pub(super) fn judge(store: &EtcdStore, status: ServerStatus) -> Result<Health, StoreError> {
+    let names = store.endpoints();
+    let version = Version::parse(&status.version);
+    let mut warnings = Vec::new();
+    match version {
+        Some(version) if version < Version::OLDEST => {
+            return Err(StoreError::Invalid {
+                context: format!("checking etcd at {names}"),
+                message: format!(
+                    "etcd {version} is too old: {} is the oldest that works, a current 3.5 or 3.6 is recommended",
+                    Version::OLDEST
+                ),
+            });
+        }
+        Some(version) => {
+            let holes = version.known_holes();
+            if !holes.is_empty() {
+                warnings.push(format!(
+                    "etcd {version} at {names} has known holes; it will do for development, use the newest patch of 3.5 or \
+                     3.6 for anything else: {}",
+                    holes.join("; ")
+                ));
+            }
+        }
+        None => warnings.push(format!("etcd at {names} has a version that cannot be judged: {}", status.version)),
+    }
+    if !status.has_leader {
+        warnings.push(format!("etcd at {names} has no leader: nothing can be read or written until a majority of members runs"));
+    }
+    for alarm in &status.alarms {
+        warnings.push(match alarm.as_str() {
+            "NOSPACE" => format!(
+                "etcd at {names} is out of space (NOSPACE alarm): writes are refused until it is compacted, defragmented, and \
+                 the alarm disarmed (etcdctl compact, etcdctl defrag, etcdctl alarm disarm)"
+            ),
+            "CORRUPT" => format!("etcd at {names} reports a corrupt member (CORRUPT alarm)"),
+            other => format!("etcd at {names} has raised the alarm {other}"),
+        });
+    }
+    Ok(Health { status, version, warnings })
+}
+
+/// The error of a check, in words for a person at a terminal.
+pub(super) fn explain(store: &EtcdStore, error: StoreError) -> StoreError {
+    match error {
+        StoreError::Unavailable { message, .. } => {
+            let names = store.endpoints();
+            // The endpoint is in the sentence already.
+            let cause = message.rsplit_once(": ").filter(|(head, _)| names.contains(head)).map_or(message.as_str(), |(_, cause)| cause);
+            StoreError::Unavailable {
+                context: "checking etcd".to_owned(),
+                message: format!("etcd at {names} does not answer ({cause}): is it running, and is that its client URL?"),
+            }
+        }
+        other => other,
+    }
+}

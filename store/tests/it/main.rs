@@ -1,0 +1,1 @@
+//! Claims of the store, shown on a real etcd.
