@@ -61,7 +61,7 @@ lint: setup ## Check formatting, clippy, documentation, house rules and dependen
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
 	scripts/tidy.sh
-	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check; else echo "cargo-deny is not installed: licences and advisories skipped"; fi
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check bans licenses sources; else echo "cargo-deny is not installed: licences, bans and sources are not checked"; fi
 
 bench: setup ## Measure start-up, failover and memory of a release build (BENCH_ARGS adds flags)
 	@cargo build --release --locked -p setpoint -p hello-http

@@ -30,7 +30,7 @@ code() { grep -nHE "$1" -- "${@:2}" | grep -vE '^[^:]+:[0-9]+:[[:space:]]*//' ||
 for m in "${manifests[@]}"; do
   grep -qE '^\[package\]' "$m" || continue
   grep -A1 -E '^\[lints\]' "$m" | grep -qE '^workspace = true' || complain "$m: [lints] workspace = true is missing"
-  awk '/^\[/ { deps = /dependencies\]$/ } deps && /=/ && !/workspace = true/ && !/^#/ { print FILENAME ":" FNR ": " $0 }' "$m" |
+  awk '/^\[/ { deps = /dependencies\]$/ } deps && /=/ && !/workspace = true|path = "\."/ && !/^#/ { print FILENAME ":" FNR ": " $0 }' "$m" |
     complain_each "does not follow the workspace"
 done
 
