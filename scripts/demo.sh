@@ -71,6 +71,9 @@ stop_cluster() {
     fi
   done
   wait "$pid" 2>/dev/null || true
+  # What was started after the list was made names the directory.
+  mapfile -t processes < <(processes_of "$data")
+  left+=("${processes[@]}")
   [ ${#left[@]} -gt 0 ] || return 0
   for process in "${left[@]}"; do
     say "left behind: ${process%%:*} $(tr '\0' ' ' <"/proc/${process%%:*}/cmdline" 2>/dev/null || true)"
@@ -83,6 +86,10 @@ finish() {
   local code=$?
   trap - EXIT
   trap '' INT TERM
+  case $code in
+    0 | 130 | 143) ;;
+    *) [ -n "$keep" ] || say "the demo ended before its time" ;;
+  esac
   [ -z "$dev" ] || [ -z "$interactive" ] || printf '\nstopping the cluster\n'
   stop_cluster || code=1
   if [ -n "$keep" ]; then
@@ -158,11 +165,12 @@ mkdir "$data"
 # In a session of its own, so that Ctrl-C reaches this script alone and the cluster is asked to stop once.
 PATH="$(dirname "$setpoint"):$PATH" setsid "$setpoint" dev --nodes 3 --data-dir "$data" --etcd-bin "$etcd" >"$log" 2>&1 </dev/null &
 dev=$!
-wait_for 60 "three nodes to be ready" grep -q '^setpoint dev: ready' "$log"
+wait_for 60 "three nodes to be ready" grep -qs '^setpoint dev: ready' "$log"
 ok "ready after $(seconds $(($(now_ms) - begin)))"
-# One line per value, whatever the layout of the file.
-state=$(tr -d '\n' <"$data/dev.json" | sed 's/" *: */":/g; s/[,{}]/\n&/g')
-endpoint=$(sed -n 's/.*"endpoint":"\([^"]*\)".*/\1/p' <<<"$state")
+# The file's layout may change, its fields do not.
+state=$(tr -d '\n' <"$data/dev.json")
+field() { sed -n "s/.*\"$1\" *: *\"\{0,1\}\([^\",}]*\).*/\1/p" | sed 's/ *$//'; }
+endpoint=$(field endpoint <<<"$state")
 [ -n "$endpoint" ] || fail "dev.json names no endpoint"
 export SETPOINT_ENDPOINTS=$endpoint
 show setpoint get nodes
@@ -186,8 +194,9 @@ ok "etcd holds what is wanted, where it runs and what is, for all $replicas pods
 
 step "A node dies"
 victim=$(pods | awk '{ n[$2]++ } END { for (node in n) print n[node], node }' | sort -k1,1nr -k2 | awk 'NR == 1 { print $2 }')
-agents=$(sed -n '/"name":/{s/.*"name":"\([^"]*\)".*/\1/;h};/"pid":/{s/.*"pid":\([0-9]*\).*/\1/;H};/"data_dir":/{s/.*"data_dir":"\([^"]*\)".*/\1/;H;x;s/\n/ /gp}' <<<"$state")
-read -r _ agent agent_dir < <(grep "^$victim " <<<"$agents") || fail "dev.json does not name the agent of $victim"
+entry=$(grep -o '{[^{}]*}' <<<"$state" | grep "\"name\" *: *\"$victim\"") || fail "dev.json does not name the agent of $victim"
+agent=$(field pid <<<"$entry")
+agent_dir=$(field data_dir <<<"$entry")
 mapfile -t processes < <(processes_of "$agent" "$agent_dir")
 moved=$(pods | awk -v node="$victim" '$2 == node' | wc -l)
 echo "killing $victim: its agent (pid $agent), and with it ${#processes[@]} processes, with SIGKILL"
