@@ -1,0 +1,194 @@
+//! A Pod as users see it.
+
+use crate::core::{HostIp, Pod, PodCondition, PodIp, PodPhase, PodStatus};
+use crate::records::{Binding, PodActual, PodScheduling, PodStage};
+
+/// The status of a pod: what its agent reports (`actual`), where the scheduler put it (`binding`), or why it has not
+/// (`scheduling`).
+///
+/// `deleted` says that the pod is no longer wanted and is shown because it still runs; its reason is then `Terminating`.
+/// A report of an earlier placement than the binding's says nothing about the present one and is not used.
+pub fn pod_status(
+    pod: &Pod,
+    binding: Option<&Binding>,
+    actual: Option<&PodActual>,
+    scheduling: Option<&PodScheduling>,
+    deleted: bool,
+) -> PodStatus {
+    let actual = actual.filter(|a| binding.is_none_or(|b| a.placement >= b.placement));
+    let mut status = PodStatus {
+        qos_class: Some(super::qos_class(&pod.spec)),
+        ..PodStatus::default()
+    };
+    if let Some(b) = binding {
+        status
+            .conditions
+            .push(PodCondition::new("PodScheduled", true, b.bound_at));
+        if let Some(w) = &b.withdrawn {
+            status.reason = Some(w.reason.clone());
+        }
+    } else if let Some(s) = scheduling {
+        status.conditions.clone_from(&s.conditions);
+    }
+    if let Some(a) = actual {
+        report(&mut status, a);
+    }
+    if deleted && !matches!(status.phase, PodPhase::Succeeded | PodPhase::Failed) {
+        status.reason = Some("Terminating".into());
+    }
+    status
+}
+
+fn report(status: &mut PodStatus, a: &PodActual) {
+    let started = a
+        .container_statuses
+        .iter()
+        .any(|c| c.state.running.is_some() || c.state.terminated.is_some());
+    status.phase = match a.stage {
+        PodStage::Starting => PodPhase::Pending,
+        PodStage::Running => PodPhase::Running,
+        PodStage::Stopping if started => PodPhase::Running,
+        PodStage::Stopping => PodPhase::Pending,
+        PodStage::Succeeded => PodPhase::Succeeded,
+        PodStage::Failed => PodPhase::Failed,
+    };
+    for condition in &a.conditions {
+        status.conditions.retain(|c| c.type_ != condition.type_);
+        status.conditions.push(condition.clone());
+    }
+    if a.reason.is_some() {
+        status.reason.clone_from(&a.reason);
+        status.message.clone_from(&a.message);
+    }
+    status.start_time = a.start_time;
+    status
+        .init_container_statuses
+        .clone_from(&a.init_container_statuses);
+    status.container_statuses.clone_from(&a.container_statuses);
+    if let Some(ip) = &a.host_ip {
+        status.host_ip = Some(ip.clone());
+        status.host_ips = vec![HostIp { ip: ip.clone() }];
+    }
+    if let Some(ip) = &a.pod_ip {
+        status.pod_ip = Some(ip.clone());
+        status.pod_ips = vec![PodIp { ip: ip.clone() }];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::{ContainerState, ContainerStateRunning, ContainerStatus};
+    use crate::time::Timestamp;
+
+    fn binding() -> Binding {
+        Binding {
+            node: "n1".into(),
+            session: 7,
+            placement: 2,
+            pod_revision: 3,
+            bound_at: Timestamp::from_unix_seconds(10),
+            withdrawn: None,
+            decision: None,
+        }
+    }
+
+    fn actual(stage: PodStage) -> PodActual {
+        let running = ContainerState {
+            running: Some(ContainerStateRunning::default()),
+            ..ContainerState::default()
+        };
+        PodActual {
+            placement: 2,
+            stage,
+            pod_ip: Some("127.10.1.1".into()),
+            conditions: vec![PodCondition::new("Ready", true, Timestamp::EPOCH)],
+            container_statuses: vec![ContainerStatus {
+                name: "c".into(),
+                state: running,
+                ..ContainerStatus::default()
+            }],
+            ..PodActual::default()
+        }
+    }
+
+    #[test]
+    fn a_pod_nobody_has_looked_at_is_pending_without_conditions() {
+        let s = pod_status(&Pod::default(), None, None, None, false);
+        assert_eq!((s.phase, s.conditions.len()), (PodPhase::Pending, 0));
+    }
+
+    #[test]
+    fn an_unschedulable_pod_says_why() {
+        let why = PodCondition::new("PodScheduled", false, Timestamp::EPOCH)
+            .because("Unschedulable", "0/3 nodes");
+        let scheduling = PodScheduling {
+            placements: 0,
+            conditions: vec![why],
+        };
+        let s = pod_status(&Pod::default(), None, None, Some(&scheduling), false);
+        assert_eq!(
+            s.condition("PodScheduled").unwrap().message.as_deref(),
+            Some("0/3 nodes")
+        );
+        // Once it is bound the old reasons do not matter.
+        let s = pod_status(
+            &Pod::default(),
+            Some(&binding()),
+            None,
+            Some(&scheduling),
+            false,
+        );
+        assert!(s.condition("PodScheduled").unwrap().is_true());
+    }
+
+    #[test]
+    fn what_the_agent_reports_is_shown() {
+        let s = pod_status(
+            &Pod::default(),
+            Some(&binding()),
+            Some(&actual(PodStage::Running)),
+            None,
+            false,
+        );
+        assert_eq!((s.phase, s.is_ready()), (PodPhase::Running, true));
+        assert_eq!(s.pod_ips[0].ip, "127.10.1.1");
+        for (stage, phase) in [
+            (PodStage::Starting, PodPhase::Pending),
+            (PodStage::Stopping, PodPhase::Running),
+            (PodStage::Succeeded, PodPhase::Succeeded),
+            (PodStage::Failed, PodPhase::Failed),
+        ] {
+            let s = pod_status(
+                &Pod::default(),
+                Some(&binding()),
+                Some(&actual(stage)),
+                None,
+                false,
+            );
+            assert_eq!(s.phase, phase);
+        }
+    }
+
+    #[test]
+    fn reports_of_an_earlier_placement_are_not_shown() {
+        let old = PodActual {
+            placement: 1,
+            ..actual(PodStage::Running)
+        };
+        let s = pod_status(&Pod::default(), Some(&binding()), Some(&old), None, false);
+        assert_eq!((s.phase, s.pod_ip), (PodPhase::Pending, None));
+    }
+
+    #[test]
+    fn a_deleted_pod_that_still_runs_is_terminating() {
+        let s = pod_status(
+            &Pod::default(),
+            Some(&binding()),
+            Some(&actual(PodStage::Stopping)),
+            None,
+            true,
+        );
+        assert_eq!(s.reason.as_deref(), Some("Terminating"));
+    }
+}
