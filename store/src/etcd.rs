@@ -27,7 +27,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use etcd_client::proto::{
-    PbLeaseGrantRequest, PbLeaseGrantResponse, PbLeaseRevokeRequest, PbLeaseRevokeResponse, PbStatusRequest,
+    PbLeaseGrantRequest, PbLeaseGrantResponse, PbLeaseRevokeRequest, PbLeaseRevokeResponse, PbLeaseTimeToLiveRequest,
+    PbLeaseTimeToLiveResponse, PbStatusRequest,
     PbStatusResponse,
 };
 use futures::future::BoxFuture;
@@ -39,13 +40,14 @@ use self::version::Version;
 use crate::Store;
 use crate::error::StoreError;
 use crate::types::{
-    Compare, KeyValue, LeaseId, Page, RangeRequest, Revision, ServerStatus, Txn, TxnOp, TxnResult, WatchBatch, WatchRequest,
+    Compare, KeyValue, LeaseId, LeaseTime, Page, RangeRequest, Revision, ServerStatus, Txn, TxnOp, TxnResult, WatchBatch, WatchRequest,
 };
 
 const RANGE: Method = Method::read("/etcdserverpb.KV/Range");
 const TXN: Method = Method::write("/etcdserverpb.KV/Txn");
 const GRANT: Method = Method::write("/etcdserverpb.Lease/LeaseGrant");
 const REVOKE: Method = Method::write("/etcdserverpb.Lease/LeaseRevoke");
+const TIME_TO_LIVE: Method = Method::read("/etcdserverpb.Lease/LeaseTimeToLive");
 const STATUS: Method = Method::read("/etcdserverpb.Maintenance/Status");
 
 /// How long a member may take to say how it is.
@@ -201,6 +203,20 @@ impl Store for EtcdStore {
             let context = || format!("revocation of lease {:x}", lease.0);
             let _: PbLeaseRevokeResponse = self.link.call(REVOKE, PbLeaseRevokeRequest { id: lease.0 }, context).await?;
             Ok(())
+        })
+    }
+
+    fn lease_time_left(&self, lease: LeaseId) -> BoxFuture<'_, Result<Option<LeaseTime>, StoreError>> {
+        Box::pin(async move {
+            let context = || format!("remaining time of lease {:x}", lease.0);
+            let request = PbLeaseTimeToLiveRequest { id: lease.0, keys: false };
+            let left: PbLeaseTimeToLiveResponse = self.link.call(TIME_TO_LIVE, request, context).await?;
+            // etcd answers -1 and nothing granted for a lease that does not exist.
+            if left.granted_ttl <= 0 {
+                return Err(StoreError::LeaseNotFound { context: context() });
+            }
+            let seconds = |s: i64| Duration::from_secs(u64::try_from(s).unwrap_or(0));
+            Ok(Some(LeaseTime { granted: seconds(left.granted_ttl), remaining: seconds(left.ttl) }))
         })
     }
 

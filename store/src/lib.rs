@@ -5,13 +5,17 @@
 
 pub mod error;
 pub mod etcd;
+pub mod group_commit;
+pub mod lease;
 pub mod types;
 
 pub use etcd::{ConnectOptions, EtcdStore};
+pub use group_commit::{GroupCommit, Item, ItemOutcome};
+pub use lease::{LeaseKeeper, LeaseState};
 
 pub use error::{Outcome, StoreError};
 pub use types::{
-    Compare, Event, EventKind, KeyValue, LeaseId, Page, Put, RangeRequest, Revision, ServerStatus, Txn, TxnOp, TxnResult, WatchBatch,
+    Compare, Event, EventKind, KeyValue, LeaseId, LeaseTime, Page, Put, RangeRequest, Revision, ServerStatus, Txn, TxnOp, TxnResult, WatchBatch,
     WatchRequest,
 };
 
@@ -56,6 +60,15 @@ pub trait Store: Send + Sync + 'static {
 
     /// Revokes a lease; its keys are deleted at once.
     fn lease_revoke(&self, lease: LeaseId) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// How long a lease has left; `None` when this store cannot tell.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseNotFound`] when it has expired or was revoked.
+    fn lease_time_left(&self, lease: LeaseId) -> BoxFuture<'_, Result<Option<LeaseTime>, StoreError>> {
+        let _ = lease;
+        Box::pin(std::future::ready(Ok(None)))
+    }
 
     /// Version, size and alarms of the member that answers.
     fn status(&self) -> BoxFuture<'_, Result<ServerStatus, StoreError>>;

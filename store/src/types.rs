@@ -1,6 +1,7 @@
 //! The vocabulary of the [`Store`](crate::Store) trait.
 
 use std::fmt;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -17,6 +18,15 @@ impl fmt::Display for Revision {
 /// A lease's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LeaseId(pub i64);
+
+/// How long a lease has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseTime {
+    /// The time to live that it was granted.
+    pub granted: Duration,
+    /// What is left of it without another renewal, in whole seconds, rounded down.
+    pub remaining: Duration,
+}
 
 /// A key with its value and what etcd keeps about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
