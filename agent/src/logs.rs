@@ -1,0 +1,293 @@
+//! Reads what the shim writes: the log of one run of a container, across rotation, and as it grows.
+//!
+//! Used by the command line on the same machine and by the agent's HTTP endpoint.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::inotify;
+use tokio::io::unix::AsyncFd;
+
+/// What of a log to show, and how.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogOptions {
+    /// Only so many lines from the end.
+    pub tail: Option<usize>,
+    /// Only lines from this time on: nanoseconds since the epoch.
+    pub since: Option<i64>,
+    /// Each line begins with its time.
+    pub timestamps: bool,
+}
+
+/// Reads a log to its present end.
+#[derive(Debug)]
+pub struct LogReader {
+    path: PathBuf,
+    file: Option<File>,
+    /// Read, but not a whole record yet.
+    rest: Vec<u8>,
+    since: Option<String>,
+    timestamps: bool,
+    /// The last record shown was not the end of its line.
+    in_line: bool,
+}
+
+impl LogReader {
+    /// Opens the log whose current file is `path`. A log that does not exist yet is an empty one.
+    ///
+    /// # Errors
+    /// IO errors.
+    pub fn open(path: &Path, options: &LogOptions) -> io::Result<Self> {
+        let mut reader = Self {
+            path: path.into(),
+            file: None,
+            rest: Vec::new(),
+            since: options.since.map(timestamp),
+            timestamps: options.timestamps,
+            in_line: false,
+        };
+        let files = files_of(path);
+        reader.file = match options.tail {
+            Some(lines) => position_tail(files, lines)?,
+            None => files.first().map(File::open).transpose()?,
+        };
+        Ok(reader)
+    }
+
+    /// The next lines, as they are shown. `None` at the present end.
+    ///
+    /// # Errors
+    /// IO errors.
+    pub fn next_chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
+        loop {
+            let Some(file) = self.file.as_mut() else {
+                match files_of(&self.path).first() {
+                    Some(first) => self.file = Some(File::open(first)?),
+                    None => return Ok(None),
+                }
+                continue;
+            };
+            let mut buffer = vec![0; 32 * 1024];
+            match file.read(&mut buffer)? {
+                0 => {
+                    let Some(next) = following(file, &self.path)? else {
+                        return Ok(None);
+                    };
+                    // A file that has a successor is complete, but may have grown since it was read.
+                    let grown = file.stream_position()? < file.metadata()?.len();
+                    if !grown {
+                        self.file = Some(next);
+                        self.rest.clear();
+                    }
+                }
+                n => {
+                    self.rest.extend_from_slice(&buffer[..n]);
+                    let Some(end) = self.rest.iter().rposition(|b| *b == b'\n') else {
+                        continue;
+                    };
+                    let complete: Vec<u8> = self.rest.drain(..=end).collect();
+                    let mut shown = Vec::with_capacity(complete.len());
+                    for record in complete[..end].split(|b| *b == b'\n') {
+                        self.show(record, &mut shown);
+                    }
+                    if !shown.is_empty() {
+                        return Ok(Some(shown));
+                    }
+                }
+            }
+        }
+    }
+
+    fn show(&mut self, record: &[u8], out: &mut Vec<u8>) {
+        let mut parts = record.splitn(4, |b| *b == b' ');
+        let (Some(time), Some(_stream), Some(tag), Some(content)) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return; // Half a record, from a disk that was full.
+        };
+        if self
+            .since
+            .as_ref()
+            .is_some_and(|since| time < since.as_bytes())
+        {
+            return;
+        }
+        if self.timestamps && !self.in_line {
+            out.extend_from_slice(time);
+            out.push(b' ');
+        }
+        out.extend_from_slice(content);
+        self.in_line = tag == b"P";
+        if !self.in_line {
+            out.push(b'\n');
+        }
+    }
+}
+
+/// Reads a log as it grows, until its container has ended.
+#[derive(Debug)]
+pub struct LogFollower {
+    reader: LogReader,
+    changes: AsyncFd<OwnedFd>,
+    /// Exists when the container has ended.
+    exit_record: Option<PathBuf>,
+}
+
+impl LogFollower {
+    /// Follows the log whose current file is `path`. With `exit_record` it ends when that file exists and all has been
+    /// read; otherwise never.
+    ///
+    /// # Errors
+    /// IO errors; the log's directory must exist.
+    pub fn open(
+        path: &Path,
+        options: &LogOptions,
+        exit_record: Option<PathBuf>,
+    ) -> io::Result<Self> {
+        let inotify =
+            inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+        let events = inotify::WatchFlags::MODIFY
+            | inotify::WatchFlags::CREATE
+            | inotify::WatchFlags::MOVED_TO
+            | inotify::WatchFlags::DELETE_SELF;
+        // Watched before the first read, so no change falls between.
+        for dir in [Some(path), exit_record.as_deref()]
+            .into_iter()
+            .flatten()
+            .filter_map(Path::parent)
+        {
+            inotify::add_watch(&inotify, dir, events)?;
+        }
+        let changes = crate::asyncfd::readable(inotify)?;
+        Ok(Self {
+            reader: LogReader::open(path, options)?,
+            changes,
+            exit_record,
+        })
+    }
+
+    /// The next lines; waits for them. `None` when there will be no more.
+    ///
+    /// # Errors
+    /// IO errors.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when it is given up.
+    pub async fn next_chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
+        loop {
+            // In this order: what was written before the end is seen after it.
+            let ended = self
+                .exit_record
+                .as_ref()
+                .is_some_and(|p| p.exists() || p.parent().is_some_and(|d| !d.exists()));
+            if let Some(chunk) = self.reader.next_chunk()? {
+                return Ok(Some(chunk));
+            }
+            if ended {
+                return Ok(None);
+            }
+            let mut ready = self.changes.readable().await?;
+            let mut events = [0u8; 4096];
+            while rustix::io::read(ready.get_inner(), &mut events).is_ok_and(|n| n > 0) {}
+            ready.clear_ready();
+        }
+    }
+}
+
+/// The files of a log, oldest first.
+fn files_of(path: &Path) -> Vec<PathBuf> {
+    let mut rotated: Vec<(u64, PathBuf)> = Vec::new();
+    if let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str()))
+        && let Ok(entries) = fs::read_dir(dir)
+    {
+        for entry in entries.flatten() {
+            let file = entry.file_name();
+            let number = file
+                .to_str()
+                .and_then(|f| f.strip_prefix(name)?.strip_prefix('.')?.parse().ok());
+            if let Some(number) = number {
+                rotated.push((number, entry.path()));
+            }
+        }
+    }
+    rotated.sort();
+    let mut files: Vec<PathBuf> = rotated.into_iter().map(|(_, p)| p).collect();
+    if path.exists() {
+        files.push(path.into());
+    }
+    files
+}
+
+/// The file that comes after an open one; the oldest that is left when the open one has been removed.
+fn following(file: &File, path: &Path) -> io::Result<Option<File>> {
+    let own = file.metadata()?;
+    if fs::metadata(path).is_ok_and(|m| m.ino() == own.ino() && m.dev() == own.dev()) {
+        return Ok(None);
+    }
+    let files = files_of(path);
+    let at = files
+        .iter()
+        .position(|p| fs::metadata(p).is_ok_and(|m| m.ino() == own.ino() && m.dev() == own.dev()));
+    match files.get(at.map_or(0, |i| i + 1)) {
+        Some(next) => match File::open(next) {
+            Ok(file) => Ok(Some(file)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None), // Rotated away meanwhile: next time.
+            Err(e) => Err(e),
+        },
+        None => Ok(None),
+    }
+}
+
+/// Opens the file in which the last `lines` records begin, at their beginning.
+fn position_tail(files: Vec<PathBuf>, lines: usize) -> io::Result<Option<File>> {
+    let mut missing = lines;
+    let mut earliest = None;
+    for path in files.iter().rev() {
+        let mut file = File::open(path)?;
+        let (found, offset) = last_records(&mut file, missing)?;
+        file.seek(SeekFrom::Start(offset))?;
+        earliest = Some(file);
+        missing -= found;
+        if missing == 0 {
+            break;
+        }
+    }
+    Ok(earliest)
+}
+
+/// Where the last `wanted` records of a file begin, and how many there are.
+fn last_records(file: &mut File, wanted: usize) -> io::Result<(usize, u64)> {
+    const BLOCK: u64 = 32 * 1024;
+    let mut end = file.seek(SeekFrom::End(0))?;
+    // A record ends with a newline, so the one that ends record n begins record n + 1.
+    let mut newlines = 0;
+    let mut block = Vec::new();
+    while end > 0 {
+        let start = end.saturating_sub(BLOCK);
+        file.seek(SeekFrom::Start(start))?;
+        block.resize((end - start) as usize, 0);
+        file.read_exact(&mut block)?;
+        for (i, _) in block.iter().enumerate().rev().filter(|(_, b)| **b == b'\n') {
+            newlines += 1;
+            if newlines > wanted {
+                return Ok((wanted, start + i as u64 + 1));
+            }
+        }
+        end = start;
+    }
+    Ok((newlines, 0))
+}
+
+/// A time in the form that records have, so that they compare as text.
+fn timestamp(nanos: i64) -> String {
+    match jiff::Timestamp::from_nanosecond(i128::from(nanos)) {
+        Ok(t) => format!("{t:.9}"),
+        Err(_) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+//! Finding a container again after a restart of the agent.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::container::{ProcessContainer, conclude, now};
+use super::{ProcessDriverConfig, blocking, lost};
+use crate::driver::{Adopted, DriverError};
+use crate::procfs;
+use crate::spec::{
+    ContainerSpec, EXIT_FILE, ExitRecord, PID_FILE, PidRecord, SPEC_FILE, read_record, write_record,
+};
+
+/// How long a shim may take from its start to the start of the container before the agent asks it no more.
+const START_LIMIT: Duration = Duration::from_secs(30);
+
+pub(super) async fn adopt(
+    config: Arc<ProcessDriverConfig>,
+    dir: PathBuf,
+) -> Result<Adopted, DriverError> {
+    let deadline = tokio::time::Instant::now() + START_LIMIT;
+    loop {
+        let found = {
+            let dir = dir.clone();
+            blocking(move || look(&dir)).await
+        };
+        match found.map_err(|source| DriverError::Directory {
+            dir: dir.clone(),
+            source,
+        })? {
+            Found::Nothing => return Ok(Adopted::NotStarted),
+            Found::Ended(record) => return Ok(Adopted::Ended(record)),
+            Found::Running(spec, record) => {
+                let container =
+                    ProcessContainer::watch(config, dir.clone(), spec.cgroup, record, None);
+                let container =
+                    container.map_err(|source| DriverError::Directory { dir, source })?;
+                return Ok(Adopted::Running(Arc::new(container)));
+            }
+            // The former agent died within the few milliseconds that a start takes.
+            Found::Starting if tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(5)).await
+            }
+            Found::Starting => return Err(DriverError::Supervisor),
+        }
+    }
+}
+
+enum Found {
+    Nothing,
+    Starting,
+    Running(ContainerSpec, PidRecord),
+    Ended(ExitRecord),
+}
+
+fn look(dir: &Path) -> io::Result<Found> {
+    if let Some(exit) = read_record::<ExitRecord>(dir, EXIT_FILE)? {
+        return Ok(Found::Ended(exit));
+    }
+    let lock = match File::open(dir.join(SPEC_FILE)) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(e) => return Err(e),
+    };
+    let shim_lives = flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err();
+    let record = read_record::<PidRecord>(dir, PID_FILE)?;
+    match (shim_lives, record) {
+        (true, None) => Ok(Found::Starting),
+        (true, Some(record)) => {
+            let spec = read_record(dir, SPEC_FILE)?.unwrap_or_default();
+            Ok(Found::Running(spec, record))
+        }
+        (false, record) => {
+            // It may have ended since the first look.
+            if let Some(exit) = read_record::<ExitRecord>(dir, EXIT_FILE)? {
+                return Ok(Found::Ended(exit));
+            }
+            let Some(record) = record else {
+                return Ok(Found::Nothing);
+            };
+            if record.boot_id != procfs::boot_id() {
+                let exit = lost("the machine was restarted", Some(&record), now());
+                let _ = write_record(dir, EXIT_FILE, &exit);
+                return Ok(Found::Ended(exit));
+            }
+            let spec: ContainerSpec = read_record(dir, SPEC_FILE)?.unwrap_or_default();
+            Ok(Found::Ended(conclude(
+                dir,
+                spec.cgroup.as_ref(),
+                &record,
+                None,
+            )))
+        }
+    }
+}
