@@ -26,7 +26,7 @@ DEBUG := $(CARGO_TARGET_DIR)/debug
 # The test tiers and the demo take the same etcd, and find its etcdctl on PATH.
 WITH_ETCD = SETPOINT_ETCD=$$(scripts/etcd.sh --quiet) && export SETPOINT_ETCD PATH="$$(dirname "$$SETPOINT_ETCD"):$$PATH"
 
-.PHONY: help setup build demo test build-tests e2e lint bench clean
+.PHONY: help setup build bin-dir demo test build-tests e2e lint bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,7 +36,10 @@ setup: ## Install what is missing to build and test (etcd, protoc, a C compiler)
 
 build: setup ## Build the release binaries
 	cargo build --release --locked -p setpoint -p hello-http
-	@echo "built $(RELEASE)/setpoint"
+	@echo 'built. To use it here: export PATH="$$(make -s bin-dir):$$PATH"'
+
+bin-dir: ## Print where the release binaries are: export PATH="$$(make -s bin-dir):$$PATH"
+	@echo $(RELEASE)
 
 demo: setup ## Start a 3-node cluster, deploy to it, kill a node, watch the work move
 	@cargo build --release --locked -p setpoint -p hello-http
