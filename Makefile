@@ -38,7 +38,7 @@ build: setup ## Build the release binaries
 	cargo build --release --locked -p setpoint -p hello-http
 	@echo 'built. To use it here: export PATH="$$(make -s bin-dir):$$PATH"'
 
-bin-dir: ## Print where the release binaries are: export PATH="$$(make -s bin-dir):$$PATH"
+bin-dir: ## Print where the release binaries are
 	@echo $(RELEASE)
 
 demo: setup ## Start a 3-node cluster, deploy to it, kill a node, watch the work move
