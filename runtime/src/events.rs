@@ -101,7 +101,11 @@ impl EventRef {
 
     /// The namespace that its events are in.
     fn event_namespace(&self) -> &str {
-        if self.namespace.is_empty() { "default" } else { &self.namespace }
+        if self.namespace.is_empty() {
+            "default"
+        } else {
+            &self.namespace
+        }
     }
 }
 
@@ -153,17 +157,39 @@ impl Recorder {
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (queue, receiver) = mpsc::channel(QUEUE);
         let counters = Arc::<Counters>::default();
-        let recorder = Self { queue, clock: clock.clone(), counters: counters.clone() };
-        let writer = Writer { component: source.into(), node };
-        let sink = Sink { commits, keyspace, node: writer.node.clone(), lease: RotatingLease::new(store) };
-        let driver = Driver { receiver, correlator: Correlator::new(writer), counters, sink: Some(sink), failures: 0 };
+        let recorder = Self {
+            queue,
+            clock: clock.clone(),
+            counters: counters.clone(),
+        };
+        let writer = Writer {
+            component: source.into(),
+            node,
+        };
+        let sink = Sink {
+            commits,
+            keyspace,
+            node: writer.node.clone(),
+            lease: RotatingLease::new(store),
+        };
+        let driver = Driver {
+            receiver,
+            correlator: Correlator::new(writer),
+            counters,
+            sink: Some(sink),
+            failures: 0,
+        };
         (recorder, driver.run(shutdown))
     }
 
     /// A recorder whose events go nowhere, for tests of controllers that do not look at events.
     pub fn discarding() -> Self {
         let (queue, _) = mpsc::channel(1);
-        Self { queue, clock: Clock::system(), counters: Arc::default() }
+        Self {
+            queue,
+            clock: Clock::system(),
+            counters: Arc::default(),
+        }
     }
 
     /// Records an event. Never waits and never fails.
@@ -177,20 +203,35 @@ impl Recorder {
         message: impl Into<String>,
     ) {
         self.counters.recorded.fetch_add(1, Ordering::Relaxed);
-        let occurrence =
-            Occurrence { object, event_type, reason: reason.into(), message: message.into(), at: self.clock.now() };
+        let occurrence = Occurrence {
+            object,
+            event_type,
+            reason: reason.into(),
+            message: message.into(),
+            at: self.clock.now(),
+        };
         if self.queue.try_send(occurrence).is_err() {
             self.counters.overflowed.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Records that something happened as it should.
-    pub fn normal(&self, object: EventRef, reason: impl Into<Cow<'static, str>>, message: impl Into<String>) {
+    pub fn normal(
+        &self,
+        object: EventRef,
+        reason: impl Into<Cow<'static, str>>,
+        message: impl Into<String>,
+    ) {
         self.event(object, EventType::Normal, reason, message);
     }
 
     /// Records something that a person may want to look at.
-    pub fn warning(&self, object: EventRef, reason: impl Into<Cow<'static, str>>, message: impl Into<String>) {
+    pub fn warning(
+        &self,
+        object: EventRef,
+        reason: impl Into<Cow<'static, str>>,
+        message: impl Into<String>,
+    ) {
         self.event(object, EventType::Warning, reason, message);
     }
 
@@ -306,8 +347,13 @@ impl Driver {
     /// Takes note of a flush; whether nothing is left of it.
     fn settle(&mut self, flushed: Flushed) -> bool {
         self.sink = Some(flushed.sink);
-        self.counters.written.fetch_add(flushed.written, Ordering::Relaxed);
-        self.counters.failed.fetch_add(flushed.retry.len() as u64 + flushed.refused, Ordering::Relaxed);
+        self.counters
+            .written
+            .fetch_add(flushed.written, Ordering::Relaxed);
+        self.counters.failed.fetch_add(
+            flushed.retry.len() as u64 + flushed.refused,
+            Ordering::Relaxed,
+        );
         let all = flushed.retry.is_empty();
         for series in flushed.retry {
             self.correlator.mark_dirty(series);
@@ -338,28 +384,48 @@ impl Sink {
         let lease = match self.lease.current().await {
             Ok(lease) => lease,
             Err(error) => {
-                warn!(error = &error as &dyn std::error::Error, "no lease for events; trying again");
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "no lease for events; trying again"
+                );
                 retry.extend(batch.iter().map(|o| o.series));
-                return Flushed { sink: self, written, retry, refused };
+                return Flushed {
+                    sink: self,
+                    written,
+                    retry,
+                    refused,
+                };
             }
         };
         let mut batch = batch.into_iter();
         loop {
             let chunk: Vec<Outgoing> = batch.by_ref().take(CHUNK).collect();
             if chunk.is_empty() {
-                return Flushed { sink: self, written, retry, refused };
+                return Flushed {
+                    sink: self,
+                    written,
+                    retry,
+                    refused,
+                };
             }
-            let (series, items): (Vec<u64>, Vec<Item>) = chunk.into_iter().map(|o| self.item(o, lease)).unzip();
+            let (series, items): (Vec<u64>, Vec<Item>) =
+                chunk.into_iter().map(|o| self.item(o, lease)).unzip();
             for (series, outcome) in series.into_iter().zip(self.commits.submit_all(items).await) {
                 match outcome {
                     ItemOutcome::Committed { .. } => written += 1,
                     ItemOutcome::Failed(error) if !worth_retrying(&error) => {
-                        warn!(error = &error as &dyn std::error::Error, "an event was refused");
+                        warn!(
+                            error = &error as &dyn std::error::Error,
+                            "an event was refused"
+                        );
                         refused += 1;
                     }
                     // Writing the same event twice does no harm.
                     ItemOutcome::Failed(error) | ItemOutcome::Unknown(error) => {
-                        debug!(error = &error as &dyn std::error::Error, "an event was not written; trying again");
+                        debug!(
+                            error = &error as &dyn std::error::Error,
+                            "an event was not written; trying again"
+                        );
                         if matches!(error, StoreError::LeaseNotFound { .. }) {
                             self.lease.forget();
                         }
@@ -372,9 +438,24 @@ impl Sink {
     }
 
     fn item(&self, out: Outgoing, lease: setpoint_store::LeaseId) -> (u64, Item) {
-        let key = Key::Event { node: self.node.as_deref(), namespace: &out.namespace, id: &out.id };
-        let put = Put { key: self.keyspace.build(&key), value: out.document.into(), lease: Some(lease) };
-        (out.series, Item { guards: Vec::new(), then: vec![TxnOp::Put(put)], context: format!("event {}", out.id) })
+        let key = Key::Event {
+            node: self.node.as_deref(),
+            namespace: &out.namespace,
+            id: &out.id,
+        };
+        let put = Put {
+            key: self.keyspace.build(&key),
+            value: out.document.into(),
+            lease: Some(lease),
+        };
+        (
+            out.series,
+            Item {
+                guards: Vec::new(),
+                then: vec![TxnOp::Put(put)],
+                context: format!("event {}", out.id),
+            },
+        )
     }
 }
 

@@ -14,8 +14,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
-use setpoint_apis::document;
 use setpoint_apis::core::{Event, EventSource, ObjectReference};
+use setpoint_apis::document;
 use setpoint_apis::meta::ObjectMeta;
 use setpoint_apis::time::Timestamp;
 
@@ -104,7 +104,12 @@ struct Object {
 
 impl Correlator {
     pub(super) fn new(writer: Writer) -> Self {
-        Self { writer, series: FxHashMap::default(), objects: FxHashMap::default(), dirty: VecDeque::new() }
+        Self {
+            writer,
+            series: FxHashMap::default(),
+            objects: FxHashMap::default(),
+            dirty: VecDeque::new(),
+        }
     }
 
     /// Differs from writer to writer.
@@ -125,7 +130,10 @@ impl Correlator {
         }
         let object_id = hash(&o.object);
         self.make_room_for_object(object_id);
-        let object = self.objects.entry(object_id).or_insert_with(|| Object::new(o.at));
+        let object = self
+            .objects
+            .entry(object_id)
+            .or_insert_with(|| Object::new(o.at));
         if !object.take_token(o.at) {
             return Verdict::Suppressed;
         }
@@ -165,7 +173,9 @@ impl Correlator {
         while taken.len() < limit
             && let Some(key) = self.dirty.pop_front()
         {
-            let Some(series) = self.series.get_mut(&key) else { continue };
+            let Some(series) = self.series.get_mut(&key) else {
+                continue;
+            };
             series.dirty = false;
             let event = describe(&self.writer, series);
             taken.push(Outgoing {
@@ -226,7 +236,11 @@ impl Correlator {
 
 impl Object {
     fn new(at: Timestamp) -> Self {
-        Self { tokens: BURST, filled: at, reasons: FxHashMap::default() }
+        Self {
+            tokens: BURST,
+            filled: at,
+            reasons: FxHashMap::default(),
+        }
     }
 
     fn take_token(&mut self, at: Timestamp) -> bool {
@@ -278,7 +292,10 @@ fn describe(writer: &Writer, series: &Series) -> Event {
         type_: Some(series.event_type.as_str().to_owned()),
         reason: some(&series.reason),
         message: some(&series.message),
-        source: Some(EventSource { component: some(&writer.component), host: writer.node.clone() }),
+        source: Some(EventSource {
+            component: some(&writer.component),
+            host: writer.node.clone(),
+        }),
         first_timestamp: Some(series.first.whole_seconds()),
         last_timestamp: Some(series.last.whole_seconds()),
         count: Some(series.count),

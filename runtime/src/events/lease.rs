@@ -17,7 +17,10 @@ pub(super) struct RotatingLease {
 
 impl RotatingLease {
     pub(super) fn new(store: SharedStore) -> Self {
-        Self { store, current: None }
+        Self {
+            store,
+            current: None,
+        }
     }
 
     /// A lease that lives for an hour at least. The one before is left to expire with its events.

@@ -1,0 +1,324 @@
+//! What a leader writes with. Every write carries the epoch of its leadership as a guard, so that a deposed leader's
+//! write fails in the store; and a write whose outcome is unknown is fenced off before anything else is decided.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use setpoint_apis::{Key, Keyspace, ObjectKey};
+use setpoint_store::group_commit::{GroupCommit, Item, ItemOutcome};
+use setpoint_store::{Compare, LeaseId, Revision, SharedStore, StoreError, Txn, TxnOp};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::cache::Cache;
+
+/// A guarded write.
+#[derive(Clone, Debug, Default)]
+pub struct Write {
+    /// What must hold, besides the leadership.
+    pub guards: Vec<Compare>,
+    /// What is written or deleted.
+    pub ops: Vec<TxnOp>,
+    /// What it is for, on which object: for errors and logs.
+    pub context: String,
+}
+
+/// What became of one [`Write`].
+#[derive(Clone, Debug)]
+pub enum WriteOutcome {
+    /// It is written, at this revision.
+    Committed(Revision),
+    /// A guard did not hold: decide again from a newer snapshot.
+    Conflict,
+    /// The store refused it, and it is not written.
+    Failed(StoreError),
+}
+
+/// Why a leader's writes were not carried out as a whole.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum LeaderError {
+    /// Somebody else leads, or the lease is gone: stop.
+    #[error("{controller} is no longer led by this process")]
+    Deposed {
+        /// The controller.
+        controller: String,
+    },
+    /// Some outcomes were unknown. Older writes are fenced off and the cache has caught up: decide again.
+    #[error("the outcome of some writes of {controller} is unknown; they have been fenced off")]
+    Refenced {
+        /// The controller.
+        controller: String,
+    },
+}
+
+/// The right to write on behalf of a controller. Handed out by the [`Elector`](crate::Elector); cheap to clone.
+#[derive(Clone)]
+pub struct Leader {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    controller: String,
+    identity: String,
+    key: String,
+    lease: LeaseId,
+    epoch: AtomicI64,
+    store: SharedStore,
+    commits: GroupCommit,
+    cache: Cache,
+    lost: CancellationToken,
+    /// Only one at a time renews the fence.
+    bump: tokio::sync::Mutex<()>,
+}
+
+impl Leader {
+    pub(crate) fn new(
+        controller: &str,
+        identity: &str,
+        lease: LeaseId,
+        epoch: Revision,
+        store: SharedStore,
+        commits: GroupCommit,
+        cache: Cache,
+    ) -> Self {
+        let key = cache.keyspace().build(&Key::Leader(controller, None));
+        Self {
+            inner: Arc::new(Inner {
+                controller: controller.into(),
+                identity: identity.into(),
+                key,
+                lease,
+                epoch: AtomicI64::new(epoch.0),
+                store,
+                commits,
+                cache,
+                lost: CancellationToken::new(),
+                bump: tokio::sync::Mutex::default(),
+            }),
+        }
+    }
+
+    /// The fencing epoch: the mod revision of the election key.
+    pub fn epoch(&self) -> Revision {
+        Revision(self.inner.epoch.load(Ordering::Acquire))
+    }
+
+    /// The controller that this leads.
+    pub fn controller(&self) -> &str {
+        &self.inner.controller
+    }
+
+    /// The process's cache.
+    pub fn cache(&self) -> &Cache {
+        &self.inner.cache
+    }
+
+    /// The keyspace.
+    pub fn keyspace(&self) -> &Keyspace {
+        self.inner.cache.keyspace()
+    }
+
+    /// The store, for reads.
+    pub fn store(&self) -> &SharedStore {
+        &self.inner.store
+    }
+
+    /// Cancelled when the leadership is lost or given up.
+    pub fn lost(&self) -> &CancellationToken {
+        &self.inner.lost
+    }
+
+    /// The guard that every write carries.
+    pub fn guard(&self) -> Compare {
+        Compare::ModRevision(self.inner.key.clone(), self.epoch().0)
+    }
+
+    /// Commits guarded writes, each with an outcome of its own, and waits until the cache has seen those that were
+    /// committed into the state trees.
+    ///
+    /// # Errors
+    /// [`LeaderError::Deposed`]: stop. [`LeaderError::Refenced`]: some outcomes are unknown, decide again from the
+    /// present view; what was not applied by now never will be.
+    ///
+    /// # Cancel safety
+    /// Writes that were handed over are carried out even when the future is dropped.
+    pub async fn commit(&self, writes: Vec<Write>) -> Result<Vec<WriteOutcome>, LeaderError> {
+        let outcomes = self.commit_only(writes).await?;
+        if let Some(newest) = newest(&outcomes) {
+            self.inner.cache.wait_for(newest).await;
+        }
+        Ok(outcomes)
+    }
+
+    /// As [`Leader::commit`], without waiting for the cache: for writes outside the state trees, and for those who
+    /// keep account of their own writes.
+    ///
+    /// # Errors
+    /// As [`Leader::commit`].
+    pub async fn commit_only(&self, writes: Vec<Write>) -> Result<Vec<WriteOutcome>, LeaderError> {
+        if self.inner.lost.is_cancelled() {
+            return Err(self.deposed());
+        }
+        if writes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let guard = self.guard();
+        let items = writes
+            .into_iter()
+            .map(|w| {
+                let mut guards = Vec::with_capacity(w.guards.len() + 1);
+                guards.push(guard.clone());
+                guards.extend(w.guards);
+                Item {
+                    guards,
+                    then: w.ops,
+                    context: w.context,
+                }
+            })
+            .collect();
+        let mut unknown = false;
+        let mut rejected = false;
+        let mut outcomes = Vec::new();
+        for outcome in self.inner.commits.submit_all(items).await {
+            outcomes.push(match outcome {
+                ItemOutcome::Committed { revision } => WriteOutcome::Committed(revision),
+                ItemOutcome::Rejected { .. } => {
+                    rejected = true;
+                    WriteOutcome::Conflict
+                }
+                ItemOutcome::Failed(error) => WriteOutcome::Failed(error),
+                ItemOutcome::Unknown(error) => {
+                    warn!(
+                        controller = self.inner.controller,
+                        error = &error as &dyn std::error::Error,
+                        "a write has an unknown outcome"
+                    );
+                    unknown = true;
+                    WriteOutcome::Failed(error)
+                }
+            });
+        }
+        if unknown {
+            self.bump().await?;
+            return Err(LeaderError::Refenced {
+                controller: self.inner.controller.clone(),
+            });
+        }
+        if rejected {
+            self.check().await?;
+        }
+        Ok(outcomes)
+    }
+
+    /// Ends the leadership on this side; the elector gives up the key.
+    pub fn step_down(&self) {
+        self.inner.lost.cancel();
+    }
+
+    /// A guard did not hold: was it the epoch? Costs one read, and conflicts are rare.
+    async fn check(&self) -> Result<(), LeaderError> {
+        match self.inner.store.get(&self.inner.key).await {
+            Ok((Some(kv), _)) if kv.mod_revision == self.epoch().0 => Ok(()),
+            Ok(_) => {
+                self.inner.lost.cancel();
+                Err(self.deposed())
+            }
+            // Not known: the guard in the next write asks again.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Writes the election key again, which makes every older transaction of this leader fail; then waits until the
+    /// cache has seen it.
+    async fn bump(&self) -> Result<(), LeaderError> {
+        let _one = self.inner.bump.lock().await;
+        let keyspace = self.keyspace();
+        let mut attempt = 0_u32;
+        loop {
+            if self.inner.lost.is_cancelled() {
+                return Err(self.deposed());
+            }
+            let old = self.epoch();
+            let txn = claim(
+                keyspace,
+                &self.inner.controller,
+                &self.inner.identity,
+                self.inner.lease,
+            )
+            .when(Compare::ModRevision(self.inner.key.clone(), old.0));
+            let revision = match self.inner.store.txn(txn).await {
+                Ok(done) if done.succeeded => done.revision,
+                // Either a bump of ours whose outcome was unknown has been applied, or somebody else leads.
+                Ok(_) => match self.inner.store.get(&self.inner.key).await {
+                    Ok((Some(kv), _)) if kv.lease == Some(self.inner.lease) => {
+                        Revision(kv.mod_revision)
+                    }
+                    Ok(_) => {
+                        self.inner.lost.cancel();
+                        return Err(self.deposed());
+                    }
+                    Err(error) => {
+                        self.pause(&mut attempt, &error).await;
+                        continue;
+                    }
+                },
+                Err(error) => {
+                    self.pause(&mut attempt, &error).await;
+                    continue;
+                }
+            };
+            self.inner.epoch.store(revision.0, Ordering::Release);
+            tokio::select! {
+                () = self.inner.cache.wait_for(revision) => return Ok(()),
+                () = self.inner.lost.cancelled() => return Err(self.deposed()),
+            }
+        }
+    }
+
+    /// Waits a little before the fence is renewed again. The elector ends this through `lost` when the lease is gone.
+    async fn pause(&self, attempt: &mut u32, error: &StoreError) {
+        warn!(
+            controller = self.inner.controller,
+            error = error as &dyn std::error::Error,
+            "the fence could not be renewed; trying again"
+        );
+        *attempt = (*attempt + 1).min(5);
+        let wait = std::time::Duration::from_millis(50 << *attempt);
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = self.inner.lost.cancelled() => {}
+        }
+    }
+
+    fn deposed(&self) -> LeaderError {
+        LeaderError::Deposed {
+            controller: self.inner.controller.clone(),
+        }
+    }
+}
+
+/// The writes that make a leader: the election key under the lease, and a record in the state tree, whose event tells
+/// the cache that it has seen everything up to the election.
+pub(crate) fn claim(keyspace: &Keyspace, controller: &str, identity: &str, lease: LeaseId) -> Txn {
+    let value = format!("leader: {identity}\n");
+    Txn::new()
+        .put_with_lease(
+            keyspace.build(&Key::Leader(controller, None)),
+            value.clone(),
+            lease,
+        )
+        .put(
+            keyspace.build(&Key::Actual("leaders", ObjectKey::cluster(controller))),
+            value,
+        )
+}
+
+fn newest(outcomes: &[WriteOutcome]) -> Option<Revision> {
+    outcomes
+        .iter()
+        .filter_map(|o| match o {
+            WriteOutcome::Committed(revision) => Some(*revision),
+            _ => None,
+        })
+        .max()
+}

@@ -1,0 +1,285 @@
+//! Election and fencing: one leader at a time, a deposed one cannot write, an unknown outcome is fenced off.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use setpoint_apis::Key;
+use setpoint_runtime::{Cache, Elector, Leader, LeaderError, Write, WriteOutcome};
+use setpoint_store::group_commit::{GroupCommit, Options};
+use setpoint_store::{
+    KeyValue, LeaseId, Page, Put, RangeRequest, Revision, ServerStatus, SharedStore, Store,
+    StoreError, Txn, TxnOp, TxnResult, WatchBatch, WatchRequest,
+};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{Fixture, LIMIT, config_map, key};
+
+const CONTROLLER: &str = "test";
+
+/// A replica that reports each leadership it gets and leads until told to stop.
+struct Replica {
+    shutdown: CancellationToken,
+    elector: Elector,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Replica {
+    fn start(
+        store: SharedStore,
+        cache: Cache,
+        name: &str,
+        ttl: Duration,
+        led: mpsc::Sender<Leader>,
+    ) -> Self {
+        let commits = GroupCommit::new(store.clone(), Options::default());
+        let elector = Elector::new(store, commits, cache, name, ttl);
+        let shutdown = CancellationToken::new();
+        let (campaign, stop) = (elector.clone(), shutdown.clone());
+        let task = tokio::spawn(async move {
+            campaign
+                .run(CONTROLLER, stop, |leader| {
+                    let led = led.clone();
+                    async move {
+                        led.send(leader.clone()).await.unwrap();
+                        leader.lost().cancelled().await;
+                    }
+                })
+                .await;
+        });
+        Self {
+            shutdown,
+            elector,
+            task,
+        }
+    }
+}
+
+async fn next(led: &mut mpsc::Receiver<Leader>) -> Leader {
+    tokio::time::timeout(LIMIT, led.recv())
+        .await
+        .expect("somebody leads in time")
+        .unwrap()
+}
+
+fn write(f: &Fixture, name: &str, value: &str) -> Write {
+    let key = f.keyspace.build(&Key::Desired("configmaps", key(name)));
+    let put = Put {
+        key,
+        value: config_map(name, value).into(),
+        lease: None,
+    };
+    Write {
+        guards: Vec::new(),
+        ops: vec![TxnOp::Put(put)],
+        context: format!("writing {name}"),
+    }
+}
+
+async fn stored(f: &Fixture, name: &str) -> Option<String> {
+    let key = f.keyspace.build(&Key::Desired("configmaps", key(name)));
+    f.store
+        .get(&key)
+        .await
+        .unwrap()
+        .0
+        .map(|kv| String::from_utf8_lossy(&kv.value).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_graceful_stop_hands_over_at_once_and_the_old_leader_can_write_no_more() {
+    let f = Fixture::start().await;
+    let (led, mut leaders) = mpsc::channel(4);
+    let cache = f.cache().await;
+    let first = Replica::start(
+        f.store.clone(),
+        cache.clone(),
+        "first",
+        Duration::from_secs(60),
+        led.clone(),
+    );
+    let old = next(&mut leaders).await;
+    assert!(matches!(
+        old.commit(vec![write(&f, "a", "old")]).await.unwrap()[..],
+        [WriteOutcome::Committed(_)]
+    ));
+
+    let second = Replica::start(
+        f.store.clone(),
+        cache,
+        "second",
+        Duration::from_secs(60),
+        led,
+    );
+    // The second one is warm when the first one ends: its campaign has found the key held.
+    tokio::task::yield_now().await;
+    let begin = Instant::now();
+    first.shutdown.cancel();
+    let new = next(&mut leaders).await;
+    // Far below the lease of 60 s; the figure itself belongs to a benchmark.
+    assert!(
+        begin.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        begin.elapsed()
+    );
+    assert!(new.epoch() > old.epoch());
+    assert!(
+        new.cache().revision() >= new.epoch(),
+        "it decides from a snapshot at its election or later"
+    );
+    assert!(matches!(
+        old.commit(vec![write(&f, "a", "late")]).await,
+        Err(LeaderError::Deposed { .. })
+    ));
+    assert!(stored(&f, "a").await.unwrap().contains("old"));
+
+    first.task.await.unwrap();
+    first.elector.resign().await;
+    second.shutdown.cancel();
+    second.task.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_does_not_know_yet_that_it_was_deposed_is_stopped_by_the_store() {
+    let f = Fixture::start().await;
+    let (led, mut leaders) = mpsc::channel(4);
+    let cache = f.cache().await;
+    let replica = Replica::start(f.store.clone(), cache, "only", Duration::from_secs(60), led);
+    let leader = next(&mut leaders).await;
+    // As if another process had taken over: the key is somebody else's now.
+    f.put(&Key::Leader(CONTROLLER, None), "leader: usurper\n")
+        .await;
+    let result = leader.commit(vec![write(&f, "a", "late")]).await;
+    assert!(
+        matches!(result, Err(LeaderError::Deposed { .. })),
+        "{result:?}"
+    );
+    assert_eq!(stored(&f, "a").await, None);
+    assert!(leader.lost().is_cancelled());
+    replica.shutdown.cancel();
+    replica.task.await.unwrap();
+    let left = f
+        .store
+        .get(&f.keyspace.build(&Key::Leader(CONTROLLER, None)))
+        .await
+        .unwrap()
+        .0;
+    assert!(
+        left.is_some(),
+        "a deposed leader does not delete the key of its successor"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_lease_ends_the_leadership_and_the_next_campaign_wins_again() {
+    let f = Fixture::start().await;
+    let (led, mut leaders) = mpsc::channel(4);
+    let cache = f.cache().await;
+    let replica = Replica::start(f.store.clone(), cache, "only", Duration::from_secs(2), led);
+    let first = next(&mut leaders).await;
+    let held = f
+        .store
+        .get(&f.keyspace.build(&Key::Leader(CONTROLLER, None)))
+        .await
+        .unwrap()
+        .0
+        .unwrap();
+    f.store.lease_revoke(held.lease.unwrap()).await.unwrap();
+    let second = next(&mut leaders).await;
+    assert!(first.lost().is_cancelled());
+    assert!(second.epoch() > first.epoch());
+    replica.shutdown.cancel();
+    replica.task.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_an_unknown_outcome_the_epoch_moves_on_so_that_a_late_write_cannot_land() {
+    let f = Fixture::start().await;
+    let (led, mut leaders) = mpsc::channel(4);
+    let cache = f.cache().await;
+    let lossy = Arc::new(Lossy {
+        inner: f.store.clone(),
+        lose: std::sync::atomic::AtomicBool::new(false),
+        late: Default::default(),
+    });
+    let replica = Replica::start(lossy.clone(), cache, "only", Duration::from_secs(60), led);
+    let leader = next(&mut leaders).await;
+    let before = leader.epoch();
+
+    lossy.lose.store(true, std::sync::atomic::Ordering::SeqCst);
+    let result = leader.commit(vec![write(&f, "a", "lost")]).await;
+    assert!(
+        matches!(result, Err(LeaderError::Refenced { .. })),
+        "{result:?}"
+    );
+    assert!(leader.epoch() > before);
+    assert!(
+        leader.cache().revision() >= leader.epoch(),
+        "and the cache has caught up"
+    );
+
+    // The lost transaction arrives at etcd after all.
+    let late = lossy
+        .late
+        .lock()
+        .take()
+        .expect("a transaction was held back");
+    let outcome = f.store.txn(late).await.unwrap();
+    let applied = outcome.succeeded && outcome.nested.iter().flatten().all(|n| n.succeeded);
+    assert!(!applied || stored(&f, "a").await.is_none(), "{outcome:?}");
+    assert_eq!(stored(&f, "a").await, None, "the fence held");
+
+    assert!(matches!(
+        leader.commit(vec![write(&f, "a", "again")]).await.unwrap()[..],
+        [WriteOutcome::Committed(_)]
+    ));
+    replica.shutdown.cancel();
+    replica.task.await.unwrap();
+}
+
+/// Holds one transaction back and says that its outcome is unknown.
+struct Lossy {
+    inner: SharedStore,
+    lose: std::sync::atomic::AtomicBool,
+    late: parking_lot::Mutex<Option<Txn>>,
+}
+
+impl Store for Lossy {
+    fn get(&self, key: &str) -> BoxFuture<'_, Result<(Option<KeyValue>, Revision), StoreError>> {
+        self.inner.get(key)
+    }
+    fn range(&self, request: RangeRequest) -> BoxFuture<'_, Result<Page, StoreError>> {
+        self.inner.range(request)
+    }
+    fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<TxnResult, StoreError>> {
+        if self.lose.swap(false, std::sync::atomic::Ordering::SeqCst) {
+            *self.late.lock() = Some(txn);
+            let error = StoreError::Unknown {
+                context: "a test".into(),
+                message: "held back".into(),
+            };
+            return Box::pin(std::future::ready(Err(error)));
+        }
+        self.inner.txn(txn)
+    }
+    fn watch(
+        &self,
+        request: WatchRequest,
+    ) -> BoxFuture<'_, Result<BoxStream<'static, Result<WatchBatch, StoreError>>, StoreError>> {
+        self.inner.watch(request)
+    }
+    fn lease_grant(&self, ttl: Duration) -> BoxFuture<'_, Result<(LeaseId, Duration), StoreError>> {
+        self.inner.lease_grant(ttl)
+    }
+    fn lease_renew(&self, lease: LeaseId) -> BoxFuture<'_, Result<Duration, StoreError>> {
+        self.inner.lease_renew(lease)
+    }
+    fn lease_revoke(&self, lease: LeaseId) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.inner.lease_revoke(lease)
+    }
+    fn status(&self) -> BoxFuture<'_, Result<ServerStatus, StoreError>> {
+        self.inner.status()
+    }
+}

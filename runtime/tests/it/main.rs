@@ -1,0 +1,6 @@
+//! The runtime against a real etcd.
+
+mod cache;
+mod election;
+mod proxy;
+mod support;
