@@ -127,6 +127,9 @@ impl StoreError {
 
     /// Whether the same request may succeed later.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::Unknown { .. } | Self::NoSpace { .. })
+        matches!(
+            self,
+            Self::Unavailable { .. } | Self::Unknown { .. } | Self::NoSpace { .. }
+        )
     }
 }

@@ -27,9 +27,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use etcd_client::proto::{
-    PbLeaseGrantRequest, PbLeaseGrantResponse, PbLeaseRevokeRequest, PbLeaseRevokeResponse, PbLeaseTimeToLiveRequest,
-    PbLeaseTimeToLiveResponse, PbStatusRequest,
-    PbStatusResponse,
+    PbLeaseGrantRequest, PbLeaseGrantResponse, PbLeaseRevokeRequest, PbLeaseRevokeResponse,
+    PbLeaseTimeToLiveRequest, PbLeaseTimeToLiveResponse, PbStatusRequest, PbStatusResponse,
 };
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -40,7 +39,8 @@ use self::version::Version;
 use crate::Store;
 use crate::error::StoreError;
 use crate::types::{
-    Compare, KeyValue, LeaseId, LeaseTime, Page, RangeRequest, Revision, ServerStatus, Txn, TxnOp, TxnResult, WatchBatch, WatchRequest,
+    Compare, KeyValue, LeaseId, LeaseTime, Page, RangeRequest, Revision, ServerStatus, Txn, TxnOp,
+    TxnResult, WatchBatch, WatchRequest,
 };
 
 const RANGE: Method = Method::read("/etcdserverpb.KV/Range");
@@ -66,10 +66,17 @@ impl EtcdStore {
     ///
     /// # Errors
     /// [`StoreError::Invalid`] when the options contradict themselves, or a certificate cannot be read.
-    #[expect(clippy::unused_async, reason = "connections need a runtime, which an async function has")]
+    #[expect(
+        clippy::unused_async,
+        reason = "connections need a runtime, which an async function has"
+    )]
     pub async fn connect(options: &ConnectOptions) -> Result<Self, StoreError> {
         let link = Arc::new(Link::new(options.clone())?);
-        Ok(Self { renewer: Arc::new(Renewer::new(Arc::clone(&link))), link, skipped: Arc::new(AtomicU64::new(0)) })
+        Ok(Self {
+            renewer: Arc::new(Renewer::new(Arc::clone(&link))),
+            link,
+            skipped: Arc::new(AtomicU64::new(0)),
+        })
     }
 
     /// Asks the first endpoint that answers how it is, for at most a few seconds.
@@ -94,16 +101,31 @@ impl EtcdStore {
         self.skipped.load(Ordering::Relaxed)
     }
 
-    async fn range_raw(&self, request: wire::RangeRequest, what: &str) -> Result<wire::RangeResponse, StoreError> {
-        self.link.call(RANGE, request, || format!("read of {what}")).await
+    async fn range_raw(
+        &self,
+        request: wire::RangeRequest,
+        what: &str,
+    ) -> Result<wire::RangeResponse, StoreError> {
+        self.link
+            .call(RANGE, request, || format!("read of {what}"))
+            .await
     }
 
     async fn status_within(&self, limit: Duration) -> Result<ServerStatus, StoreError> {
-        let status: PbStatusResponse =
-            self.link.call_within(STATUS, PbStatusRequest {}, limit, || "reading etcd's status".to_owned()).await?;
+        let status: PbStatusResponse = self
+            .link
+            .call_within(STATUS, PbStatusRequest {}, limit, || {
+                "reading etcd's status".to_owned()
+            })
+            .await?;
         let alarms = ["NOSPACE", "CORRUPT"]
             .into_iter()
-            .filter(|alarm| status.errors.iter().any(|text| text.contains(&format!("alarm:{alarm}"))))
+            .filter(|alarm| {
+                status
+                    .errors
+                    .iter()
+                    .any(|text| text.contains(&format!("alarm:{alarm}")))
+            })
             .map(str::to_owned)
             .collect();
         Ok(ServerStatus {
@@ -121,7 +143,10 @@ impl Store for EtcdStore {
     fn get(&self, key: &str) -> BoxFuture<'_, Result<(Option<KeyValue>, Revision), StoreError>> {
         let key = key.to_owned();
         Box::pin(async move {
-            let request = wire::RangeRequest { key: key.clone().into_bytes(), ..wire::RangeRequest::default() };
+            let request = wire::RangeRequest {
+                key: key.clone().into_bytes(),
+                ..wire::RangeRequest::default()
+            };
             let page = convert::page(self.range_raw(request, &key).await?, &self.skipped);
             Ok((page.kvs.into_iter().next(), page.revision))
         })
@@ -174,9 +199,20 @@ impl Store for EtcdStore {
     ) -> BoxFuture<'_, Result<BoxStream<'static, Result<WatchBatch, StoreError>>, StoreError>> {
         Box::pin(async move {
             // Asked anew each time: a server can be exchanged under a running process.
-            let version = Version::parse(&self.status_within(self.link.options.request_timeout).await?.version);
+            let version = Version::parse(
+                &self
+                    .status_within(self.link.options.request_timeout)
+                    .await?
+                    .version,
+            );
             let ordered = version.is_some_and(Version::orders_requested_progress);
-            watch::open(Arc::clone(&self.link), request, ordered, Arc::clone(&self.skipped)).await
+            watch::open(
+                Arc::clone(&self.link),
+                request,
+                ordered,
+                Arc::clone(&self.skipped),
+            )
+            .await
         })
     }
 
@@ -184,13 +220,22 @@ impl Store for EtcdStore {
         Box::pin(async move {
             // etcd counts in seconds; a shorter lease than asked for would be a surprise.
             let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
-            let request = PbLeaseGrantRequest { ttl: i64::try_from(seconds).unwrap_or(i64::MAX), id: 0 };
+            let request = PbLeaseGrantRequest {
+                ttl: i64::try_from(seconds).unwrap_or(i64::MAX),
+                id: 0,
+            };
             let context = || format!("grant of a lease for {ttl:?}");
             let granted: PbLeaseGrantResponse = self.link.call(GRANT, request, context).await?;
             if !granted.error.is_empty() {
-                return Err(StoreError::Invalid { context: context(), message: granted.error });
+                return Err(StoreError::Invalid {
+                    context: context(),
+                    message: granted.error,
+                });
             }
-            Ok((LeaseId(granted.id), Duration::from_secs(u64::try_from(granted.ttl).unwrap_or(0))))
+            Ok((
+                LeaseId(granted.id),
+                Duration::from_secs(u64::try_from(granted.ttl).unwrap_or(0)),
+            ))
         })
     }
 
@@ -201,22 +246,35 @@ impl Store for EtcdStore {
     fn lease_revoke(&self, lease: LeaseId) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             let context = || format!("revocation of lease {:x}", lease.0);
-            let _: PbLeaseRevokeResponse = self.link.call(REVOKE, PbLeaseRevokeRequest { id: lease.0 }, context).await?;
+            let _: PbLeaseRevokeResponse = self
+                .link
+                .call(REVOKE, PbLeaseRevokeRequest { id: lease.0 }, context)
+                .await?;
             Ok(())
         })
     }
 
-    fn lease_time_left(&self, lease: LeaseId) -> BoxFuture<'_, Result<Option<LeaseTime>, StoreError>> {
+    fn lease_time_left(
+        &self,
+        lease: LeaseId,
+    ) -> BoxFuture<'_, Result<Option<LeaseTime>, StoreError>> {
         Box::pin(async move {
             let context = || format!("remaining time of lease {:x}", lease.0);
-            let request = PbLeaseTimeToLiveRequest { id: lease.0, keys: false };
-            let left: PbLeaseTimeToLiveResponse = self.link.call(TIME_TO_LIVE, request, context).await?;
+            let request = PbLeaseTimeToLiveRequest {
+                id: lease.0,
+                keys: false,
+            };
+            let left: PbLeaseTimeToLiveResponse =
+                self.link.call(TIME_TO_LIVE, request, context).await?;
             // etcd answers -1 and nothing granted for a lease that does not exist.
             if left.granted_ttl <= 0 {
                 return Err(StoreError::LeaseNotFound { context: context() });
             }
             let seconds = |s: i64| Duration::from_secs(u64::try_from(s).unwrap_or(0));
-            Ok(Some(LeaseTime { granted: seconds(left.granted_ttl), remaining: seconds(left.ttl) }))
+            Ok(Some(LeaseTime {
+                granted: seconds(left.granted_ttl),
+                remaining: seconds(left.ttl),
+            }))
         })
     }
 
@@ -227,12 +285,18 @@ impl Store for EtcdStore {
 
 /// A key to name a transaction by.
 fn first_key(txn: &Txn) -> Option<&str> {
-    txn.then.iter().chain(&txn.or_else).find_map(op_key).or_else(|| {
-        txn.compares.first().map(|compare| match compare {
-            Compare::ModRevision(key, _) | Compare::CreateRevision(key, _) | Compare::Exists(key) => key.as_str(),
-            Compare::RangeUnchangedSince { start, .. } => start.as_str(),
+    txn.then
+        .iter()
+        .chain(&txn.or_else)
+        .find_map(op_key)
+        .or_else(|| {
+            txn.compares.first().map(|compare| match compare {
+                Compare::ModRevision(key, _)
+                | Compare::CreateRevision(key, _)
+                | Compare::Exists(key) => key.as_str(),
+                Compare::RangeUnchangedSince { start, .. } => start.as_str(),
+            })
         })
-    })
 }
 
 fn op_key(op: &TxnOp) -> Option<&str> {

@@ -93,7 +93,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { max_ops: 128, max_items: 120, max_bytes: 1 << 20, max_in_flight: 6, max_queued_bytes: 32 << 20 }
+        Self {
+            max_ops: 128,
+            max_items: 120,
+            max_bytes: 1 << 20,
+            max_in_flight: 6,
+            max_queued_bytes: 32 << 20,
+        }
     }
 }
 
@@ -117,7 +123,15 @@ impl GroupCommit {
     pub fn new(store: SharedStore, options: Options) -> Self {
         let room = Semaphore::new(options.max_queued_bytes.clamp(1, Semaphore::MAX_PERMITS));
         let queue = Mutex::new(Queue::default());
-        Self { inner: Arc::new(Inner { store, options, queue, room, idle: Notify::new() }) }
+        Self {
+            inner: Arc::new(Inner {
+                store,
+                options,
+                queue,
+                room,
+                idle: Notify::new(),
+            }),
+        }
     }
 
     /// Submits an item and waits for its outcome.
@@ -214,20 +228,36 @@ struct Prepared {
 impl Prepared {
     fn new(item: Item, options: &Options) -> Self {
         let footprint = Footprint::of(&item);
-        let most = u32::try_from(options.max_queued_bytes.clamp(1, Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
+        let most = u32::try_from(options.max_queued_bytes.clamp(1, Semaphore::MAX_PERMITS))
+            .unwrap_or(u32::MAX);
         let cost = u32::try_from(footprint.bytes).unwrap_or(u32::MAX).min(most);
-        Self { item, footprint, cost }
+        Self {
+            item,
+            footprint,
+            cost,
+        }
     }
 
     fn into_entry(self) -> (Entry, oneshot::Receiver<ItemOutcome>) {
         let (reply, outcome) = oneshot::channel();
-        (Entry { item: self.item, footprint: self.footprint, cost: self.cost, reply }, outcome)
+        (
+            Entry {
+                item: self.item,
+                footprint: self.footprint,
+                cost: self.cost,
+                reply,
+            },
+            outcome,
+        )
     }
 }
 
 async fn wait(outcome: oneshot::Receiver<ItemOutcome>) -> ItemOutcome {
     outcome.await.unwrap_or_else(|_| {
         let message = "the runtime ended before the answer came".to_owned();
-        ItemOutcome::Unknown(StoreError::Unknown { context: "group commit".to_owned(), message })
+        ItemOutcome::Unknown(StoreError::Unknown {
+            context: "group commit".to_owned(),
+            message,
+        })
     })
 }

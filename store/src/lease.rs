@@ -62,9 +62,20 @@ impl LeaseKeeper {
     pub async fn grant(store: SharedStore, ttl: Duration) -> Result<Self, StoreError> {
         let sent = Instant::now();
         let (id, ttl) = store.lease_grant(ttl).await?;
-        let (state, _) = watch::channel(LeaseState::Alive { valid_until: sent + ttl });
-        let renewing = tokio::spawn(renew(Arc::clone(&store), id, ttl, sent, state.clone())).abort_handle();
-        Ok(Self { inner: Arc::new(Inner { store, id, ttl, state, renewing }) })
+        let (state, _) = watch::channel(LeaseState::Alive {
+            valid_until: sent + ttl,
+        });
+        let renewing =
+            tokio::spawn(renew(Arc::clone(&store), id, ttl, sent, state.clone())).abort_handle();
+        Ok(Self {
+            inner: Arc::new(Inner {
+                store,
+                id,
+                ttl,
+                state,
+                renewing,
+            }),
+        })
     }
 
     /// The lease.
@@ -98,7 +109,10 @@ impl LeaseKeeper {
     /// Waits until the server says that it is gone.
     pub async fn lost(&self) {
         // The sender lives in `self`, so this ends only with the state.
-        let _ = self.state().wait_for(|state| *state == LeaseState::Lost).await;
+        let _ = self
+            .state()
+            .wait_for(|state| *state == LeaseState::Lost)
+            .await;
     }
 
     /// Stops renewing, for all clones, and ends the lease; its keys are deleted at once.
@@ -124,7 +138,13 @@ impl Drop for Inner {
 }
 
 /// Renews every third of the time to live, sooner after a failure, until the lease is gone.
-async fn renew(store: SharedStore, id: LeaseId, ttl: Duration, granted: Instant, state: watch::Sender<LeaseState>) {
+async fn renew(
+    store: SharedStore,
+    id: LeaseId,
+    ttl: Duration,
+    granted: Instant,
+    state: watch::Sender<LeaseState>,
+) {
     // Each attempt gets a third as well, so that two fit in before the lease expires.
     let interval = ttl / 3;
     let longest_retry = LONGEST_RETRY.min(ttl / 6).max(FIRST_RETRY);
@@ -135,7 +155,9 @@ async fn renew(store: SharedStore, id: LeaseId, ttl: Duration, granted: Instant,
         let sent = Instant::now();
         let error = match timeout(interval, store.lease_renew(id)).await {
             Ok(Ok(remaining)) => {
-                state.send_replace(LeaseState::Alive { valid_until: sent + remaining });
+                state.send_replace(LeaseState::Alive {
+                    valid_until: sent + remaining,
+                });
                 if failures > 1 {
                     info!(lease = id.0, failures, "lease renewed again");
                 }
@@ -155,7 +177,11 @@ async fn renew(store: SharedStore, id: LeaseId, ttl: Duration, granted: Instant,
         failures += 1;
         if failures == 2 {
             // One failure is a restart or a new stream; from the second on it is worth a word.
-            warn!(lease = id.0, error = error.as_ref().map(|error| error as &dyn std::error::Error), "lease not renewed; trying again");
+            warn!(
+                lease = id.0,
+                error = error.as_ref().map(|error| error as &dyn std::error::Error),
+                "lease not renewed; trying again"
+            );
         } else {
             debug!(lease = id.0, failures, "lease not renewed; trying again");
         }
@@ -178,7 +204,10 @@ mod tests {
 
     use super::*;
     use crate::Store;
-    use crate::types::{KeyValue, Page, RangeRequest, Revision, ServerStatus, Txn, TxnResult, WatchBatch, WatchRequest};
+    use crate::types::{
+        KeyValue, Page, RangeRequest, Revision, ServerStatus, Txn, TxnResult, WatchBatch,
+        WatchRequest,
+    };
 
     const TTL: Duration = Duration::from_secs(6);
 
@@ -190,11 +219,16 @@ mod tests {
     }
 
     fn unavailable() -> StoreError {
-        StoreError::Unavailable { context: "test".into(), message: "away".into() }
+        StoreError::Unavailable {
+            context: "test".into(),
+            message: "away".into(),
+        }
     }
 
     fn gone() -> StoreError {
-        StoreError::LeaseNotFound { context: "test".into() }
+        StoreError::LeaseNotFound {
+            context: "test".into(),
+        }
     }
 
     impl Store for Script {
@@ -207,10 +241,17 @@ mod tests {
         fn txn(&self, _: Txn) -> BoxFuture<'_, Result<TxnResult, StoreError>> {
             unreachable!("a keeper only deals with leases")
         }
-        fn watch(&self, _: WatchRequest) -> BoxFuture<'_, Result<BoxStream<'static, Result<WatchBatch, StoreError>>, StoreError>> {
+        fn watch(
+            &self,
+            _: WatchRequest,
+        ) -> BoxFuture<'_, Result<BoxStream<'static, Result<WatchBatch, StoreError>>, StoreError>>
+        {
             unreachable!("a keeper only deals with leases")
         }
-        fn lease_grant(&self, ttl: Duration) -> BoxFuture<'_, Result<(LeaseId, Duration), StoreError>> {
+        fn lease_grant(
+            &self,
+            ttl: Duration,
+        ) -> BoxFuture<'_, Result<(LeaseId, Duration), StoreError>> {
             async move { Ok((LeaseId(7), ttl)) }.boxed()
         }
         fn lease_renew(&self, _: LeaseId) -> BoxFuture<'_, Result<Duration, StoreError>> {
@@ -229,8 +270,13 @@ mod tests {
         }
     }
 
-    async fn keeper(answers: impl IntoIterator<Item = Option<Result<Duration, StoreError>>>) -> (Arc<Script>, LeaseKeeper) {
-        let script = Arc::new(Script { answers: Mutex::new(answers.into_iter().collect()), asked: AtomicUsize::new(0) });
+    async fn keeper(
+        answers: impl IntoIterator<Item = Option<Result<Duration, StoreError>>>,
+    ) -> (Arc<Script>, LeaseKeeper) {
+        let script = Arc::new(Script {
+            answers: Mutex::new(answers.into_iter().collect()),
+            asked: AtomicUsize::new(0),
+        });
         let keeper = LeaseKeeper::grant(script.clone(), TTL).await.unwrap();
         (script, keeper)
     }
@@ -242,7 +288,10 @@ mod tests {
         assert_eq!(keeper.valid_until(), Some(start + TTL));
         sleep(Duration::from_secs(61)).await;
         assert_eq!(script.asked.load(Ordering::Relaxed), 30);
-        assert_eq!(keeper.valid_until(), Some(start + Duration::from_secs(60) + TTL));
+        assert_eq!(
+            keeper.valid_until(),
+            Some(start + Duration::from_secs(60) + TTL)
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -254,7 +303,11 @@ mod tests {
         // At 2 s, at once, and after 50, 100 and 200 ms.
         assert_eq!(script.asked.load(Ordering::Relaxed), 5);
         let renewed = Duration::from_millis(2_350);
-        assert!(start.elapsed() >= renewed && start.elapsed() < renewed + Duration::from_millis(20), "{:?}", start.elapsed());
+        assert!(
+            start.elapsed() >= renewed && start.elapsed() < renewed + Duration::from_millis(20),
+            "{:?}",
+            start.elapsed()
+        );
         assert!(!keeper.is_lost());
     }
 
@@ -266,14 +319,19 @@ mod tests {
         state.changed().await.unwrap();
         // Sent at 2 s, given up at 4 s, sent again and answered.
         let valid_until = keeper.valid_until().unwrap() - start;
-        assert!(valid_until >= Duration::from_secs(10) && valid_until < Duration::from_millis(10_020), "{valid_until:?}");
+        assert!(
+            valid_until >= Duration::from_secs(10) && valid_until < Duration::from_millis(10_020),
+            "{valid_until:?}"
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_lease_is_lost_only_when_the_server_says_so() {
         let start = Instant::now();
         let (_script, keeper) = keeper(
-            std::iter::repeat_with(|| Some(Err(unavailable()))).take(40).chain([Some(Err(gone()))]),
+            std::iter::repeat_with(|| Some(Err(unavailable())))
+                .take(40)
+                .chain([Some(Err(gone()))]),
         )
         .await;
         sleep(TTL * 2).await;

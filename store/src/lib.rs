@@ -7,6 +7,8 @@ pub mod error;
 pub mod etcd;
 pub mod group_commit;
 pub mod lease;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod types;
 
 pub use etcd::{ConnectOptions, EtcdStore};
@@ -15,8 +17,8 @@ pub use lease::{LeaseKeeper, LeaseState};
 
 pub use error::{Outcome, StoreError};
 pub use types::{
-    Compare, Event, EventKind, KeyValue, LeaseId, LeaseTime, Page, Put, RangeRequest, Revision, ServerStatus, Txn, TxnOp, TxnResult, WatchBatch,
-    WatchRequest,
+    Compare, Event, EventKind, KeyValue, LeaseId, LeaseTime, Page, Put, RangeRequest, Revision,
+    ServerStatus, Txn, TxnOp, TxnResult, WatchBatch, WatchRequest,
 };
 
 use std::sync::Arc;
@@ -47,7 +49,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// Follows a range from a revision on. The stream yields batches in revision order, each a whole number of
     /// revisions, and ends after its first error. Dropping the stream cancels the watch.
-    fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<BoxStream<'static, Result<WatchBatch, StoreError>>, StoreError>>;
+    fn watch(
+        &self,
+        request: WatchRequest,
+    ) -> BoxFuture<'_, Result<BoxStream<'static, Result<WatchBatch, StoreError>>, StoreError>>;
 
     /// Grants a lease. etcd may grant a longer time than asked; the granted one is returned.
     fn lease_grant(&self, ttl: Duration) -> BoxFuture<'_, Result<(LeaseId, Duration), StoreError>>;
@@ -65,7 +70,10 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::LeaseNotFound`] when it has expired or was revoked.
-    fn lease_time_left(&self, lease: LeaseId) -> BoxFuture<'_, Result<Option<LeaseTime>, StoreError>> {
+    fn lease_time_left(
+        &self,
+        lease: LeaseId,
+    ) -> BoxFuture<'_, Result<Option<LeaseTime>, StoreError>> {
         let _ = lease;
         Box::pin(std::future::ready(Ok(None)))
     }

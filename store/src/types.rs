@@ -160,14 +160,27 @@ impl Txn {
     /// Adds a write to `then`.
     #[must_use]
     pub fn put(mut self, key: impl Into<String>, value: impl Into<Bytes>) -> Self {
-        self.then.push(TxnOp::Put(Put { key: key.into(), value: value.into(), lease: None }));
+        self.then.push(TxnOp::Put(Put {
+            key: key.into(),
+            value: value.into(),
+            lease: None,
+        }));
         self
     }
 
     /// Adds a write under a lease to `then`.
     #[must_use]
-    pub fn put_with_lease(mut self, key: impl Into<String>, value: impl Into<Bytes>, lease: LeaseId) -> Self {
-        self.then.push(TxnOp::Put(Put { key: key.into(), value: value.into(), lease: Some(lease) }));
+    pub fn put_with_lease(
+        mut self,
+        key: impl Into<String>,
+        value: impl Into<Bytes>,
+        lease: LeaseId,
+    ) -> Self {
+        self.then.push(TxnOp::Put(Put {
+            key: key.into(),
+            value: value.into(),
+            lease: Some(lease),
+        }));
         self
     }
 

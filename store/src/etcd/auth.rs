@@ -31,11 +31,19 @@ enum State {
 
 impl Auth {
     pub(super) fn new(user: Credentials) -> Self {
-        Self { user, token: RwLock::new(State::LoggedOut), login: tokio::sync::Mutex::new(()) }
+        Self {
+            user,
+            token: RwLock::new(State::LoggedOut),
+            login: tokio::sync::Mutex::new(()),
+        }
     }
 
     /// The token to send; logs in when there is none.
-    pub(super) async fn token(&self, link: &Link, route: &Route) -> Result<Option<AsciiMetadataValue>, Verdict> {
+    pub(super) async fn token(
+        &self,
+        link: &Link,
+        route: &Route,
+    ) -> Result<Option<AsciiMetadataValue>, Verdict> {
         if let Some(known) = self.known() {
             return Ok(known);
         }
@@ -43,14 +51,24 @@ impl Auth {
         if let Some(known) = self.known() {
             return Ok(known);
         }
-        let request = PbAuthenticateRequest { name: self.user.name.clone(), password: self.user.password.clone() };
-        let answer = link.send::<_, PbAuthenticateResponse>(AUTHENTICATE, Arc::new(request), route, None).await;
+        let request = PbAuthenticateRequest {
+            name: self.user.name.clone(),
+            password: self.user.password.clone(),
+        };
+        let answer = link
+            .send::<_, PbAuthenticateResponse>(AUTHENTICATE, Arc::new(request), route, None)
+            .await;
         let state = match answer {
             Ok(answer) => State::LoggedIn(answer.token.parse().map_err(|_| {
-                Verdict::Answer(Refusal::Unauthenticated("the server's token is not a header value".to_owned()))
+                Verdict::Answer(Refusal::Unauthenticated(
+                    "the server's token is not a header value".to_owned(),
+                ))
             })?),
             Err(status) if status.message().contains("authentication is not enabled") => {
-                debug!(user = self.user.name, "etcd has authentication switched off; going on without a token");
+                debug!(
+                    user = self.user.name,
+                    "etcd has authentication switched off; going on without a token"
+                );
                 State::NotNeeded
             }
             Err(status) => return Err(judge(&status)),

@@ -20,7 +20,8 @@ impl Health {
     /// Whether the version has none of the known holes, as clusters with authentication or with pods that must never
     /// run twice require.
     pub fn is_trustworthy(&self) -> bool {
-        self.version.is_some_and(|version| version.known_holes().is_empty())
+        self.version
+            .is_some_and(|version| version.known_holes().is_empty())
     }
 }
 
@@ -49,7 +50,10 @@ pub(super) fn judge(store: &EtcdStore, status: ServerStatus) -> Result<Health, S
                 ));
             }
         }
-        None => warnings.push(format!("etcd at {names} has a version that cannot be judged: {}", status.version)),
+        None => warnings.push(format!(
+            "etcd at {names} has a version that cannot be judged: {}",
+            status.version
+        )),
     }
     if !status.has_leader {
         warnings.push(format!("etcd at {names} has no leader: nothing can be read or written until a majority of members runs"));
@@ -64,7 +68,11 @@ pub(super) fn judge(store: &EtcdStore, status: ServerStatus) -> Result<Health, S
             other => format!("etcd at {names} has raised the alarm {other}"),
         });
     }
-    Ok(Health { status, version, warnings })
+    Ok(Health {
+        status,
+        version,
+        warnings,
+    })
 }
 
 /// The error of a check, in words for a person at a terminal.
@@ -73,10 +81,15 @@ pub(super) fn explain(store: &EtcdStore, error: StoreError) -> StoreError {
         StoreError::Unavailable { message, .. } => {
             let names = store.endpoints();
             // The endpoint is in the sentence already.
-            let cause = message.rsplit_once(": ").filter(|(head, _)| names.contains(head)).map_or(message.as_str(), |(_, cause)| cause);
+            let cause = message
+                .rsplit_once(": ")
+                .filter(|(head, _)| names.contains(head))
+                .map_or(message.as_str(), |(_, cause)| cause);
             StoreError::Unavailable {
                 context: "checking etcd".to_owned(),
-                message: format!("etcd at {names} does not answer ({cause}): is it running, and is that its client URL?"),
+                message: format!(
+                    "etcd at {names} does not answer ({cause}): is it running, and is that its client URL?"
+                ),
             }
         }
         other => other,

@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::wire::{self, CompareResult, CompareTarget, Request, Response, TargetUnion};
-use crate::types::{Compare, Event, EventKind, KeyValue, LeaseId, Page, Revision, Txn, TxnOp, TxnResult};
+use crate::types::{
+    Compare, Event, EventKind, KeyValue, LeaseId, Page, Revision, Txn, TxnOp, TxnResult,
+};
 
 /// Turns a transaction into a request.
 pub(super) fn txn_request(txn: Txn) -> wire::TxnRequest {
@@ -16,16 +18,32 @@ pub(super) fn txn_request(txn: Txn) -> wire::TxnRequest {
 
 fn compare(compare: Compare) -> wire::Compare {
     let (key, range_end, result, target, union) = match compare {
-        Compare::ModRevision(key, revision) => {
-            (key, Vec::new(), CompareResult::Equal, CompareTarget::Mod, TargetUnion::ModRevision(revision))
-        }
-        Compare::CreateRevision(key, revision) => {
-            (key, Vec::new(), CompareResult::Equal, CompareTarget::Create, TargetUnion::CreateRevision(revision))
-        }
-        Compare::Exists(key) => {
-            (key, Vec::new(), CompareResult::Greater, CompareTarget::Version, TargetUnion::Version(0))
-        }
-        Compare::RangeUnchangedSince { start, end, revision } => (
+        Compare::ModRevision(key, revision) => (
+            key,
+            Vec::new(),
+            CompareResult::Equal,
+            CompareTarget::Mod,
+            TargetUnion::ModRevision(revision),
+        ),
+        Compare::CreateRevision(key, revision) => (
+            key,
+            Vec::new(),
+            CompareResult::Equal,
+            CompareTarget::Create,
+            TargetUnion::CreateRevision(revision),
+        ),
+        Compare::Exists(key) => (
+            key,
+            Vec::new(),
+            CompareResult::Greater,
+            CompareTarget::Version,
+            TargetUnion::Version(0),
+        ),
+        Compare::RangeUnchangedSince {
+            start,
+            end,
+            revision,
+        } => (
             start,
             end.into_bytes(),
             CompareResult::Less,
@@ -49,16 +67,23 @@ fn request_op(op: TxnOp) -> wire::RequestOp {
             value: put.value,
             lease: put.lease.map_or(0, |lease| lease.0),
         }),
-        TxnOp::Delete(key) => {
-            Request::DeleteRange(wire::DeleteRangeRequest { key: key.into_bytes(), range_end: Vec::new() })
-        }
-        TxnOp::DeleteRange { start, end } => {
-            Request::DeleteRange(wire::DeleteRangeRequest { key: start.into_bytes(), range_end: end.into_bytes() })
-        }
-        TxnOp::Get(key) => Request::Range(wire::RangeRequest { key: key.into_bytes(), ..wire::RangeRequest::default() }),
+        TxnOp::Delete(key) => Request::DeleteRange(wire::DeleteRangeRequest {
+            key: key.into_bytes(),
+            range_end: Vec::new(),
+        }),
+        TxnOp::DeleteRange { start, end } => Request::DeleteRange(wire::DeleteRangeRequest {
+            key: start.into_bytes(),
+            range_end: end.into_bytes(),
+        }),
+        TxnOp::Get(key) => Request::Range(wire::RangeRequest {
+            key: key.into_bytes(),
+            ..wire::RangeRequest::default()
+        }),
         TxnOp::Txn(txn) => Request::Txn(txn_request(*txn)),
     };
-    wire::RequestOp { request: Some(request) }
+    wire::RequestOp {
+        request: Some(request),
+    }
 }
 
 /// Turns an answer into the result of the transaction. Nested answers get the outer revision: etcd gives them none.
@@ -67,7 +92,11 @@ pub(super) fn txn_result(response: wire::TxnResponse, skipped: &AtomicU64) -> Tx
     nested_result(response, revision, skipped)
 }
 
-fn nested_result(response: wire::TxnResponse, revision: Revision, skipped: &AtomicU64) -> TxnResult {
+fn nested_result(
+    response: wire::TxnResponse,
+    revision: Revision,
+    skipped: &AtomicU64,
+) -> TxnResult {
     let mut result = TxnResult {
         succeeded: response.succeeded,
         revision,
@@ -78,7 +107,13 @@ fn nested_result(response: wire::TxnResponse, revision: Revision, skipped: &Atom
         let mut nested = None;
         match op.response {
             Some(Response::Range(range)) => {
-                result.reads.push(range.kvs.into_iter().next().and_then(|kv| key_value(kv, skipped)));
+                result.reads.push(
+                    range
+                        .kvs
+                        .into_iter()
+                        .next()
+                        .and_then(|kv| key_value(kv, skipped)),
+                );
             }
             Some(Response::Txn(inner)) => nested = Some(nested_result(inner, revision, skipped)),
             Some(Response::Put(_) | Response::DeleteRange(_)) | None => {}
@@ -92,7 +127,11 @@ fn nested_result(response: wire::TxnResponse, revision: Revision, skipped: &Atom
 pub(super) fn page(response: wire::RangeResponse, skipped: &AtomicU64) -> Page {
     Page {
         revision: revision_of(response.header.as_ref()),
-        kvs: response.kvs.into_iter().filter_map(|kv| key_value(kv, skipped)).collect(),
+        kvs: response
+            .kvs
+            .into_iter()
+            .filter_map(|kv| key_value(kv, skipped))
+            .collect(),
         more: response.more,
         count: response.count,
     }
@@ -123,6 +162,10 @@ pub(super) fn key_value(kv: wire::KeyValue, skipped: &AtomicU64) -> Option<KeyVa
 
 /// An event; `None`, and counted, when its key is not UTF-8.
 pub(super) fn event(event: wire::Event, skipped: &AtomicU64) -> Option<Event> {
-    let kind = if event.kind == wire::EVENT_DELETE { EventKind::Delete } else { EventKind::Put };
+    let kind = if event.kind == wire::EVENT_DELETE {
+        EventKind::Delete
+    } else {
+        EventKind::Put
+    };
     key_value(event.kv?, skipped).map(|kv| Event { kind, kv })
 }

@@ -46,7 +46,10 @@ impl Refusal {
     pub(super) fn into_error(self, context: String) -> StoreError {
         match self {
             Self::NoSpace => StoreError::NoSpace { context },
-            Self::Compacted => StoreError::Compacted { context, compact_revision: 0 },
+            Self::Compacted => StoreError::Compacted {
+                context,
+                compact_revision: 0,
+            },
             Self::LeaseNotFound => StoreError::LeaseNotFound { context },
             Self::TooLarge(message) => StoreError::TooLarge { context, message },
             Self::PermissionDenied(message) => StoreError::PermissionDenied { context, message },
@@ -69,7 +72,9 @@ pub(super) fn judge(status: &Status) -> Verdict {
     let message = status.message();
     if let Some(refusal) = known_text(message) {
         return match refusal {
-            Refusal::Unauthenticated(text) if is_stale_token(message) => Verdict::TokenRefused(text),
+            Refusal::Unauthenticated(text) if is_stale_token(message) => {
+                Verdict::TokenRefused(text)
+            }
             refusal => Verdict::Answer(refusal),
         };
     }
@@ -77,10 +82,15 @@ pub(super) fn judge(status: &Status) -> Verdict {
         Code::Unauthenticated => Verdict::TokenRefused(plain(message)),
         Code::PermissionDenied => Verdict::Answer(Refusal::PermissionDenied(plain(message))),
         // tonic's limits on messages: encoding is checked before sending, decoding after the server has done its work.
-        Code::ResourceExhausted if message.contains("larger than max") || message.contains("message length too large") => {
+        Code::ResourceExhausted
+            if message.contains("larger than max")
+                || message.contains("message length too large") =>
+        {
             Verdict::Answer(Refusal::TooLarge(plain(message)))
         }
-        Code::OutOfRange if message.contains("message length too large") => Verdict::Lost(plain(message)),
+        Code::OutOfRange if message.contains("message length too large") => {
+            Verdict::Lost(plain(message))
+        }
         Code::InvalidArgument
         | Code::FailedPrecondition
         | Code::NotFound
@@ -115,16 +125,30 @@ pub(super) fn known_text(message: &str) -> Option<Refusal> {
 
 /// `user name is empty` is what a server with authentication says to a call without a token.
 fn is_stale_token(message: &str) -> bool {
-    ["invalid auth token", "user name is empty", "revision of auth store is old"].iter().any(|text| message.contains(text))
+    [
+        "invalid auth token",
+        "user name is empty",
+        "revision of auth store is old",
+    ]
+    .iter()
+    .any(|text| message.contains(text))
 }
 
 /// The text without the layers that were put around it.
 fn plain(message: &str) -> String {
-    message.rsplit("desc = ").next().unwrap_or(message).trim_start_matches("etcdserver: ").to_owned()
+    message
+        .rsplit("desc = ")
+        .next()
+        .unwrap_or(message)
+        .trim_start_matches("etcdserver: ")
+        .to_owned()
 }
 
 fn chain(status: &Status) -> impl Iterator<Item = &(dyn Error + 'static)> {
-    std::iter::successors(status.source(), |error: &&(dyn Error + 'static)| -> Option<&(dyn Error + 'static)> { (*error).source() })
+    std::iter::successors(
+        status.source(),
+        |error: &&(dyn Error + 'static)| -> Option<&(dyn Error + 'static)> { (*error).source() },
+    )
 }
 
 fn never_sent(status: &Status) -> bool {
@@ -133,7 +157,9 @@ fn never_sent(status: &Status) -> bool {
 
 /// The innermost cause: `connection refused` rather than `transport error`.
 pub(super) fn root_cause(status: &Status) -> String {
-    let text = chain(status).last().map_or_else(|| plain(status.message()), ToString::to_string);
+    let text = chain(status)
+        .last()
+        .map_or_else(|| plain(status.message()), ToString::to_string);
     let text = text.split(" (os error").next().unwrap_or(&text);
     if text.is_empty() {
         return format!("{:?}", status.code());
@@ -151,7 +177,8 @@ fn certificate_problem(status: &Status) -> Option<String> {
         .map(ToString::to_string)
         .filter(|text| {
             let text = text.to_ascii_lowercase();
-            text.contains("certificate") || (text.contains("fatal alert") && !text.contains("internalerror"))
+            text.contains("certificate")
+                || (text.contains("fatal alert") && !text.contains("internalerror"))
         })
         .last()
 }
@@ -167,9 +194,21 @@ mod tests {
     #[test]
     fn every_text_of_etcd_has_its_meaning() {
         for (code, message, expected) in [
-            (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded", "Answer(NoSpace)"),
-            (Code::NotFound, "etcdserver: requested lease not found", "Answer(LeaseNotFound)"),
-            (Code::OutOfRange, "etcdserver: mvcc: required revision has been compacted", "Answer(Compacted)"),
+            (
+                Code::ResourceExhausted,
+                "etcdserver: mvcc: database space exceeded",
+                "Answer(NoSpace)",
+            ),
+            (
+                Code::NotFound,
+                "etcdserver: requested lease not found",
+                "Answer(LeaseNotFound)",
+            ),
+            (
+                Code::OutOfRange,
+                "etcdserver: mvcc: required revision has been compacted",
+                "Answer(Compacted)",
+            ),
             (
                 Code::OutOfRange,
                 "etcdserver: mvcc: required revision is a future revision",
@@ -180,24 +219,56 @@ mod tests {
                 "etcdserver: too many operations in txn request",
                 r#"Answer(TooLarge("too many operations in txn request"))"#,
             ),
-            (Code::InvalidArgument, "etcdserver: request is too large", r#"Answer(TooLarge("request is too large"))"#),
+            (
+                Code::InvalidArgument,
+                "etcdserver: request is too large",
+                r#"Answer(TooLarge("request is too large"))"#,
+            ),
             (
                 Code::InvalidArgument,
                 "etcdserver: duplicate key given in txn request",
                 r#"Answer(Invalid("duplicate key given in txn request"))"#,
             ),
-            (Code::PermissionDenied, "etcdserver: permission denied", r#"Answer(PermissionDenied("permission denied"))"#),
-            (Code::Unauthenticated, "etcdserver: invalid auth token", r#"TokenRefused("invalid auth token")"#),
-            (Code::InvalidArgument, "etcdserver: user name is empty", r#"TokenRefused("user name is empty")"#),
+            (
+                Code::PermissionDenied,
+                "etcdserver: permission denied",
+                r#"Answer(PermissionDenied("permission denied"))"#,
+            ),
+            (
+                Code::Unauthenticated,
+                "etcdserver: invalid auth token",
+                r#"TokenRefused("invalid auth token")"#,
+            ),
+            (
+                Code::InvalidArgument,
+                "etcdserver: user name is empty",
+                r#"TokenRefused("user name is empty")"#,
+            ),
             (
                 Code::InvalidArgument,
                 "etcdserver: authentication failed, invalid user ID or password",
                 r#"Answer(Unauthenticated("authentication failed, invalid user ID or password"))"#,
             ),
-            (Code::ResourceExhausted, "etcdserver: too many requests", r#"Answer(Busy("too many requests"))"#),
-            (Code::Unavailable, "etcdserver: request timed out", r#"Lost("request timed out")"#),
-            (Code::Unavailable, "etcdserver: leader changed", r#"Lost("leader changed")"#),
-            (Code::Unknown, "raft proposal dropped", r#"Lost("raft proposal dropped")"#),
+            (
+                Code::ResourceExhausted,
+                "etcdserver: too many requests",
+                r#"Answer(Busy("too many requests"))"#,
+            ),
+            (
+                Code::Unavailable,
+                "etcdserver: request timed out",
+                r#"Lost("request timed out")"#,
+            ),
+            (
+                Code::Unavailable,
+                "etcdserver: leader changed",
+                r#"Lost("leader changed")"#,
+            ),
+            (
+                Code::Unknown,
+                "raft proposal dropped",
+                r#"Lost("raft proposal dropped")"#,
+            ),
             (Code::DeadlineExceeded, "", r#"Lost("DeadlineExceeded")"#),
         ] {
             assert_eq!(verdict(code, message), expected, "{message}");
@@ -208,6 +279,9 @@ mod tests {
     fn a_failed_connection_was_never_sent() {
         let io = std::io::Error::from_raw_os_error(111);
         let status = Status::from_error(Box::new(ConnectError(Box::new(io))));
-        assert_eq!(format!("{:?}", judge(&status)), r#"NotSent("connection refused")"#);
+        assert_eq!(
+            format!("{:?}", judge(&status)),
+            r#"NotSent("connection refused")"#
+        );
     }
 }

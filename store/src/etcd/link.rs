@@ -34,11 +34,17 @@ pub(super) struct Method {
 
 impl Method {
     pub(super) const fn read(path: &'static str) -> Self {
-        Self { path, access: Access::Read }
+        Self {
+            path,
+            access: Access::Read,
+        }
     }
 
     pub(super) const fn write(path: &'static str) -> Self {
-        Self { path, access: Access::Write }
+        Self {
+            path,
+            access: Access::Write,
+        }
     }
 }
 
@@ -83,12 +89,24 @@ impl Link {
             .build()?
             .into_iter()
             .map(|(name, endpoint)| {
-                let connection = RwLock::new(Connection { channel: endpoint.connect_lazy(), generation: 0 });
-                Target { name, endpoint, connection }
+                let connection = RwLock::new(Connection {
+                    channel: endpoint.connect_lazy(),
+                    generation: 0,
+                });
+                Target {
+                    name,
+                    endpoint,
+                    connection,
+                }
             })
             .collect();
         let auth = options.user.clone().map(Auth::new);
-        Ok(Self { targets, current: AtomicUsize::new(0), auth, options })
+        Ok(Self {
+            targets,
+            current: AtomicUsize::new(0),
+            auth,
+            options,
+        })
     }
 
     pub(super) fn endpoint_count(&self) -> usize {
@@ -97,7 +115,11 @@ impl Link {
 
     /// All endpoints, as one text.
     pub(super) fn names(&self) -> String {
-        self.targets.iter().map(|target| target.name.as_str()).collect::<Vec<_>>().join(", ")
+        self.targets
+            .iter()
+            .map(|target| target.name.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 
     /// The endpoint of a route.
@@ -108,13 +130,18 @@ impl Link {
     /// The connection that is in use.
     pub(super) fn route(&self) -> Route {
         let index = self.current.load(Ordering::Relaxed) % self.targets.len();
-        Route { index, connection: self.targets[index].connection.read().clone() }
+        Route {
+            index,
+            connection: self.targets[index].connection.read().clone(),
+        }
     }
 
     /// Uses the next endpoint from now on, unless somebody has changed it already.
     pub(super) fn leave(&self, route: &Route) {
         let next = (route.index + 1) % self.targets.len();
-        let _ = self.current.compare_exchange(route.index, next, Ordering::Relaxed, Ordering::Relaxed);
+        let _ =
+            self.current
+                .compare_exchange(route.index, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// Leaves an endpoint that went silent. Its connection may hang for as long as TCP pleases, so a new one is made.
@@ -123,8 +150,10 @@ impl Link {
         let target = &self.targets[route.index];
         let mut connection = target.connection.write();
         if connection.generation == route.connection.generation {
-            *connection =
-                Connection { channel: target.endpoint.connect_lazy(), generation: connection.generation + 1 };
+            *connection = Connection {
+                channel: target.endpoint.connect_lazy(),
+                generation: connection.generation + 1,
+            };
         }
     }
 
@@ -139,7 +168,8 @@ impl Link {
         Req: Message + 'static,
         Resp: Message + Default + 'static,
     {
-        self.call_within(method, request, self.options.request_timeout, context).await
+        self.call_within(method, request, self.options.request_timeout, context)
+            .await
     }
 
     /// Calls within a timeout of its own.
@@ -170,7 +200,9 @@ impl Link {
                         continue;
                     }
                     // Nothing but the login was sent.
-                    Ok(Err(verdict)) => return Err(self.error(Access::Read, &route, verdict, context())),
+                    Ok(Err(verdict)) => {
+                        return Err(self.error(Access::Read, &route, verdict, context()));
+                    }
                     Err(_) => {
                         self.distrust(&route);
                         return Err(self.error(Access::Read, &route, no_answer(limit), context()));
@@ -221,11 +253,16 @@ impl Link {
         Resp: Message + Default + 'static,
     {
         let mut grpc = self.grpc(route);
-        grpc.ready().await.map_err(|error| Status::from_error(Box::new(error)))?;
+        grpc.ready()
+            .await
+            .map_err(|error| Status::from_error(Box::new(error)))?;
         let mut request = Request::new(request);
         authorize(&mut request, token);
         let codec = SharedCodec::<Req, Resp>(PhantomData);
-        Ok(grpc.unary(request, PathAndQuery::from_static(path), codec).await?.into_inner())
+        Ok(grpc
+            .unary(request, PathAndQuery::from_static(path), codec)
+            .await?
+            .into_inner())
     }
 
     /// Opens a stream in both directions. `outbound` must already hold what the server answers first.
@@ -247,19 +284,26 @@ impl Link {
                 None => None,
             };
             let mut grpc = self.grpc(&route);
-            grpc.ready().await.map_err(|error| judge(&Status::from_error(Box::new(error))))?;
+            grpc.ready()
+                .await
+                .map_err(|error| judge(&Status::from_error(Box::new(error))))?;
             let mut request = Request::new(outbound);
             authorize(&mut request, token.clone());
             // The server ends the stream when its member loses the leader, instead of serving it stale.
-            request.metadata_mut().insert("hasleader", AsciiMetadataValue::from_static("true"));
+            request
+                .metadata_mut()
+                .insert("hasleader", AsciiMetadataValue::from_static("true"));
             let codec = ProstCodec::<Req, Resp>::default();
-            let response = grpc.streaming(request, PathAndQuery::from_static(path), codec).await.map_err(|status| {
-                let verdict = judge(&status);
-                if let (Verdict::TokenRefused(_), Some(auth)) = (&verdict, &self.auth) {
-                    auth.forget(token.as_ref());
-                }
-                verdict
-            })?;
+            let response = grpc
+                .streaming(request, PathAndQuery::from_static(path), codec)
+                .await
+                .map_err(|status| {
+                    let verdict = judge(&status);
+                    if let (Verdict::TokenRefused(_), Some(auth)) = (&verdict, &self.auth) {
+                        auth.forget(token.as_ref());
+                    }
+                    verdict
+                })?;
             Ok(response.into_inner())
         };
         match timeout_at(Instant::now() + limit, opening).await {
@@ -289,11 +333,18 @@ impl Link {
     }
 
     /// The error that a verdict amounts to.
-    pub(super) fn error(&self, access: Access, route: &Route, verdict: Verdict, context: String) -> StoreError {
+    pub(super) fn error(
+        &self,
+        access: Access,
+        route: &Route,
+        verdict: Verdict,
+        context: String,
+    ) -> StoreError {
         match verdict {
-            Verdict::NotSent(text) => {
-                StoreError::Unavailable { context, message: format!("{}: {text}", self.name(route)) }
-            }
+            Verdict::NotSent(text) => StoreError::Unavailable {
+                context,
+                message: format!("{}: {text}", self.name(route)),
+            },
             Verdict::Lost(text) => {
                 let message = format!("{}: {text}", self.name(route));
                 match access {
@@ -303,7 +354,9 @@ impl Link {
             }
             Verdict::TokenRefused(text) if self.auth.is_none() => StoreError::Unauthenticated {
                 context,
-                message: format!("{text} (etcd wants a user: give --user, or a client certificate)"),
+                message: format!(
+                    "{text} (etcd wants a user: give --user, or a client certificate)"
+                ),
             },
             Verdict::TokenRefused(message) => StoreError::Unauthenticated { context, message },
             Verdict::Answer(refusal) => refusal.into_error(context),
@@ -352,7 +405,8 @@ impl<T: Message> Encoder for SharedEncoder<T> {
     type Error = Status;
 
     fn encode(&mut self, item: Self::Item, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        item.encode(buffer).map_err(|error| Status::internal(error.to_string()))
+        item.encode(buffer)
+            .map_err(|error| Status::internal(error.to_string()))
     }
 }
 
@@ -363,6 +417,8 @@ impl<T: Message + Default> Decoder for PlainDecoder<T> {
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<T>, Status> {
-        T::decode(buffer).map(Some).map_err(|error| Status::internal(error.to_string()))
+        T::decode(buffer)
+            .map(Some)
+            .map_err(|error| Status::internal(error.to_string()))
     }
 }

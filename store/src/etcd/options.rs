@@ -54,7 +54,10 @@ impl Default for ConnectOptions {
 impl ConnectOptions {
     /// The defaults for these endpoints.
     pub fn new<S: Into<String>>(endpoints: impl IntoIterator<Item = S>) -> Self {
-        Self { endpoints: endpoints.into_iter().map(Into::into).collect(), ..Self::default() }
+        Self {
+            endpoints: endpoints.into_iter().map(Into::into).collect(),
+            ..Self::default()
+        }
     }
 
     /// The endpoints in the form that the transport takes.
@@ -63,27 +66,41 @@ impl ConnectOptions {
             return Err(invalid("no etcd endpoint is given"));
         }
         let tls = self.tls.as_ref().map(TlsOptions::load).transpose()?;
-        self.endpoints.iter().map(|url| self.endpoint(url.trim(), tls.as_ref())).collect()
+        self.endpoints
+            .iter()
+            .map(|url| self.endpoint(url.trim(), tls.as_ref()))
+            .collect()
     }
 
-    fn endpoint(&self, given: &str, tls: Option<&ClientTlsConfig>) -> Result<(String, Endpoint), StoreError> {
+    fn endpoint(
+        &self,
+        given: &str,
+        tls: Option<&ClientTlsConfig>,
+    ) -> Result<(String, Endpoint), StoreError> {
         let given = given.trim_end_matches('/');
         let url = match given.split_once("://") {
             Some(("http", _)) if tls.is_some() => {
-                return Err(invalid(format!("endpoint {given}: certificates are given, so it must be an https:// endpoint")));
+                return Err(invalid(format!(
+                    "endpoint {given}: certificates are given, so it must be an https:// endpoint"
+                )));
             }
             Some(("http" | "https", _)) => given.to_owned(),
             Some((scheme, _)) => {
-                return Err(invalid(format!("endpoint {given}: {scheme}:// is not supported, use http:// or https://")));
+                return Err(invalid(format!(
+                    "endpoint {given}: {scheme}:// is not supported, use http:// or https://"
+                )));
             }
             None if tls.is_some() => format!("https://{given}"),
             None => format!("http://{given}"),
         };
-        let mut endpoint =
-            Endpoint::from_shared(url.clone()).map_err(|error| invalid(format!("endpoint {given}: {error}")))?;
+        let mut endpoint = Endpoint::from_shared(url.clone())
+            .map_err(|error| invalid(format!("endpoint {given}: {error}")))?;
         if url.starts_with("https://") {
-            let tls = tls
-                .ok_or_else(|| invalid(format!("endpoint {given}: an https:// endpoint needs the CA certificate (--cacert)")))?;
+            let tls = tls.ok_or_else(|| {
+                invalid(format!(
+                    "endpoint {given}: an https:// endpoint needs the CA certificate (--cacert)"
+                ))
+            })?;
             endpoint = endpoint
                 .tls_config(tls.clone())
                 .map_err(|error| invalid(format!("endpoint {given}: {}", innermost(&error))))?;
@@ -115,7 +132,9 @@ pub struct Credentials {
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Credentials")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -132,10 +151,13 @@ pub struct TlsOptions {
 
 impl TlsOptions {
     fn load(&self) -> Result<ClientTlsConfig, StoreError> {
-        let mut config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(self.ca.load("CA certificate")?));
+        let mut config = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(self.ca.load("CA certificate")?));
         if let Some((certificate, key)) = &self.client {
-            config = config
-                .identity(Identity::from_pem(certificate.load("client certificate")?, key.load("client key")?));
+            config = config.identity(Identity::from_pem(
+                certificate.load("client certificate")?,
+                key.load("client key")?,
+            ));
         }
         if let Some(name) = &self.server_name {
             config = config.domain_name(name);
@@ -158,12 +180,19 @@ impl Pem {
         match self {
             Self::Text(text) => Ok(text.clone()),
             Self::File(path) => {
-                let text = std::fs::read_to_string(path)
-                    .map_err(|error| invalid(format!("the {what} {} cannot be read: {error}", path.display())))?;
+                let text = std::fs::read_to_string(path).map_err(|error| {
+                    invalid(format!(
+                        "the {what} {} cannot be read: {error}",
+                        path.display()
+                    ))
+                })?;
                 if text.contains("-----BEGIN ") {
                     Ok(text)
                 } else {
-                    Err(invalid(format!("the {what} {} is not in PEM format", path.display())))
+                    Err(invalid(format!(
+                        "the {what} {} is not in PEM format",
+                        path.display()
+                    )))
                 }
             }
         }
@@ -180,11 +209,17 @@ impl fmt::Debug for Pem {
 }
 
 fn invalid(message: impl Into<String>) -> StoreError {
-    StoreError::Invalid { context: "connecting to etcd".to_owned(), message: message.into() }
+    StoreError::Invalid {
+        context: "connecting to etcd".to_owned(),
+        message: message.into(),
+    }
 }
 
 fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    std::iter::successors(Some(error), |error| error.source()).last().map(ToString::to_string).unwrap_or_default()
+    std::iter::successors(Some(error), |error| error.source())
+        .last()
+        .map(ToString::to_string)
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -192,28 +227,60 @@ mod tests {
     use super::*;
 
     fn names(options: &ConnectOptions) -> Result<Vec<String>, String> {
-        options.build().map(|list| list.into_iter().map(|(name, _)| name).collect()).map_err(|error| error.to_string())
+        options
+            .build()
+            .map(|list| list.into_iter().map(|(name, _)| name).collect())
+            .map_err(|error| error.to_string())
     }
 
     #[test]
     fn endpoints_get_their_scheme_from_the_certificates() {
-        assert_eq!(names(&ConnectOptions::new(["a:1", "http://b:2/"])).unwrap(), ["http://a:1", "http://b:2"]);
+        assert_eq!(
+            names(&ConnectOptions::new(["a:1", "http://b:2/"])).unwrap(),
+            ["http://a:1", "http://b:2"]
+        );
     }
 
     #[test]
     fn contradictions_are_named() {
-        let tls = TlsOptions { ca: Pem::Text(String::new()), client: None, server_name: None };
-        let secure = ConnectOptions { tls: Some(tls), ..ConnectOptions::new(["http://a:1"]) };
-        assert!(names(&secure).unwrap_err().contains("must be an https:// endpoint"));
-        assert!(names(&ConnectOptions::new(["https://a:1"])).unwrap_err().contains("needs the CA certificate"));
-        assert!(names(&ConnectOptions::new(["unix://a"])).unwrap_err().contains("unix:// is not supported"));
-        assert!(names(&ConnectOptions::new(Vec::<String>::new())).unwrap_err().contains("no etcd endpoint"));
+        let tls = TlsOptions {
+            ca: Pem::Text(String::new()),
+            client: None,
+            server_name: None,
+        };
+        let secure = ConnectOptions {
+            tls: Some(tls),
+            ..ConnectOptions::new(["http://a:1"])
+        };
+        assert!(
+            names(&secure)
+                .unwrap_err()
+                .contains("must be an https:// endpoint")
+        );
+        assert!(
+            names(&ConnectOptions::new(["https://a:1"]))
+                .unwrap_err()
+                .contains("needs the CA certificate")
+        );
+        assert!(
+            names(&ConnectOptions::new(["unix://a"]))
+                .unwrap_err()
+                .contains("unix:// is not supported")
+        );
+        assert!(
+            names(&ConnectOptions::new(Vec::<String>::new()))
+                .unwrap_err()
+                .contains("no etcd endpoint")
+        );
     }
 
     #[test]
     fn secrets_are_not_printed() {
         let options = ConnectOptions {
-            user: Some(Credentials { name: "root".into(), password: "hunter2".into() }),
+            user: Some(Credentials {
+                name: "root".into(),
+                password: "hunter2".into(),
+            }),
             ..ConnectOptions::default()
         };
         assert!(!format!("{options:?}").contains("hunter2"));

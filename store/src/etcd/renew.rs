@@ -46,23 +46,35 @@ struct Waiting {
 
 impl Renewer {
     pub(super) fn new(link: Arc<Link>) -> Self {
-        Self { link, asks: Mutex::new(None) }
+        Self {
+            link,
+            asks: Mutex::new(None),
+        }
     }
 
     /// Renews a lease once.
     pub(super) async fn renew(&self, lease: LeaseId) -> Result<Duration, StoreError> {
         let limit = self.link.options.request_timeout;
-        let unavailable =
-            |message: String| StoreError::Unavailable { context: context(lease), message };
+        let unavailable = |message: String| StoreError::Unavailable {
+            context: context(lease),
+            message,
+        };
         let (reply, answer) = oneshot::channel();
         let asks = self.asks();
         let renewal = async {
-            asks.send(Ask { lease, reply }).await.map_err(|_| unavailable("the keep-alive stream has ended".to_owned()))?;
-            answer.await.map_err(|_| unavailable("the keep-alive stream has ended".to_owned()))?
+            asks.send(Ask { lease, reply })
+                .await
+                .map_err(|_| unavailable("the keep-alive stream has ended".to_owned()))?;
+            answer
+                .await
+                .map_err(|_| unavailable("the keep-alive stream has ended".to_owned()))?
         };
-        timeout(limit, renewal)
-            .await
-            .unwrap_or_else(|_| Err(unavailable(format!("{}: no answer within {limit:?}", self.link.names()))))
+        timeout(limit, renewal).await.unwrap_or_else(|_| {
+            Err(unavailable(format!(
+                "{}: no answer within {limit:?}",
+                self.link.names()
+            )))
+        })
     }
 
     /// The way to the stream's task, which is started when there is none (any more).
@@ -91,7 +103,11 @@ async fn run(link: Arc<Link>, mut asks: mpsc::Receiver<Ask>) {
         // The channel is empty, so this cannot fail. The server confirms the stream only with its first answer.
         let _ = outbound.try_send(PbLeaseKeepAliveRequest { id: first.lease.0 });
         let since = Instant::now();
-        let opened = link.open(KEEP_ALIVE, ReceiverStream::new(requests), || context(first.lease)).await;
+        let opened = link
+            .open(KEEP_ALIVE, ReceiverStream::new(requests), || {
+                context(first.lease)
+            })
+            .await;
         match opened {
             Ok(opened) => {
                 let stream = KeepAlive {
@@ -104,11 +120,16 @@ async fn run(link: Arc<Link>, mut asks: mpsc::Receiver<Ask>) {
                 stream.serve(&mut asks).await;
             }
             Err(error) => {
-                debug!(error = &error as &dyn std::error::Error, "the keep-alive stream could not be opened");
+                debug!(
+                    error = &error as &dyn std::error::Error,
+                    "the keep-alive stream could not be opened"
+                );
                 // Who came meanwhile would wait for the same failure.
                 let others = std::iter::from_fn(|| asks.try_recv().ok());
                 for ask in std::iter::once(first).chain(others) {
-                    let _ = ask.reply.send(Err(error.clone().with_context(context(ask.lease))));
+                    let _ = ask
+                        .reply
+                        .send(Err(error.clone().with_context(context(ask.lease))));
                 }
             }
         }
@@ -128,7 +149,9 @@ impl KeepAlive<'_> {
     async fn serve(mut self, asks: &mut mpsc::Receiver<Ask>) {
         let verdict = loop {
             let oldest = self.waiting.front().map(|waiting| waiting.since);
-            let overdue = oldest.map_or_else(Instant::now, |since| since + self.link.options.request_timeout);
+            let overdue = oldest.map_or_else(Instant::now, |since| {
+                since + self.link.options.request_timeout
+            });
             tokio::select! {
                 biased;
                 message = self.inbound.message() => match message {
@@ -156,8 +179,14 @@ impl KeepAlive<'_> {
             Verdict::TokenRefused(_) => self.link.forget_token(),
             Verdict::Answer(_) => {}
         }
-        let error = self.link.error(Access::Read, &self.route, verdict, String::new());
-        debug!(error = &error as &dyn std::error::Error, waiting = self.waiting.len(), "the keep-alive stream broke");
+        let error = self
+            .link
+            .error(Access::Read, &self.route, verdict, String::new());
+        debug!(
+            error = &error as &dyn std::error::Error,
+            waiting = self.waiting.len(),
+            "the keep-alive stream broke"
+        );
         for waiting in self.waiting {
             let error = error.clone().with_context(context(waiting.ask.lease));
             let _ = waiting.ask.reply.send(Err(error));
@@ -166,12 +195,22 @@ impl KeepAlive<'_> {
 
     fn answered(&mut self, answer: &PbLeaseKeepAliveResponse) {
         // Answers come in order, so it is the first.
-        let Some(at) = self.waiting.iter().position(|waiting| waiting.ask.lease.0 == answer.id) else { return };
-        let Some(waiting) = self.waiting.remove(at) else { return };
+        let Some(at) = self
+            .waiting
+            .iter()
+            .position(|waiting| waiting.ask.lease.0 == answer.id)
+        else {
+            return;
+        };
+        let Some(waiting) = self.waiting.remove(at) else {
+            return;
+        };
         let lease = waiting.ask.lease;
         let _ = waiting.ask.reply.send(match u64::try_from(answer.ttl) {
             Ok(seconds) if seconds > 0 => Ok(Duration::from_secs(seconds)),
-            _ => Err(StoreError::LeaseNotFound { context: context(lease) }),
+            _ => Err(StoreError::LeaseNotFound {
+                context: context(lease),
+            }),
         });
     }
 }

@@ -19,17 +19,29 @@ impl Version {
 
     /// A version.
     pub const fn new(major: u32, minor: u32, patch: u32) -> Self {
-        Self { major, minor, patch }
+        Self {
+            major,
+            minor,
+            patch,
+        }
     }
 
     /// Reads `3.4.23`, `3.6.0-rc.1`, `3.5`.
     pub fn parse(text: &str) -> Option<Self> {
-        let core = text.trim().trim_start_matches('v').split(['-', '+']).next()?;
+        let core = text
+            .trim()
+            .trim_start_matches('v')
+            .split(['-', '+'])
+            .next()?;
         let mut parts = core.split('.');
         let major = parts.next()?.parse().ok()?;
         let minor = parts.next()?.parse().ok()?;
         let patch = parts.next().map_or(Ok(0), str::parse).ok()?;
-        Some(Self { major, minor, patch })
+        Some(Self {
+            major,
+            minor,
+            patch,
+        })
     }
 
     /// Whether the answer to a progress request is ordered behind the events, and given by synced watchers only.
@@ -48,7 +60,11 @@ impl Version {
     ///
     /// Clusters with authentication, or with pods that must never run twice, need a version without any of these.
     pub fn known_holes(self) -> Vec<&'static str> {
-        HOLES.iter().filter(|hole| (hole.affects)(self)).map(|hole| hole.text).collect()
+        HOLES
+            .iter()
+            .filter(|hole| (hole.affects)(self))
+            .map(|hole| hole.text)
+            .collect()
     }
 }
 
@@ -76,8 +92,14 @@ const HOLES: &[Hole] = &[
         affects: |v| older_3_4(v, 44),
         text: "any user may keep another's lease alive, or attach keys to it (fixed in 3.4.44)",
     },
-    Hole { affects: |v| older_3_4(v, 45), text: "a member that is no longer leader renews leases (fixed in 3.4.45)" },
-    Hole { affects: |v| older_3_4(v, 36), text: "watch events can be lost around a compaction (fixed in 3.4.36)" },
+    Hole {
+        affects: |v| older_3_4(v, 45),
+        text: "a member that is no longer leader renews leases (fixed in 3.4.45)",
+    },
+    Hole {
+        affects: |v| older_3_4(v, 36),
+        text: "watch events can be lost around a compaction (fixed in 3.4.36)",
+    },
     Hole {
         affects: |v| match (v.major, v.minor) {
             (3, 4) => true,
@@ -90,7 +112,10 @@ const HOLES: &[Hole] = &[
     },
     Hole {
         // Ordered progress came first (3.4.25, 3.5.8), the repair of watchers without events later (3.4.31, 3.5.13).
-        affects: |v| matches!((v.major, v.minor), (3, 4) if (25..31).contains(&v.patch)) || matches!((v.major, v.minor), (3, 5) if (8..13).contains(&v.patch)),
+        affects: |v| {
+            matches!((v.major, v.minor), (3, 4) if (25..31).contains(&v.patch))
+                || matches!((v.major, v.minor), (3, 5) if (8..13).contains(&v.patch))
+        },
         text: "watches that see no events are never told of progress, and will be reopened all the time (fixed in 3.4.31, 3.5.13)",
     },
 ];
@@ -102,7 +127,10 @@ mod tests {
     #[test]
     fn versions_are_read_with_and_without_suffixes() {
         assert_eq!(Version::parse("3.4.23"), Some(Version::new(3, 4, 23)));
-        assert_eq!(Version::parse("v3.6.0-rc.1+git"), Some(Version::new(3, 6, 0)));
+        assert_eq!(
+            Version::parse("v3.6.0-rc.1+git"),
+            Some(Version::new(3, 6, 0))
+        );
         assert_eq!(Version::parse("3.5"), Some(Version::new(3, 5, 0)));
         assert_eq!(Version::parse("latest"), None);
         assert_eq!(Version::parse(""), None);

@@ -106,10 +106,13 @@ impl Follow {
         };
         let (outbound, requests) = mpsc::channel(4);
         // The channel is empty, so this cannot fail.
-        let _ = outbound.try_send(wire::WatchRequest { request_union: Some(WatchUnion::Create(create)) });
+        let _ = outbound.try_send(wire::WatchRequest {
+            request_union: Some(WatchUnion::Create(create)),
+        });
         let deadline = Instant::now() + link.options.request_timeout;
-        let opened =
-            link.open::<_, wire::WatchResponse>(WATCH, ReceiverStream::new(requests), || range.clone()).await?;
+        let opened = link
+            .open::<_, wire::WatchResponse>(WATCH, ReceiverStream::new(requests), || range.clone())
+            .await?;
         let mut follow = Self {
             link: Arc::clone(link),
             route: opened.route,
@@ -147,7 +150,9 @@ impl Follow {
         loop {
             let silent_at = heard + self.link.options.watch_silence_limit;
             let ask_at = match self.unconfirmed {
-                Some((revision, since)) if revision > self.delivered && asked <= since => since + SETTLING,
+                Some((revision, since)) if revision > self.delivered && asked <= since => {
+                    since + SETTLING
+                }
                 _ => heard.max(asked) + self.link.options.watch_progress_interval,
             };
             let message = tokio::select! {
@@ -188,7 +193,12 @@ impl Follow {
         let mut events = std::mem::take(&mut self.held);
         events.reserve(message.events.len());
         let skipped = &*self.skipped;
-        events.extend(message.events.into_iter().filter_map(|event| convert::event(event, skipped)));
+        events.extend(
+            message
+                .events
+                .into_iter()
+                .filter_map(|event| convert::event(event, skipped)),
+        );
         if message.fragment {
             // More of the last revision may follow. Earlier ones are complete, and go out: a catch-up over big values
             // need not fit into memory.
@@ -196,13 +206,19 @@ impl Follow {
             let split = events.partition_point(|event| event.kv.mod_revision < open);
             self.held = events.split_off(split);
         }
-        if events.first().is_some_and(|event| event.kv.mod_revision <= self.newest_event) {
+        if events
+            .first()
+            .is_some_and(|event| event.kv.mod_revision <= self.newest_event)
+        {
             // Servers before 3.4.25 and 3.5.8 may send an event twice.
             events.retain(|event| event.kv.mod_revision > self.newest_event);
         }
         self.newest_event = events.last()?.kv.mod_revision;
         self.delivered = self.delivered.max(self.newest_event);
-        Some(WatchBatch { revision: Revision(self.delivered), events })
+        Some(WatchBatch {
+            revision: Revision(self.delivered),
+            events,
+        })
     }
 
     /// What an answer without events says about progress, if anything new.
@@ -214,7 +230,9 @@ impl Follow {
         let safe = if self.ordered_progress {
             revision
         } else {
-            let before = self.unconfirmed.filter(|(_, since)| now.duration_since(*since) >= SETTLING);
+            let before = self
+                .unconfirmed
+                .filter(|(_, since)| now.duration_since(*since) >= SETTLING);
             if before.is_some() || self.unconfirmed.is_none() {
                 self.unconfirmed = Some((revision, now));
             }
@@ -222,34 +240,57 @@ impl Follow {
         };
         (safe > self.delivered).then(|| {
             self.delivered = safe;
-            WatchBatch { revision: Revision(safe), events: Vec::new() }
+            WatchBatch {
+                revision: Revision(safe),
+                events: Vec::new(),
+            }
         })
     }
 
     fn canceled(&self, message: &wire::WatchResponse) -> StoreError {
-        debug!(range = self.range, compact_revision = message.compact_revision, reason = message.cancel_reason, "watch canceled");
+        debug!(
+            range = self.range,
+            compact_revision = message.compact_revision,
+            reason = message.cancel_reason,
+            "watch canceled"
+        );
         let context = self.range.clone();
         if message.compact_revision > 0 {
-            return StoreError::Compacted { context, compact_revision: message.compact_revision };
+            return StoreError::Compacted {
+                context,
+                compact_revision: message.compact_revision,
+            };
         }
         let reason = message.cancel_reason.as_str();
         let verdict = match known_text(reason) {
             Some(Refusal::Unauthenticated(text)) => Verdict::TokenRefused(text),
             Some(refusal) => Verdict::Answer(refusal),
-            None => Verdict::Lost(format!("the server ended the watch: {}", if reason.is_empty() { "no reason given" } else { reason })),
+            None => Verdict::Lost(format!(
+                "the server ended the watch: {}",
+                if reason.is_empty() {
+                    "no reason given"
+                } else {
+                    reason
+                }
+            )),
         };
         self.link.error(Access::Read, &self.route, verdict, context)
     }
 
     fn broken(&self, status: Option<Status>) -> StoreError {
         self.link.leave(&self.route);
-        let verdict = status.map_or_else(|| Verdict::Lost("the server ended the stream".to_owned()), |status| judge(&status));
-        self.link.error(Access::Read, &self.route, verdict, self.range.clone())
+        let verdict = status.map_or_else(
+            || Verdict::Lost("the server ended the stream".to_owned()),
+            |status| judge(&status),
+        );
+        self.link
+            .error(Access::Read, &self.route, verdict, self.range.clone())
     }
 
     fn silent(&self, limit: Duration) -> StoreError {
         self.link.distrust(&self.route);
         let verdict = Verdict::Lost(format!("silent for {limit:?}"));
-        self.link.error(Access::Read, &self.route, verdict, self.range.clone())
+        self.link
+            .error(Access::Read, &self.route, verdict, self.range.clone())
     }
 }

@@ -259,16 +259,31 @@ mod tests {
         let bytes = ours.encode_to_vec();
         let theirs = Theirs::decode(bytes.as_slice()).unwrap();
         let back = Ours::decode(theirs.encode_to_vec().as_slice()).unwrap();
-        assert_eq!(&back, ours);
-        assert!(theirs.encoded_len() == bytes.len(), "a field of ours is unknown to the generated message");
+        assert!(&back == ours);
+        assert!(
+            theirs.encoded_len() == bytes.len(),
+            "a field of ours is unknown to the generated message"
+        );
     }
 
     fn header() -> Option<ResponseHeader> {
-        Some(ResponseHeader { cluster_id: 1, member_id: 2, revision: 3, raft_term: 4 })
+        Some(ResponseHeader {
+            cluster_id: 1,
+            member_id: 2,
+            revision: 3,
+            raft_term: 4,
+        })
     }
 
     fn kv() -> KeyValue {
-        KeyValue { key: b"k".to_vec(), create_revision: 1, mod_revision: 2, version: 3, value: Bytes::from_static(b"v"), lease: 4 }
+        KeyValue {
+            key: b"k".to_vec(),
+            create_revision: 1,
+            mod_revision: 2,
+            version: 3,
+            value: Bytes::from_static(b"v"),
+            lease: 4,
+        }
     }
 
     #[test]
@@ -289,7 +304,9 @@ mod tests {
             range_end: b"b".to_vec(),
             target_union: Some(union),
         };
-        let op = |request| RequestOp { request: Some(request) };
+        let op = |request| RequestOp {
+            request: Some(request),
+        };
         let txn = TxnRequest {
             compare: vec![
                 compare(TargetUnion::Version(1)),
@@ -298,10 +315,21 @@ mod tests {
             ],
             success: vec![
                 op(Request::Range(range)),
-                op(Request::Put(PutRequest { key: b"k".to_vec(), value: Bytes::from_static(b"v"), lease: 7 })),
-                op(Request::DeleteRange(DeleteRangeRequest { key: b"a".to_vec(), range_end: b"b".to_vec() })),
+                op(Request::Put(PutRequest {
+                    key: b"k".to_vec(),
+                    value: Bytes::from_static(b"v"),
+                    lease: 7,
+                })),
+                op(Request::DeleteRange(DeleteRangeRequest {
+                    key: b"a".to_vec(),
+                    range_end: b"b".to_vec(),
+                })),
             ],
-            failure: vec![op(Request::Txn(TxnRequest { compare: vec![], success: vec![], failure: vec![] }))],
+            failure: vec![op(Request::Txn(TxnRequest {
+                compare: vec![],
+                success: vec![],
+                failure: vec![],
+            }))],
         };
         same::<_, theirs::PbTxnRequest>(&txn);
         for union in [
@@ -313,15 +341,24 @@ mod tests {
             }),
             WatchUnion::Progress(WatchProgressRequest {}),
         ] {
-            same::<_, theirs::PbWatchRequest>(&WatchRequest { request_union: Some(union) });
+            same::<_, theirs::PbWatchRequest>(&WatchRequest {
+                request_union: Some(union),
+            });
         }
     }
 
     #[test]
     fn responses_are_those_of_the_generated_api() {
-        let range = RangeResponse { header: header(), kvs: vec![kv(), kv()], more: true, count: 3 };
+        let range = RangeResponse {
+            header: header(),
+            kvs: vec![kv(), kv()],
+            more: true,
+            count: 3,
+        };
         same::<_, theirs::PbRangeResponse>(&range);
-        let op = |response| ResponseOp { response: Some(response) };
+        let op = |response| ResponseOp {
+            response: Some(response),
+        };
         let txn = TxnResponse {
             header: header(),
             succeeded: true,
@@ -329,7 +366,11 @@ mod tests {
                 op(Response::Range(range)),
                 op(Response::Put(WriteResponse { header: header() })),
                 op(Response::DeleteRange(WriteResponse { header: header() })),
-                op(Response::Txn(TxnResponse { header: None, succeeded: true, responses: vec![] })),
+                op(Response::Txn(TxnResponse {
+                    header: None,
+                    succeeded: true,
+                    responses: vec![],
+                })),
             ],
         };
         same::<_, theirs::PbTxnResponse>(&txn);
@@ -341,7 +382,10 @@ mod tests {
             compact_revision: 4,
             cancel_reason: "why".into(),
             fragment: true,
-            events: vec![Event { kind: EVENT_DELETE, kv: Some(kv()) }],
+            events: vec![Event {
+                kind: EVENT_DELETE,
+                kv: Some(kv()),
+            }],
         };
         same::<_, theirs::PbWatchResponse>(&watch);
     }

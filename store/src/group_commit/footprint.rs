@@ -27,7 +27,10 @@ pub(super) struct Footprint {
 
 impl Footprint {
     pub(super) fn of(item: &Item) -> Self {
-        let mut footprint = Self { points: Vec::with_capacity(item.guards.len() + item.then.len()), ..Self::default() };
+        let mut footprint = Self {
+            points: Vec::with_capacity(item.guards.len() + item.then.len()),
+            ..Self::default()
+        };
         // Two passes, so that written keys come first.
         visit(&item.guards, &item.then, &[], &mut |touch| {
             footprint.bytes += touch.bytes;
@@ -73,8 +76,14 @@ impl Uses {
         if self.keys.is_empty() {
             return false;
         }
-        footprint.writes().iter().any(|key| self.keys.contains_key(key))
-            || footprint.looks().iter().any(|key| self.keys.get(key).is_some_and(|uses| uses.written > 0))
+        footprint
+            .writes()
+            .iter()
+            .any(|key| self.keys.contains_key(key))
+            || footprint
+                .looks()
+                .iter()
+                .any(|key| self.keys.get(key).is_some_and(|uses| uses.written > 0))
     }
 
     pub(super) fn add(&mut self, footprint: &Footprint) {
@@ -105,10 +114,15 @@ impl Uses {
 /// Whether two items touch a common key, one of them writing it. Exact, and slow: for ranges.
 pub(super) fn intersect(one: &Item, other: &Item) -> bool {
     let mut touches = Vec::new();
-    visit(&one.guards, &one.then, &[], &mut |touch| touches.push(touch));
+    visit(&one.guards, &one.then, &[], &mut |touch| {
+        touches.push(touch)
+    });
     let mut met = false;
     visit(&other.guards, &other.then, &[], &mut |touch| {
-        met = met || touches.iter().any(|known| (known.writes || touch.writes) && known.overlaps(&touch));
+        met = met
+            || touches
+                .iter()
+                .any(|known| (known.writes || touch.writes) && known.overlaps(&touch));
     });
     met
 }
@@ -137,26 +151,58 @@ impl Touch<'_> {
     }
 }
 
-fn visit<'a>(guards: &'a [Compare], then: &'a [TxnOp], or_else: &'a [TxnOp], see: &mut impl FnMut(Touch<'a>)) {
+fn visit<'a>(
+    guards: &'a [Compare],
+    then: &'a [TxnOp],
+    or_else: &'a [TxnOp],
+    see: &mut impl FnMut(Touch<'a>),
+) {
     for guard in guards {
         let (start, end) = match guard {
-            Compare::ModRevision(key, _) | Compare::CreateRevision(key, _) | Compare::Exists(key) => (key, None),
+            Compare::ModRevision(key, _)
+            | Compare::CreateRevision(key, _)
+            | Compare::Exists(key) => (key, None),
             Compare::RangeUnchangedSince { start, end, .. } => (start, Some(end.as_str())),
         };
         let bytes = start.len() + end.map_or(0, str::len) + OVERHEAD;
-        see(Touch { start, end, writes: false, bytes });
+        see(Touch {
+            start,
+            end,
+            writes: false,
+            bytes,
+        });
     }
     for op in then.iter().chain(or_else) {
         match op {
             TxnOp::Put(put) => {
                 let bytes = put.key.len() + put.value.len() + OVERHEAD;
-                see(Touch { start: &put.key, end: None, writes: true, bytes });
+                see(Touch {
+                    start: &put.key,
+                    end: None,
+                    writes: true,
+                    bytes,
+                });
             }
-            TxnOp::Delete(key) => see(Touch { start: key, end: None, writes: true, bytes: key.len() + OVERHEAD }),
+            TxnOp::Delete(key) => see(Touch {
+                start: key,
+                end: None,
+                writes: true,
+                bytes: key.len() + OVERHEAD,
+            }),
             TxnOp::DeleteRange { start, end } => {
-                see(Touch { start, end: Some(end), writes: true, bytes: start.len() + end.len() + OVERHEAD });
+                see(Touch {
+                    start,
+                    end: Some(end),
+                    writes: true,
+                    bytes: start.len() + end.len() + OVERHEAD,
+                });
             }
-            TxnOp::Get(key) => see(Touch { start: key, end: None, writes: false, bytes: key.len() + OVERHEAD }),
+            TxnOp::Get(key) => see(Touch {
+                start: key,
+                end: None,
+                writes: false,
+                bytes: key.len() + OVERHEAD,
+            }),
             TxnOp::Txn(txn) => visit(&txn.compares, &txn.then, &txn.or_else, see),
         }
     }
@@ -166,7 +212,11 @@ fn visit<'a>(guards: &'a [Compare], then: &'a [TxnOp], or_else: &'a [TxnOp], see
 fn depth(guards: &[Compare], then: &[TxnOp], or_else: &[TxnOp]) -> usize {
     let nested = |op: &TxnOp| match op {
         TxnOp::Txn(txn) => {
-            let Txn { compares, then, or_else } = &**txn;
+            let Txn {
+                compares,
+                then,
+                or_else,
+            } = &**txn;
             depth(compares, then, or_else)
         }
         _ => 0,
@@ -186,11 +236,21 @@ mod tests {
     use super::*;
 
     fn item(txn: Txn) -> Item {
-        Item { guards: txn.compares, then: txn.then, context: String::new() }
+        Item {
+            guards: txn.compares,
+            then: txn.then,
+            context: String::new(),
+        }
     }
 
     fn range(start: &str, end: &str) -> Item {
-        Item { then: vec![TxnOp::DeleteRange { start: start.into(), end: end.into() }], ..Item::default() }
+        Item {
+            then: vec![TxnOp::DeleteRange {
+                start: start.into(),
+                end: end.into(),
+            }],
+            ..Item::default()
+        }
     }
 
     fn meet(one: &Item, other: &Item) -> bool {
@@ -225,7 +285,11 @@ mod tests {
         assert!(intersect(&range("a", "c"), &range("b", "d")));
         assert!(!intersect(&range("a", "b"), &range("b", "d")));
         let guard = |start: &str, end: &str| Item {
-            guards: vec![Compare::RangeUnchangedSince { start: start.into(), end: end.into(), revision: 1 }],
+            guards: vec![Compare::RangeUnchangedSince {
+                start: start.into(),
+                end: end.into(),
+                revision: 1,
+            }],
             ..Item::default()
         };
         assert!(intersect(&guard("a", "c"), &point));

@@ -18,9 +18,17 @@ const ALONE_IN_FLIGHT: usize = 8;
 /// Carries out a batch, then whatever has gathered meanwhile, until there is nothing to do.
 pub(super) async fn work(inner: Arc<Inner>, first: Taken) {
     let mut next = Some(first);
-    while let Some(Taken { batch, replies, cost }) = next.take() {
+    while let Some(Taken {
+        batch,
+        replies,
+        cost,
+    }) = next.take()
+    {
         inner.room.add_permits(cost);
-        let slot = Slot { inner: &inner, batch: Some(&batch) };
+        let slot = Slot {
+            inner: &inner,
+            batch: Some(&batch),
+        };
         for (reply, outcome) in replies.into_iter().zip(run(&inner, &batch).await) {
             // Nobody waits any more: the item was carried out all the same.
             let _ = reply.send(outcome);
@@ -66,17 +74,37 @@ async fn run(inner: &Inner, batch: &Batch) -> Vec<ItemOutcome> {
     if let [item] = items.as_slice() {
         return vec![alone(&*inner.store, item).await];
     }
-    let then = items.iter().map(|item| TxnOp::Txn(Box::new(plain(item)))).collect();
-    match inner.store.txn(Txn { then, ..Txn::default() }).await {
+    let then = items
+        .iter()
+        .map(|item| TxnOp::Txn(Box::new(plain(item))))
+        .collect();
+    match inner
+        .store
+        .txn(Txn {
+            then,
+            ..Txn::default()
+        })
+        .await
+    {
         Ok(result) => outcomes(items, &result),
         Err(error) if is_refusal(&error) => {
-            debug!(items = items.len(), error = &error as &dyn std::error::Error, "transaction refused; trying its items alone");
+            debug!(
+                items = items.len(),
+                error = &error as &dyn std::error::Error,
+                "transaction refused; trying its items alone"
+            );
             inner.queue.lock().count_alone(items.len());
             let store = &*inner.store;
             let attempts: Vec<_> = items.iter().map(|item| alone(store, item)).collect();
-            stream::iter(attempts).buffered(ALONE_IN_FLIGHT).collect().await
+            stream::iter(attempts)
+                .buffered(ALONE_IN_FLIGHT)
+                .collect()
+                .await
         }
-        Err(error) => items.iter().map(|item| failed(error.clone(), item)).collect(),
+        Err(error) => items
+            .iter()
+            .map(|item| failed(error.clone(), item))
+            .collect(),
     }
 }
 
@@ -103,14 +131,22 @@ async fn alone(store: &dyn Store, item: &Item) -> ItemOutcome {
 }
 
 fn plain(item: &Item) -> Txn {
-    Txn { compares: item.guards.clone(), then: item.then.clone(), or_else: Vec::new() }
+    Txn {
+        compares: item.guards.clone(),
+        then: item.then.clone(),
+        or_else: Vec::new(),
+    }
 }
 
 fn outcomes(items: &[Item], result: &TxnResult) -> Vec<ItemOutcome> {
     let nested = result.nested.iter();
     let mut outcomes: Vec<_> = nested
         .zip(items)
-        .map(|(nested, item)| nested.as_ref().map_or_else(|| mute(item), |nested| outcome(nested, result)))
+        .map(|(nested, item)| {
+            nested
+                .as_ref()
+                .map_or_else(|| mute(item), |nested| outcome(nested, result))
+        })
         .collect();
     outcomes.extend(items[outcomes.len()..].iter().map(mute));
     outcomes
@@ -119,17 +155,28 @@ fn outcomes(items: &[Item], result: &TxnResult) -> Vec<ItemOutcome> {
 /// A nested answer carries no revision, so it is the outer one's.
 fn outcome(nested: &TxnResult, outer: &TxnResult) -> ItemOutcome {
     let revision = outer.revision;
-    if nested.succeeded { ItemOutcome::Committed { revision } } else { ItemOutcome::Rejected { revision } }
+    if nested.succeeded {
+        ItemOutcome::Committed { revision }
+    } else {
+        ItemOutcome::Rejected { revision }
+    }
 }
 
 /// The store answered without saying what became of an item.
 fn mute(item: &Item) -> ItemOutcome {
     let message = "the answer names fewer items than were sent".to_owned();
-    ItemOutcome::Unknown(StoreError::Unknown { context: item.context.clone(), message })
+    ItemOutcome::Unknown(StoreError::Unknown {
+        context: item.context.clone(),
+        message,
+    })
 }
 
 fn failed(error: StoreError, item: &Item) -> ItemOutcome {
-    let error = if item.context.is_empty() { error } else { error.with_context(item.context.clone()) };
+    let error = if item.context.is_empty() {
+        error
+    } else {
+        error.with_context(item.context.clone())
+    };
     match error.outcome() {
         Outcome::NotApplied => ItemOutcome::Failed(error),
         Outcome::Unknown => ItemOutcome::Unknown(error),

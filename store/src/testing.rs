@@ -1,0 +1,365 @@
+//! Real etcd servers for tests (feature `testing`).
+//!
+//! A test starts a [`TestEtcd`] and talks to it. It listens on 127.0.0.1, on ports that were free a moment ago, keeps its
+//! data in a temporary directory, and is killed when it is dropped or when the test process dies. A missing etcd fails
+//! the test: `make test` installs one.
+
+mod certs;
+mod process;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustix::process::Signal;
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+use self::certs::Certs;
+use self::process::Process;
+use crate::etcd::{ConnectOptions, EtcdStore, Pem, TlsOptions};
+use crate::types::{RangeRequest, Txn, TxnOp};
+use crate::{SharedStore, Store};
+
+/// How long an etcd may take to start. Generous: a machine can be busy.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// How to start an etcd.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// `--quota-backend-bytes`. `None` for etcd's default.
+    pub quota_bytes: Option<u64>,
+    /// Serve TLS, and want client certificates.
+    pub tls: bool,
+    /// More arguments.
+    pub args: Vec<String>,
+}
+
+/// An etcd of the test's own.
+pub struct TestEtcd {
+    options: Options,
+    binary: PathBuf,
+    directory: TempDir,
+    certs: Option<Certs>,
+    ports: Mutex<(u16, u16)>,
+    process: Mutex<Option<Process>>,
+}
+
+impl TestEtcd {
+    /// Starts one, and waits until it answers.
+    ///
+    /// # Panics
+    /// When there is no etcd, or it does not start.
+    pub async fn start() -> Self {
+        Self::start_with(Options::default()).await
+    }
+
+    /// Starts one that serves TLS and wants client certificates.
+    ///
+    /// # Panics
+    /// As [`TestEtcd::start`].
+    pub async fn start_tls() -> Self {
+        Self::start_with(Options {
+            tls: true,
+            ..Options::default()
+        })
+        .await
+    }
+
+    /// Starts one with options.
+    ///
+    /// # Panics
+    /// As [`TestEtcd::start`].
+    pub async fn start_with(options: Options) -> Self {
+        let directory = tempfile::Builder::new()
+            .prefix("setpoint-etcd-")
+            .tempdir()
+            .expect("a temporary directory");
+        let certs = options.tls.then(|| Certs::write(directory.path()));
+        let etcd = Self {
+            options,
+            binary: process::find_etcd(),
+            directory,
+            certs,
+            ports: Mutex::new((0, 0)),
+            process: Mutex::new(None),
+        };
+        let mut failures = String::new();
+        for _ in 0..5 {
+            *etcd.ports.lock() = process::free_ports();
+            match etcd.launch().await {
+                Ok(()) => return etcd,
+                // Somebody else was faster with the port.
+                Err(log) if log.contains("address already in use") => failures = log,
+                Err(log) => panic!("etcd did not start:\n{log}"),
+            }
+        }
+        panic!("etcd found no free port:\n{failures}");
+    }
+
+    /// One that all tests of the process share, each with a prefix of its own. It lives as long as somebody holds it.
+    ///
+    /// # Panics
+    /// As [`TestEtcd::start`].
+    pub async fn shared() -> Arc<Self> {
+        static SHARED: tokio::sync::Mutex<Weak<TestEtcd>> =
+            tokio::sync::Mutex::const_new(Weak::new());
+        let mut shared = SHARED.lock().await;
+        if let Some(etcd) = shared.upgrade() {
+            return etcd;
+        }
+        let etcd = Arc::new(Self::start().await);
+        *shared = Arc::downgrade(&etcd);
+        etcd
+    }
+
+    /// Its client URL.
+    pub fn endpoint(&self) -> String {
+        let scheme = if self.certs.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        format!("{scheme}://127.0.0.1:{}", self.ports.lock().0)
+    }
+
+    /// How to connect to it; with TLS, as the user `root`.
+    pub fn connect_options(&self) -> ConnectOptions {
+        ConnectOptions {
+            tls: self.tls_options("root"),
+            ..ConnectOptions::new([self.endpoint()])
+        }
+    }
+
+    /// The certificates of a user, when it serves TLS.
+    pub fn tls_options(&self, user: &str) -> Option<TlsOptions> {
+        self.certs.as_ref().map(|certs| {
+            let (certificate, key) = certs.client(user);
+            TlsOptions {
+                ca: Pem::Text(certs.ca_pem()),
+                client: Some((Pem::Text(certificate), Pem::Text(key))),
+                server_name: None,
+            }
+        })
+    }
+
+    /// Writes the CA and a user's certificate and key to files, for programs that take paths.
+    ///
+    /// # Panics
+    /// When it does not serve TLS, or the files cannot be written.
+    pub fn tls_files(&self, user: &str) -> (PathBuf, PathBuf, PathBuf) {
+        self.certs.as_ref().expect("an etcd with TLS").files(user)
+    }
+
+    /// A new connection.
+    ///
+    /// # Panics
+    /// When the options cannot work.
+    pub async fn connect(&self) -> EtcdStore {
+        EtcdStore::connect(&self.connect_options())
+            .await
+            .expect("options that work")
+    }
+
+    /// A new connection, as a shared store.
+    ///
+    /// # Panics
+    /// As [`TestEtcd::connect`].
+    pub async fn store(&self) -> SharedStore {
+        Arc::new(self.connect().await)
+    }
+
+    /// A prefix that nobody else in this process has: `/t7-name`.
+    pub fn prefix(&self, name: &str) -> String {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        format!("/t{}-{name}", NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Its data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// What it has written to its log so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// The process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.lock().as_ref().map(Process::id)
+    }
+
+    /// Ends it as a power failure would (SIGKILL), and waits until it is gone.
+    pub fn kill(&self) {
+        *self.process.lock() = None;
+    }
+
+    /// Starts it again, on the same data and ports, after [`TestEtcd::kill`].
+    ///
+    /// # Panics
+    /// As [`TestEtcd::start`].
+    pub async fn restart(&self) {
+        self.kill();
+        if let Err(log) = self.launch().await {
+            panic!("etcd did not start again:\n{log}");
+        }
+    }
+
+    /// Freezes it (SIGSTOP): connections stay open and nothing answers.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on after [`TestEtcd::freeze`].
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Runs `etcdctl` against it, as `root` with TLS, and returns what it printed.
+    ///
+    /// # Panics
+    /// When there is no etcdctl, or it fails.
+    pub fn etcdctl(&self, args: &[&str]) -> String {
+        let mut command = std::process::Command::new(process::find_etcdctl());
+        command
+            .env("ETCDCTL_API", "3")
+            .arg("--endpoints")
+            .arg(self.endpoint());
+        if self.certs.is_some() {
+            let (ca, certificate, key) = self.tls_files("root");
+            command
+                .arg("--cacert")
+                .arg(ca)
+                .arg("--cert")
+                .arg(certificate)
+                .arg("--key")
+                .arg(key);
+        }
+        let output = command.args(args).output().expect("etcdctl can be started");
+        assert!(
+            output.status.success(),
+            "etcdctl {args:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    fn signal(&self, signal: Signal) {
+        self.process
+            .lock()
+            .as_ref()
+            .expect("etcd runs")
+            .signal(signal);
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.directory.path().join("etcd.log")
+    }
+
+    /// Starts the process and waits until it answers. `Err` is its log.
+    async fn launch(&self) -> Result<(), String> {
+        let (client, peer) = *self.ports.lock();
+        let url = self.endpoint();
+        let peer_url = format!("http://127.0.0.1:{peer}");
+        let mut args: Vec<String> = [
+            "--name=test",
+            &format!("--data-dir={}", self.data_dir().display()),
+            &format!("--listen-client-urls={url}"),
+            &format!("--advertise-client-urls={url}"),
+            &format!("--listen-peer-urls={peer_url}"),
+            &format!("--initial-advertise-peer-urls={peer_url}"),
+            &format!("--initial-cluster=test={peer_url}"),
+            "--logger=zap",
+            "--log-level=warn",
+        ]
+        .map(str::to_owned)
+        .into();
+        if let Some(quota) = self.options.quota_bytes {
+            args.push(format!("--quota-backend-bytes={quota}"));
+        }
+        if let Some(certs) = &self.certs {
+            args.extend(certs.server_args());
+        }
+        args.extend(self.options.args.iter().cloned());
+        *self.process.lock() = Some(Process::start(&self.binary, &args, &self.log_path()));
+
+        let store = self.connect().await;
+        let deadline = Instant::now() + START_LIMIT;
+        loop {
+            if self.process.lock().as_mut().is_none_or(Process::has_ended) {
+                return Err(self.log());
+            }
+            if process::accepts(client) && answers(&store).await {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(format!("no answer within {START_LIMIT:?}\n{}", self.log()));
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// Whether it has a leader and can read. With authentication switched on the check's user may have no rights.
+async fn answers(store: &EtcdStore) -> bool {
+    match store.status().await {
+        Ok(status) => status.has_leader,
+        Err(_) => false,
+    }
+}
+
+/// Deletes everything under a prefix.
+///
+/// # Panics
+/// When the store refuses.
+pub async fn clear(store: &dyn Store, prefix: &str) {
+    let end = prefix_end(prefix);
+    let txn = Txn {
+        then: vec![TxnOp::DeleteRange {
+            start: prefix.to_owned(),
+            end,
+        }],
+        ..Txn::default()
+    };
+    store.txn(txn).await.expect("the prefix can be deleted");
+}
+
+/// All keys and values under a prefix.
+///
+/// # Panics
+/// When the store refuses.
+pub async fn dump(store: &dyn Store, prefix: &str) -> Vec<(String, String)> {
+    let request = RangeRequest {
+        start: prefix.to_owned(),
+        end: prefix_end(prefix),
+        ..RangeRequest::default()
+    };
+    let page = store.range(request).await.expect("the prefix can be read");
+    page.kvs
+        .into_iter()
+        .map(|kv| (kv.key, String::from_utf8_lossy(&kv.value).into_owned()))
+        .collect()
+}
+
+/// The first key past all that begin with `prefix`, which must end in an ASCII character.
+///
+/// # Panics
+/// When it does not.
+pub fn prefix_end(prefix: &str) -> String {
+    let mut end = prefix.to_owned();
+    let last = end
+        .pop()
+        .filter(char::is_ascii)
+        .expect("a prefix that ends in an ASCII character");
+    end.push(char::from(last as u8 + 1));
+    end
+}
