@@ -104,11 +104,34 @@ pub fn decode_value<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError>
     {
         return Ok(value);
     }
+    if brackets(text) > SUSPICIOUS_BRACKETS && crate::strict::yaml::parse(text).is_err() {
+        return Err(DecodeError::Malformed("nested too deeply".into()));
+    }
     match serde_yaml::from_str(text) {
         Ok(value) => Ok(value),
         // The slower reader knows YAML 1.1, merge keys, and that null is the same as nothing.
         Err(e) => decode_slowly(text).ok_or_else(|| DecodeError::Malformed(e.to_string())),
     }
+}
+
+/// From here on a text is looked at by the reader with a depth limit first: the other one takes time that grows with
+/// the square of the depth before it gives up.
+const SUSPICIOUS_BRACKETS: usize = 300;
+
+/// How deep brackets nest at most, those in texts and comments included.
+fn brackets(text: &str) -> usize {
+    let (mut depth, mut most) = (0usize, 0);
+    for b in text.bytes() {
+        match b {
+            b'[' | b'{' => {
+                depth += 1;
+                most = most.max(depth);
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    most
 }
 
 fn decode_slowly<T: DeserializeOwned>(text: &str) -> Option<T> {
