@@ -3,10 +3,12 @@
 //! Nothing above this crate knows gRPC. The trait speaks of keys, values, revisions and guards; what the keys mean is
 //! the business of `setpoint-apis`.
 
+pub mod config;
 pub mod error;
 pub mod etcd;
 pub mod group_commit;
 pub mod lease;
+pub mod list;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod types;
