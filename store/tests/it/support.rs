@@ -1,12 +1,15 @@
 //! What the tests share.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use setpoint_store::testing::prefix_end;
 use setpoint_store::{
-    Event, EventKind, RangeRequest, Revision, Store, StoreError, Txn, WatchBatch, WatchRequest,
+    Event, EventKind, KeyValue, LeaseId, Page, RangeRequest, Revision, ServerStatus, SharedStore, Store, StoreError, Txn, TxnOp,
+    TxnResult, WatchBatch, WatchRequest,
 };
 
 /// Generous: nothing that should happen takes so long, whatever else the machine does.
@@ -119,4 +122,57 @@ pub(crate) fn short(prefix: &str, events: &[Event]) -> Vec<String> {
             }
         })
         .collect()
+}
+
+type Hook = Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// A store with something happening before every page that is read, and a record of the transactions.
+pub(crate) struct Hooked {
+    store: SharedStore,
+    before_range: Hook,
+    /// How many items each transaction had: nested ones, or itself.
+    pub(crate) txns: Mutex<Vec<usize>>,
+}
+
+impl Hooked {
+    pub(crate) fn new(store: SharedStore, before_range: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static) -> Self {
+        Self { store, before_range: Box::new(before_range), txns: Mutex::default() }
+    }
+
+    /// Only the record.
+    pub(crate) fn recording(store: SharedStore) -> Arc<Self> {
+        Arc::new(Self::new(store, || Box::pin(async {})))
+    }
+}
+
+impl Store for Hooked {
+    fn get(&self, key: &str) -> BoxFuture<'_, Result<(Option<KeyValue>, Revision), StoreError>> {
+        self.store.get(key)
+    }
+    fn range(&self, request: RangeRequest) -> BoxFuture<'_, Result<Page, StoreError>> {
+        Box::pin(async move {
+            (self.before_range)().await;
+            self.store.range(request).await
+        })
+    }
+    fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<TxnResult, StoreError>> {
+        let nested = txn.then.iter().filter(|op| matches!(op, TxnOp::Txn(_))).count();
+        self.txns.lock().unwrap().push(nested.max(1));
+        self.store.txn(txn)
+    }
+    fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<Watch, StoreError>> {
+        self.store.watch(request)
+    }
+    fn lease_grant(&self, ttl: Duration) -> BoxFuture<'_, Result<(LeaseId, Duration), StoreError>> {
+        self.store.lease_grant(ttl)
+    }
+    fn lease_renew(&self, lease: LeaseId) -> BoxFuture<'_, Result<Duration, StoreError>> {
+        self.store.lease_renew(lease)
+    }
+    fn lease_revoke(&self, lease: LeaseId) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.lease_revoke(lease)
+    }
+    fn status(&self) -> BoxFuture<'_, Result<ServerStatus, StoreError>> {
+        self.store.status()
+    }
 }
