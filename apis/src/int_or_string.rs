@@ -137,7 +137,7 @@ impl JsonSchema for IntOrString {
         "IntOrString".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": ["integer", "string"] })
+        json_schema!({ "type": ["integer", "string"], "format": "int-or-string" })
     }
 }
 

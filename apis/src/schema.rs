@@ -1,5 +1,8 @@
 //! JSON Schemas of the kinds: for editors, and for the strict reader.
 
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex};
+
 use serde_json::{Map, Value, json};
 
 use crate::registry::{KindInfo, Registry};
@@ -7,6 +10,21 @@ use crate::registry::{KindInfo, Registry};
 /// The schema of a kind as schemars derives it, with `$defs` for the types it uses.
 pub fn raw(kind: &KindInfo) -> Value {
     Value::from((kind.schema)())
+}
+
+/// The same, derived once per kind.
+pub(crate) fn cached(kind: &KindInfo) -> Arc<Value> {
+    type Known = HashMap<(&'static str, &'static str, usize), Arc<Value>>;
+    static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
+    // The address keeps two kinds apart that two programs' tests call by one name.
+    let id = (kind.api_version, kind.kind, kind.schema as usize);
+    let mut known = KNOWN
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    known
+        .entry(id)
+        .or_insert_with(|| Arc::new(raw(kind)))
+        .clone()
 }
 
 /// The schema of a kind for editors: fields that do not exist are errors, except that what the door leaves out
