@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use setpoint_apis::core::Node;
-use setpoint_apis::meta::derived_uid;
 use setpoint_apis::records::{NodeHealth, NodeState};
 use setpoint_apis::{Key, Keyspace, Kind, ObjectKey, document};
 use setpoint_runtime::events::{EventRef, Recorder};
@@ -130,9 +129,7 @@ fn tell(leader: &Leader, recorder: &Recorder, step: &Step) {
 fn reference(leader: &Leader, node: &Arc<str>) -> EventRef {
     let key = ObjectKey::cluster(node.clone());
     let view = leader.cache().view();
-    let uid = view.desired::<Node>().entry(&key).and_then(|e| e.last_good()).map_or_else(String::new, |s| {
-        s.value.metadata.uid.clone().unwrap_or_else(|| derived_uid(s.create_revision))
-    });
+    let uid = view.desired::<Node>().entry(&key).and_then(|e| e.last_good()).map_or_else(String::new, |s| s.uid());
     EventRef::of::<Node>(&key, uid)
 }
 
