@@ -213,10 +213,9 @@ fn read(text: &str) -> Result<Option<(Rc<Raw>, bool)>, Fault> {
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 let Some(o) = open.pop() else { continue };
-                let end = o
-                    .items
-                    .last()
-                    .map_or(range.end, |i| i.range.end.max(range.end.min(range.start)));
+                // A bracket has a length; a block collection ends where its last item does.
+                let last = o.items.last().map_or(range.start, |i| i.range.end);
+                let end = if range.is_empty() { last } else { range.end };
                 let range = o.start..end.max(o.start);
                 let kind = if o.map {
                     let mut items = o.items.into_iter();
