@@ -3,14 +3,15 @@
 //! The node loop (`node.rs`) owns session, claims and status writes; it starts, updates and stops pods through
 //! [`PodRunner`] and hears of them through [`PodReport`]s. The pod layer (`pod.rs`) knows nothing of etcd.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use setpoint_apis::ObjectKey;
-use setpoint_apis::core::{ConfigMap, Pod, Secret};
+use setpoint_apis::core::Pod;
 use setpoint_apis::records::{PodActual, WorkHeader};
 use tokio::sync::{mpsc, watch};
+
+use crate::content::Content;
 
 /// A pod as its node must run it.
 #[derive(Clone, Debug)]
@@ -23,17 +24,6 @@ pub struct PodWork {
     pub pod: Arc<Pod>,
     /// The pod's own address, when the node gives pods addresses; otherwise pods have the node's.
     pub pod_ip: Option<IpAddr>,
-}
-
-/// The config maps and secrets that the node was given, keyed by namespace and name.
-///
-/// A document that does not parse is absent here when it never did, and the last good one otherwise.
-#[derive(Clone, Debug, Default)]
-pub struct Content {
-    /// Config maps.
-    pub config_maps: BTreeMap<ObjectKey, Arc<ConfigMap>>,
-    /// Secrets.
-    pub secrets: BTreeMap<ObjectKey, Arc<Secret>>,
 }
 
 /// How to begin with a pod.
@@ -89,8 +79,11 @@ pub trait PodRunner: Send + Sync + 'static {
 pub struct RunnerInputs {
     /// Where reports go. Bounded: the pod layer waits when the node loop is behind.
     pub reports: mpsc::Sender<PodReport>,
-    /// The content of the node, as it changes.
-    pub content: watch::Receiver<Arc<Content>>,
+    /// The config maps and secrets that the node was given. A document that does not parse is absent when it never did,
+    /// and the last good one otherwise.
+    pub content: Arc<Content>,
+    /// Counts the changes of `content`.
+    pub content_version: watch::Receiver<u64>,
     /// Facts about the node.
     pub facts: NodeFacts,
 }

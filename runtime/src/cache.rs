@@ -201,7 +201,8 @@ impl Inner {
                 (known, state.decoder(&place))
             };
             if !known {
-                listing.rows.push((place, decoder.decode(&kv)));
+                let decoded = decoder.decode(place.row(), &kv);
+                listing.rows.push((place, decoded));
             }
         }
     }
@@ -240,7 +241,7 @@ impl Inner {
                 EventKind::Delete => None,
                 EventKind::Put => {
                     let decoder = self.state.read().decoder(&place);
-                    Some(decoder.decode(&event.kv))
+                    Some(decoder.decode(place.row(), &event.kv))
                 }
             };
             rows.push((place, decoded));

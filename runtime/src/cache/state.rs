@@ -58,16 +58,16 @@ pub(super) struct State {
     deletion_decoder: Arc<dyn Decoder>,
 }
 
-fn decode_record<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+fn decode_record<T: serde::de::DeserializeOwned>(_: &ObjectKey, bytes: &[u8]) -> Result<T, String> {
     document::decode_value(bytes).map_err(|e| e.to_string())
 }
 
-fn decode_kind<K: Kind>(bytes: &[u8]) -> Result<K, String> {
-    document::decode(bytes).map_err(|e| e.to_string())
+fn decode_kind<K: Kind>(row: &ObjectKey, bytes: &[u8]) -> Result<K, String> {
+    document::decode_keyed(row, bytes).map_err(|e| e.to_string())
 }
 
 /// The fence key's value carries nothing that a controller reads.
-fn decode_unit(_: &[u8]) -> Result<(), String> {
+fn decode_unit(_: &ObjectKey, _: &[u8]) -> Result<(), String> {
     Ok(())
 }
 

@@ -153,7 +153,7 @@ impl<T> Table<T> {
 }
 
 /// How a table reads its documents.
-pub(super) type Decode<T> = fn(&[u8]) -> Result<T, String>;
+pub(super) type Decode<T> = fn(&ObjectKey, &[u8]) -> Result<T, String>;
 
 /// A decoded document on its way into a table of a type that only the table knows.
 pub(super) type Decoded = Box<dyn Any + Send>;
@@ -174,7 +174,7 @@ pub(super) trait AnyTable: Send + Sync {
 }
 
 pub(super) trait Decoder: Send + Sync {
-    fn decode(&self, kv: &KeyValue) -> Decoded;
+    fn decode(&self, row: &ObjectKey, kv: &KeyValue) -> Decoded;
 }
 
 pub(super) struct TypedTable<T> {
@@ -194,8 +194,8 @@ impl<T: Send + Sync + 'static> TypedTable<T> {
 struct TypedDecoder<T>(Decode<T>);
 
 impl<T: Send + Sync + 'static> Decoder for TypedDecoder<T> {
-    fn decode(&self, kv: &KeyValue) -> Decoded {
-        let result: Result<Arc<Stored<T>>, Arc<Invalid>> = match (self.0)(&kv.value) {
+    fn decode(&self, row: &ObjectKey, kv: &KeyValue) -> Decoded {
+        let result: Result<Arc<Stored<T>>, Arc<Invalid>> = match (self.0)(row, &kv.value) {
             Ok(value) => Ok(Arc::new(Stored {
                 value,
                 create_revision: kv.create_revision,

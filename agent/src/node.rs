@@ -1,0 +1,118 @@
+//! The node loop: one session, one watch of the node's work, claims before anything starts, and status writes that are
+//! coalesced and guarded by the session.
+//!
+//! # Guarantees
+//! - Nothing is started that was not claimed in a transaction of the present session or an earlier one of this node.
+//! - A new session lists its work afresh, and claims nothing before all that is no longer its own has been stopped.
+//! - Without etcd what was claimed goes on, across restarts of the agent as well.
+//! - A quiet node writes nothing.
+
+pub mod config;
+mod disk;
+mod looping;
+mod session;
+mod state;
+pub mod status;
+mod work;
+mod writes;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use setpoint_apis::Keyspace;
+use setpoint_apis::records::NodeAlive;
+use setpoint_runtime::Clock;
+use setpoint_runtime::events::Recorder;
+use setpoint_store::SharedStore;
+use setpoint_store::group_commit::{GroupCommit, Options};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::content::Content;
+use crate::workload::{NodeFacts, PodRunner, RunnerInputs};
+use config::AgentConfig;
+use looping::{NodeLoop, Parts};
+
+pub use disk::DiskError;
+
+/// Reports that wait for the node loop; the pod layer waits when there are more.
+const REPORTS: usize = 1024;
+
+/// Why an agent ended.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// Its directory cannot be used.
+    #[error("cannot use the data directory")]
+    Disk(#[source] DiskError),
+    /// Another agent holds the node.
+    #[error("node {node} is held by another agent: host {}, process {}, since {}. Stop that one, or give this one another --node-name", holder.hostname, holder.pid, holder.since)]
+    Held {
+        /// The node.
+        node: String,
+        /// Who holds it.
+        holder: Box<NodeAlive>,
+    },
+    /// The pod layer could not be set up.
+    #[error("cannot set up the pod layer")]
+    Runner(#[source] std::io::Error),
+}
+
+/// What the pod layer is made from.
+pub struct RunnerContext {
+    /// The seam to the node loop.
+    pub inputs: RunnerInputs,
+    /// Events about pods.
+    pub recorder: Recorder,
+    /// Wall time.
+    pub clock: Clock,
+}
+
+/// Runs the agent until `shutdown`.
+///
+/// `runner` makes the pod layer. `endpoint` is where logs are served.
+///
+/// # Errors
+/// [`AgentError`] when the agent cannot begin, or another one took its name.
+pub async fn run(
+    config: AgentConfig,
+    store: SharedStore,
+    keyspace: Keyspace,
+    endpoint: Option<String>,
+    runner: impl FnOnce(&AgentConfig, RunnerContext) -> Result<Arc<dyn PodRunner>, std::io::Error>,
+    shutdown: CancellationToken,
+) -> Result<(), AgentError> {
+    let disk = disk::Disk::open(&config.data_dir).map_err(AgentError::Disk)?;
+    let clock = Clock::system();
+    let commits = GroupCommit::new(store.clone(), Options::default());
+    let events_done = CancellationToken::new();
+    let (recorder, driver) = Recorder::new(
+        store.clone(),
+        commits.clone(),
+        keyspace.clone(),
+        clock.clone(),
+        "agent",
+        Some(config.node.clone()),
+        events_done.clone(),
+    );
+    let events = tokio::spawn(driver);
+    let (reports, inbox) = mpsc::channel(REPORTS);
+    let content = Arc::new(Content::default());
+    let content_version = watch::Sender::new(0);
+    let sample = status::sample(&config.data_dir);
+    let described = status::describe(&config, endpoint.clone(), &sample, clock.now());
+    let quantity = |name: &str| described.allocatable.get(name).cloned().unwrap_or_default();
+    let facts = NodeFacts {
+        name: config.node.clone(),
+        host_ip: Some(config.address),
+        allocatable_cpu_millis: quantity("cpu").milli_value(),
+        allocatable_memory_bytes: quantity("memory").value(),
+    };
+    let inputs = RunnerInputs { reports, content: content.clone(), content_version: content_version.subscribe(), facts };
+    let context = RunnerContext { inputs, recorder: recorder.clone(), clock: clock.clone() };
+    let runner = runner(&config, context).map_err(AgentError::Runner)?;
+    let parts = Parts { config, store, keyspace, commits, clock, disk, runner, inbox, content, content_version, endpoint };
+    let result = NodeLoop::new(parts).run(shutdown).await;
+    events_done.cancel();
+    let _ = tokio::time::timeout(Duration::from_secs(2), events).await;
+    result
+}

@@ -1,0 +1,184 @@
+//! The agent's copy on disk: what it claimed, and the content its pods use, so that it can go on without etcd.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::net::IpAddr;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+use setpoint_apis::ObjectKey;
+
+/// What is remembered of a claim.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Claim {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    /// The work key's mod revision.
+    pub(crate) work_revision: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pod_ip: Option<IpAddr>,
+    /// The work document as it stood in etcd.
+    pub(crate) work: String,
+}
+
+/// What is remembered of a config map or secret.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SavedContent {
+    pub(crate) plural: String,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) document: String,
+}
+
+/// The directory is in use or cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// Another agent uses it.
+    #[error("the data directory {0} is in use by another agent")]
+    InUse(PathBuf),
+    /// It cannot be read or written.
+    #[error("the agent's data directory: {path}")]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The data directory, held under a lock until dropped.
+pub(crate) struct Disk {
+    claims: PathBuf,
+    content: PathBuf,
+    /// Differs for every data directory, and stays over restarts.
+    pub(crate) instance: String,
+    _lock: fs::File,
+}
+
+impl Disk {
+    pub(crate) fn open(dir: &Path) -> Result<Self, DiskError> {
+        let (claims, content) = (dir.join("claims"), dir.join("content"));
+        for part in [dir, &claims, &content] {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(part).map_err(at(part))?;
+        }
+        let path = dir.join("lock");
+        let lock = fs::File::create(&path).map_err(at(&path))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| DiskError::InUse(dir.into()))?;
+        let path = dir.join("instance");
+        let instance = match fs::read_to_string(&path) {
+            Ok(text) if !text.trim().is_empty() => text.trim().to_owned(),
+            _ => {
+                // Not a matter of decisions: two directories must differ, that is all.
+                let fresh = format!("{:016x}", fastrand::Rng::new().u64(..));
+                write(&path, fresh.as_bytes())?;
+                fresh
+            }
+        };
+        Ok(Self { claims, content, instance, _lock: lock })
+    }
+
+    /// The claims of earlier runs. A file that cannot be read is skipped and reported: the others count all the same.
+    pub(crate) fn claims(&self) -> Vec<Claim> {
+        read_all(&self.claims)
+    }
+
+    pub(crate) fn content(&self) -> Vec<SavedContent> {
+        read_all(&self.content)
+    }
+
+    pub(crate) fn save_claim(&self, claim: &Claim) -> Result<(), DiskError> {
+        save(&self.claims.join(format!("{}_{}", claim.namespace, claim.name)), claim)
+    }
+
+    pub(crate) fn drop_claim(&self, key: &ObjectKey) -> Result<(), DiskError> {
+        remove(&self.claims.join(format!("{}_{}", key.namespace, key.name)))
+    }
+
+    pub(crate) fn save_content(&self, content: &SavedContent) -> Result<(), DiskError> {
+        save(&self.content.join(format!("{}_{}_{}", content.plural, content.namespace, content.name)), content)
+    }
+
+    pub(crate) fn drop_content(&self, plural: &str, key: &ObjectKey) -> Result<(), DiskError> {
+        remove(&self.content.join(format!("{plural}_{}_{}", key.namespace, key.name)))
+    }
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> DiskError {
+    let path = path.to_owned();
+    move |source| DiskError::Io { path, source }
+}
+
+fn save<T: Serialize>(path: &Path, record: &T) -> Result<(), DiskError> {
+    let text = serde_json::to_vec(record).map_err(io::Error::from).map_err(at(path))?;
+    write(path, &text)
+}
+
+/// In one step, readable for the agent's user only: secrets are among it.
+fn write(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
+    let temporary = path.with_extension("tmp");
+    let written = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)
+        .and_then(|mut file| file.write_all(bytes))
+        .and_then(|()| fs::rename(&temporary, path));
+    written.map_err(at(path))
+}
+
+fn remove(path: &Path) -> Result<(), DiskError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(path)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn read_all<T: serde::de::DeserializeOwned>(dir: &Path) -> Vec<T> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    let mut paths: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
+    paths.sort();
+    paths.retain(|p| p.extension().is_none_or(|e| e != "tmp"));
+    paths
+        .into_iter()
+        .filter_map(|path| {
+            let record = fs::read(&path).map_err(io::Error::from).and_then(|b| Ok(serde_json::from_slice(&b)?));
+            record.map_err(|error| tracing::warn!(path = %path.display(), %error, "a file of the disk copy cannot be read")).ok()
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mk_claim(name: &str) -> Claim {
+        Claim { namespace: "default".into(), name: name.into(), work_revision: 3, pod_ip: None, work: "x".into() }
+    }
+
+    #[test]
+    fn claims_survive_and_a_broken_file_hides_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::open(dir.path()).unwrap();
+        disk.save_claim(&mk_claim("a")).unwrap();
+        disk.save_claim(&mk_claim("b")).unwrap();
+        disk.drop_claim(&ObjectKey::namespaced("default", "b")).unwrap();
+        disk.drop_claim(&ObjectKey::namespaced("default", "never")).unwrap();
+        fs::write(dir.path().join("claims/default_broken"), "{").unwrap();
+        let instance = disk.instance.clone();
+        drop(disk);
+        let disk = Disk::open(dir.path()).unwrap();
+        assert_eq!(disk.claims(), [mk_claim("a")]);
+        assert_eq!(disk.instance, instance);
+    }
+
+    #[test]
+    fn two_agents_cannot_share_a_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let _held = Disk::open(dir.path()).unwrap();
+        assert!(matches!(Disk::open(dir.path()), Err(DiskError::InUse(_))));
+    }
+}

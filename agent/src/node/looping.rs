@@ -1,0 +1,619 @@
+//! The loop itself: takes a session, follows the work, carries out plans.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use setpoint_apis::records::{NodeAlive, NodeStatusRecord, PodActual};
+use setpoint_apis::{Key, Keyspace, ObjectKey, document};
+use setpoint_runtime::Clock;
+use setpoint_runtime::backoff::Backoff;
+use setpoint_runtime::watcher::{WatcherEvent, WatcherOptions, watcher};
+use setpoint_store::group_commit::GroupCommit;
+use setpoint_store::list::{List, list_all};
+use setpoint_store::{Compare, EventKind, SharedStore, StoreError, Txn};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::AgentError;
+use super::config::{Addresses, AgentConfig};
+use super::disk::{Claim, Disk};
+use super::session::{Session, SessionError, Sessions};
+use super::state::{Call, Local, NodeWrite, Phase, State, plan, stale};
+use super::status::{UsageMeter, describe, keep_transition_times, sample};
+use super::work::{Named, WorkTree};
+use super::writes::{Done, Fate, items, send};
+use crate::content::Content;
+use crate::workload::{Begin, PodReport, PodRunner, PodWork};
+
+/// How often the machine is looked at. What it says is written only when it has moved much.
+const SAMPLE_EVERY: Duration = Duration::from_secs(15);
+/// After a batch of more than [`BUSY`] writes the next one waits this long, so that a burst of status changes becomes a
+/// few revisions and not hundreds.
+const COALESCE: Duration = Duration::from_millis(20);
+const BUSY: usize = 8;
+/// When a claim that was refused is tried again though nothing changed.
+const CLAIM_RETRY: Duration = Duration::from_secs(2);
+/// How long pods may take to stop when the agent stops them at its end.
+const STOP_LIMIT: Duration = Duration::from_secs(60);
+
+pub(crate) struct Parts {
+    pub(crate) config: AgentConfig,
+    pub(crate) store: SharedStore,
+    pub(crate) keyspace: Keyspace,
+    pub(crate) commits: GroupCommit,
+    pub(crate) clock: Clock,
+    pub(crate) disk: Disk,
+    pub(crate) runner: Arc<dyn PodRunner>,
+    pub(crate) inbox: mpsc::Receiver<PodReport>,
+    pub(crate) content: Arc<Content>,
+    pub(crate) content_version: watch::Sender<u64>,
+    pub(crate) endpoint: Option<String>,
+}
+
+pub(crate) struct NodeLoop {
+    parts: Parts,
+    me: NodeAlive,
+    state: State,
+    tree: WorkTree,
+    addresses: Option<Addresses>,
+    pod_ips: std::collections::BTreeMap<ObjectKey, IpAddr>,
+    meter: UsageMeter,
+    reported: Option<NodeStatusRecord>,
+    rng: fastrand::Rng,
+}
+
+enum End {
+    Shutdown,
+    SessionLost,
+}
+
+impl NodeLoop {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let me = NodeAlive {
+            hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            pid: std::process::id(),
+            instance: parts.disk.instance.clone(),
+            since: parts.clock.now(),
+            lease_ttl_seconds: i64::try_from(parts.config.lease_ttl.as_secs()).unwrap_or(i64::MAX),
+        };
+        let mut tree = WorkTree::new(parts.keyspace.clone(), parts.content.clone());
+        tree.restore(parts.disk.content());
+        let addresses = parts.config.pod_cidr.map(Addresses::new);
+        let seed = parts.disk.instance.bytes().fold(0, |h: u64, b| h.wrapping_mul(31).wrapping_add(b.into()));
+        Self {
+            parts,
+            me,
+            state: State::default(),
+            tree,
+            addresses,
+            pod_ips: std::collections::BTreeMap::new(),
+            meter: UsageMeter::default(),
+            reported: None,
+            rng: fastrand::Rng::with_seed(seed),
+        }
+    }
+
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) -> Result<(), AgentError> {
+        let mut adopted = false;
+        let mut last = None;
+        loop {
+            let Some(session) = self.take_session(&mut adopted, &shutdown).await? else { break };
+            last = Some(session.clone());
+            match self.follow(session, &mut adopted, &shutdown).await {
+                Ok(End::Shutdown) => break,
+                Ok(End::SessionLost) => warn!(node = self.parts.config.node, "the session is lost; taking a new one"),
+                Err(error) => {
+                    warn!(node = self.parts.config.node, error = &error as &dyn std::error::Error, "the session's work could not be listed; trying again");
+                    sleep(Duration::from_millis(200)).await;
+                }
+            }
+        }
+        if self.parts.config.stop_pods_on_exit {
+            self.stop_all(last.as_ref()).await;
+        }
+        Ok(())
+    }
+
+    /// Takes a session, however long etcd is away. Meanwhile what was claimed goes on: after a while what the disk copy
+    /// names is taken up. `None` at shutdown.
+    async fn take_session(&mut self, adopted: &mut bool, shutdown: &CancellationToken) -> Result<Option<Session>, AgentError> {
+        let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
+        let offline_at = Instant::now() + self.parts.config.offline_after;
+        let mut failures = 0;
+        let (store, keyspace) = (self.parts.store.clone(), self.parts.keyspace.clone());
+        let (node, me, ttl) = (self.parts.config.node.clone(), self.me.clone(), self.parts.config.lease_ttl);
+        let sessions = Sessions { store: &store, keyspace: &keyspace, node: &node, ttl, me: &me };
+        loop {
+            let mut attempt = std::pin::pin!(sessions.acquire());
+            let result = loop {
+                tokio::select! {
+                    result = &mut attempt => break result,
+                    Some(report) = self.parts.inbox.recv() => self.take_report(report),
+                    () = sleep_until(offline_at), if !*adopted => {
+                        warn!(node, "etcd is not reachable: taking up what the disk copy names");
+                        self.adopt_from_disk();
+                        *adopted = true;
+                    }
+                    () = shutdown.cancelled() => return Ok(None),
+                }
+            };
+            match result {
+                Ok(session) => return Ok(Some(session)),
+                Err(SessionError::Held { node, holder }) => return Err(AgentError::Held { node, holder }),
+                Err(error) => {
+                    failures += 1;
+                    warn!(node, error = &error as &dyn std::error::Error, "no session yet; trying again");
+                    tokio::select! {
+                        () = sleep(backoff.delay(failures, &mut self.rng)) => {}
+                        () = shutdown.cancelled() => return Ok(None),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Follows the work under a session until that is lost or the agent stops.
+    async fn follow(&mut self, mut session: Session, adopted: &mut bool, shutdown: &CancellationToken) -> Result<End, StoreError> {
+        let node = self.parts.config.node.clone();
+        let range = self.parts.keyspace.work_range(Some(&node));
+        let options = WatcherOptions { seed: session.id.unsigned_abs(), ..WatcherOptions::default() };
+        let mut stream = std::pin::pin!(watcher(self.parts.store.clone(), range, options));
+        let mut named = Named::default();
+        let mut listed = false;
+        let mut in_flight: Option<BoxFuture<'static, Done>> = None;
+        let mut not_before = Instant::now();
+        let mut ticks = interval(SAMPLE_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut claim_retry = interval(CLAIM_RETRY);
+        claim_retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.reported = None;
+        let lease = session.lease.clone();
+        loop {
+            if listed && in_flight.is_none() && Instant::now() >= not_before {
+                let count;
+                (in_flight, count) = self.carry_out(&session);
+                if count > BUSY {
+                    not_before = Instant::now() + COALESCE;
+                }
+            }
+            let waiting = listed && in_flight.is_none() && Instant::now() < not_before;
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(End::Shutdown),
+                () = lease.lost() => return Ok(End::SessionLost),
+                Some(event) = stream.next() => match event {
+                    Ok(WatcherEvent::Init) => named = Named::default(),
+                    Ok(WatcherEvent::InitPage(kvs)) => {
+                        let mut changed = false;
+                        for kv in &kvs {
+                            changed |= self.tree.put(&mut self.state, &self.parts.disk, kv, Some(&mut named));
+                        }
+                        self.content_changed(changed);
+                    }
+                    Ok(WatcherEvent::InitDone(_)) => {
+                        let changed = self.tree.listed(&mut self.state, &self.parts.disk, &named);
+                        self.content_changed(changed);
+                        if !listed {
+                            self.begin_session(adopted).await?;
+                            listed = true;
+                        }
+                    }
+                    Ok(WatcherEvent::Batch(batch)) => {
+                        let mut changed = false;
+                        for event in &batch.events {
+                            changed |= match event.kind {
+                                EventKind::Put => self.tree.put(&mut self.state, &self.parts.disk, &event.kv, None),
+                                EventKind::Delete => self.tree.delete(&mut self.state, &self.parts.disk, &event.kv.key),
+                            };
+                        }
+                        self.content_changed(changed);
+                    }
+                    Err(error) => warn!(node, error = &error as &dyn std::error::Error, "the watch of this node's work failed; trying again"),
+                },
+                Some(report) = self.parts.inbox.recv() => {
+                    self.take_report(report);
+                    // Reports come in bursts: what is there already goes into the same batch.
+                    while let Ok(report) = self.parts.inbox.try_recv() {
+                        self.take_report(report);
+                    }
+                }
+                done = async { in_flight.as_mut().expect("guarded by the condition").await }, if in_flight.is_some() => {
+                    in_flight = None;
+                    let (rejected, unknown) = self.settle(done);
+                    if (unknown || rejected)
+                        && let Some(lost) = self.check_fence(&mut session, unknown).await
+                    {
+                        return Ok(lost);
+                    }
+                }
+                _ = ticks.tick() => self.report_node(&session).await,
+                _ = claim_retry.tick() => self.state.refused.clear(),
+                () = sleep_until(not_before), if waiting => {}
+            }
+        }
+    }
+
+    /// The work of this session is listed. What etcd, the disk and the machine say this node has claimed is brought
+    /// together; what is no longer its own is marked to be gone before anything is claimed.
+    async fn begin_session(&mut self, adopted: &mut bool) -> Result<(), StoreError> {
+        let node = self.parts.config.node.clone();
+        let prefix = self.parts.keyspace.build(&Key::NodePod(&node, ObjectKey::cluster("")));
+        let range = setpoint_apis::KeyRange::prefix(prefix);
+        let (records, _) = list_all(&*self.parts.store, List::new(range.start, range.end)).await?;
+        let mut known = BTreeSet::new();
+        for kv in records {
+            let Ok(Key::NodePod(_, key)) = self.parts.keyspace.split(&kv.key) else { continue };
+            // A record that does not parse is written anew with the next status, or deleted with its pod.
+            let record: PodActual = document::decode_value(&kv.value).unwrap_or_default();
+            known.insert(key.clone());
+            let local = self.state.locals.entry(key.clone()).or_insert_with(|| Local {
+                uid: record.uid.clone(),
+                placement: record.placement,
+                work_revision: 0,
+                phase: Phase::Gone,
+                actual: Some(Box::new(record.clone())),
+                written: None,
+            });
+            if local.placement == record.placement {
+                local.written = Some(Box::new(record));
+            }
+        }
+        for (key, local) in &mut self.state.locals {
+            if !known.contains(key) {
+                local.written = None;
+            }
+        }
+        if !*adopted {
+            self.adopt_from_disk();
+            *adopted = true;
+        }
+        self.adopt_work();
+        // Whatever else left files here is stopped; it has no record to delete.
+        for (key, uid, placement) in self.parts.runner.found_on_disk() {
+            let current = self.state.locals.get(&key).is_some_and(|l| l.uid == uid && l.placement == placement);
+            if !current {
+                self.parts.runner.stop(&key, &uid, placement);
+            }
+        }
+        self.state.stale = stale(&self.state);
+        info!(node, pods = self.state.locals.len(), stale = self.state.stale.len(), "session begins");
+        Ok(())
+    }
+
+    /// Takes up the claims of the disk copy that the pod layer does not run yet.
+    fn adopt_from_disk(&mut self) {
+        for claim in self.parts.disk.claims() {
+            let key = ObjectKey::namespaced(claim.namespace.as_str(), claim.name.as_str());
+            let running = self.state.locals.get(&key).is_some_and(|l| l.phase != Phase::Gone);
+            let decoded = document::decode_work::<setpoint_apis::core::Pod>(claim.work.as_bytes());
+            let (false, Ok((header, pod))) = (running, decoded) else { continue };
+            if let (Some(ip), Some(addresses)) = (claim.pod_ip, &mut self.addresses) {
+                addresses.keep(ip);
+                self.pod_ips.insert(key.clone(), ip);
+            }
+            let placement = header.placement.unwrap_or_default();
+            let before = self.state.locals.get(&key).filter(|l| l.placement == placement && l.uid == header.uid);
+            let (last, written) = before.map_or((None, None), |l| (l.actual.clone(), l.written.clone()));
+            if before.is_none() && self.state.locals.contains_key(&key) {
+                // etcd has a record of another placement: that one counts, and what this claim left is stopped.
+                self.parts.runner.stop(&key, &header.uid, placement);
+                continue;
+            }
+            let local = Local {
+                uid: header.uid.clone(),
+                placement,
+                work_revision: claim.work_revision,
+                phase: Phase::Running,
+                actual: last.clone(),
+                written,
+            };
+            self.state.locals.insert(key.clone(), local);
+            let work = PodWork { key, header, pod: Arc::new(pod), pod_ip: claim.pod_ip };
+            self.parts.runner.start(work, Begin::Adopt, last.map(|l| *l));
+        }
+    }
+
+    /// Takes up pods that etcd says this node has claimed and still is to run, and of which the disk knows nothing.
+    fn adopt_work(&mut self) {
+        let mut adopt = Vec::new();
+        for (key, local) in &self.state.locals {
+            if local.phase == Phase::Gone
+                && let Some(work) = self.state.work.get(key)
+                && work.placement() == local.placement
+                && work.header.uid == local.uid
+            {
+                adopt.push((key.clone(), work.clone(), local.actual.clone()));
+            }
+        }
+        for (key, work, last) in adopt {
+            self.begin_pod(&key, &work, Begin::Adopt, last.map(|l| *l));
+        }
+    }
+
+    /// Hands a claimed pod to the pod layer.
+    fn begin_pod(&mut self, key: &ObjectKey, work: &super::state::Work, begin: Begin, last: Option<PodActual>) {
+        let pod_ip = self.address_for(key, last.as_ref());
+        let claim = Claim {
+            namespace: key.namespace.to_string(),
+            name: key.name.to_string(),
+            work_revision: work.mod_revision,
+            pod_ip,
+            work: work.text.to_string(),
+        };
+        if let Err(error) = self.parts.disk.save_claim(&claim) {
+            // It runs all the same: only a restart of the agent without etcd would miss it.
+            warn!(object = %key, error = &error as &dyn std::error::Error, "a claim is not in the disk copy");
+        }
+        if let Some(local) = self.state.locals.get_mut(key) {
+            local.phase = Phase::Running;
+            local.work_revision = work.mod_revision;
+        }
+        let work = PodWork { key: key.clone(), header: work.header.clone(), pod: work.pod.clone(), pod_ip };
+        self.parts.runner.start(work, begin, last);
+    }
+
+    fn address_for(&mut self, key: &ObjectKey, last: Option<&PodActual>) -> Option<IpAddr> {
+        let addresses = self.addresses.as_mut()?;
+        if let Some(ip) = self.pod_ips.get(key) {
+            return Some(*ip);
+        }
+        let former = last.and_then(|l| l.pod_ip.as_ref()?.parse().ok());
+        let ip = match former {
+            Some(ip) => {
+                addresses.keep(ip);
+                Some(ip)
+            }
+            None => addresses.take(),
+        };
+        if let Some(ip) = ip {
+            self.pod_ips.insert(key.clone(), ip);
+        }
+        ip
+    }
+
+    fn content_changed(&self, changed: bool) {
+        if changed {
+            self.parts.content_version.send_modify(|version| *version += 1);
+        }
+    }
+
+    /// Takes note of what the pod layer says. Reports of another placement than the present one are late and void.
+    fn take_report(&mut self, report: PodReport) {
+        match report {
+            PodReport::Status(key, placement, actual) => {
+                if let Some(local) = self.state.locals.get_mut(&key).filter(|l| l.placement == placement && l.phase != Phase::Gone) {
+                    local.actual = Some(actual);
+                }
+            }
+            PodReport::Stopped(key, placement) => {
+                if let Some(local) = self.state.locals.get_mut(&key).filter(|l| l.placement == placement) {
+                    local.phase = Phase::Gone;
+                    if let (Some(ip), Some(addresses)) = (self.pod_ips.remove(&key), &mut self.addresses) {
+                        addresses.give_back(ip);
+                    }
+                    if let Err(error) = self.parts.disk.drop_claim(&key) {
+                        warn!(object = %key, error = &error as &dyn std::error::Error, "a claim stays in the disk copy");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Carries the plan out: calls at once, writes as one batch on its way. Returns how many writes there are.
+    fn carry_out(&mut self, session: &Session) -> (Option<BoxFuture<'static, Done>>, usize) {
+        let plan = plan(&self.state);
+        for call in plan.calls {
+            match call {
+                Call::Update(key) => {
+                    let Some(work) = self.state.work.get(&key).cloned() else { continue };
+                    let pod_ip = self.pod_ips.get(&key).copied();
+                    if let Some(local) = self.state.locals.get_mut(&key) {
+                        local.work_revision = work.mod_revision;
+                    }
+                    self.parts.runner.update(PodWork { key, header: work.header, pod: work.pod, pod_ip });
+                }
+                Call::Stop(key) => {
+                    if let Some(local) = self.state.locals.get_mut(&key) {
+                        local.phase = Phase::Stopping;
+                        self.parts.runner.stop(&key, &local.uid, local.placement);
+                    }
+                }
+            }
+        }
+        if plan.writes.is_empty() {
+            return (None, 0);
+        }
+        let host_ip = Some(self.parts.config.address.to_string());
+        let now = self.parts.clock.now();
+        let (keyspace, node) = (&self.parts.keyspace, &self.parts.config.node);
+        let batch = items(keyspace, node, session, &self.state, plan.writes, now, host_ip);
+        let count = batch.len();
+        (Some(Box::pin(send(self.parts.commits.clone(), batch))), count)
+    }
+
+    /// Takes note of what became of a batch. Returns whether something was rejected, and whether something is unknown.
+    fn settle(&mut self, done: Done) -> (bool, bool) {
+        let mut rejected = false;
+        for (pending, fate) in done.outcomes {
+            match (pending.write, fate) {
+                (NodeWrite::Claim(key, _), Fate::Written) => {
+                    let Some(record) = pending.record else { continue };
+                    let local = Local {
+                        uid: record.uid.clone(),
+                        placement: record.placement,
+                        work_revision: 0,
+                        phase: Phase::Running,
+                        actual: Some(record.clone()),
+                        written: Some(record.clone()),
+                    };
+                    self.state.locals.insert(key.clone(), local);
+                    // Withdrawn meanwhile: then the next plan stops what was never started.
+                    match self.state.work.get(&key).cloned() {
+                        Some(work) if work.placement() == record.placement => {
+                            self.begin_pod(&key, &work, Begin::Fresh, Some(*record));
+                        }
+                        _ => {
+                            if let Some(local) = self.state.locals.get_mut(&key) {
+                                local.phase = Phase::Gone;
+                            }
+                        }
+                    }
+                }
+                (NodeWrite::Status(key), Fate::Written) => {
+                    if let Some(local) = self.state.locals.get_mut(&key) {
+                        local.written = pending.record;
+                    }
+                }
+                (NodeWrite::Forget(key), Fate::Written) => {
+                    self.state.locals.remove(&key);
+                    self.state.stale.remove(&key);
+                }
+                (NodeWrite::Claim(key, revision), fate) => {
+                    rejected = true;
+                    self.state.refused.insert(key.clone(), revision);
+                    if let Fate::Failed(error) = fate {
+                        warn!(object = %key, error = &error as &dyn std::error::Error, "a claim failed; trying again");
+                    }
+                }
+                (NodeWrite::Status(key) | NodeWrite::Forget(key), Fate::Failed(error)) => {
+                    warn!(object = %key, error = &error as &dyn std::error::Error, "a status could not be written; trying again");
+                    rejected = true;
+                }
+                (NodeWrite::Status(_) | NodeWrite::Forget(_), Fate::Rejected) => rejected = true,
+            }
+        }
+        (rejected, done.unknown)
+    }
+
+    /// Something was not written. Is the session still ours? After an unknown outcome the fence moves on first. What
+    /// the store holds is read again, so that the next plan begins from the truth.
+    async fn check_fence(&mut self, session: &mut Session, unknown: bool) -> Option<End> {
+        let (store, keyspace) = (self.parts.store.clone(), self.parts.keyspace.clone());
+        let node = self.parts.config.node.clone();
+        let (ttl, me) = (self.parts.config.lease_ttl, self.me.clone());
+        let sessions = Sessions { store: &store, keyspace: &keyspace, node: &node, ttl, me: &me };
+        let mut wait = Duration::from_millis(50);
+        loop {
+            let current = if unknown {
+                sessions.refence(session).await
+            } else {
+                let key = keyspace.build(&Key::NodeAlive(&node));
+                store.get(&key).await.map(|(kv, _)| kv.filter(|kv| kv.mod_revision == session.epoch).map(|_| session.clone()))
+            };
+            match current {
+                Ok(Some(renewed)) => {
+                    *session = renewed;
+                    if let Err(error) = self.reread().await {
+                        warn!(node, error = &error as &dyn std::error::Error, "this node's records could not be read again");
+                        continue;
+                    }
+                    return None;
+                }
+                Ok(None) => return Some(End::SessionLost),
+                Err(error) => {
+                    warn!(node, error = &error as &dyn std::error::Error, "the fence could not be checked; trying again");
+                    tokio::select! {
+                        () = session.lease.lost() => return Some(End::SessionLost),
+                        () = sleep(wait) => wait = (wait * 2).min(Duration::from_secs(2)),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads this node's records again: what was written by a transaction with an unknown outcome counts as written, and
+    /// a claim that landed is a claim.
+    async fn reread(&mut self) -> Result<(), StoreError> {
+        let node = self.parts.config.node.clone();
+        let range = setpoint_apis::KeyRange::prefix(self.parts.keyspace.build(&Key::NodePod(&node, ObjectKey::cluster(""))));
+        let (records, _) = list_all(&*self.parts.store, List::new(range.start, range.end)).await?;
+        let mut known = BTreeSet::new();
+        for kv in records {
+            let Ok(Key::NodePod(_, key)) = self.parts.keyspace.split(&kv.key) else { continue };
+            let record: PodActual = document::decode_value(&kv.value).unwrap_or_default();
+            known.insert(key.clone());
+            match self.state.locals.get_mut(&key) {
+                Some(local) => local.written = Some(Box::new(record)),
+                None => {
+                    let local = Local {
+                        uid: record.uid.clone(),
+                        placement: record.placement,
+                        work_revision: 0,
+                        phase: Phase::Gone,
+                        actual: Some(Box::new(record.clone())),
+                        written: Some(Box::new(record)),
+                    };
+                    self.state.locals.insert(key, local);
+                }
+            }
+        }
+        // A record that is gone: the pod was released while this node was away. Its work key says what follows.
+        self.state.locals.retain(|key, local| known.contains(key) || local.phase != Phase::Gone);
+        for (key, local) in &mut self.state.locals {
+            if !known.contains(key) {
+                local.written = None;
+            }
+        }
+        self.adopt_work();
+        Ok(())
+    }
+
+    /// Looks at the machine, and writes the node's status when it says something new.
+    async fn report_node(&mut self, session: &Session) {
+        let seen = sample(&self.parts.config.data_dir);
+        let mut record = describe(&self.parts.config, self.parts.endpoint.clone(), &seen, self.parts.clock.now());
+        record.usage = self.meter.take(&seen);
+        let key = self.parts.keyspace.build(&Key::NodeStatus(&self.parts.config.node));
+        if self.reported.is_none() {
+            // After a restart of the agent the store may say the same already.
+            if let Ok((Some(kv), _)) = self.parts.store.get(&key).await {
+                self.reported = document::decode_value(&kv.value).ok();
+            }
+        }
+        if let Some(reported) = &self.reported {
+            keep_transition_times(reported, &mut record);
+            if *reported == record {
+                return;
+            }
+        }
+        let fence = Compare::ModRevision(self.parts.keyspace.build(&Key::NodeAlive(&self.parts.config.node)), session.epoch);
+        let txn = Txn::new().when(fence).put(key, document::encode(&record));
+        match self.parts.store.txn(txn).await {
+            Ok(done) if done.succeeded => self.reported = Some(record),
+            Ok(_) => {}
+            Err(error) => {
+                self.reported = None;
+                warn!(node = self.parts.config.node, error = &error as &dyn std::error::Error, "the node's status could not be written; trying again");
+            }
+        }
+    }
+
+    /// Stops every pod and, while the session lasts, removes their records, so that nothing claims to run here.
+    async fn stop_all(&mut self, session: Option<&Session>) {
+        let deadline = Instant::now() + STOP_LIMIT;
+        for (key, local) in &mut self.state.locals {
+            if local.phase == Phase::Running {
+                local.phase = Phase::Stopping;
+                self.parts.runner.stop(key, &local.uid, local.placement);
+            }
+        }
+        while self.state.locals.values().any(|l| l.phase == Phase::Stopping) {
+            tokio::select! {
+                Some(report) = self.parts.inbox.recv() => self.take_report(report),
+                () = sleep_until(deadline) => {
+                    warn!(node = self.parts.config.node, "some pods did not stop in time");
+                    return;
+                }
+            }
+        }
+        if let Some(session) = session {
+            // The lease goes with the agent: the control plane learns at once that nothing runs here any more.
+            let _ = session.lease.revoke().await;
+        }
+    }
+}

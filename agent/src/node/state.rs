@@ -1,0 +1,240 @@
+//! What the node loop knows and what follows from it: a pure function from work, what runs, and what etcd was told, to
+//! the next writes and the next calls of the pod layer.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use setpoint_apis::ObjectKey;
+use setpoint_apis::core::Pod;
+use setpoint_apis::records::{PodActual, WorkHeader};
+
+/// A pod in the work tree.
+#[derive(Clone, Debug)]
+pub(crate) struct Work {
+    /// The mod revision of the work key: the claim is guarded on it.
+    pub(crate) mod_revision: i64,
+    pub(crate) header: WorkHeader,
+    pub(crate) pod: Arc<Pod>,
+    /// The document as it stands in etcd, for the disk copy.
+    pub(crate) text: Arc<str>,
+}
+
+impl Work {
+    pub(crate) fn placement(&self) -> u32 {
+        self.header.placement.unwrap_or_default()
+    }
+}
+
+/// Where a pod stands between work tree, machine and actual tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The pod layer has it.
+    Running,
+    /// The pod layer was told to stop it.
+    Stopping,
+    /// Nothing of it runs. Its actual record, when it has one, is to be deleted.
+    Gone,
+}
+
+/// A pod that this node has claimed.
+#[derive(Clone, Debug)]
+pub(crate) struct Local {
+    pub(crate) uid: String,
+    pub(crate) placement: u32,
+    /// The work key's mod revision that the pod layer has.
+    pub(crate) work_revision: i64,
+    pub(crate) phase: Phase,
+    /// What the pod layer said last.
+    pub(crate) actual: Option<Box<PodActual>>,
+    /// What etcd was told last; `None` when it is not known to have a record.
+    pub(crate) written: Option<Box<PodActual>>,
+}
+
+impl Local {
+    fn status_due(&self) -> bool {
+        self.phase != Phase::Gone && self.actual.is_some() && self.actual != self.written
+    }
+}
+
+/// Everything that decides.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) work: BTreeMap<ObjectKey, Work>,
+    /// Work keys whose documents do not parse: whatever runs of them stays as it is.
+    pub(crate) frozen: BTreeSet<ObjectKey>,
+    pub(crate) locals: BTreeMap<ObjectKey, Local>,
+    /// Pods from before this session that are not this node's any more. Nothing is claimed until they are gone.
+    pub(crate) stale: BTreeSet<ObjectKey>,
+    /// Claims that failed are not repeated before their work changes or the retry timer clears this.
+    pub(crate) refused: BTreeMap<ObjectKey, i64>,
+}
+
+/// A call of the pod layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    Update(ObjectKey),
+    Stop(ObjectKey),
+}
+
+/// A guarded write.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum NodeWrite {
+    /// Put the claim, if the work key is still at this revision and there is no actual record.
+    Claim(ObjectKey, i64),
+    /// Put the status.
+    Status(ObjectKey),
+    /// Delete the actual record.
+    Forget(ObjectKey),
+}
+
+/// What follows from a [`State`].
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Plan {
+    pub(crate) calls: Vec<Call>,
+    pub(crate) writes: Vec<NodeWrite>,
+}
+
+/// At the beginning of a session: what this node had claimed and is not its own any more.
+pub(crate) fn stale(state: &State) -> BTreeSet<ObjectKey> {
+    state
+        .locals
+        .iter()
+        .filter(|(key, local)| !state.frozen.contains(*key) && !is_current(state.work.get(*key), local))
+        .map(|(key, _)| key.clone())
+        .collect()
+}
+
+/// Decides the next step. Stops and deletions come before claims.
+pub(crate) fn plan(state: &State) -> Plan {
+    let mut plan = Plan::default();
+    for (key, local) in &state.locals {
+        if local.phase == Phase::Gone {
+            plan.writes.push(NodeWrite::Forget(key.clone()));
+            continue;
+        }
+        let work = state.work.get(key);
+        if local.phase == Phase::Running && !state.frozen.contains(key) {
+            match work {
+                Some(work) if is_current(Some(work), local) => {
+                    if work.mod_revision != local.work_revision {
+                        plan.calls.push(Call::Update(key.clone()));
+                    }
+                }
+                _ => plan.calls.push(Call::Stop(key.clone())),
+            }
+        }
+        if local.status_due() {
+            plan.writes.push(NodeWrite::Status(key.clone()));
+        }
+    }
+    if state.stale.iter().all(|key| state.locals.get(key).is_none_or(|l| l.phase == Phase::Gone)) {
+        for (key, work) in &state.work {
+            if !state.locals.contains_key(key) && state.refused.get(key) != Some(&work.mod_revision) {
+                plan.writes.push(NodeWrite::Claim(key.clone(), work.mod_revision));
+            }
+        }
+    }
+    plan
+}
+
+fn is_current(work: Option<&Work>, local: &Local) -> bool {
+    work.is_some_and(|w| w.placement() == local.placement && w.header.uid == local.uid)
+}
+
+#[cfg(test)]
+mod tests {
+    use setpoint_apis::records::PodStage;
+
+    use super::*;
+
+    fn key(name: &str) -> ObjectKey {
+        ObjectKey::namespaced("default", name)
+    }
+
+    fn mk_work(placement: u32, revision: i64) -> Work {
+        let header = WorkHeader { placement: Some(placement), uid: "u".into(), source_revision: 1 };
+        Work { mod_revision: revision, header, pod: Arc::default(), text: Arc::from("") }
+    }
+
+    fn mk_local(placement: u32, phase: Phase) -> Local {
+        Local { uid: "u".into(), placement, work_revision: 5, phase, actual: None, written: None }
+    }
+
+    fn state(work: &[(&str, Work)], locals: &[(&str, Local)]) -> State {
+        State {
+            work: work.iter().map(|(n, w)| (key(n), w.clone())).collect(),
+            locals: locals.iter().map(|(n, l)| (key(n), l.clone())).collect(),
+            ..State::default()
+        }
+    }
+
+    #[test]
+    fn new_work_is_claimed_at_the_revision_that_was_seen() {
+        let s = state(&[("a", mk_work(1, 7))], &[]);
+        assert_eq!(plan(&s), Plan { calls: vec![], writes: vec![NodeWrite::Claim(key("a"), 7)] });
+    }
+
+    #[test]
+    fn a_claim_that_was_refused_waits_for_the_work_to_change() {
+        let mut s = state(&[("a", mk_work(1, 7))], &[]);
+        s.refused.insert(key("a"), 7);
+        assert_eq!(plan(&s), Plan::default());
+        s.work.insert(key("a"), mk_work(1, 8));
+        assert_eq!(plan(&s).writes, [NodeWrite::Claim(key("a"), 8)]);
+    }
+
+    #[test]
+    fn withdrawn_work_is_stopped_then_forgotten() {
+        let mut s = state(&[], &[("a", mk_local(1, Phase::Running))]);
+        assert_eq!(plan(&s), Plan { calls: vec![Call::Stop(key("a"))], writes: vec![] });
+        s.locals.get_mut(&key("a")).unwrap().phase = Phase::Stopping;
+        assert_eq!(plan(&s), Plan::default());
+        s.locals.get_mut(&key("a")).unwrap().phase = Phase::Gone;
+        assert_eq!(plan(&s).writes, [NodeWrite::Forget(key("a"))]);
+    }
+
+    #[test]
+    fn another_placement_of_a_pod_waits_for_the_end_of_the_former_one() {
+        let mut s = state(&[("a", mk_work(2, 9))], &[("a", mk_local(1, Phase::Running))]);
+        assert_eq!(plan(&s), Plan { calls: vec![Call::Stop(key("a"))], writes: vec![] });
+        s.locals.get_mut(&key("a")).unwrap().phase = Phase::Gone;
+        assert_eq!(plan(&s).writes, [NodeWrite::Forget(key("a"))]);
+        s.locals.clear();
+        assert_eq!(plan(&s).writes, [NodeWrite::Claim(key("a"), 9)]);
+    }
+
+    #[test]
+    fn a_session_claims_nothing_before_what_is_no_longer_its_own_is_gone() {
+        let mut s = state(&[("new", mk_work(1, 7))], &[("old", mk_local(1, Phase::Stopping))]);
+        s.stale = stale(&s);
+        assert_eq!(s.stale, BTreeSet::from([key("old")]));
+        assert_eq!(plan(&s), Plan::default());
+        s.locals.get_mut(&key("old")).unwrap().phase = Phase::Gone;
+        assert_eq!(plan(&s).writes, [NodeWrite::Forget(key("old")), NodeWrite::Claim(key("new"), 7)]);
+    }
+
+    #[test]
+    fn work_that_does_not_parse_freezes_what_runs() {
+        let mut s = state(&[], &[("a", mk_local(1, Phase::Running))]);
+        s.frozen.insert(key("a"));
+        assert_eq!(stale(&s), BTreeSet::new());
+        assert_eq!(plan(&s), Plan::default());
+    }
+
+    #[test]
+    fn a_status_is_written_once() {
+        let mut local = mk_local(1, Phase::Running);
+        let running = PodActual { stage: PodStage::Running, ..PodActual::default() };
+        local.actual = Some(Box::new(running.clone()));
+        let mut s = state(&[("a", mk_work(1, 5))], &[("a", local)]);
+        assert_eq!(plan(&s).writes, [NodeWrite::Status(key("a"))]);
+        s.locals.get_mut(&key("a")).unwrap().written = Some(Box::new(running));
+        assert_eq!(plan(&s), Plan::default());
+    }
+
+    #[test]
+    fn a_changed_document_of_the_same_placement_is_handed_on() {
+        let s = state(&[("a", mk_work(1, 6))], &[("a", mk_local(1, Phase::Running))]);
+        assert_eq!(plan(&s), Plan { calls: vec![Call::Update(key("a"))], writes: vec![] });
+    }
+}
