@@ -13,6 +13,7 @@ pub mod events;
 pub mod leader;
 pub mod queue;
 pub mod shutdown;
+pub mod streams;
 pub mod watcher;
 
 pub use cache::{Cache, CacheBuilder, Changes, Entry, StateKey, Stored, Subscription, View};

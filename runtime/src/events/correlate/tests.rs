@@ -205,7 +205,7 @@ fn memory_is_bounded_and_what_waits_to_be_written_is_kept() {
         "nothing that waits is forgotten for something new"
     );
     assert_eq!(written(&mut c).len(), MAX_SERIES);
-    for i in 0..10_000_i32 {
+    for i in 0..5_000_i32 {
         c.observe(saying(pod(&format!("q{i}")), "no", 1 + i64::from(i)));
         c.take_dirty(10);
     }
