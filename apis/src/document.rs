@@ -107,6 +107,14 @@ pub fn decode_value<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError>
     if brackets(text) > SUSPICIOUS_BRACKETS && crate::strict::yaml::parse(text).is_err() {
         return Err(DecodeError::Malformed("nested too deeply".into()));
     }
+    // The fast reader takes an unquoted null for a text where a text is wanted.
+    if ["null", "~", "Null", "NULL"]
+        .iter()
+        .any(|null| text.contains(null))
+        && let Some(value) = decode_slowly(text)
+    {
+        return Ok(value);
+    }
     match serde_yaml::from_str(text) {
         Ok(value) => Ok(value),
         // The slower reader knows YAML 1.1, merge keys, and that null is the same as nothing.
@@ -221,6 +229,12 @@ mod tests {
                     spec:\n  hostNetwork: yes\n  future: {x: 1}\n  containers: [{name: c, image: host, args: }]\n";
         let pod: Pod = decode(text.as_bytes()).unwrap();
         assert_eq!(pod.spec.host_network, Some(true));
+        let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: null}\ndata: {x: '~'}\n";
+        let map: ConfigMap = decode(text.as_bytes()).unwrap();
+        assert_eq!(
+            (map.metadata.namespace.as_str(), map.data["x"].as_str()),
+            ("", "~")
+        );
         let text = "x: &base {name: c, image: host}\napiVersion: v1\nkind: Pod\nmetadata: {name: a}\n\
                     spec: {containers: [{<<: *base, tty: on}]}\n";
         assert_eq!(

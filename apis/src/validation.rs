@@ -11,7 +11,9 @@ mod workload;
 
 use std::collections::BTreeMap;
 
-pub use objects::{claim, config_map, ingress, namespace, node, secret, service, service_account};
+pub use objects::{
+    claim, config_map, event, ingress, namespace, node, secret, service, service_account,
+};
 pub use pod::{pod, pod_template};
 pub use workload::{deployment, replica_set};
 

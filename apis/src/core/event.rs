@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::kind::{ApiVersion, Kind, KindName, NoStatus};
+use crate::kind::{ApiVersion, FieldError, Kind, KindName, NoStatus};
 use crate::meta::ObjectMeta;
 use crate::time::{MicroTime, Timestamp};
 
@@ -73,6 +73,10 @@ impl Kind for Event {
 
     fn metadata_mut(&mut self) -> &mut ObjectMeta {
         &mut self.metadata
+    }
+
+    fn validate(&self) -> Vec<FieldError> {
+        crate::validation::event(self)
     }
 }
 

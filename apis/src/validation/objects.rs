@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{DATA_BYTES, Findings, key_path};
 use crate::core::{
-    ConfigMap, Namespace, Node, PersistentVolumeClaim, Secret, Service, ServiceAccount,
+    ConfigMap, Event, Namespace, Node, PersistentVolumeClaim, Secret, Service, ServiceAccount,
     ServiceType, TaintEffect,
 };
 use crate::int_or_string::IntOrString;
@@ -39,6 +39,13 @@ pub fn node(n: &Node) -> Vec<FieldError> {
             );
         }
     }
+    f.0
+}
+
+/// What is wrong with an Event.
+pub fn event(e: &Event) -> Vec<FieldError> {
+    let mut f = Findings::default();
+    super::metadata(&mut f, &e.metadata, true, names::dns_subdomain);
     f.0
 }
 

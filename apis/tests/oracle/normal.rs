@@ -1,0 +1,78 @@
+//! The form in which documents are compared: by value, without what is absent in all but name.
+
+use serde_json::Value;
+use setpoint_apis::quantity::Format;
+use setpoint_apis::{Quantity, Timestamp};
+
+/// Maps from a resource to a quantity.
+const RESOURCES: &[&str] = &["limits", "requests", "overhead"];
+/// Fields that are one quantity.
+const QUANTITIES: &[&str] = &["sizeLimit", "divisor"];
+
+/// Writes quantities that are numbers as texts.
+pub(crate) fn quantities_to_texts(value: &mut Value) {
+    walk(value, &mut |v| {
+        if v.is_number() {
+            *v = Value::String(v.to_string());
+        }
+    });
+}
+
+fn walk(value: &mut Value, f: &mut impl FnMut(&mut Value)) {
+    match value {
+        Value::Object(map) => {
+            for (key, v) in map {
+                match v {
+                    Value::Object(resources) if RESOURCES.contains(&key.as_str()) => {
+                        resources.values_mut().for_each(&mut *f)
+                    }
+                    Value::String(_) | Value::Number(_) if QUANTITIES.contains(&key.as_str()) => {
+                        f(v)
+                    }
+                    v => walk(v, f),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|v| walk(v, f)),
+        _ => {}
+    }
+}
+
+/// Quantities and times in one form; null, empty lists and empty mappings gone.
+pub(crate) fn form(mut value: Value) -> Value {
+    quantities_to_texts(&mut value);
+    walk(&mut value, &mut |v| {
+        if let Some(q) = v.as_str().and_then(|s| s.parse::<Quantity>().ok()) {
+            *v = Value::String(q.with_format(Format::DecimalSi).to_string());
+        }
+    });
+    prune(&mut value);
+    value
+}
+
+fn prune(value: &mut Value) -> bool {
+    match value {
+        Value::Object(map) => {
+            // Kept in the text, read by nobody here.
+            map.remove("finalizers");
+            map.retain(|_, v| prune(v));
+            !map.is_empty()
+        }
+        Value::Array(items) => {
+            items.iter_mut().for_each(|v| {
+                prune(v);
+            });
+            !items.is_empty()
+        }
+        Value::String(s) => {
+            if s.len() >= 20
+                && let Ok(t) = s.parse::<Timestamp>()
+            {
+                *s = t.to_string();
+            }
+            !s.is_empty()
+        }
+        Value::Null => false,
+        _ => true,
+    }
+}
