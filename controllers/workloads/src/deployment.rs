@@ -1,0 +1,418 @@
+//! Deployments: so many pods of one template, and the way from one template to the next.
+//!
+//! # Promise
+//! - Each template has a ReplicaSet, `<deployment>-<hash>`; pods belong to ReplicaSets. A template that was there before
+//!   finds its ReplicaSet again. Revisions are numbered in its annotation.
+//! - A rolling update keeps within maxSurge and maxUnavailable at every revision of the store; Recreate begins when the
+//!   last old pod has stopped on its node.
+//! - Every write holds only while Deployment and ReplicaSet are as they were seen.
+//! - While the document of the Deployment or of one of its ReplicaSets does not parse, nothing is created, scaled or
+//!   deleted; its pods stay, and the condition `Invalid` says why.
+//! - A rollout without progress for `progressDeadlineSeconds` has failed, and the condition `Progressing` says so.
+
+pub mod decide;
+pub mod numbers;
+pub mod plan;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use setpoint_apis::apps::{Deployment, ReplicaSet};
+use setpoint_apis::core::Namespace;
+use setpoint_apis::{Key, Kind, ObjectKey, OwnerReference, document};
+use setpoint_runtime::events::EventRef;
+use setpoint_runtime::{Action, Leader, StateKey, Stored, View, Write};
+use setpoint_store::{Compare, StoreError, TxnOp};
+use tokio::time::Instant;
+use tracing::{debug, info};
+
+use crate::conditions::{self, REPLICA_FAILURE};
+use crate::documents::{changed_replica_set, controller_reference, new_replica_set};
+use crate::hash::stem;
+use crate::index::{OwnerIndex, SetRow};
+use crate::{Shared, writes};
+use decide::decide;
+use plan::{Plan, Seen, SetFacts, Snapshot};
+
+/// The store refused writes. They are tried again with backoff.
+#[derive(Debug, thiserror::Error)]
+#[error("{refused} writes were refused")]
+pub struct Error {
+    refused: usize,
+    #[source]
+    source: StoreError,
+}
+
+/// Which changes make a Deployment look again.
+pub(crate) fn concerns(key: &StateKey) -> bool {
+    match key {
+        StateKey::Desired(plural, _) => {
+            [Namespace::PLURAL, Deployment::PLURAL].contains(plural) || OwnerIndex::concerns(key)
+        }
+        StateKey::Actual(plural, _) => [ReplicaSet::PLURAL, Deployment::PLURAL].contains(plural),
+        StateKey::Deletion(plural, _) => **plural == *Deployment::PLURAL,
+        _ => OwnerIndex::concerns(key),
+    }
+}
+
+/// Which Deployments a change concerns.
+pub(crate) fn keys(shared: &Shared, change: &StateKey, view: &View<'_>) -> Vec<ObjectKey> {
+    let mut index = shared.index.lock();
+    index.catch_up(view);
+    let mut keys = index.take_touched_deployments();
+    match change {
+        StateKey::Actual(plural, key) if *plural == ReplicaSet::PLURAL => {
+            keys.extend(index.deployment_of(key));
+        }
+        StateKey::Desired(plural, namespace) if *plural == Namespace::PLURAL => {
+            keys.extend(
+                view.desired::<Deployment>()
+                    .namespace(&namespace.name)
+                    .map(|(k, _)| k.clone()),
+            );
+        }
+        StateKey::Desired(plural, key) if *plural == Deployment::PLURAL => keys.push(key.clone()),
+        StateKey::Actual(_, key) | StateKey::Deletion(_, key) => keys.push(key.clone()),
+        _ => {}
+    }
+    keys
+}
+
+/// All Deployments there are.
+pub(crate) fn all(view: &View<'_>) -> Vec<ObjectKey> {
+    view.desired::<Deployment>()
+        .entries()
+        .map(|(k, _)| k.clone())
+        .collect()
+}
+
+/// One pass over one Deployment.
+pub(crate) async fn reconcile(
+    shared: Arc<Shared>,
+    leader: Leader,
+    key: ObjectKey,
+) -> Result<Action, Error> {
+    let now = Instant::now();
+    if let Some(wait) = shared.deployments.with(&key, |memo| memo.too_soon(now)) {
+        return Ok(Action::requeue(wait));
+    }
+    let observed = observe(&shared, &leader.cache().view(), &key);
+    let Some((snapshot, found)) = observed else {
+        shared.deployments.forget(&key);
+        return Ok(Action::await_change());
+    };
+    let pods: i32 = snapshot.sets.iter().map(|s| s.pods).sum();
+    shared.deployments.with(&key, |memo| {
+        memo.pass(now, usize::try_from(pods).unwrap_or(0))
+    });
+    let plan = decide(&snapshot, shared.clock.now());
+    debug!(object = %key, %plan, "decided");
+    execute(&shared, &leader, &snapshot, found, plan).await
+}
+
+/// The documents behind a snapshot, for writing them again with changes.
+struct Found {
+    deployment: Arc<Stored<Deployment>>,
+    sets: Vec<Arc<Stored<ReplicaSet>>>,
+}
+
+/// What there is to know about a Deployment; `None` when it does not exist. The documents come along when it parses.
+fn observe(shared: &Shared, view: &View<'_>, key: &ObjectKey) -> Option<(Snapshot, Option<Found>)> {
+    let entry = view.desired::<Deployment>().entry(key)?;
+    let mut snapshot = Snapshot {
+        key: key.clone(),
+        generation: 0,
+        invalid: entry.invalid().map(|i| i.message.clone()),
+        broken_sets: Vec::new(),
+        terminating: false,
+        namespace_exists: view
+            .desired::<Namespace>()
+            .contains(&ObjectKey::cluster(key.namespace.clone())),
+        wanted: 0,
+        paused: false,
+        strategy: Default::default(),
+        template: Default::default(),
+        annotations: Default::default(),
+        min_ready_seconds: 0,
+        progress_deadline: None,
+        history_limit: 0,
+        sets: Vec::new(),
+        adoptable: Vec::new(),
+        releasable: Vec::new(),
+        taken: BTreeSet::new(),
+        status: view
+            .actual::<Deployment>()
+            .get(key)
+            .map(|s| s.value.clone()),
+    };
+    let Some(object) = entry.valid() else {
+        return Some((snapshot, None));
+    };
+    let spec = &object.value.spec;
+    let uid = object.uid();
+    snapshot.generation = object.version;
+    snapshot.terminating = writes::terminating::<Deployment>(view, key, &uid);
+    snapshot.wanted = spec.replicas();
+    snapshot.paused = spec.paused.unwrap_or(false);
+    snapshot.strategy = spec.strategy.clone().unwrap_or_default();
+    snapshot.template = spec.template.clone();
+    snapshot
+        .annotations
+        .clone_from(&object.value.metadata.annotations);
+    snapshot.min_ready_seconds = spec.min_ready_seconds.unwrap_or(0);
+    snapshot.history_limit = spec.revision_history_limit.unwrap_or(10);
+    let deadline = spec.progress_deadline_seconds.unwrap_or(600);
+    // Kubernetes takes the greatest number for "never".
+    snapshot.progress_deadline =
+        (deadline != i32::MAX).then(|| Duration::from_secs(u64::try_from(deadline).unwrap_or(0)));
+
+    let mut index = shared.index.lock();
+    index.catch_up(view);
+    let mut found = Found {
+        deployment: object.clone(),
+        sets: Vec::new(),
+    };
+    for (set, row) in index.sets_of(&uid) {
+        if let Some(error) = &row.invalid {
+            snapshot
+                .broken_sets
+                .push(format!("ReplicaSet {}: {error}", set.name));
+        } else if spec.selector.matches(&row.set.value.metadata.labels) {
+            snapshot.sets.push(facts(&index, view, set, row));
+            found.sets.push(row.set.clone());
+        } else {
+            snapshot.releasable.push(seen(set, &row.set));
+        }
+    }
+    for (set, row) in index.loose_sets(&key.namespace) {
+        if row.invalid.is_none() && spec.selector.matches(&row.set.value.metadata.labels) {
+            snapshot.adoptable.push(seen(set, &row.set));
+        }
+    }
+    let stem = format!("{}-", key.name);
+    for (set, error) in index.unreadable_sets(&key.namespace, &stem) {
+        // Of names, only those that this Deployment would have made: not those of `<name>-other`.
+        if !set.name[stem.len()..].contains('-') {
+            snapshot
+                .broken_sets
+                .push(format!("ReplicaSet {}: {error}", set.name));
+        }
+    }
+    let others = index
+        .sets_named(&key.namespace, &stem)
+        .filter(|(_, owner)| *owner != Some(uid.as_str()));
+    snapshot
+        .taken
+        .extend(others.map(|(set, _)| set.name.clone()));
+    drop(index);
+    snapshot.sets.sort_by_key(|s| s.create_revision);
+    Some((snapshot, Some(found)))
+}
+
+fn seen(key: &ObjectKey, set: &Stored<ReplicaSet>) -> Seen {
+    Seen {
+        key: key.clone(),
+        mod_revision: set.mod_revision,
+    }
+}
+
+fn facts(index: &OwnerIndex, view: &View<'_>, key: &ObjectKey, row: &SetRow) -> SetFacts {
+    let set = &row.set.value;
+    let mut pods = 0;
+    let mut ready_since = Vec::new();
+    for pod in index.pods_of(&row.set.uid()) {
+        if pod.facts.is_active() || pod.facts.frozen {
+            pods += 1;
+            ready_since.extend(pod.facts.ready_since);
+        }
+    }
+    let failure = view.actual::<ReplicaSet>().get(key).and_then(|s| {
+        let failure = conditions::get(&s.value.conditions, REPLICA_FAILURE)?;
+        Some((
+            failure.reason.clone().unwrap_or_default(),
+            failure.message.clone().unwrap_or_default(),
+        ))
+    });
+    let stopping = index.stopping(&key.namespace, &stem(&key.name)).count();
+    SetFacts {
+        seen: seen(key, &row.set),
+        create_revision: row.set.create_revision,
+        replicas: set.spec.replicas(),
+        min_ready_seconds: set.spec.min_ready_seconds.unwrap_or(0),
+        template: set.spec.template.clone().unwrap_or_default(),
+        annotations: set.metadata.annotations.clone(),
+        pods,
+        ready_since,
+        stopping: i32::try_from(stopping).unwrap_or(i32::MAX),
+        failure,
+    }
+}
+
+async fn execute(
+    shared: &Shared,
+    leader: &Leader,
+    s: &Snapshot,
+    found: Option<Found>,
+    plan: Plan,
+) -> Result<Action, Error> {
+    let mut action = Action {
+        requeue_after: plan.look_again,
+    };
+    let mut tally = writes::Tally::default();
+    let mut writes = Vec::new();
+    if let Some(found) = &found {
+        writes = set_writes(leader, s, found, &plan);
+    }
+    if let Some(status) = &plan.status {
+        match shared
+            .deployments
+            .with(&s.key, |memo| memo.status_too_soon(Instant::now()))
+        {
+            Some(wait) => {
+                action.requeue_after = Some(action.requeue_after.map_or(wait, |d| d.min(wait)))
+            }
+            None => writes.push(writes::status::<Deployment>(leader, &s.key, status)),
+        }
+    }
+    if !tally.commit(leader, writes).await {
+        return Ok(Action::requeue(writes::SOON));
+    }
+    if tally.conflicts > 0 {
+        action.requeue_after = Some(writes::SOON);
+    } else if let (Some(found), None) = (&found, &tally.first_error) {
+        tell(shared, found, &plan);
+    }
+    match tally.first_error {
+        Some(source) => {
+            if let Some(found) = &found {
+                let about = EventRef::stored(&*found.deployment);
+                shared
+                    .recorder
+                    .warning(about, "ReplicaSetUpdateError", source.to_string());
+            }
+            Err(Error {
+                refused: tally.refused,
+                source,
+            })
+        }
+        None => Ok(action),
+    }
+}
+
+/// The writes of a plan, each guarded on the Deployment and the ReplicaSet as they were seen.
+fn set_writes(leader: &Leader, s: &Snapshot, found: &Found, plan: &Plan) -> Vec<Write> {
+    let keyspace = leader.keyspace();
+    let build = |plural: &str, key: &ObjectKey| keyspace.build(&Key::Desired(plural, key.clone()));
+    let deployment = &found.deployment;
+    let uid = deployment.uid();
+    let own = Compare::ModRevision(build(Deployment::PLURAL, &s.key), deployment.mod_revision);
+    let mut writes = Vec::new();
+    let mut write =
+        |verb: &str, set: &ObjectKey, guard: Compare, op: TxnOp, more: Option<Compare>| {
+            writes.push(Write {
+                guards: [guard, own.clone()].into_iter().chain(more).collect(),
+                ops: vec![op],
+                context: format!("{verb} replicaset {set}"),
+            });
+        };
+    if let Some(new) = &plan.create {
+        let set = ObjectKey::namespaced(s.key.namespace.clone(), new.name.as_str());
+        let key = build(ReplicaSet::PLURAL, &set);
+        let text = document::encode(&new_replica_set(&s.key, &uid, &deployment.value, new));
+        let namespace = build(
+            Namespace::PLURAL,
+            &ObjectKey::cluster(s.key.namespace.clone()),
+        );
+        let namespace = Some(Compare::Exists(namespace));
+        write(
+            "create",
+            &set,
+            Compare::absent(key.clone()),
+            writes::put(key, text),
+            namespace,
+        );
+    }
+    let mut rewrite = |verb: &str, seen: &Seen, edit: &dyn Fn(&ReplicaSet) -> ReplicaSet| {
+        let stored = stored(leader, found, seen);
+        let Some(stored) = stored else { return };
+        let key = build(ReplicaSet::PLURAL, &seen.key);
+        let text = document::encode(&edit(&stored.value));
+        let guard = Compare::ModRevision(key.clone(), seen.mod_revision);
+        write(verb, &seen.key, guard, writes::put(key, text), None);
+    };
+    for change in &plan.change {
+        rewrite("scale", &change.set, &|set| {
+            changed_replica_set(set, change)
+        });
+    }
+    let reference = controller_reference::<Deployment>(&s.key.name, &uid);
+    for set in &plan.adopt {
+        rewrite("adopt", set, &|set| {
+            with_owners(set, |owners| owners.push(reference.clone()))
+        });
+    }
+    for set in &plan.release {
+        rewrite("release", set, &|set| {
+            with_owners(set, |owners| owners.retain(|o| o.uid != uid))
+        });
+    }
+    for set in &plan.delete {
+        let key = build(ReplicaSet::PLURAL, &set.key);
+        let guard = Compare::ModRevision(key.clone(), set.mod_revision);
+        write("delete", &set.key, guard, TxnOp::Delete(key), None);
+    }
+    writes
+}
+
+/// The document of a ReplicaSet as it was seen; `None` when it is another by now.
+fn stored(leader: &Leader, found: &Found, seen: &Seen) -> Option<Arc<Stored<ReplicaSet>>> {
+    let known = found
+        .sets
+        .iter()
+        .find(|set| set.mod_revision == seen.mod_revision);
+    let known = known
+        .filter(|set| *set.value.metadata.name == *seen.key.name)
+        .cloned();
+    // What is adopted or released is not among the Deployment's own.
+    known.or_else(|| {
+        let view = leader.cache().view();
+        let set = view.desired::<ReplicaSet>().get(&seen.key)?;
+        (set.mod_revision == seen.mod_revision).then(|| set.clone())
+    })
+}
+
+fn with_owners(set: &ReplicaSet, edit: impl Fn(&mut Vec<OwnerReference>)) -> ReplicaSet {
+    let mut set = set.clone();
+    edit(&mut set.metadata.owner_references);
+    set
+}
+
+/// Tells people what was done.
+fn tell(shared: &Shared, found: &Found, plan: &Plan) {
+    let about = || EventRef::stored(&*found.deployment);
+    let object = found.deployment.value.metadata.key();
+    let scaled = |name: &str, from: i32, to: i32| {
+        if from == to {
+            return;
+        }
+        let way = if to > from { "up" } else { "down" };
+        info!(%object, replica_set = name, from, to, "scaled");
+        let message = format!("Scaled {way} replica set {name} from {from} to {to}");
+        shared
+            .recorder
+            .normal(about(), "ScalingReplicaSet", message);
+    };
+    if let Some(new) = &plan.create {
+        scaled(&new.name, 0, new.replicas);
+    }
+    for change in &plan.change {
+        scaled(&change.set.key.name, change.from, change.replicas);
+    }
+    for set in &plan.delete {
+        info!(%object, replica_set = %set.key.name, "deleted an old replica set");
+    }
+}

@@ -1,0 +1,403 @@
+//! What to do for a Deployment: a pure function of what is, and of the time.
+
+use std::collections::BTreeMap;
+
+use setpoint_apis::Timestamp;
+use setpoint_apis::apps::DeploymentStrategyType;
+use setpoint_apis::core::PodTemplateSpec;
+
+use super::numbers::{Room, Share, proportional, room};
+use super::plan::{
+    Change, DESIRED_REPLICAS, HASH_LABEL, LAST_APPLIED, MAX_REPLICAS, NewSet, Plan, REVISION,
+    REVISION_HISTORY, SetFacts, Snapshot, number,
+};
+use super::status;
+use crate::hash::template_hash;
+use crate::pod::available_at;
+
+/// Decides.
+///
+/// # Guarantees
+/// - Nothing is created, scaled or deleted while the document, or that of one of its ReplicaSets, does not parse.
+/// - RollingUpdate: the pods that exist never exceed wanted + maxSurge, counting those that are yet to be deleted; of
+///   those that are available at least wanted - maxUnavailable stay.
+/// - Recreate: no pod of the new template is wanted before the last one of the old has stopped on its node.
+pub fn decide(s: &Snapshot, now: Timestamp) -> Plan {
+    let mut plan = Plan::default();
+    if s.invalid.is_some() || !s.broken_sets.is_empty() {
+        plan.notes.push("a document does not parse: frozen".into());
+        return status::frozen(plan, s, now);
+    }
+    let new = find_new(s);
+    if s.terminating {
+        plan.notes
+            .push("it is being deleted, dependents first".into());
+        return status::settle(plan, s, new, false, now);
+    }
+    if !s.adoptable.is_empty() || !s.releasable.is_empty() {
+        plan.adopt.clone_from(&s.adoptable);
+        plan.release.clone_from(&s.releasable);
+        return plan;
+    }
+    let mut rollout = Rollout::new(s, new, now);
+    let resized = s.sets.iter().any(|r| {
+        r.replicas > 0
+            && number(&r.annotations, DESIRED_REPLICAS).is_some_and(|n| n != i64::from(s.wanted))
+    });
+    let rolls = !s.paused && !resized;
+    if !rolls {
+        rollout.resize();
+    } else if s.strategy.type_ == Some(DeploymentStrategyType::Recreate) {
+        rollout.recreate(&mut plan);
+    } else {
+        rollout.roll(&mut plan);
+    }
+    if s.paused || status::is_complete(s, new, now) {
+        rollout.forget_history(&mut plan);
+    }
+    plan.change = rollout.changes(&plan);
+    if plan.create.is_some() && !s.namespace_exists {
+        plan.create = None;
+        plan.notes.push("the namespace does not exist".into());
+    }
+    status::settle(plan, s, new, rolls, now)
+}
+
+/// The oldest ReplicaSet of the present template.
+fn find_new(s: &Snapshot) -> Option<usize> {
+    let wanted = plain(&s.template);
+    s.sets.iter().position(|r| plain(&r.template) == wanted)
+}
+
+/// A template without the label that tells it from others.
+fn plain(template: &PodTemplateSpec) -> PodTemplateSpec {
+    let mut template = template.clone();
+    template.metadata.labels.remove(HASH_LABEL);
+    template
+}
+
+/// What a ReplicaSet is to be.
+#[derive(Clone, PartialEq)]
+struct Target {
+    replicas: i32,
+    min_ready_seconds: i32,
+    annotations: BTreeMap<String, String>,
+}
+
+/// Sizes in the making.
+struct Rollout<'a> {
+    s: &'a Snapshot,
+    new: Option<usize>,
+    room: Room,
+    targets: Vec<Target>,
+    /// How many pods of each ReplicaSet are available now.
+    available: Vec<i32>,
+}
+
+impl<'a> Rollout<'a> {
+    fn new(s: &'a Snapshot, new: Option<usize>, now: Timestamp) -> Self {
+        let targets = s.sets.iter().map(|r| Target {
+            replicas: r.replicas,
+            min_ready_seconds: r.min_ready_seconds,
+            annotations: r.annotations.clone(),
+        });
+        let available = s.sets.iter().map(|r| available(r, s, now));
+        Self {
+            s,
+            new,
+            room: room(&s.strategy, s.wanted),
+            targets: targets.collect(),
+            available: available.collect(),
+        }
+    }
+
+    /// Indices of the ReplicaSets of other templates, oldest first.
+    fn old(&self) -> impl Iterator<Item = usize> + use<> {
+        let new = self.new;
+        (0..self.s.sets.len()).filter(move |i| Some(*i) != new)
+    }
+
+    fn scale(&mut self, i: usize, replicas: i32) {
+        self.targets[i].replicas = replicas.max(0);
+    }
+
+    /// A rolling update's next step, up and down at once: one only adds, the other only removes what may be missing.
+    fn roll(&mut self, plan: &mut Plan) {
+        let wanted = self.s.wanted;
+        // Pods that are to go and still exist take room as well.
+        let there: i32 = self.s.sets.iter().map(|r| r.replicas.max(r.pods)).sum();
+        let free = (wanted + self.room.surge - there).max(0);
+        match self.new {
+            None => plan.create = Some(self.new_set(free.min(wanted))),
+            Some(i) => {
+                self.describe_new(i);
+                let present = self.targets[i].replicas;
+                let replicas = if present > wanted {
+                    wanted
+                } else {
+                    present + free.min(wanted - present)
+                };
+                self.scale(i, replicas);
+                self.shrink_old(i);
+            }
+        }
+    }
+
+    /// Scales the other ReplicaSets down as far as availability allows: first what is not available anyway.
+    fn shrink_old(&mut self, new: usize) {
+        let least = self.s.wanted - self.room.unavailable;
+        let total: i32 = self.targets.iter().map(|t| t.replicas).sum();
+        let missing = (self.targets[new].replicas - self.available[new]).max(0);
+        let mut may_go = total - least - missing;
+        if may_go <= 0 {
+            return;
+        }
+        for i in self.old() {
+            // What a former step has taken from the set is gone, whatever still exists of it.
+            let replicas = self.targets[i].replicas;
+            let unhealthy = (replicas - self.available[i]).max(0).min(may_go);
+            self.scale(i, replicas - unhealthy);
+            may_go -= unhealthy;
+            if may_go == 0 {
+                break;
+            }
+        }
+        let available = |r: &Self, i: usize| r.available[i].min(r.targets[i].replicas);
+        let all: i32 = (0..self.targets.len()).map(|i| available(self, i)).sum();
+        let mut spare = all - least;
+        for i in self.old() {
+            if spare <= 0 {
+                break;
+            }
+            let step = self.targets[i].replicas.min(spare);
+            self.scale(i, self.targets[i].replicas - step);
+            spare -= step;
+        }
+    }
+
+    /// Recreate's next step.
+    fn recreate(&mut self, plan: &mut Plan) {
+        let mut waits = 0;
+        for i in self.old() {
+            self.scale(i, 0);
+            waits += self.s.sets[i].pods + self.s.sets[i].stopping;
+        }
+        if waits > 0 {
+            plan.notes
+                .push(format!("{waits} pods of the old template have not stopped"));
+            return;
+        }
+        match self.new {
+            None => plan.create = Some(self.new_set(self.s.wanted)),
+            Some(i) => {
+                self.describe_new(i);
+                self.scale(i, self.s.wanted);
+            }
+        }
+    }
+
+    /// Another number is wanted, or the rollout is paused: no step of the rollout, only sizes.
+    fn resize(&mut self) {
+        let wanted = self.s.wanted;
+        let active: Vec<usize> = (0..self.targets.len())
+            .filter(|i| self.targets[*i].replicas > 0)
+            .collect();
+        let saturated = self.new.is_some_and(|i| {
+            let r = &self.s.sets[i];
+            r.replicas == wanted
+                && number(&r.annotations, DESIRED_REPLICAS) == Some(i64::from(wanted))
+                && self.available[i] == wanted
+        });
+        if active.len() <= 1 {
+            let only = active
+                .first()
+                .copied()
+                .or(self.new)
+                .or_else(|| self.targets.len().checked_sub(1));
+            if let Some(i) = only {
+                self.scale(i, wanted);
+            }
+        } else if saturated {
+            for i in self.old() {
+                self.scale(i, 0);
+            }
+        } else if self.s.strategy.type_ != Some(DeploymentStrategyType::Recreate) {
+            self.resize_in_proportion(active);
+        }
+        for t in &mut self.targets {
+            if t.replicas > 0 {
+                set_sizes(&mut t.annotations, wanted, self.room);
+            }
+        }
+    }
+
+    fn resize_in_proportion(&mut self, mut active: Vec<usize>) {
+        let wanted = self.s.wanted;
+        let total = if wanted > 0 {
+            wanted + self.room.surge
+        } else {
+            0
+        };
+        let present: i32 = active.iter().map(|i| self.targets[*i].replicas).sum();
+        let age = |i: usize| self.s.sets[i].create_revision;
+        if total > present {
+            active.sort_by_key(|i| (-self.targets[*i].replicas, -age(*i)));
+        } else {
+            active.sort_by_key(|i| (-self.targets[*i].replicas, age(*i)));
+        }
+        let known = self
+            .s
+            .status
+            .as_ref()
+            .and_then(|s| s.replicas)
+            .unwrap_or(present);
+        let share = |i: &usize| {
+            let out_of = number(&self.targets[*i].annotations, MAX_REPLICAS)
+                .and_then(|n| i32::try_from(n).ok());
+            Share {
+                replicas: self.targets[*i].replicas,
+                out_of: out_of.unwrap_or(known),
+            }
+        };
+        let shares: Vec<Share> = active.iter().map(share).collect();
+        for (i, size) in active.iter().zip(proportional(&shares, wanted, total)) {
+            self.scale(*i, size);
+        }
+    }
+
+    /// The ReplicaSet of the present template, as it is to be created.
+    fn new_set(&self, replicas: i32) -> NewSet {
+        let s = self.s;
+        let mut collisions = s
+            .status
+            .as_ref()
+            .and_then(|s| s.collision_count)
+            .unwrap_or(0);
+        let (hash, name) = loop {
+            let hash = template_hash(&plain(&s.template), collisions);
+            let name = format!("{}-{hash}", s.key.name);
+            let own = s.sets.iter().any(|r| *r.seen.key.name == *name);
+            if !own && !s.taken.contains(name.as_str()) {
+                break (hash, name);
+            }
+            collisions += 1;
+        };
+        let mut annotations = copied(&s.annotations);
+        let revision = s.sets.iter().map(SetFacts::revision).max().unwrap_or(0) + 1;
+        annotations.insert(REVISION.into(), revision.to_string());
+        set_sizes(&mut annotations, s.wanted, self.room);
+        NewSet {
+            name,
+            hash,
+            replicas,
+            annotations,
+        }
+    }
+
+    /// Annotations of the ReplicaSet of the present template: the Deployment's, and the revision when the Deployment
+    /// has come back to an older template.
+    fn describe_new(&mut self, i: usize) {
+        let newest_other = self
+            .old()
+            .map(|o| self.s.sets[o].revision())
+            .max()
+            .unwrap_or(0);
+        let own = self.s.sets[i].revision();
+        let (wanted, room) = (self.s.wanted, self.room);
+        let target = &mut self.targets[i];
+        target.min_ready_seconds = self.s.min_ready_seconds;
+        target.annotations.extend(copied(&self.s.annotations));
+        set_sizes(&mut target.annotations, wanted, room);
+        if own <= newest_other {
+            if own > 0 {
+                let history = target
+                    .annotations
+                    .entry(REVISION_HISTORY.into())
+                    .or_default();
+                if !history.is_empty() {
+                    history.push(',');
+                }
+                history.push_str(&own.to_string());
+            }
+            target
+                .annotations
+                .insert(REVISION.into(), (newest_other + 1).to_string());
+        }
+    }
+
+    /// Deletes old ReplicaSets without pods beyond the history, the oldest revisions first.
+    fn forget_history(&mut self, plan: &mut Plan) {
+        let empty = |i: &usize| {
+            let r = &self.s.sets[*i];
+            r.replicas == 0 && r.pods == 0 && r.stopping == 0 && self.targets[*i].replicas == 0
+        };
+        let mut old: Vec<usize> = self.old().filter(empty).collect();
+        old.sort_by_key(|i| (self.s.sets[*i].revision(), self.s.sets[*i].create_revision));
+        let keep = usize::try_from(self.s.history_limit).unwrap_or(0);
+        let excess = old.len().saturating_sub(keep);
+        plan.delete.extend(
+            old.into_iter()
+                .take(excess)
+                .map(|i| self.s.sets[i].seen.clone()),
+        );
+    }
+
+    fn changes(&self, plan: &Plan) -> Vec<Change> {
+        let changed = |(r, t): (&SetFacts, &Target)| {
+            let same = r.replicas == t.replicas
+                && r.min_ready_seconds == t.min_ready_seconds
+                && r.annotations == t.annotations;
+            (!same && !plan.delete.contains(&r.seen)).then(|| {
+                let mut annotations = t.annotations.clone();
+                if r.replicas != t.replicas {
+                    set_sizes(&mut annotations, self.s.wanted, self.room);
+                }
+                Change {
+                    set: r.seen.clone(),
+                    from: r.replicas,
+                    replicas: t.replicas,
+                    min_ready_seconds: t.min_ready_seconds,
+                    annotations,
+                }
+            })
+        };
+        self.s
+            .sets
+            .iter()
+            .zip(&self.targets)
+            .filter_map(changed)
+            .collect()
+    }
+}
+
+/// How many of a set's pods are available.
+pub(super) fn available(r: &SetFacts, s: &Snapshot, now: Timestamp) -> i32 {
+    let count = r
+        .ready_since
+        .iter()
+        .filter(|since| available_at(**since, s.min_ready()) <= now)
+        .count();
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+/// The Deployment's annotations that its ReplicaSets get too.
+fn copied(annotations: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    const OWN: [&str; 5] = [
+        LAST_APPLIED,
+        REVISION,
+        REVISION_HISTORY,
+        DESIRED_REPLICAS,
+        MAX_REPLICAS,
+    ];
+    let not_ours = |(k, _): &(&String, &String)| !OWN.contains(&k.as_str());
+    annotations
+        .iter()
+        .filter(not_ours)
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect()
+}
+
+fn set_sizes(annotations: &mut BTreeMap<String, String>, wanted: i32, room: Room) {
+    annotations.insert(DESIRED_REPLICAS.into(), wanted.to_string());
+    annotations.insert(MAX_REPLICAS.into(), (wanted + room.surge).to_string());
+}

@@ -1,0 +1,254 @@
+//! The status of a Deployment, and the verdict on its rollout.
+
+use setpoint_apis::Timestamp;
+use setpoint_apis::apps::{DeploymentStatus, WorkloadCondition};
+
+use super::decide::available;
+use super::numbers::room;
+use super::plan::{Plan, SetFacts, Snapshot};
+use crate::conditions::{self, Finding, INVALID, REPLICA_FAILURE};
+use crate::pod::available_at;
+use crate::replicaset::decide::{some, sooner};
+
+const AVAILABLE: &str = "Available";
+const PROGRESSING: &str = "Progressing";
+/// The rollout is complete.
+const NEW_AVAILABLE: &str = "NewReplicaSetAvailable";
+const DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
+const PAUSED: &str = "DeploymentPaused";
+
+/// Puts the status of a Deployment into the plan whose document, or that of one of its ReplicaSets, does not parse: what
+/// was last known, and the reason.
+pub(super) fn frozen(mut plan: Plan, s: &Snapshot, now: Timestamp) -> Plan {
+    let finding = match &s.invalid {
+        Some(error) => Finding::new(INVALID, true, "DocumentInvalid", error.as_str()),
+        None => Finding::new(INVALID, true, "ReplicaSetInvalid", s.broken_sets.join("; ")),
+    };
+    let mut status = s.status.clone().unwrap_or_default();
+    conditions::set(&mut status.conditions, finding, now);
+    plan.status = (s.status.as_ref() != Some(&status)).then_some(status);
+    plan
+}
+
+/// Puts the status into the plan when it is to be written: when it differs, and either nothing else is done (what is
+/// done changes it again in a moment) or a condition has changed sides.
+pub(super) fn settle(
+    mut plan: Plan,
+    s: &Snapshot,
+    new: Option<usize>,
+    rolls: bool,
+    now: Timestamp,
+) -> Plan {
+    let stored = s.status.clone().unwrap_or_default();
+    let mut status = count(s, new, now);
+    status.conditions.clone_from(&stored.conditions);
+    status.collision_count = stored.collision_count;
+    conditions::remove(&mut status.conditions, INVALID);
+    available_condition(&mut status, s, now);
+    pause_condition(&mut status, s, now);
+    if rolls {
+        progress_condition(&mut status, &stored, s, new, now);
+    }
+    let failure = failure(s, new);
+    conditions::set_or_remove(&mut status.conditions, REPLICA_FAILURE, failure, now);
+
+    let sides = |c: &[WorkloadCondition]| {
+        c.iter()
+            .map(|c| (c.type_.clone(), c.status.clone()))
+            .collect::<Vec<_>>()
+    };
+    let turned = s.status.is_some() && sides(&stored.conditions) != sides(&status.conditions);
+    if s.status.as_ref() != Some(&status) && (!plan.acts() || turned) {
+        plan.status = Some(status.clone());
+    }
+    appointments(&mut plan, &status, s, rolls, now);
+    plan
+}
+
+/// Whether the rollout is done and every pod available.
+pub(super) fn is_complete(s: &Snapshot, new: Option<usize>, now: Timestamp) -> bool {
+    let status = count(s, new, now);
+    let all = |n: Option<i32>| n.unwrap_or(0) == s.wanted;
+    all(status.updated_replicas) && all(status.replicas) && all(status.available_replicas)
+}
+
+fn count(s: &Snapshot, new: Option<usize>, now: Timestamp) -> DeploymentStatus {
+    let sum = |f: &dyn Fn(&SetFacts) -> i32| s.sets.iter().map(f).sum::<i32>();
+    let available = sum(&|r| available(r, s, now));
+    let meant = sum(&|r| r.replicas).max(if new.is_none() && s.sets.is_empty() {
+        s.wanted
+    } else {
+        0
+    });
+    DeploymentStatus {
+        observed_generation: Some(s.generation),
+        replicas: some(sum(&|r| r.pods)),
+        updated_replicas: some(new.map_or(0, |i| s.sets[i].pods)),
+        ready_replicas: some(sum(&|r| {
+            i32::try_from(r.ready_since.len()).unwrap_or(i32::MAX)
+        })),
+        available_replicas: some(available),
+        unavailable_replicas: some((meant - available).max(0)),
+        collision_count: None,
+        conditions: Vec::new(),
+    }
+}
+
+fn available_condition(status: &mut DeploymentStatus, s: &Snapshot, now: Timestamp) {
+    let least = s.wanted - room(&s.strategy, s.wanted).unavailable;
+    let finding = if status.available_replicas.unwrap_or(0) >= least {
+        Finding::new(
+            AVAILABLE,
+            true,
+            "MinimumReplicasAvailable",
+            "Deployment has minimum availability.",
+        )
+    } else {
+        Finding::new(
+            AVAILABLE,
+            false,
+            "MinimumReplicasUnavailable",
+            "Deployment does not have minimum availability.",
+        )
+    };
+    conditions::set(&mut status.conditions, finding, now);
+}
+
+fn pause_condition(status: &mut DeploymentStatus, s: &Snapshot, now: Timestamp) {
+    let present =
+        conditions::get(&status.conditions, PROGRESSING).and_then(|c| c.reason.as_deref());
+    // A missed deadline stays visible through a pause.
+    let (reason, message) = match (s.paused, present) {
+        (true, Some(PAUSED | DEADLINE_EXCEEDED)) => return,
+        (true, _) => (PAUSED, "Deployment is paused"),
+        (false, Some(PAUSED)) => ("DeploymentResumed", "Deployment is resumed"),
+        (false, _) => return,
+    };
+    let unknown = Finding {
+        type_: PROGRESSING,
+        status: "Unknown",
+        reason: reason.into(),
+        message: message.into(),
+    };
+    conditions::set(&mut status.conditions, unknown, now);
+}
+
+fn progress_condition(
+    status: &mut DeploymentStatus,
+    stored: &DeploymentStatus,
+    s: &Snapshot,
+    new: Option<usize>,
+    now: Timestamp,
+) {
+    let Some(deadline) = s.progress_deadline else {
+        conditions::remove(&mut status.conditions, PROGRESSING);
+        return;
+    };
+    let Some(new) = new else { return };
+    let name = &s.sets[new].seen.key.name;
+    let finding =
+        |holds, reason: &str, message: String| Finding::new(PROGRESSING, holds, reason, message);
+    let present = conditions::get(&status.conditions, PROGRESSING).cloned();
+    let reason = present
+        .as_ref()
+        .and_then(|c| c.reason.clone())
+        .unwrap_or_default();
+    let n = |n: Option<i32>| n.unwrap_or(0);
+
+    // A rollout that was complete stays so while pods come and go, until there are pods of another template.
+    if reason == NEW_AVAILABLE && n(status.replicas) == n(status.updated_replicas) {
+        return;
+    }
+    let all = |count: Option<i32>| n(count) == s.wanted;
+    if all(status.updated_replicas) && all(status.replicas) && all(status.available_replicas) {
+        let message = format!("ReplicaSet \"{name}\" has successfully progressed.");
+        conditions::set(
+            &mut status.conditions,
+            finding(true, NEW_AVAILABLE, message),
+            now,
+        );
+        return;
+    }
+    let old = |s: &DeploymentStatus| n(s.replicas) - n(s.updated_replicas);
+    let progress = n(status.updated_replicas) > n(stored.updated_replicas)
+        || old(status) < old(stored)
+        || n(status.ready_replicas) > n(stored.ready_replicas)
+        || n(status.available_replicas) > n(stored.available_replicas);
+    match present {
+        None => {
+            let message = format!("Created new replica set \"{name}\"");
+            conditions::touch(
+                &mut status.conditions,
+                finding(true, "NewReplicaSetCreated", message),
+                now,
+            );
+        }
+        // The next rollout begins: its deadline counts from now.
+        Some(_) if progress || reason == NEW_AVAILABLE => {
+            let message = format!("ReplicaSet \"{name}\" is progressing.");
+            conditions::touch(
+                &mut status.conditions,
+                finding(true, "ReplicaSetUpdated", message),
+                now,
+            );
+        }
+        Some(c) => {
+            let since = c.last_update_time.unwrap_or(now);
+            if reason != DEADLINE_EXCEEDED && since.saturating_add(deadline) <= now {
+                let message = format!("ReplicaSet \"{name}\" has timed out progressing.");
+                conditions::set(
+                    &mut status.conditions,
+                    finding(false, DEADLINE_EXCEEDED, message),
+                    now,
+                );
+            }
+        }
+    }
+}
+
+fn failure(s: &Snapshot, new: Option<usize>) -> Option<Finding> {
+    if !s.namespace_exists {
+        let message = format!("namespace {:?} does not exist", s.key.namespace);
+        return Some(Finding::new(
+            REPLICA_FAILURE,
+            true,
+            "NamespaceNotFound",
+            message,
+        ));
+    }
+    let of_new = new.and_then(|i| s.sets[i].failure.as_ref());
+    let (reason, message) = of_new.or_else(|| s.sets.iter().find_map(|r| r.failure.as_ref()))?;
+    Some(Finding::new(
+        REPLICA_FAILURE,
+        true,
+        reason.as_str(),
+        message.as_str(),
+    ))
+}
+
+/// When something changes by time alone: a pod becomes available, a deadline passes.
+fn appointments(
+    plan: &mut Plan,
+    status: &DeploymentStatus,
+    s: &Snapshot,
+    rolls: bool,
+    now: Timestamp,
+) {
+    for since in s.sets.iter().flat_map(|r| &r.ready_since) {
+        let at = available_at(*since, s.min_ready());
+        if at > now {
+            sooner(&mut plan.look_again, at.duration_since(now));
+        }
+    }
+    let progressing = conditions::get(&status.conditions, PROGRESSING)
+        .filter(|c| rolls && c.status != "False" && c.reason.as_deref() != Some(NEW_AVAILABLE));
+    if let (Some(since), Some(deadline)) = (
+        progressing.and_then(|c| c.last_update_time),
+        s.progress_deadline,
+    ) {
+        let at = since.saturating_add(deadline);
+        if at > now {
+            sooner(&mut plan.look_again, at.duration_since(now));
+        }
+    }
+}

@@ -1,0 +1,420 @@
+//! Who owns what: pods and ReplicaSets by the uid of their controller, kept from the cache's changes so that no pass
+//! scans what is not its own.
+//!
+//! The index is brought level with the view under the view's lock ([`OwnerIndex::catch_up`]); the cache posts changes
+//! before it lets a view see them, so the two never disagree.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use setpoint_apis::apps::{Deployment, ReplicaSet};
+use setpoint_apis::core::Pod;
+use setpoint_apis::{Kind, ObjectKey};
+use setpoint_runtime::{Cache, StateKey, Stored, Subscription, View};
+
+use crate::pod::PodFacts;
+
+/// A pod of some owner.
+#[derive(Clone, Debug)]
+pub struct PodRow {
+    /// What counts about it.
+    pub facts: PodFacts,
+    /// Its last good document.
+    pub pod: Arc<Stored<Pod>>,
+}
+
+/// A ReplicaSet.
+#[derive(Clone, Debug)]
+pub struct SetRow {
+    /// Its last good document.
+    pub set: Arc<Stored<ReplicaSet>>,
+    /// Why its present document cannot be used.
+    pub invalid: Option<Arc<str>>,
+    controller: Option<Controller>,
+}
+
+/// Whom an object belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Controller {
+    uid: Arc<str>,
+    /// For the kinds reconciled here.
+    key: Option<ObjectKey>,
+}
+
+impl Controller {
+    fn of<Owner: Kind, K: Kind>(object: &K, key: &ObjectKey) -> Option<Self> {
+        let owner = object.metadata().controller()?;
+        let ours = owner.kind == Owner::KIND && owner.api_version == Owner::API_VERSION;
+        let named = || ObjectKey::namespaced(key.namespace.clone(), owner.name.as_str());
+        Some(Self {
+            uid: owner.uid.as_str().into(),
+            key: ours.then(named),
+        })
+    }
+}
+
+/// See the module.
+pub struct OwnerIndex {
+    subscription: Subscription,
+    /// Where each pod is filed; `None`: nobody manages it.
+    controller_of: FxHashMap<ObjectKey, Option<Controller>>,
+    pods: FxHashMap<Arc<str>, BTreeMap<ObjectKey, PodRow>>,
+    loose_pods: BTreeMap<ObjectKey, PodRow>,
+    /// Pods that never parsed since this process looks, with their revision.
+    unreadable_pods: BTreeMap<ObjectKey, i64>,
+    /// Pods that are bound or run though their desired document is gone.
+    stopping: BTreeSet<ObjectKey>,
+    sets: BTreeMap<ObjectKey, SetRow>,
+    sets_of: FxHashMap<Arc<str>, BTreeSet<ObjectKey>>,
+    loose_sets: BTreeSet<ObjectKey>,
+    /// ReplicaSets that never parsed since this process looks.
+    unreadable_sets: BTreeMap<ObjectKey, Arc<str>>,
+    touched_sets: FxHashSet<ObjectKey>,
+    touched_deployments: FxHashSet<ObjectKey>,
+}
+
+impl OwnerIndex {
+    /// An empty index of what `cache` holds.
+    pub fn new(cache: &Cache) -> Self {
+        Self {
+            subscription: cache.subscribe(Self::concerns),
+            controller_of: FxHashMap::default(),
+            pods: FxHashMap::default(),
+            loose_pods: BTreeMap::new(),
+            unreadable_pods: BTreeMap::new(),
+            stopping: BTreeSet::new(),
+            sets: BTreeMap::new(),
+            sets_of: FxHashMap::default(),
+            loose_sets: BTreeSet::new(),
+            unreadable_sets: BTreeMap::new(),
+            touched_sets: FxHashSet::default(),
+            touched_deployments: FxHashSet::default(),
+        }
+    }
+
+    /// What the index is made of.
+    pub fn concerns(key: &StateKey) -> bool {
+        match key {
+            StateKey::Desired(plural, _) => *plural == Pod::PLURAL || *plural == ReplicaSet::PLURAL,
+            StateKey::Binding(_) | StateKey::NodePod(..) => true,
+            _ => false,
+        }
+    }
+
+    /// Brings the index level with `view`.
+    pub fn catch_up(&mut self, view: &View<'_>) {
+        let Some(changes) = self.subscription.try_next() else {
+            return;
+        };
+        if changes.resync {
+            for (key, _) in view.desired::<ReplicaSet>().entries() {
+                self.refresh_set(view, key);
+            }
+            for (key, _) in view.desired::<Pod>().entries() {
+                self.refresh_pod(view, key);
+            }
+            for (key, _) in view.bindings().entries() {
+                self.refresh_stopping(view, key);
+            }
+        }
+        for key in &changes.keys {
+            match key {
+                StateKey::Desired(plural, key) if *plural == ReplicaSet::PLURAL => {
+                    self.refresh_set(view, key)
+                }
+                StateKey::Desired(_, key) | StateKey::Binding(key) | StateKey::NodePod(_, key) => {
+                    self.refresh_pod(view, key);
+                    self.refresh_stopping(view, key);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The ReplicaSets that changes since the last call concern.
+    pub fn take_touched_sets(&mut self) -> Vec<ObjectKey> {
+        self.touched_sets.drain().collect()
+    }
+
+    /// The Deployments that changes since the last call concern.
+    pub fn take_touched_deployments(&mut self) -> Vec<ObjectKey> {
+        self.touched_deployments.drain().collect()
+    }
+
+    /// The pods of an owner, in key order.
+    pub fn pods_of(&self, uid: &str) -> impl Iterator<Item = &PodRow> {
+        self.pods.get(uid).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// The pods of a namespace that nobody manages.
+    pub fn loose_pods(&self, namespace: &str) -> impl Iterator<Item = &PodRow> {
+        in_namespace(&self.loose_pods, namespace, "").map(|(_, row)| row)
+    }
+
+    /// Pods whose documents never parsed, of names that begin with `stem`, with their revisions.
+    pub fn unreadable_pods(
+        &self,
+        namespace: &str,
+        stem: &str,
+    ) -> impl Iterator<Item = (&ObjectKey, i64)> {
+        in_namespace(&self.unreadable_pods, namespace, stem).map(|(key, revision)| (key, *revision))
+    }
+
+    /// Pods that are still being stopped, of names that begin with `stem`.
+    pub fn stopping(&self, namespace: &str, stem: &str) -> impl Iterator<Item = &ObjectKey> {
+        let first = ObjectKey::namespaced(namespace, stem);
+        let (namespace, stem) = (namespace.to_owned(), stem.to_owned());
+        self.stopping
+            .range((Bound::Included(first), Bound::Unbounded))
+            .take_while(move |k| *k.namespace == namespace && k.name.starts_with(&stem))
+    }
+
+    /// The ReplicaSets of an owner.
+    pub fn sets_of(&self, uid: &str) -> impl Iterator<Item = (&ObjectKey, &SetRow)> {
+        let keys = self.sets_of.get(uid).into_iter().flatten();
+        keys.filter_map(|key| Some((key, self.sets.get(key)?)))
+    }
+
+    /// The ReplicaSets of a namespace that nobody manages.
+    pub fn loose_sets(&self, namespace: &str) -> impl Iterator<Item = (&ObjectKey, &SetRow)> {
+        let first = ObjectKey::namespaced(namespace, "");
+        let namespace = namespace.to_owned();
+        self.loose_sets
+            .range((Bound::Included(first), Bound::Unbounded))
+            .take_while(move |k| *k.namespace == namespace)
+            .filter_map(|key| Some((key, self.sets.get(key)?)))
+    }
+
+    /// The ReplicaSets of names that begin with `stem`, with the uid of their controller.
+    pub fn sets_named(
+        &self,
+        namespace: &str,
+        stem: &str,
+    ) -> impl Iterator<Item = (&ObjectKey, Option<&str>)> {
+        in_namespace(&self.sets, namespace, stem)
+            .map(|(key, row)| (key, row.controller.as_ref().map(|c| &*c.uid)))
+    }
+
+    /// ReplicaSets whose documents never parsed, of names that begin with `stem`, and why.
+    pub fn unreadable_sets(
+        &self,
+        namespace: &str,
+        stem: &str,
+    ) -> impl Iterator<Item = (&ObjectKey, &Arc<str>)> {
+        in_namespace(&self.unreadable_sets, namespace, stem)
+    }
+
+    /// The Deployment that manages a ReplicaSet.
+    pub fn deployment_of(&self, set: &ObjectKey) -> Option<ObjectKey> {
+        self.sets.get(set)?.controller.as_ref()?.key.clone()
+    }
+
+    fn refresh_pod(&mut self, view: &View<'_>, key: &ObjectKey) {
+        if self.unreadable_pods.remove(key).is_some() {
+            self.touch(owner_by_name(key));
+        }
+        let Some(entry) = view.desired::<Pod>().entry(key) else {
+            self.file_pod(view, key, None);
+            return;
+        };
+        let Some(good) = entry.last_good() else {
+            let revision = entry.invalid().map_or(0, |i| i.mod_revision);
+            self.unreadable_pods.insert(key.clone(), revision);
+            self.file_pod(view, key, None);
+            return;
+        };
+        let binding = view.bindings().entry(key).and_then(|e| e.last_good());
+        let actual = binding
+            .and_then(|b| view.pod_on(&b.value.node, key))
+            .and_then(|e| e.last_good());
+        let mut facts = PodFacts::new(
+            key,
+            &good.uid(),
+            (good.create_revision, good.mod_revision),
+            &good.value,
+            binding.map(|b| &b.value),
+            actual.map(|a| &a.value),
+        );
+        if let Some(invalid) = entry.invalid() {
+            facts.frozen = true;
+            facts.mod_revision = invalid.mod_revision;
+        }
+        let controller = Controller::of::<ReplicaSet, Pod>(&good.value, key);
+        self.file_pod(
+            view,
+            key,
+            Some((
+                PodRow {
+                    facts,
+                    pod: good.clone(),
+                },
+                controller,
+            )),
+        );
+    }
+
+    fn file_pod(
+        &mut self,
+        view: &View<'_>,
+        key: &ObjectKey,
+        new: Option<(PodRow, Option<Controller>)>,
+    ) {
+        // The usual case: another report about a pod that is filed where it belongs.
+        let new = match new {
+            Some((row, Some(controller)))
+                if self
+                    .controller_of
+                    .get(key)
+                    .is_some_and(|old| old.as_ref() == Some(&controller)) =>
+            {
+                let pods = self.pods.entry(controller.uid).or_default();
+                let old = pods.get(key).map(|old| old.facts.differs_from(&row.facts));
+                pods.insert(key.clone(), row);
+                if old != Some(false) {
+                    self.touch(controller.key);
+                }
+                return;
+            }
+            new => new,
+        };
+        match self.controller_of.remove(key) {
+            Some(Some(old)) => {
+                if let Some(pods) = self.pods.get_mut(&old.uid) {
+                    pods.remove(key);
+                    if pods.is_empty() {
+                        self.pods.remove(&old.uid);
+                    }
+                }
+                self.touch(old.key);
+            }
+            Some(None) => {
+                self.loose_pods.remove(key);
+            }
+            None => {}
+        }
+        match new {
+            Some((row, Some(controller))) => {
+                self.pods
+                    .entry(controller.uid.clone())
+                    .or_default()
+                    .insert(key.clone(), row);
+                self.touch(controller.key.clone());
+                self.controller_of.insert(key.clone(), Some(controller));
+            }
+            Some((row, None)) => {
+                // Whoever selects it may take it on.
+                let labels = &row.pod.value.metadata.labels;
+                for (set, entry) in view.desired::<ReplicaSet>().namespace(&key.namespace) {
+                    if entry
+                        .valid()
+                        .is_some_and(|s| s.value.spec.selector.matches(labels))
+                    {
+                        self.touched_sets.insert(set.clone());
+                    }
+                }
+                self.loose_pods.insert(key.clone(), row);
+                self.controller_of.insert(key.clone(), None);
+            }
+            None => {}
+        }
+    }
+
+    fn refresh_stopping(&mut self, view: &View<'_>, key: &ObjectKey) {
+        let stopping = view.bindings().contains(key) && !view.desired::<Pod>().contains(key);
+        if stopping {
+            self.stopping.insert(key.clone());
+        } else if self.stopping.remove(key) && !view.desired::<Pod>().contains(key) {
+            // A Deployment may have waited for this; only the name tells which.
+            self.touch(owner_by_name(key));
+        }
+    }
+
+    fn refresh_set(&mut self, view: &View<'_>, key: &ObjectKey) {
+        self.unreadable_sets.remove(key);
+        self.touched_sets.insert(key.clone());
+        if let Some(old) = self.sets.remove(key) {
+            match old.controller {
+                Some(c) => {
+                    if let Some(sets) = self.sets_of.get_mut(&c.uid) {
+                        sets.remove(key);
+                        if sets.is_empty() {
+                            self.sets_of.remove(&c.uid);
+                        }
+                    }
+                    self.touched_deployments.extend(c.key);
+                }
+                None => {
+                    self.loose_sets.remove(key);
+                }
+            }
+        }
+        let Some(entry) = view.desired::<ReplicaSet>().entry(key) else {
+            return;
+        };
+        let invalid = entry.invalid().map(|i| Arc::from(i.message.as_str()));
+        let Some(good) = entry.last_good() else {
+            let message = invalid.unwrap_or_default();
+            self.unreadable_sets.insert(key.clone(), message);
+            // Only its name says whose it may be.
+            self.touched_deployments.extend(owner_by_name(key));
+            return;
+        };
+        let controller = Controller::of::<Deployment, ReplicaSet>(&good.value, key);
+        match &controller {
+            Some(c) => {
+                self.sets_of
+                    .entry(c.uid.clone())
+                    .or_default()
+                    .insert(key.clone());
+                self.touched_deployments.extend(c.key.clone());
+            }
+            None => {
+                let labels = &good.value.metadata.labels;
+                for (deployment, entry) in view.desired::<Deployment>().namespace(&key.namespace) {
+                    if entry
+                        .valid()
+                        .is_some_and(|d| d.value.spec.selector.matches(labels))
+                    {
+                        self.touched_deployments.insert(deployment.clone());
+                    }
+                }
+                self.loose_sets.insert(key.clone());
+            }
+        }
+        self.sets.insert(
+            key.clone(),
+            SetRow {
+                set: good.clone(),
+                invalid,
+                controller,
+            },
+        );
+    }
+
+    /// Something about the pods of a ReplicaSet changed: it and its Deployment want to know.
+    fn touch(&mut self, set: Option<ObjectKey>) {
+        let Some(set) = set else { return };
+        let deployment = self.deployment_of(&set);
+        self.touched_deployments.extend(deployment);
+        self.touched_sets.insert(set);
+    }
+}
+
+/// Who made an object whose name is all that is known: generated names are `<owner>-<letters>`.
+fn owner_by_name(key: &ObjectKey) -> Option<ObjectKey> {
+    let (owner, _) = key.name.rsplit_once('-')?;
+    Some(ObjectKey::namespaced(key.namespace.clone(), owner))
+}
+
+fn in_namespace<'a, T>(
+    map: &'a BTreeMap<ObjectKey, T>,
+    namespace: &str,
+    stem: &str,
+) -> impl Iterator<Item = (&'a ObjectKey, &'a T)> + use<'a, T> {
+    let first = ObjectKey::namespaced(namespace, stem);
+    let (namespace, stem) = (namespace.to_owned(), stem.to_owned());
+    map.range((Bound::Included(first), Bound::Unbounded))
+        .take_while(move |(k, _)| *k.namespace == namespace && k.name.starts_with(&stem))
+}

@@ -1,0 +1,158 @@
+//! What a ReplicaSet's pass sees and what it decides, as data.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use setpoint_apis::apps::ReplicaSetStatus;
+use setpoint_apis::{ObjectKey, Timestamp};
+
+use crate::pod::PodFacts;
+
+/// One object as it was seen: its writes are guarded on that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Its name.
+    pub key: ObjectKey,
+    /// Its revision.
+    pub mod_revision: i64,
+}
+
+/// What went wrong with pods lately; kept in memory, so a new leader begins with a clean slate.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Setbacks {
+    /// Pods that ended for good, in a row.
+    pub finished: u32,
+    /// When the last of them was seen.
+    pub last_finished: Option<Timestamp>,
+    /// Why the last create or delete did not succeed: reason and sentence.
+    pub failure: Option<(String, String)>,
+}
+
+/// Everything that a ReplicaSet's pass looks at, at one revision.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// The ReplicaSet.
+    pub key: ObjectKey,
+    /// Its uid, in the references of its pods.
+    pub uid: String,
+    /// Its generation.
+    pub generation: i64,
+    /// Why its document cannot be used. Then nothing is created or deleted.
+    pub invalid: Option<String>,
+    /// It is being deleted, dependents first.
+    pub terminating: bool,
+    /// Whether its namespace exists.
+    pub namespace_exists: bool,
+    /// How many pods are wanted.
+    pub wanted: i32,
+    /// How long a pod must be ready to be available.
+    pub min_ready: Duration,
+    /// Its pods that the selector matches, in key order.
+    pub pods: Vec<PodFacts>,
+    /// How many of `pods` have all labels of the template.
+    pub fully_labeled: i32,
+    /// Pods that nobody manages and that the selector matches.
+    pub adoptable: Vec<Seen>,
+    /// Pods with its reference that the selector does not match any more.
+    pub releasable: Vec<Seen>,
+    /// Names that are taken though no pod here has them: of pods that are still being stopped, or do not parse.
+    pub taken: BTreeSet<Arc<str>>,
+    /// How many pods of this set and its siblings (same owner) are on each node; filled when some must go.
+    pub load: BTreeMap<Arc<str>, u32>,
+    /// What went wrong lately.
+    pub setbacks: Setbacks,
+    /// The status as stored.
+    pub status: Option<ReplicaSetStatus>,
+    /// Makes names differ between passes.
+    pub salt: u64,
+}
+
+/// A pod that goes, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removal {
+    /// The pod as seen.
+    pub pod: Seen,
+    /// Whether it had ended by itself.
+    pub finished: bool,
+}
+
+/// What to do for a ReplicaSet.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// Names of pods to create.
+    pub create: Vec<String>,
+    /// Pods to delete.
+    pub delete: Vec<Removal>,
+    /// Pods to take on.
+    pub adopt: Vec<Seen>,
+    /// Pods to let go.
+    pub release: Vec<Seen>,
+    /// The status to write.
+    pub status: Option<ReplicaSetStatus>,
+    /// When to look again though nothing changes.
+    pub look_again: Option<Duration>,
+    /// Why something was not done.
+    pub notes: Vec<String>,
+}
+
+impl Plan {
+    /// Whether it changes pods.
+    pub fn acts(&self) -> bool {
+        !(self.create.is_empty()
+            && self.delete.is_empty()
+            && self.adopt.is_empty()
+            && self.release.is_empty())
+    }
+
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        !self.acts() && self.status.is_none()
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for name in &self.create {
+            writeln!(f, "create pod {name}")?;
+        }
+        for r in &self.delete {
+            let why = if r.finished { " (it has ended)" } else { "" };
+            writeln!(
+                f,
+                "delete pod {} at {}{why}",
+                r.pod.key.name, r.pod.mod_revision
+            )?;
+        }
+        for p in &self.adopt {
+            writeln!(f, "adopt pod {} at {}", p.key.name, p.mod_revision)?;
+        }
+        for p in &self.release {
+            writeln!(f, "release pod {} at {}", p.key.name, p.mod_revision)?;
+        }
+        if let Some(s) = &self.status {
+            write!(f, "status replicas={}", s.replicas)?;
+            write!(f, " ready={}", s.ready_replicas.unwrap_or(0))?;
+            write!(f, " available={}", s.available_replicas.unwrap_or(0))?;
+            write!(f, " generation={}", s.observed_generation.unwrap_or(0))?;
+            for c in &s.conditions {
+                write!(
+                    f,
+                    " {}={}/{}",
+                    c.type_,
+                    c.status,
+                    c.reason.as_deref().unwrap_or("")
+                )?;
+            }
+            writeln!(f)?;
+        }
+        if let Some(delay) = self.look_again {
+            writeln!(f, "look again in {} ms", delay.as_millis())?;
+        }
+        for note in &self.notes {
+            writeln!(f, "note: {note}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,75 @@
+//! Handing plans to the store: the writes that both controllers make, and what becomes of them.
+
+use std::time::Duration;
+
+use setpoint_apis::{Key, Kind, ObjectKey, document};
+use setpoint_runtime::{Leader, View, Write, WriteOutcome};
+use setpoint_store::{Compare, Put, StoreError, TxnOp};
+
+/// When to decide again after a conflict. What caused it is in the cache by then, most of the time, and has asked for
+/// a pass itself.
+pub const SOON: Duration = Duration::from_millis(20);
+
+/// What became of writes.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Written.
+    pub committed: usize,
+    /// A guard did not hold.
+    pub conflicts: usize,
+    /// The store did not take it.
+    pub refused: usize,
+    /// Why, for the first of them.
+    pub first_error: Option<StoreError>,
+}
+
+impl Tally {
+    /// Commits and counts. `false` when the leadership has ended or outcomes are unknown: then everything is to be
+    /// decided afresh.
+    pub async fn commit(&mut self, leader: &Leader, writes: Vec<Write>) -> bool {
+        let Ok(outcomes) = leader.commit(writes).await else {
+            return false;
+        };
+        for outcome in outcomes {
+            match outcome {
+                WriteOutcome::Committed(_) => self.committed += 1,
+                WriteOutcome::Conflict => self.conflicts += 1,
+                WriteOutcome::Failed(error) => {
+                    self.refused += 1;
+                    self.first_error.get_or_insert(error);
+                }
+            }
+        }
+        true
+    }
+}
+
+/// Puts a key.
+pub fn put(key: String, value: String) -> TxnOp {
+    TxnOp::Put(Put {
+        key,
+        value: value.into(),
+        lease: None,
+    })
+}
+
+/// Writes a status, while its object exists.
+pub fn status<K: Kind>(leader: &Leader, key: &ObjectKey, status: &K::Status) -> Write {
+    let keyspace = leader.keyspace();
+    Write {
+        guards: vec![Compare::Exists(
+            keyspace.build(&Key::Desired(K::PLURAL, key.clone())),
+        )],
+        ops: vec![put(
+            keyspace.build(&Key::Actual(K::PLURAL, key.clone())),
+            document::encode(status),
+        )],
+        context: format!("status of {} {key}", K::PLURAL),
+    }
+}
+
+/// Whether an object is being deleted, its dependents first.
+pub fn terminating<K: Kind>(view: &View<'_>, key: &ObjectKey, uid: &str) -> bool {
+    let record = view.deletions(K::PLURAL).and_then(|t| t.get(key));
+    record.is_some_and(|d| d.value.propagation_policy == "Foreground" && d.value.uid == uid)
+}

@@ -1,0 +1,1 @@
+//! Workload controllers against a real etcd.
