@@ -4,12 +4,12 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use setpoint_apis::core::{PodSpec, Taint, TaintEffect, Toleration, TolerationOperator};
+use setpoint_apis::view::{UNSCHEDULABLE_TAINT, pod_requests};
 
 use crate::affinity::{Term, label};
 use crate::intern::{Interner, Symbol};
 use crate::node::{Node, Runs};
 use crate::reasons::Reason;
-use crate::requests::pod_requests;
 use crate::resources::{CPU, MEMORY, PODS, Resources};
 use crate::score::{avoided, preferred, weighed};
 
@@ -212,7 +212,7 @@ pub(crate) const HOST_IMAGE: &str = "host";
 /// The taint that a cordoned node has in effect: who tolerates it is placed all the same, as in Kubernetes.
 fn cordon() -> Taint {
     Taint {
-        key: "node.kubernetes.io/unschedulable".into(),
+        key: UNSCHEDULABLE_TAINT.into(),
         ..Taint::default()
     }
 }

@@ -1,6 +1,6 @@
 //! Amounts of resources as the scheduler counts them: whole numbers, a fixed array for what every node has.
 
-use setpoint_apis::{Quantity, ResourceList};
+use setpoint_apis::ResourceList;
 
 use crate::intern::{Interner, Symbol};
 
@@ -53,9 +53,4 @@ impl Resources {
 
 fn clamp(amount: i64) -> i64 {
     amount.clamp(0, MOST)
-}
-
-/// Whether a quantity asks for anything.
-pub(crate) fn is_positive(quantity: &Quantity) -> bool {
-    !quantity.is_zero() && !quantity.is_negative()
 }

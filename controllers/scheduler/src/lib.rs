@@ -1,1 +1,210 @@
-//! placeholder
+//! scheduler: gives every pod a node, takes it back, and hands nodes the work that is theirs.
+//!
+//! # Promises
+//! - It alone writes bindings, work and scheduling records. Every write carries the leader's epoch and guards on all that
+//!   it was decided from; what was decided from an outdated view fails in the store and is decided again.
+//! - A pod is bound to a node that can run it, has room, and whose session is the one that was seen; binding and work copy
+//!   are written in one transaction. A pod that no node can run carries a condition with the reasons, and is tried again
+//!   when a node or a departing pod makes room for its class.
+//! - A pod is taken back in one step while its agent has not claimed it, and in two when it has: the agent stops it first.
+//!   Two incarnations, or two placements, of a pod are never bound at the same time.
+//! - **A lost node's pods are released on request** (`intents/release`), guarded on the absence of the node's session, and
+//!   for pods with the partition policy `stop` (or whose document is gone, so that it cannot be told) on the absence of its
+//!   fence lease too. A request says under which session the pod was bound there; one that comes late cannot hit a newer
+//!   placement.
+//! - **A node that comes back before its pods were released keeps them.** The work key is what makes a pod a node's own, under
+//!   whatever session: its agent finds the key and adopts what runs. The binding keeps the session under which it was made,
+//!   and the request is dropped. Only when the node is lost again, and somebody asks again, are the pods released.
+//! - The ConfigMaps and Secrets that a node's pods use are projected into its work, kept current, and removed with the last
+//!   user. A pod is bound also while they are missing; its agent says that it waits.
+//! - What does not parse is frozen: a pod with an invalid document, binding or status is not withdrawn, not placed again,
+//!   and keeps its room.
+//! - What ended (Succeeded, Failed) takes no room; its binding stays until it is deleted. It is not released or evicted,
+//!   which would run it again.
+//!
+//! `evict` requests withdraw the pod (reason `Evicted`) and place it again. `move` requests are left alone for now.
+//!
+//! # How
+//! One task owns an [`account`]: a pure structure that takes changes and outcomes and returns writes. Writes go out in
+//! batches, several under way at a time, at most one per pod.
+
+mod account;
+mod content;
+pub mod decide;
+mod intents;
+mod listing;
+mod observe;
+mod pending;
+mod specs;
+mod text;
+mod writes;
+
+use std::time::Duration;
+
+use futures::stream::{FuturesUnordered, StreamExt};
+use setpoint_apis::core::{ConfigMap, Namespace, Node, Pod, Secret};
+use setpoint_runtime::backoff::Backoff;
+use setpoint_runtime::events::{EventRef, EventType, Recorder};
+use setpoint_runtime::watcher::{WatcherOptions, watcher};
+use setpoint_runtime::{CacheBuilder, Clock, Leader, LeaderError, Write, WriteOutcome};
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use account::{Account, Planned, Then, Turn};
+use listing::Listing;
+
+/// Writes that are handed over together. Their outcomes are taken note of together, so more would only delay.
+const BATCH: usize = 500;
+/// A slow pass over everything that repairs what a bug missed.
+const FULL_PASS: Duration = Duration::from_secs(600);
+
+/// Names the kinds that this controller reads.
+pub fn register(cache: CacheBuilder) -> CacheBuilder {
+    cache.kind::<Pod>().kind::<Node>().kind::<ConfigMap>().kind::<Secret>().kind::<Namespace>()
+}
+
+/// Schedules until the leadership is lost or given up. The seed breaks ties between equally good nodes.
+pub async fn run(leader: Leader, clock: Clock, recorder: Recorder, seed: u64) {
+    loop {
+        match term(&leader, &clock, &recorder, seed).await {
+            End::Lost => return,
+            End::Refenced => info!("some writes had unknown outcomes and are fenced off; building the account anew"),
+        }
+    }
+}
+
+enum End {
+    /// Somebody else leads, or this process stops.
+    Lost,
+    /// Writes with unknown outcomes are fenced off: what is in the store has to be read again.
+    Refenced,
+}
+
+/// One life of an account.
+async fn term(leader: &Leader, clock: &Clock, recorder: &Recorder, seed: u64) -> End {
+    let mut subscription = leader.cache().subscribe(|key| observe::subject(key).is_some());
+    let range = leader.keyspace().intent_range(None);
+    let mut requests = std::pin::pin!(watcher(leader.store().clone(), range, WatcherOptions::default()));
+    let Some(listing) = list(leader).await else { return End::Lost };
+    debug!(pods = listing.work.len(), content = listing.content.len(), revision = listing.revision, "listed the work");
+    let mut account = Account::new(listing, seed);
+    // The first changes say that everything is to be looked at, and until then nothing is counted.
+    let first = tokio::select! {
+        () = leader.lost().cancelled() => return End::Lost,
+        changes = subscription.next() => changes,
+    };
+    account.changed(&first, &leader.cache().view());
+
+    let mut in_flight = FuturesUnordered::new();
+    let mut audits = FuturesUnordered::new();
+    let mut full_pass = Instant::now() + FULL_PASS;
+    loop {
+        let (planned, due) = {
+            let view = leader.cache().view();
+            if let Some(changes) = subscription.try_next() {
+                account.changed(&changes, &view);
+            }
+            let tick = Instant::now();
+            let turn = Turn { view: &view, keyspace: leader.keyspace(), now: clock.now(), tick };
+            (account.turn(&turn), account.next_due(tick))
+        };
+        let mut planned = planned.into_iter();
+        loop {
+            let (writes, thens): (Vec<Write>, Vec<Then>) =
+                planned.by_ref().take(BATCH).map(|Planned { write, then }| (write, then)).unzip();
+            if writes.is_empty() {
+                break;
+            }
+            in_flight.push(async move { (thens, leader.commit_only(writes).await) });
+        }
+        let more = account.has_more();
+        let wake_at = due.unwrap_or(full_pass).min(full_pass);
+        // Every arm takes one thing that is complete, or waits; nothing is lost when another arm is faster.
+        tokio::select! {
+            biased;
+            () = leader.lost().cancelled() => return End::Lost,
+            Some((thens, outcomes)) = in_flight.next() => {
+                match outcomes {
+                    Ok(outcomes) => settle(&mut account, recorder, thens, &outcomes),
+                    Err(LeaderError::Deposed { .. }) => return End::Lost,
+                    Err(LeaderError::Refenced { .. }) => {
+                        // The rest is decided by now or never will be: none of it may be forgotten half-way.
+                        while in_flight.next().await.is_some() {}
+                        return End::Refenced;
+                    }
+                }
+            }
+            Some(event) = requests.next() => match event {
+                Ok(event) => account.requested(event, leader.keyspace()),
+                Err(error) => warn!(error = &error as &dyn std::error::Error, "the watch of requests failed; trying again"),
+            },
+            changes = subscription.next() => account.changed(&changes, &leader.cache().view()),
+            Some(listing) = audits.next() => {
+                let Some(listing) = listing else { return End::Lost };
+                audit(&mut account, &mut subscription, leader, clock, &listing);
+            }
+            () = tokio::time::sleep_until(wake_at), if !more => {
+                if Instant::now() >= full_pass {
+                    full_pass = Instant::now() + FULL_PASS;
+                    audits.push(list(leader));
+                }
+            }
+            () = tokio::task::yield_now(), if more => {}
+        }
+    }
+}
+
+/// Takes note of outcomes, and tells people.
+fn settle(account: &mut Account, recorder: &Recorder, thens: Vec<Then>, outcomes: &[WriteOutcome]) {
+    let tick = Instant::now();
+    for (then, outcome) in thens.into_iter().zip(outcomes) {
+        if let Some((pod, tell)) = account.finished(then, outcome, tick) {
+            let kind = if tell.warning { EventType::Warning } else { EventType::Normal };
+            recorder.event(EventRef::of::<Pod>(&pod, tell.uid), kind, tell.reason, tell.message);
+        }
+    }
+}
+
+/// What is in the store outside the cache; `None` when the leadership is lost meanwhile.
+async fn list(leader: &Leader) -> Option<Listing> {
+    let backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
+    let mut rng = fastrand::Rng::with_seed(leader.epoch().0.unsigned_abs());
+    let mut failures = 0;
+    loop {
+        let listing = tokio::select! {
+            () = leader.lost().cancelled() => return None,
+            listing = listing::list(leader.store(), leader.keyspace()) => listing,
+        };
+        match listing {
+            Ok(listing) => return Some(listing),
+            Err(error) => {
+                failures += 1;
+                warn!(error = &error as &dyn std::error::Error, "the work could not be listed; trying again");
+                tokio::select! {
+                    () = leader.lost().cancelled() => return None,
+                    () = tokio::time::sleep(backoff.delay(failures, &mut rng)) => {}
+                }
+            }
+        }
+    }
+}
+
+fn audit(
+    account: &mut Account,
+    subscription: &mut setpoint_runtime::Subscription,
+    leader: &Leader,
+    clock: &Clock,
+    listing: &Listing,
+) {
+    let view = leader.cache().view();
+    if let Some(changes) = subscription.try_next() {
+        account.changed(&changes, &view);
+    }
+    let turn = Turn { view: &view, keyspace: leader.keyspace(), now: clock.now(), tick: Instant::now() };
+    let found = account.audit(listing, &turn);
+    if found.repairs() > 0 {
+        warn!(store = found.store, nodes = found.nodes, missed = found.missed, "a full pass found something to repair");
+    } else {
+        debug!(pods = found.pods, "a full pass found nothing to repair");
+    }
+}

@@ -1,0 +1,504 @@
+//! The account: what the scheduler knows beyond the cache, kept by events and by the outcomes of its own writes.
+//!
+//! A [`Account::turn`] is synchronous and does no IO: it takes what changed, looks at it in a consistent view, and returns
+//! the writes to be made. For every pod at most one write is under way. After a write that touches a pod's binding, the
+//! pod is not decided again before the view has reached that write.
+
+mod audit;
+mod place;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use setpoint_apis::core::{Pod, PodSpec};
+use setpoint_apis::time::Timestamp;
+use setpoint_apis::{Keyspace, ObjectKey};
+use setpoint_runtime::backoff::Backoff;
+use setpoint_runtime::watcher::WatcherEvent;
+use setpoint_runtime::{Changes, View, Write, WriteOutcome};
+use setpoint_scheduler_core::{Class, Cluster};
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use crate::content::{self, Contents, Uses};
+use crate::decide::{Facts, Seen, Step, WorkCopy, belongs, decide, is_terminal};
+use crate::intents::Intents;
+use crate::listing::Listing;
+use crate::observe::{self, Subject};
+use crate::pending::Pending;
+use crate::specs::{SpecInfo, Specs};
+use crate::writes::{Effects, Recorded, Writer};
+
+/// Pods that are decided in one turn: some milliseconds, for which the cache stands still.
+const DECIDE: usize = 1_000;
+/// Pods that are placed in one turn.
+const PLACE: usize = 500;
+/// Bindings that are under way at a time. More would only make other writes wait longer.
+const MOST_BINDING: usize = 2_000;
+/// Projections that are written in one turn.
+const CONTENT: usize = 500;
+/// The wait after a write whose guards did not hold: until the cache has caught up, mostly.
+const AFTER_CONFLICT: Backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(2));
+/// The wait after a write that the store refused.
+const AFTER_FAILURE: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(60));
+
+/// What a turn looks at.
+pub(crate) struct Turn<'a> {
+    pub(crate) view: &'a View<'a>,
+    pub(crate) keyspace: &'a Keyspace,
+    /// Wall time, for documents.
+    pub(crate) now: Timestamp,
+    /// Time for waiting.
+    pub(crate) tick: Instant,
+}
+
+impl Turn<'_> {
+    fn revision(&self) -> i64 {
+        self.view.revision().0
+    }
+
+    fn writer<'a>(&'a self, key: &'a ObjectKey) -> Writer<'a> {
+        Writer { keyspace: self.keyspace, key, now: self.now }
+    }
+}
+
+/// A write, and what it means when it is carried out.
+#[derive(Debug)]
+pub(crate) struct Planned {
+    pub(crate) write: Write,
+    pub(crate) then: Then,
+}
+
+/// See [`Planned`].
+#[derive(Debug)]
+pub(crate) enum Then {
+    Pod { key: ObjectKey, effects: Effects, binds: bool, tell: Option<Tell> },
+    Content { place: content::Place, written: Option<i64> },
+}
+
+/// Something to tell people when a write has been carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Tell {
+    pub(crate) uid: String,
+    pub(crate) warning: bool,
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+}
+
+/// What is remembered of a pod.
+#[derive(Debug, Default)]
+struct PodState {
+    /// A write about it is under way.
+    busy: bool,
+    /// Something changed meanwhile.
+    again: bool,
+    /// Not decided before the view has reached this revision.
+    not_before: i64,
+    /// The revision of the last write about it.
+    changed_at: i64,
+    failures: u32,
+    /// Its work keys. Nobody else writes them.
+    work: Vec<WorkCopy>,
+    /// Its scheduling record. Nobody else writes it.
+    recorded: Option<Recorded>,
+    /// The node on which it is counted as a user of content.
+    content: Option<(Arc<str>, Uses)>,
+}
+
+/// What to look at again after a while.
+#[derive(Debug)]
+enum Retry {
+    Pod(ObjectKey),
+    Content(content::Place),
+}
+
+/// See the module.
+pub(crate) struct Account {
+    cluster: Cluster,
+    specs: Specs,
+    /// The class of pods of which nothing is known any more but that they are there.
+    unknown: Class,
+    pods: FxHashMap<ObjectKey, PodState>,
+    pending: Pending,
+    contents: Contents,
+    intents: Intents,
+    dirty: VecDeque<ObjectKey>,
+    is_dirty: FxHashSet<ObjectKey>,
+    dirty_nodes: FxHashSet<Arc<str>>,
+    /// Pods to be looked at once the view has reached a revision.
+    deferred: BTreeMap<i64, Vec<ObjectKey>>,
+    retries: BTreeMap<(Instant, u64), Retry>,
+    next_retry: u64,
+    /// Bindings under way.
+    binding: usize,
+    nodes_changed: bool,
+    room_freed: bool,
+    seed: u64,
+    rng: fastrand::Rng,
+}
+
+impl Account {
+    /// An account that knows what its predecessor left in the store.
+    pub(crate) fn new(listing: Listing, seed: u64) -> Self {
+        let mut cluster = Cluster::new();
+        let unknown = cluster.class(&PodSpec::default());
+        let mut account = Self {
+            cluster,
+            specs: Specs::default(),
+            unknown,
+            pods: FxHashMap::default(),
+            pending: Pending::default(),
+            contents: Contents::default(),
+            intents: Intents::default(),
+            dirty: VecDeque::new(),
+            is_dirty: FxHashSet::default(),
+            dirty_nodes: FxHashSet::default(),
+            deferred: BTreeMap::new(),
+            retries: BTreeMap::new(),
+            next_retry: 0,
+            binding: 0,
+            nodes_changed: false,
+            room_freed: false,
+            seed,
+            rng: fastrand::Rng::with_seed(seed),
+        };
+        for (pod, work) in listing.work {
+            account.pods.entry(pod.clone()).or_default().work = work;
+            account.touch(pod);
+        }
+        for (pod, record) in listing.records {
+            account.pods.entry(pod.clone()).or_default().recorded = Some(record);
+            account.touch(pod);
+        }
+        for (place, revision) in listing.content {
+            account.contents.found(place, revision);
+        }
+        account
+    }
+
+    /// Counts everything that is there. Nothing is placed before that.
+    pub(crate) fn resync(&mut self, view: &View<'_>) {
+        for node in nodes(view) {
+            self.set_node(view, &node);
+        }
+        let pods = view.desired::<Pod>().entries().map(|(k, _)| k);
+        let all: Vec<_> = pods.chain(view.bindings().entries().map(|(k, _)| k)).cloned().collect();
+        for key in all {
+            let mut state = self.pods.remove(&key).unwrap_or_default();
+            self.count(&key, &mut state, view);
+            self.pods.insert(key.clone(), state);
+            self.touch(key);
+        }
+    }
+
+    /// Takes note of changes of the state trees.
+    pub(crate) fn changed(&mut self, changes: &Changes, view: &View<'_>) {
+        if changes.resync {
+            self.resync(view);
+        }
+        for subject in changes.keys.iter().filter_map(observe::subject) {
+            match subject {
+                Subject::Pod(key) => self.touch(key),
+                Subject::Node(node) => {
+                    self.touch_requested();
+                    self.dirty_nodes.insert(node);
+                }
+                Subject::Fence(_) => self.touch_requested(),
+                Subject::Source(source) => self.contents.source_changed(&source),
+            }
+        }
+    }
+
+    /// Takes note of requests.
+    pub(crate) fn requested(&mut self, event: WatcherEvent, keyspace: &Keyspace) {
+        for pod in self.intents.observe(event, keyspace) {
+            self.touch(pod);
+        }
+    }
+
+    /// Decides about what changed. Returns the writes to be made.
+    pub(crate) fn turn(&mut self, turn: &Turn<'_>) -> Vec<Planned> {
+        self.wake(turn);
+        for node in std::mem::take(&mut self.dirty_nodes) {
+            self.set_node(turn.view, &node);
+        }
+        let mut pods = Vec::new();
+        for _ in 0..DECIDE {
+            let Some(key) = self.dirty.pop_front() else { break };
+            self.is_dirty.remove(&key);
+            pods.extend(self.decide(key, turn));
+        }
+        if self.nodes_changed || self.room_freed {
+            self.pending.changed(self.nodes_changed, self.room_freed, &mut self.cluster, turn.tick);
+            (self.nodes_changed, self.room_freed) = (false, false);
+        }
+        self.refresh_reasons(turn, &mut pods);
+        // Only when everything that is known has been counted.
+        if self.dirty.is_empty() && self.binding < MOST_BINDING {
+            self.place(turn, PLACE, &mut pods);
+        }
+        // Content goes first, so that pods mostly find it.
+        let content = self.contents.plan(turn.view, turn.keyspace, CONTENT);
+        let content = content.into_iter().map(|c| Planned {
+            write: c.write,
+            then: Then::Content { place: c.place, written: c.written },
+        });
+        content.chain(pods).collect()
+    }
+
+    /// Whether another turn has something to do at once.
+    pub(crate) fn has_more(&self) -> bool {
+        !self.dirty.is_empty()
+            || !self.dirty_nodes.is_empty()
+            || self.contents.has_dirty()
+            || (self.pending.is_runnable() && self.binding < MOST_BINDING)
+    }
+
+    /// When a turn has something to do though nothing changes.
+    pub(crate) fn next_due(&self, tick: Instant) -> Option<Instant> {
+        let retry = self.retries.keys().next().map(|(at, _)| *at);
+        // The cache reaches a revision without a change of interest only now and then.
+        let deferred = (!self.deferred.is_empty()).then(|| tick + Duration::from_millis(100));
+        [retry, deferred, self.pending.next_refresh()].into_iter().flatten().min()
+    }
+
+    /// Takes note of what became of a write. Returns what to tell people.
+    pub(crate) fn finished(&mut self, then: Then, outcome: &WriteOutcome, tick: Instant) -> Option<(ObjectKey, Tell)> {
+        match then {
+            Then::Pod { key, effects, binds, tell } => {
+                self.binding -= usize::from(binds);
+                let committed = self.finished_pod(&key, effects, binds, outcome, tick);
+                tell.filter(|_| committed).map(|t| (key, t))
+            }
+            Then::Content { place, written } => {
+                match outcome {
+                    WriteOutcome::Committed(revision) => self.contents.committed(&place, written, revision.0),
+                    other => {
+                        let failures = self.contents.failed(&place);
+                        let delay = self.delay(other, failures, &place.1.object);
+                        self.retry(tick + delay, Retry::Content(place));
+                    }
+                }
+                None
+            }
+        }
+    }
+
+    fn finished_pod(
+        &mut self,
+        key: &ObjectKey,
+        effects: Effects,
+        binds: bool,
+        outcome: &WriteOutcome,
+        tick: Instant,
+    ) -> bool {
+        let mut state = self.pods.remove(key).unwrap_or_default();
+        state.busy = false;
+        let again = std::mem::take(&mut state.again);
+        let committed = if let WriteOutcome::Committed(revision) = outcome {
+            state.failures = 0;
+            state.changed_at = revision.0;
+            if effects.binding {
+                state.not_before = revision.0;
+            }
+            state.work.retain(|w| !effects.work_gone.contains(&w.node) && Some(&w.node) != effects.work_put.as_ref());
+            state.work.extend(effects.work_put.map(|node| WorkCopy { node, revision: revision.0 }));
+            if let Some(recorded) = effects.recorded {
+                state.recorded = recorded;
+            }
+            for (verb, by, revision) in &effects.intents_gone {
+                self.intents.gone(key, *verb, by, *revision);
+            }
+            self.touch(key.clone());
+            true
+        } else {
+            state.failures = state.failures.saturating_add(1);
+            if binds {
+                self.room_freed |= self.cluster.forget(key);
+            }
+            let delay = self.delay(outcome, state.failures, key);
+            self.retry(tick + delay, Retry::Pod(key.clone()));
+            if again {
+                self.touch(key.clone());
+            }
+            false
+        };
+        self.pods.insert(key.clone(), state);
+        committed
+    }
+
+    fn delay(&mut self, outcome: &WriteOutcome, failures: u32, object: &ObjectKey) -> Duration {
+        match outcome {
+            WriteOutcome::Failed(error) => {
+                warn!(%object, failures, error = error as &dyn std::error::Error, "a write was refused; trying again");
+                AFTER_FAILURE.delay(failures, &mut self.rng)
+            }
+            _ => {
+                debug!(%object, failures, "a guard did not hold; deciding again");
+                AFTER_CONFLICT.delay(failures, &mut self.rng)
+            }
+        }
+    }
+
+    /// Decides about one pod.
+    fn decide(&mut self, key: ObjectKey, turn: &Turn<'_>) -> Option<Planned> {
+        let mut state = self.pods.remove(&key).unwrap_or_default();
+        if state.busy {
+            state.again = true;
+            self.pods.insert(key, state);
+            return None;
+        }
+        if state.not_before > turn.revision() {
+            self.deferred.entry(state.not_before).or_default().push(key.clone());
+            self.pods.insert(key, state);
+            return None;
+        }
+        let info = self.count(&key, &mut state, turn.view);
+        let recorded = state.recorded.as_ref().map(|r| r.placements);
+        let facts = observe::facts(turn.view, &key, &state.work, recorded, self.intents.about(&key));
+        let step = decide(&facts);
+        match &step {
+            Step::Frozen(what) => debug!(object = %key, what, "frozen: a document does not parse"),
+            Step::Wait(what) => debug!(object = %key, what, "waiting"),
+            _ => {}
+        }
+        let planned = if let (Step::Place, Seen::Valid(pod), Some(info)) = (&step, facts.desired, &info) {
+            crate::account::place::want(&mut self.pending, &state, &key, pod, info, turn)
+        } else {
+            self.pending.remove(&key);
+            let spec = |_: &Pod| info.as_ref().map_or_else(String::new, |i| i.text().to_owned());
+            turn.writer(&key).step(&facts, &step, spec).map(|(write, effects)| {
+                let tell = tell(&facts, &step);
+                Planned { write, then: Then::Pod { key: key.clone(), effects, binds: false, tell } }
+            })
+        };
+        let known = !matches!((facts.desired, facts.binding), (Seen::Absent, Seen::Absent));
+        state.busy = planned.is_some();
+        if known || state.busy || !state.work.is_empty() || state.recorded.is_some() {
+            self.pods.insert(key, state);
+        }
+        planned
+    }
+
+    /// Counts what a pod takes where it is bound: its resources until it has ended, its content until it is gone. What
+    /// does not parse counts as it did when it last parsed.
+    fn count(&mut self, key: &ObjectKey, state: &mut PodState, view: &View<'_>) -> Option<Arc<SpecInfo>> {
+        let Self { cluster, specs, contents, unknown, room_freed, .. } = self;
+        let desired = observe::last_good(view.desired::<Pod>().entry(key));
+        let Some(binding) = observe::binding(view, key) else {
+            if !view.bindings().contains(key) {
+                *room_freed |= cluster.forget(key);
+                uses_content(contents, key, state, None);
+            }
+            return desired.map(|pod| specs.get(&pod.value.spec, cluster));
+        };
+        let info = desired
+            .filter(|pod| belongs(pod, &binding.value))
+            .map(|pod| specs.get(&pod.value.spec, cluster));
+        let node = &binding.value.node;
+        let ended = view.pod_on(node, key).and_then(|e| e.valid()).is_some_and(|a| is_terminal(&a.value));
+        let counted = cluster.placed(key).filter(|(at, _)| ***at == *node.as_str());
+        let class = match (&info, counted) {
+            (Some(info), _) => info.class.clone(),
+            (None, Some((_, class))) => class.clone(),
+            (None, None) => unknown.clone(),
+        };
+        if ended {
+            *room_freed |= cluster.forget(key);
+        } else {
+            cluster.place(key, node, &class);
+        }
+        if let Some(info) = &info {
+            uses_content(contents, key, state, Some((node, &info.uses)));
+        }
+        info
+    }
+
+    fn set_node(&mut self, view: &View<'_>, name: &Arc<str>) {
+        self.nodes_changed |= match observe::node_facts(view, name) {
+            Some(facts) => self.cluster.set_node(facts),
+            None => self.cluster.remove_node(name),
+        };
+    }
+
+    /// What has become due.
+    fn wake(&mut self, turn: &Turn<'_>) {
+        let later = self.deferred.split_off(&(turn.revision() + 1));
+        for key in std::mem::replace(&mut self.deferred, later).into_values().flatten() {
+            self.touch(key);
+        }
+        while let Some(entry) = self.retries.first_entry()
+            && entry.key().0 <= turn.tick
+        {
+            match entry.remove() {
+                Retry::Pod(key) => self.touch(key),
+                Retry::Content(place) => self.contents.touch(place),
+            }
+        }
+    }
+
+    fn retry(&mut self, at: Instant, retry: Retry) {
+        self.retries.insert((at, self.next_retry), retry);
+        self.next_retry += 1;
+    }
+
+    fn touch(&mut self, key: ObjectKey) {
+        if self.is_dirty.insert(key.clone()) {
+            self.dirty.push_back(key);
+        }
+    }
+
+    /// Requests depend on sessions and fences of nodes.
+    fn touch_requested(&mut self) {
+        let pods: Vec<_> = self.intents.pods().cloned().collect();
+        for pod in pods {
+            self.touch(pod);
+        }
+    }
+}
+
+/// Counts a pod as a user of content on the node where it is.
+fn uses_content(contents: &mut Contents, key: &ObjectKey, state: &mut PodState, now: Option<(&str, &Uses)>) {
+    let now = now.filter(|(_, uses)| !uses.is_empty());
+    let same = match (&state.content, now) {
+        (None, None) => true,
+        (Some((node, uses)), Some((at, now))) => **node == *at && uses == now,
+        _ => false,
+    };
+    if same {
+        return;
+    }
+    let now = now.map(|(node, uses)| (Arc::<str>::from(node), uses.clone()));
+    // First in, then out, so that what stays is not taken away in between.
+    if let Some((node, uses)) = &now {
+        contents.add(node, &key.namespace, uses);
+    }
+    if let Some((node, uses)) = std::mem::replace(&mut state.content, now) {
+        contents.remove(&node, &key.namespace, &uses);
+    }
+}
+
+/// What people want to know of a step.
+fn tell(facts: &Facts<'_>, step: &Step) -> Option<Tell> {
+    let (Seen::Valid(pod), Seen::Valid(binding)) = (facts.desired, facts.binding) else { return None };
+    let node = &binding.value.node;
+    let (warning, reason, message) = match step {
+        Step::Withdraw { why, .. } => {
+            (false, "Withdrawn", format!("withdrawn from {node}: {}", why.as_str()))
+        }
+        Step::Release { .. } => (true, "Released", format!("released from {node}, which is lost; placing it elsewhere")),
+        _ => return None,
+    };
+    Some(Tell { uid: pod.uid(), warning, reason, message })
+}
+
+/// All nodes that anything says something about.
+fn nodes(view: &View<'_>) -> FxHashSet<Arc<str>> {
+    let desired = view.desired::<setpoint_apis::core::Node>().entries().map(|(k, _)| k);
+    let alive = view.node_alive().entries().map(|(k, _)| k);
+    let status = view.node_status().entries().map(|(k, _)| k);
+    let health = view.health().entries().map(|(k, _)| k);
+    desired.chain(alive).chain(status).chain(health).map(|k| k.name.clone()).collect()
+}

@@ -1,0 +1,361 @@
+//! What is to be done about one pod: a pure function from what is known of it to one step.
+//!
+//! Every step becomes one guarded transaction (see `writes`); its guards are exactly what was relied on here, so a step
+//! that was decided from an outdated snapshot fails in the store and is decided again. The steps are idempotent in the
+//! sense that the state after a step never asks for the same step again.
+
+use std::sync::Arc;
+
+use setpoint_apis::Kind;
+use setpoint_apis::core::Pod;
+use setpoint_apis::records::{Binding, Intent, PodActual, PodStage};
+use setpoint_runtime::{Entry, Stored};
+
+/// The annotation that says what becomes of a pod when its node is lost.
+pub const PARTITION_POLICY: &str = "setpoint.dev/partition-policy";
+
+/// A key of the state trees as it is now.
+#[derive(Debug)]
+pub enum Seen<'a, T> {
+    /// It does not exist.
+    Absent,
+    /// It exists, and does not parse: nothing is concluded from it.
+    Frozen,
+    /// It exists and parses.
+    Valid(&'a Stored<T>),
+}
+
+impl<T> Clone for Seen<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Seen<'_, T> {}
+
+impl<'a, T> From<Option<&'a Entry<T>>> for Seen<'a, T> {
+    fn from(entry: Option<&'a Entry<T>>) -> Self {
+        match entry {
+            None => Self::Absent,
+            Some(entry) => entry.valid().map_or(Self::Frozen, |s| Self::Valid(s)),
+        }
+    }
+}
+
+/// The session of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Session {
+    /// There is none.
+    Absent,
+    /// There is one, and it cannot be told which.
+    Unreadable,
+    /// The create revision of its `alive` key.
+    Alive(i64),
+}
+
+/// A key `work/<node>/pods/<pod>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkCopy {
+    /// The node.
+    pub node: Arc<str>,
+    /// The key's mod revision. Equal to the binding's when both were written together, as they always are.
+    pub revision: i64,
+}
+
+/// What is asked of the scheduler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verb {
+    /// Stop the pod and place it again.
+    Evict,
+    /// Start it elsewhere, then stop it here.
+    Move,
+    /// Give it up where its node is lost, and place it again.
+    Release,
+}
+
+impl Verb {
+    /// The verb of an intent's key.
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "evict" => Some(Self::Evict),
+            "move" => Some(Self::Move),
+            "release" => Some(Self::Release),
+            _ => None,
+        }
+    }
+
+    /// The word in the key.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Evict => "evict",
+            Self::Move => "move",
+            Self::Release => "release",
+        }
+    }
+}
+
+/// A request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IntentFacts {
+    /// What is asked.
+    pub verb: Verb,
+    /// Who asks.
+    pub by: Arc<str>,
+    /// The key's mod revision.
+    pub revision: i64,
+    /// The request, when it can be read.
+    pub intent: Option<Intent>,
+}
+
+/// What is known of a pod.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// What is wanted.
+    pub desired: Seen<'a, Pod>,
+    /// Where it is.
+    pub binding: Seen<'a, Binding>,
+    /// What the node that it is bound to reports of it.
+    pub actual: Seen<'a, PodActual>,
+    /// That node's session.
+    pub session: Session,
+    /// Whether that node's fence lease stands.
+    pub fenced: bool,
+    /// Its work keys, on any node.
+    pub work: &'a [WorkCopy],
+    /// The placements counted by its scheduling record, when there is one.
+    pub recorded: Option<u32>,
+    /// What is asked about it.
+    pub intents: &'a [IntentFacts],
+}
+
+/// Why a pod is withdrawn: the word in the binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It is no longer wanted.
+    Deleted,
+    /// It is wanted on another node.
+    NodeNameChanged,
+    /// It was asked to leave.
+    Evicted,
+}
+
+impl Why {
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Deleted => "Deleted",
+            Self::NodeNameChanged => "NodeNameChanged",
+            Self::Evicted => "Evicted",
+        }
+    }
+}
+
+/// Why intents are dropped without effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stale {
+    /// The pod is not, or no longer, bound as they say.
+    Elsewhere,
+    /// The node has this session.
+    NodeAlive(i64),
+    /// The pod has ended: this mod revision of its status says so.
+    Ended(i64),
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Nothing.
+    Rest,
+    /// Nothing until something changes; for logs, what.
+    Wait(&'static str),
+    /// Something that the decision depends on does not parse.
+    Frozen(&'static str),
+    /// It wants a node.
+    Place,
+    /// Take it back from its node.
+    Withdraw {
+        /// Why.
+        why: Why,
+        /// Whether its agent has claimed it, so that it has to be stopped first.
+        claimed: bool,
+        /// Indices of the intents that this carries out.
+        consume: Vec<usize>,
+    },
+    /// Its agent has stopped it: delete the binding.
+    Finish,
+    /// Its node is lost: delete everything that says that it is there.
+    Release {
+        /// Indices of the intents that this carries out.
+        consume: Vec<usize>,
+        /// Whether the fence lease has to be gone too.
+        fence: bool,
+    },
+    /// Write binding and work copy again from the present document.
+    Refresh,
+    /// Delete intents that ask for nothing that can be done.
+    DropIntents {
+        /// Indices.
+        which: Vec<usize>,
+        /// Why.
+        why: Stale,
+    },
+    /// Delete work keys that no binding stands behind.
+    DropWork {
+        /// The nodes.
+        nodes: Vec<Arc<str>>,
+    },
+    /// Delete the scheduling record.
+    DropRecord,
+}
+
+/// Decides what to do about a pod.
+pub fn decide(facts: &Facts<'_>) -> Step {
+    match facts.binding {
+        Seen::Frozen => Step::Frozen("binding"),
+        Seen::Absent => unbound(facts),
+        Seen::Valid(binding) => bound(facts, binding),
+    }
+}
+
+fn unbound(facts: &Facts<'_>) -> Step {
+    let moot = readable(facts, |_| true);
+    if !moot.is_empty() {
+        return Step::DropIntents { which: moot, why: Stale::Elsewhere };
+    }
+    if !facts.work.is_empty() {
+        return Step::DropWork { nodes: facts.work.iter().map(|w| w.node.clone()).collect() };
+    }
+    match facts.desired {
+        Seen::Frozen => Step::Frozen("desired document"),
+        Seen::Absent if facts.recorded.is_some() => Step::DropRecord,
+        Seen::Absent => Step::Rest,
+        Seen::Valid(_) => Step::Place,
+    }
+}
+
+fn bound(facts: &Facts<'_>, binding: &Stored<Binding>) -> Step {
+    let bound = &binding.value;
+    let wanted = match facts.desired {
+        Seen::Frozen => return Step::Frozen("desired document"),
+        Seen::Absent => None,
+        Seen::Valid(pod) => belongs(pod, bound).then_some(pod),
+    };
+    let ended = match facts.actual {
+        Seen::Valid(actual) => is_terminal(&actual.value).then_some(actual.mod_revision),
+        _ => None,
+    };
+
+    let elsewhere = readable(facts, |i| !concerns(i, bound));
+    if !elsewhere.is_empty() {
+        return Step::DropIntents { which: elsewhere, why: Stale::Elsewhere };
+    }
+    let asked = readable(facts, |_| true);
+    if let (Some(revision), Some(_), None, false) = (ended, wanted, &bound.withdrawn, asked.is_empty()) {
+        // Nothing of it runs, and placing it again would run it a second time.
+        return Step::DropIntents { which: asked, why: Stale::Ended(revision) };
+    }
+    let releases = of_verb(facts, &asked, Verb::Release);
+    if !releases.is_empty() {
+        return release(facts, wanted, releases);
+    }
+    let evictions = of_verb(facts, &asked, Verb::Evict);
+    if bound.withdrawn.is_some() {
+        return withdrawn(facts, evictions);
+    }
+    let why = match wanted {
+        None => Some(Why::Deleted),
+        Some(pod) if pod.value.spec.node_name.as_deref().is_some_and(|n| !n.is_empty() && n != bound.node) => {
+            Some(Why::NodeNameChanged)
+        }
+        Some(_) if !evictions.is_empty() => Some(Why::Evicted),
+        Some(_) => None,
+    };
+    if let Some(why) = why {
+        // What cannot be read exists all the same.
+        let claimed = !matches!(facts.actual, Seen::Absent);
+        return Step::Withdraw { why, claimed, consume: evictions };
+    }
+    let copy = facts.work.iter().find(|w| *w.node == *bound.node);
+    let current = wanted.is_some_and(|pod| pod.mod_revision == bound.pod_revision);
+    if !current || copy.is_none_or(|w| w.revision != binding.mod_revision) {
+        return Step::Refresh;
+    }
+    let strays: Vec<_> = facts.work.iter().filter(|w| *w.node != *bound.node).map(|w| w.node.clone()).collect();
+    if !strays.is_empty() {
+        return Step::DropWork { nodes: strays };
+    }
+    if facts.recorded.is_some() {
+        return Step::DropRecord;
+    }
+    Step::Rest
+}
+
+/// A binding that is being taken back.
+fn withdrawn(facts: &Facts<'_>, evictions: Vec<usize>) -> Step {
+    if !evictions.is_empty() {
+        // It is leaving already.
+        return Step::DropIntents { which: evictions, why: Stale::Elsewhere };
+    }
+    if !facts.work.is_empty() {
+        return Step::DropWork { nodes: facts.work.iter().map(|w| w.node.clone()).collect() };
+    }
+    match facts.actual {
+        Seen::Absent => Step::Finish,
+        Seen::Frozen => Step::Frozen("status"),
+        Seen::Valid(_) => Step::Wait("its agent to stop it"),
+    }
+}
+
+fn release(facts: &Facts<'_>, wanted: Option<&Stored<Pod>>, consume: Vec<usize>) -> Step {
+    match facts.session {
+        // The node came back: its agent sees that the work is still its own, and adopts what runs. If it is lost again
+        // somebody will ask again.
+        Session::Alive(session) => return Step::DropIntents { which: consume, why: Stale::NodeAlive(session) },
+        Session::Unreadable => return Step::Frozen("node session"),
+        Session::Absent => {}
+    }
+    if matches!(facts.actual, Seen::Frozen) {
+        return Step::Frozen("status");
+    }
+    // What a pod that is gone wanted cannot be told any more; a new one of its name must not run beside it.
+    let fence = wanted.is_none_or(|pod| stops(&pod.value));
+    if fence && facts.fenced {
+        return Step::Wait("the fence lease of its node to end");
+    }
+    Step::Release { consume, fence }
+}
+
+/// Whether the pod must never run twice.
+fn stops(pod: &Pod) -> bool {
+    pod.metadata().annotations.get(PARTITION_POLICY).is_some_and(|p| p == "stop")
+}
+
+/// Whether the binding was made for this incarnation of the pod, and not for a former one of the same name.
+pub fn belongs(pod: &Stored<Pod>, binding: &Binding) -> bool {
+    pod.create_revision <= binding.pod_revision
+}
+
+/// Whether a pod has ended for good.
+pub fn is_terminal(actual: &PodActual) -> bool {
+    matches!(actual.stage, PodStage::Succeeded | PodStage::Failed)
+}
+
+/// Whether an intent is about this binding: the node is the one it names, and was not bound under a later session than
+/// the one it speaks of. Sessions of a node grow, so a late intent cannot hit a newer placement.
+fn concerns(intent: &Intent, binding: &Binding) -> bool {
+    intent.node.as_ref().is_none_or(|n| *n == binding.node)
+        && intent.session.is_none_or(|session| binding.session <= session)
+}
+
+/// The intents that can be read and of which `pick` holds. Moves are left alone: nobody carries them out yet.
+fn readable(facts: &Facts<'_>, pick: impl Fn(&Intent) -> bool) -> Vec<usize> {
+    let candidates = facts.intents.iter().enumerate().filter(|(_, i)| i.verb != Verb::Move);
+    candidates.filter(|(_, i)| i.intent.as_ref().is_some_and(&pick)).map(|(n, _)| n).collect()
+}
+
+fn of_verb(facts: &Facts<'_>, among: &[usize], verb: Verb) -> Vec<usize> {
+    among.iter().copied().filter(|i| facts.intents[*i].verb == verb).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! From the cache's view to what the decisions look at.
+
+use std::sync::Arc;
+
+use setpoint_apis::core::{Node, Pod};
+use setpoint_apis::records::{Binding, NodeState};
+use setpoint_apis::view::NodeView;
+use setpoint_apis::{Kind, ObjectKey};
+use setpoint_runtime::{Entry, StateKey, Stored, View};
+use setpoint_scheduler_core::{NodeFacts, NotReady};
+
+use crate::decide::{Facts, IntentFacts, Seen, Session, WorkCopy};
+
+/// What a change is about.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Subject {
+    Pod(ObjectKey),
+    Node(Arc<str>),
+    /// The fence lease of a node: pods wait for it to end.
+    Fence(Arc<str>),
+    Source(crate::content::Source),
+}
+
+/// Whether a change matters here, and to what.
+pub(crate) fn subject(key: &StateKey) -> Option<Subject> {
+    Some(match key {
+        StateKey::Desired(Pod::PLURAL, key) | StateKey::Binding(key) | StateKey::NodePod(_, key) => {
+            Subject::Pod(key.clone())
+        }
+        StateKey::Desired(Node::PLURAL, key) => Subject::Node(key.name.clone()),
+        StateKey::NodeAlive(node) | StateKey::NodeStatus(node) | StateKey::Health(node) => Subject::Node(node.clone()),
+        StateKey::NodeFence(node) => Subject::Fence(node.clone()),
+        StateKey::Desired(plural, key) => Subject::Source(crate::content::Source::of(plural, key)?),
+        StateKey::Actual(..) | StateKey::Deletion(..) => return None,
+    })
+}
+
+/// Everything that the cache and the account know of a pod.
+pub(crate) fn facts<'a>(
+    view: &'a View<'_>,
+    key: &ObjectKey,
+    work: &'a [WorkCopy],
+    recorded: Option<u32>,
+    intents: &'a [IntentFacts],
+) -> Facts<'a> {
+    let binding = Seen::from(view.bindings().entry(key));
+    let (mut actual, mut session, mut fenced) = (Seen::Absent, Session::Absent, false);
+    if let Seen::Valid(bound) = binding {
+        let node = &bound.value.node;
+        actual = Seen::from(view.pod_on(node, key));
+        session = node_session(view, node);
+        fenced = view.fence_stands(node);
+    }
+    Facts { desired: Seen::from(view.desired::<Pod>().entry(key)), binding, actual, session, fenced, work, recorded, intents }
+}
+
+fn node_session(view: &View<'_>, node: &str) -> Session {
+    match view.node_alive().entry(&ObjectKey::cluster(node)) {
+        None => Session::Absent,
+        Some(entry) => entry.last_good().map_or(Session::Unreadable, |s| Session::Alive(s.create_revision)),
+    }
+}
+
+/// What the core is told of a node; `None` when nothing says that it exists.
+pub(crate) fn node_facts(view: &View<'_>, name: &Arc<str>) -> Option<NodeFacts> {
+    let key = ObjectKey::cluster(name.clone());
+    let desired = view.desired::<Node>().entry(&key);
+    let status = view.node_status().entry(&key);
+    let health = view.health().entry(&key);
+    let session = node_session(view, name);
+    if desired.is_none() && status.is_none() && health.is_none() && session == Session::Absent {
+        return None;
+    }
+    let merged = NodeView::new(
+        name,
+        last_good(desired).map(|s| &s.value),
+        last_good(status).map(|s| &s.value),
+        last_good(health).map(|s| &s.value),
+        match session {
+            Session::Alive(session) => Some(session),
+            _ => None,
+        },
+    );
+    // A document that never parsed could have said anything: nothing is placed on what it may have forbidden.
+    let unknown = never_good(desired) || never_good(status) || never_good(health) || session == Session::Unreadable;
+    let not_ready = match (merged.session, merged.state) {
+        _ if unknown => Some(NotReady::Invalid),
+        (None, NodeState::Suspended) => Some(NotReady::Suspended),
+        (None, _) => Some(NotReady::Lost),
+        (_, NodeState::Removed) => Some(NotReady::Removed),
+        (_, NodeState::Suspended) => Some(NotReady::Suspended),
+        (_, NodeState::Unreachable) => Some(NotReady::Lost),
+        (Some(_), NodeState::Ready) if status.is_none() => Some(NotReady::NotReported),
+        (Some(_), NodeState::Ready) => (!merged.ready).then_some(NotReady::AgentNotReady),
+    };
+    Some(NodeFacts {
+        name: name.clone(),
+        session: merged.session.unwrap_or_default(),
+        not_ready,
+        unschedulable: merged.unschedulable,
+        labels: merged.labels,
+        taints: merged.taints,
+        drivers: merged.drivers,
+        allocatable: merged.allocatable,
+    })
+}
+
+/// The binding and the document that count for the use of resources: the last good ones.
+pub(crate) fn last_good<T>(entry: Option<&Entry<T>>) -> Option<&Arc<Stored<T>>> {
+    entry.and_then(Entry::last_good)
+}
+
+fn never_good<T>(entry: Option<&Entry<T>>) -> bool {
+    entry.is_some_and(|e| e.last_good().is_none())
+}
+
+/// The binding of a pod, the last good one.
+pub(crate) fn binding<'a>(view: &'a View<'_>, key: &ObjectKey) -> Option<&'a Arc<Stored<Binding>>> {
+    last_good(view.bindings().entry(key))
+}

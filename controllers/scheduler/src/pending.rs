@@ -1,0 +1,317 @@
+//! The pods that want a node: those to be looked at, in order, and those that wait because no node can run them.
+//!
+//! Those that wait are kept by class, so that a change of the cluster costs one question per class ("is there room
+//! now?", which the core answers exactly) and not one attempt per pod.
+
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+use setpoint_apis::ObjectKey;
+use setpoint_scheduler_core::{Class, Cluster, Unschedulable};
+use tokio::time::Instant;
+
+/// How many waiting pods of one class are tried at a time when there is room for one at least.
+const TRY: usize = 64;
+/// How long changed reasons of waiting pods are left before they are written, at the least and at the most, and how many
+/// pods make it a second longer: a growing cluster must not cost a write per pod and node.
+const REFRESH_LEAST: Duration = Duration::from_secs(2);
+const REFRESH_MOST: Duration = Duration::from_secs(60);
+const REFRESH_PODS_PER_SEC: usize = 200;
+
+/// The order in which pods are placed: higher priority first, then older first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Order {
+    pub(crate) priority: Reverse<i32>,
+    pub(crate) created: i64,
+    pub(crate) pod: ObjectKey,
+}
+
+/// A pod that wants a node.
+#[derive(Clone, Debug)]
+pub(crate) struct Wish {
+    pub(crate) order: Order,
+    /// The mod revision of the document that it was read from.
+    pub(crate) revision: i64,
+    pub(crate) class: Class,
+}
+
+#[derive(Debug)]
+struct Held {
+    wish: Wish,
+    waiting: bool,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    pods: BTreeSet<Order>,
+    verdict: Arc<Unschedulable>,
+    /// When the reasons are looked at again.
+    refresh_at: Option<Instant>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    held: FxHashMap<ObjectKey, Held>,
+    ready: BTreeSet<Order>,
+    waiting: FxHashMap<Class, Waiting>,
+    /// Classes with waiting pods for which there was room.
+    awake: Vec<Class>,
+}
+
+impl Pending {
+    /// A pod wants a node. If it waits, and wants what it wanted before, it goes on waiting.
+    pub(crate) fn add(&mut self, wish: Wish) {
+        if let Some(held) = self.held.get(&wish.order.pod)
+            && held.wish.revision == wish.revision
+            && held.wish.class == wish.class
+            && held.wish.order == wish.order
+        {
+            return;
+        }
+        self.remove(&wish.order.pod.clone());
+        self.ready.insert(wish.order.clone());
+        self.held.insert(wish.order.pod.clone(), Held { wish, waiting: false });
+    }
+
+    /// A pod wants no node any more.
+    pub(crate) fn remove(&mut self, pod: &ObjectKey) {
+        let Some(held) = self.held.remove(pod) else { return };
+        if !held.waiting {
+            self.ready.remove(&held.wish.order);
+        } else if let Some(waiting) = self.waiting.get_mut(&held.wish.class) {
+            waiting.pods.remove(&held.wish.order);
+            if waiting.pods.is_empty() {
+                self.waiting.remove(&held.wish.class);
+            }
+        }
+    }
+
+    /// Whether a pod is held here.
+    pub(crate) fn contains(&self, pod: &ObjectKey) -> bool {
+        self.held.contains_key(pod)
+    }
+
+    /// Whether there is something to try.
+    pub(crate) fn is_runnable(&self) -> bool {
+        !self.ready.is_empty() || !self.awake.is_empty()
+    }
+
+    /// How many wait to be looked at, and how many wait for room.
+    pub(crate) fn lens(&self) -> (usize, usize) {
+        (self.ready.len(), self.held.len() - self.ready.len())
+    }
+
+    /// Takes up to `limit` pods to be placed now.
+    pub(crate) fn take(&mut self, limit: usize, cluster: &mut Cluster) -> Vec<Wish> {
+        while self.ready.len() < limit
+            && let Some(class) = self.awake.last().cloned()
+        {
+            let some = self.waiting.get(&class).filter(|_| cluster.has_room(&class));
+            let some: Vec<Order> = some.map_or_else(Vec::new, |w| w.pods.iter().take(TRY).cloned().collect());
+            if some.len() < TRY {
+                self.awake.pop();
+            }
+            let enough = !some.is_empty();
+            for order in some {
+                self.wake(&order.pod);
+            }
+            if enough {
+                // The others of the class are asked for once it is known what became of these.
+                break;
+            }
+        }
+        let mut taken = Vec::new();
+        while taken.len() < limit
+            && let Some(order) = self.ready.pop_first()
+        {
+            taken.extend(self.held.remove(&order.pod).map(|h| h.wish));
+        }
+        taken
+    }
+
+    /// No node can run a pod that was taken: it waits.
+    pub(crate) fn wait(&mut self, wish: Wish, verdict: &Arc<Unschedulable>) {
+        let waiting = self.waiting.entry(wish.class.clone()).or_insert_with(|| Waiting {
+            pods: BTreeSet::new(),
+            verdict: verdict.clone(),
+            refresh_at: None,
+        });
+        waiting.pods.insert(wish.order.clone());
+        self.held.insert(wish.order.pod.clone(), Held { wish, waiting: true });
+    }
+
+    /// The written reasons of the pods of a class are out of date.
+    pub(crate) fn refresh_later(&mut self, class: &Class, now: Instant) {
+        if let Some(waiting) = self.waiting.get_mut(class) {
+            let delay = Duration::from_secs((waiting.pods.len() / REFRESH_PODS_PER_SEC) as u64);
+            waiting.refresh_at.get_or_insert(now + delay.clamp(REFRESH_LEAST, REFRESH_MOST));
+        }
+    }
+
+    /// The cluster changed: nodes did, or room became free. Wakes the classes for which that helps.
+    pub(crate) fn changed(&mut self, nodes: bool, room: bool, cluster: &mut Cluster, now: Instant) {
+        let mut stale = Vec::new();
+        for (class, waiting) in &self.waiting {
+            let helps = waiting.verdict.helps();
+            if !(nodes && helps.nodes || room && helps.room) {
+                continue;
+            }
+            if cluster.has_room(class) {
+                if !self.awake.contains(class) {
+                    self.awake.push(class.clone());
+                }
+            } else {
+                stale.push(class.clone());
+            }
+        }
+        for class in stale {
+            self.refresh_later(&class, now);
+        }
+    }
+
+    /// The waiting pods whose reasons changed and are to be written again.
+    pub(crate) fn refresh(&mut self, cluster: &mut Cluster, now: Instant) -> Vec<(ObjectKey, Arc<Unschedulable>)> {
+        let mut changed = Vec::new();
+        for (class, waiting) in &mut self.waiting {
+            if waiting.refresh_at.is_none_or(|at| at > now) {
+                continue;
+            }
+            waiting.refresh_at = None;
+            waiting.verdict = cluster.explain(class);
+            changed.extend(waiting.pods.iter().map(|o| (o.pod.clone(), waiting.verdict.clone())));
+        }
+        changed
+    }
+
+    /// When [`Pending::refresh`] has something to do.
+    pub(crate) fn next_refresh(&self) -> Option<Instant> {
+        self.waiting.values().filter_map(|w| w.refresh_at).min()
+    }
+
+    fn wake(&mut self, pod: &ObjectKey) {
+        if let Some(held) = self.held.remove(pod) {
+            if let Some(waiting) = self.waiting.get_mut(&held.wish.class) {
+                waiting.pods.remove(&held.wish.order);
+                if waiting.pods.is_empty() {
+                    self.waiting.remove(&held.wish.class);
+                }
+            }
+            self.ready.insert(held.wish.order.clone());
+            self.held.insert(pod.clone(), Held { waiting: false, ..held });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use setpoint_apis::core::PodSpec;
+    use setpoint_scheduler_core::{Decision, NodeFacts, PodRequest};
+
+    use super::*;
+
+    fn pod(n: i64) -> ObjectKey {
+        ObjectKey::namespaced("default", format!("p{n}"))
+    }
+
+    fn cluster(pods: u32) -> Cluster {
+        let mut c = Cluster::new();
+        c.set_node(node("n1", pods));
+        c
+    }
+
+    fn node(name: &str, pods: u32) -> NodeFacts {
+        let allocatable = [("pods".to_owned(), pods.to_string().parse().unwrap())].into();
+        NodeFacts { name: name.into(), drivers: vec!["process".into()], allocatable, ..NodeFacts::default() }
+    }
+
+    fn wish(c: &mut Cluster, n: i64, priority: i32) -> Wish {
+        let class = c.class(&PodSpec::default());
+        Wish { order: Order { priority: Reverse(priority), created: n, pod: pod(n) }, revision: n, class }
+    }
+
+    /// One round: takes pods, places them, and lets those wait that cannot be.
+    fn round(pending: &mut Pending, c: &mut Cluster, limit: usize) -> Vec<String> {
+        let mut bound = Vec::new();
+        for wish in pending.take(limit, c) {
+            let request = PodRequest { pod: wish.order.pod.clone(), class: wish.class.clone() };
+            match c.schedule(&[request], 0).remove(0) {
+                Decision::Bind(_) => bound.push(wish.order.pod.name.to_string()),
+                Decision::Unschedulable(verdict) => pending.wait(wish, &verdict),
+            }
+        }
+        bound
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn higher_priority_goes_first_then_the_older() {
+        let (mut p, mut c) = (Pending::default(), cluster(10));
+        for (n, priority) in [(1, 0), (2, 5), (3, 0), (4, 5)] {
+            p.add(wish(&mut c, n, priority));
+        }
+        assert_eq!(round(&mut p, &mut c, 3), ["p2", "p4", "p1"]);
+        assert_eq!(p.lens(), (1, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_pods_are_tried_when_there_is_room_and_only_as_many_as_needed() {
+        let (mut p, mut c) = (Pending::default(), cluster(1));
+        for n in 0..500 {
+            p.add(wish(&mut c, n, 0));
+        }
+        assert_eq!(round(&mut p, &mut c, 500).len(), 1);
+        assert_eq!(p.lens(), (0, 499));
+        assert!(!p.is_runnable());
+        c.forget(&pod(0));
+        p.changed(false, true, &mut c, Instant::now());
+        assert!(p.is_runnable());
+        assert_eq!(round(&mut p, &mut c, 500), ["p1"]);
+        assert_eq!(p.lens(), (0, 498));
+        assert!(round(&mut p, &mut c, 500).is_empty());
+        assert!(!p.is_runnable(), "there is no room: they sleep again");
+        // Much room: all of them get their turn, some at a time.
+        c.set_node(node("n2", 1000));
+        p.changed(true, false, &mut c, Instant::now());
+        let mut bound = 0;
+        while p.is_runnable() {
+            bound += round(&mut p, &mut c, 500).len();
+        }
+        assert_eq!(bound, 498);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_that_is_added_again_goes_on_waiting_unless_it_changed() {
+        let (mut p, mut c) = (Pending::default(), cluster(0));
+        let w = wish(&mut c, 1, 0);
+        p.add(w.clone());
+        assert!(round(&mut p, &mut c, 9).is_empty());
+        p.add(w.clone());
+        assert_eq!(p.lens(), (0, 1));
+        p.add(Wish { revision: 9, ..w });
+        assert_eq!(p.lens(), (1, 0));
+        p.remove(&pod(1));
+        assert_eq!(p.lens(), (0, 0));
+        assert!(p.waiting.is_empty() && p.held.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn changed_reasons_are_written_after_a_while_and_once() {
+        let (mut p, mut c) = (Pending::default(), cluster(0));
+        let w = wish(&mut c, 1, 0);
+        p.add(w);
+        assert!(round(&mut p, &mut c, 9).is_empty());
+        for n in 2..5 {
+            c.set_node(node(&format!("n{n}"), 0));
+            p.changed(true, false, &mut c, Instant::now());
+        }
+        assert!(p.refresh(&mut c, Instant::now()).is_empty());
+        let due = p.next_refresh().unwrap();
+        let changed = p.refresh(&mut c, due);
+        assert_eq!(changed.len(), 1);
+        assert_eq!(changed[0].1.nodes, 4);
+        assert_eq!(p.next_refresh(), None);
+    }
+}
