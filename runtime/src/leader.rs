@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use bytes::Bytes;
 use setpoint_apis::{Key, Keyspace, ObjectKey};
 use setpoint_store::group_commit::{GroupCommit, Item, ItemOutcome};
-use setpoint_store::{Compare, LeaseId, Revision, SharedStore, StoreError, Txn, TxnOp};
+use setpoint_store::{Compare, LeaseId, Put, Revision, SharedStore, StoreError, Txn, TxnOp};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -21,6 +22,26 @@ pub struct Write {
     pub ops: Vec<TxnOp>,
     /// What it is for, on which object: for errors and logs.
     pub context: String,
+}
+
+impl Write {
+    /// Puts one key.
+    pub fn put(context: impl Into<String>, key: impl Into<String>, value: impl Into<Bytes>) -> Self {
+        let put = Put { key: key.into(), value: value.into(), lease: None };
+        Self { guards: Vec::new(), ops: vec![TxnOp::Put(put)], context: context.into() }
+    }
+
+    /// Deletes one key.
+    pub fn delete(context: impl Into<String>, key: impl Into<String>) -> Self {
+        Self { guards: Vec::new(), ops: vec![TxnOp::Delete(key.into())], context: context.into() }
+    }
+
+    /// Adds a guard.
+    #[must_use]
+    pub fn when(mut self, guard: Compare) -> Self {
+        self.guards.push(guard);
+        self
+    }
 }
 
 /// What became of one [`Write`].
