@@ -1,0 +1,163 @@
+//! The command line: every command with its flags.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use setpoint_store::config::Flags;
+
+use crate::commands;
+
+/// Runs containers and processes on a fleet of machines, with etcd as the only shared state
+#[derive(Parser, Clone, Debug)]
+#[command(
+    name = "setpoint",
+    version,
+    max_term_width = 100,
+    propagate_version = true
+)]
+#[command(
+    after_help = "Kubernetes manifests are applied as they are: `setpoint apply -f FILE`. A cluster to try: `setpoint dev`."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Connection")]
+pub(crate) struct GlobalArgs {
+    /// The configuration file [env: SETPOINT_CONFIG] [default: ~/.config/setpoint/config.yaml]
+    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
+    pub(crate) config: Option<PathBuf>,
+    /// The context of the configuration file to use [env: SETPOINT_CONTEXT]
+    #[arg(long, global = true, value_name = "NAME", hide_short_help = true)]
+    pub(crate) context: Option<String>,
+    /// etcd's endpoints [env: SETPOINT_ENDPOINTS] [default: http://127.0.0.1:2379]
+    #[arg(long, global = true, value_name = "URL,...", hide_short_help = true)]
+    pub(crate) endpoints: Vec<String>,
+    /// The prefix of all keys [env: SETPOINT_PREFIX] [default: /setpoint]
+    #[arg(long, global = true, value_name = "PREFIX", hide_short_help = true)]
+    pub(crate) prefix: Option<String>,
+    /// The CA certificate of etcd [env: SETPOINT_CACERT]
+    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
+    pub(crate) cacert: Option<PathBuf>,
+    /// The client certificate [env: SETPOINT_CERT]
+    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
+    pub(crate) cert: Option<PathBuf>,
+    /// The key of the client certificate [env: SETPOINT_KEY]
+    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
+    pub(crate) key: Option<PathBuf>,
+    /// The user [env: SETPOINT_USER]
+    #[arg(long, global = true, value_name = "NAME", hide_short_help = true)]
+    pub(crate) user: Option<String>,
+    /// A file with the user's password [env: SETPOINT_PASSWORD holds the password itself]
+    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
+    pub(crate) password_file: Option<PathBuf>,
+    /// The namespace
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = "SETPOINT_NAMESPACE",
+        hide_env_values = true,
+        value_name = "NAME"
+    )]
+    pub(crate) namespace: Option<String>,
+    /// Say more of what is done; twice for details
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+impl GlobalArgs {
+    /// The flags that say where etcd is.
+    pub(crate) fn flags(&self) -> Flags {
+        Flags {
+            config: self.config.clone(),
+            context: self.context.clone(),
+            endpoints: self.endpoints.clone(),
+            prefix: self.prefix.clone(),
+            cacert: self.cacert.clone(),
+            cert: self.cert.clone(),
+            key: self.key.clone(),
+            user: self.user.clone(),
+            password_file: self.password_file.clone(),
+        }
+    }
+}
+
+/// The commands.
+///
+/// Parts of a cluster (`dev`, `controllers`, `agent`, `bench`) end by themselves and bring a runtime of many threads;
+/// everything else is a client, see [`Command::is_client`].
+#[derive(Subcommand, Clone, Debug)]
+pub(crate) enum Command {
+    /// Create or change what manifests describe, all of it or nothing
+    Apply(commands::apply::ApplyArgs),
+    /// Create what manifests describe; what exists already is an error
+    Create(commands::create::CreateArgs),
+    /// Show objects
+    Get(commands::get::GetArgs),
+    /// Show everything about objects, with their events
+    Describe(commands::describe::DescribeArgs),
+    /// Delete objects
+    #[command(alias = "rm")]
+    Delete(commands::delete::DeleteArgs),
+    /// Show what containers write
+    #[command(alias = "log")]
+    Logs(commands::logs::LogsArgs),
+    /// Change a document in an editor
+    Edit(commands::edit::EditArgs),
+    /// Change the number of replicas
+    Scale(commands::scale::ScaleArgs),
+    /// Follow, restart or show rollouts
+    Rollout(commands::rollout::RolloutArgs),
+    /// Wait until objects are as told
+    Wait(commands::wait::WaitArgs),
+    /// Change labels
+    Label(commands::label::LabelArgs),
+    /// Change annotations
+    Annotate(commands::label::LabelArgs),
+    /// Keep new pods away from nodes
+    Cordon(commands::cordon::CordonArgs),
+    /// Let new pods onto nodes again
+    Uncordon(commands::cordon::CordonArgs),
+    /// Check manifests without a cluster
+    Validate(commands::validate::ValidateArgs),
+    /// Print JSON Schemas
+    Schema(commands::schema::SchemaArgs),
+    /// Explain fields
+    Explain(commands::schema::ExplainArgs),
+    /// List the kinds of objects
+    #[command(name = "api-resources")]
+    ApiResources(commands::api_resources::ApiResourcesArgs),
+    /// Prepare a keyspace in etcd
+    Init(commands::init::InitArgs),
+    /// Show and choose contexts of the configuration file
+    Config(commands::config::ConfigArgs),
+    /// Print versions
+    Version(commands::version::VersionArgs),
+    /// Print a completion script
+    Completion(commands::completion::CompletionArgs),
+}
+
+impl Command {
+    /// Whether it is a client: one thread, ended by Ctrl-C at any time.
+    pub(crate) fn is_client(&self) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,351 @@
+//! Listings and single reads of merged objects.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use setpoint_apis::{Key, ObjectKey};
+use setpoint_store::{KeyValue, Revision};
+
+use super::Client;
+use super::merge::{self, NodeParts, PodParts};
+use super::timeline::Timeline;
+use crate::kinds::KindInfo;
+use crate::object::Object;
+
+/// Objects of one kind as of one revision.
+pub(crate) struct Listing {
+    /// The objects, by namespace and name.
+    pub(crate) objects: Vec<Object>,
+    /// The revision.
+    pub(crate) revision: Revision,
+}
+
+impl Client {
+    /// Lists a kind, in one namespace or in all of them.
+    ///
+    /// # Errors
+    /// When the store does not answer. A document that cannot be read is listed as invalid.
+    pub(crate) async fn list(&self, kind: KindInfo, namespace: Option<&str>) -> Result<Listing> {
+        let namespace = namespace.filter(|_| kind.namespaced);
+        let mut timeline = Timeline::default();
+        let mut listing = match kind.plural {
+            "pods" => self.list_pods(kind, namespace, &mut timeline).await?,
+            "nodes" => self.list_nodes(kind, &mut timeline).await?,
+            "events" => self.list_events(kind, namespace).await?,
+            _ => self.list_plain(kind, namespace).await?,
+        };
+        if kind.plural != "events" {
+            let unmarked = listing
+                .objects
+                .iter()
+                .filter(|o| o.created.is_none())
+                .filter_map(|o| Some(o.revisions?.created));
+            self.look_up(&mut timeline, unmarked).await;
+        }
+        for object in &mut listing.objects {
+            merge::date(object, &timeline);
+        }
+        Ok(listing)
+    }
+
+    /// Reads one object. `None` when there is none.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub(crate) async fn find(&self, kind: KindInfo, key: &ObjectKey) -> Result<Option<Object>> {
+        let mut timeline = Timeline::default();
+        let found = match kind.plural {
+            "pods" => self.find_pod(kind, key, &mut timeline).await?,
+            "nodes" => self.find_node(kind, key, &mut timeline).await?,
+            "events" => {
+                let all = self.list_events(kind, Some(&key.namespace)).await?;
+                all.objects.into_iter().find(|o| o.key == *key)
+            }
+            _ => {
+                let (wanted, actual) = (
+                    Key::Desired(kind.plural, key.clone()),
+                    Key::Actual(kind.plural, key.clone()),
+                );
+                let (desired, status) = tokio::try_join!(self.get(&wanted), self.get(&actual))?;
+                desired
+                    .0
+                    .map(|d| plain(kind, key.clone(), &d, status.0.as_ref()))
+            }
+        };
+        let Some(mut object) = found else {
+            return Ok(None);
+        };
+        let unmarked = object
+            .revisions
+            .map(|r| r.created)
+            .filter(|_| object.created.is_none());
+        self.look_up(&mut timeline, unmarked).await;
+        merge::date(&mut object, &timeline);
+        Ok(Some(object))
+    }
+
+    /// Reads several objects of a kind, in the order of their keys. What does not exist is `None`.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub(crate) async fn find_many(
+        &self,
+        kind: KindInfo,
+        keys: Vec<ObjectKey>,
+    ) -> Result<Vec<(ObjectKey, Option<Object>)>> {
+        if kind.plural == "events" && !keys.is_empty() {
+            // The key of an event names its writer too, which is not known here.
+            let mut all = self.list_events(kind, None).await?.objects;
+            all.iter_mut()
+                .for_each(|o| merge::date(o, &Timeline::default()));
+            let mut all: BTreeMap<ObjectKey, Object> =
+                all.into_iter().map(|o| (o.key.clone(), o)).collect();
+            return Ok(keys
+                .into_iter()
+                .map(|k| (k.clone(), all.remove(&k)))
+                .collect());
+        }
+        stream::iter(keys)
+            .map(|key| async move {
+                let found = self.find(kind, &key).await?;
+                Ok((key, found))
+            })
+            .buffered(16)
+            .try_collect()
+            .await
+    }
+
+    async fn list_plain(&self, kind: KindInfo, namespace: Option<&str>) -> Result<Listing> {
+        let (desired, revision) = self
+            .range(&self.keyspace.desired_range(kind.plural, namespace), None)
+            .await?;
+        let (actual, _) = self
+            .range(
+                &self.keyspace.actual_range(kind.plural, namespace),
+                Some(revision),
+            )
+            .await?;
+        let statuses: BTreeMap<ObjectKey, KeyValue> = actual
+            .into_iter()
+            .filter_map(|kv| match self.keyspace.split(&kv.key) {
+                Ok(Key::Actual(_, key)) => Some((key, kv)),
+                _ => None,
+            })
+            .collect();
+        let objects = desired
+            .iter()
+            .filter_map(|kv| match self.keyspace.split(&kv.key) {
+                Ok(Key::Desired(_, key)) => Some(plain(kind, key.clone(), kv, statuses.get(&key))),
+                _ => None,
+            })
+            .collect();
+        Ok(Listing { objects, revision })
+    }
+
+    async fn list_pods(
+        &self,
+        kind: KindInfo,
+        namespace: Option<&str>,
+        timeline: &mut Timeline,
+    ) -> Result<Listing> {
+        let ks = &self.keyspace;
+        let (desired, revision) = self
+            .range(&ks.desired_range(kind.plural, namespace), None)
+            .await?;
+        let at = Some(revision);
+        let ranges = [
+            ks.binding_range(namespace),
+            ks.actual_range(kind.plural, namespace),
+            ks.node_actual_range(None),
+        ];
+        let [bindings, schedulings, reports] = &ranges;
+        let ((bindings, _), (schedulings, _), (reports, _)) = tokio::try_join!(
+            self.range(bindings, at),
+            self.range(schedulings, at),
+            self.range(reports, at)
+        )?;
+        let mut parts: BTreeMap<ObjectKey, PodParts<'_>> = BTreeMap::new();
+        for kv in desired
+            .iter()
+            .chain(&bindings)
+            .chain(&schedulings)
+            .chain(&reports)
+        {
+            match ks.split(&kv.key) {
+                Ok(Key::Desired(_, key)) => parts.entry(key).or_default().desired = Some(kv),
+                Ok(Key::Binding(key)) => parts.entry(key).or_default().binding = Some(kv),
+                Ok(Key::Actual(_, key)) => parts.entry(key).or_default().scheduling = Some(kv),
+                Ok(Key::NodePod(node, key)) if namespace.is_none_or(|ns| *key.namespace == *ns) => {
+                    parts.entry(key).or_default().actual.push((node, kv));
+                }
+                _ => {}
+            }
+        }
+        let objects = parts
+            .into_iter()
+            .filter_map(|(key, parts)| merge::pod(kind, key, &parts, timeline))
+            .collect();
+        Ok(Listing { objects, revision })
+    }
+
+    async fn find_pod(
+        &self,
+        kind: KindInfo,
+        key: &ObjectKey,
+        timeline: &mut Timeline,
+    ) -> Result<Option<Object>> {
+        let keys = [
+            Key::Desired(kind.plural, key.clone()),
+            Key::Binding(key.clone()),
+            Key::Actual(kind.plural, key.clone()),
+        ];
+        let [desired, binding, scheduling] = &keys;
+        let ((desired, _), (binding, _), (scheduling, _)) =
+            tokio::try_join!(self.get(desired), self.get(binding), self.get(scheduling))?;
+        let bound: Option<setpoint_apis::records::Binding> = binding
+            .as_ref()
+            .and_then(|kv| setpoint_apis::document::decode_value(&kv.value).ok());
+        let actual = match &bound {
+            Some(binding) => self.get(&Key::NodePod(&binding.node, key.clone())).await?.0,
+            None => None,
+        };
+        let reports = bound
+            .iter()
+            .zip(&actual)
+            .map(|(b, kv)| (b.node.as_str(), kv))
+            .collect();
+        let parts = PodParts {
+            desired: desired.as_ref(),
+            binding: binding.as_ref(),
+            scheduling: scheduling.as_ref(),
+            actual: reports,
+        };
+        Ok(merge::pod(kind, key.clone(), &parts, timeline))
+    }
+
+    async fn list_nodes(&self, kind: KindInfo, timeline: &mut Timeline) -> Result<Listing> {
+        let ks = &self.keyspace;
+        let (desired, revision) = self
+            .range(&ks.desired_range(kind.plural, None), None)
+            .await?;
+        let at = Some(revision);
+        let ranges = [ks.health_range(), ks.node_actual_range(None)];
+        // The values of the reports would bring all pods of all nodes along.
+        let ((health, _), (reported, _)) =
+            tokio::try_join!(self.range(&ranges[0], at), self.keys(&ranges[1], at))?;
+        let wanted: Vec<Key<'_>> = reported
+            .iter()
+            .filter_map(|k| ks.split(k).ok())
+            .filter(|k| matches!(k, Key::NodeAlive(_) | Key::NodeStatus(_)))
+            .collect();
+        let reports: Vec<Option<KeyValue>> = stream::iter(&wanted)
+            .map(|k| async move { Ok::<_, anyhow::Error>(self.get(k).await?.0) })
+            .buffered(16)
+            .try_collect()
+            .await?;
+        let mut parts: BTreeMap<&str, NodeParts<'_>> = BTreeMap::new();
+        let mut names = BTreeMap::new();
+        for kv in desired.iter().chain(&health) {
+            match ks.split(&kv.key) {
+                Ok(Key::Desired(_, key)) => {
+                    names.insert(key.name.to_string(), ());
+                }
+                Ok(Key::Health(node)) => {
+                    names.insert(node.to_owned(), ());
+                }
+                _ => {}
+            }
+        }
+        for kv in reports.iter().flatten() {
+            if let Ok(Key::NodeAlive(node) | Key::NodeStatus(node)) = ks.split(&kv.key) {
+                names.insert(node.to_owned(), ());
+            }
+        }
+        for name in names.keys() {
+            parts.insert(name, NodeParts::default());
+        }
+        for kv in desired
+            .iter()
+            .chain(&health)
+            .chain(reports.iter().flatten())
+        {
+            match ks.split(&kv.key) {
+                Ok(Key::Desired(_, key)) => set(&mut parts, &key.name, |p| p.desired = Some(kv)),
+                Ok(Key::Health(node)) => set(&mut parts, node, |p| p.health = Some(kv)),
+                Ok(Key::NodeAlive(node)) => set(&mut parts, node, |p| p.alive = Some(kv)),
+                Ok(Key::NodeStatus(node)) => set(&mut parts, node, |p| p.status = Some(kv)),
+                _ => {}
+            }
+        }
+        let objects = parts
+            .into_iter()
+            .filter_map(|(name, parts)| {
+                merge::node(kind, ObjectKey::cluster(name), &parts, timeline)
+            })
+            .collect();
+        Ok(Listing { objects, revision })
+    }
+
+    async fn find_node(
+        &self,
+        kind: KindInfo,
+        key: &ObjectKey,
+        timeline: &mut Timeline,
+    ) -> Result<Option<Object>> {
+        let keys = [
+            Key::Desired(kind.plural, key.clone()),
+            Key::NodeAlive(&key.name),
+            Key::NodeStatus(&key.name),
+            Key::Health(&key.name),
+        ];
+        let [desired, alive, status, health] = &keys;
+        let ((desired, _), (alive, _), (status, _), (health, _)) = tokio::try_join!(
+            self.get(desired),
+            self.get(alive),
+            self.get(status),
+            self.get(health)
+        )?;
+        let parts = NodeParts {
+            desired: desired.as_ref(),
+            alive: alive.as_ref(),
+            status: status.as_ref(),
+            health: health.as_ref(),
+        };
+        Ok(merge::node(kind, key.clone(), &parts, timeline))
+    }
+
+    async fn list_events(&self, kind: KindInfo, namespace: Option<&str>) -> Result<Listing> {
+        let (all, revision) = self.range(&self.keyspace.all_events(), None).await?;
+        let objects = all
+            .iter()
+            .filter_map(|kv| match self.keyspace.split(&kv.key) {
+                Ok(Key::Event {
+                    namespace: ns, id, ..
+                }) if namespace.is_none_or(|n| n == ns) => {
+                    Some(merge::desired_part(kind, ObjectKey::namespaced(ns, id), kv))
+                }
+                _ => None,
+            })
+            .collect();
+        Ok(Listing { objects, revision })
+    }
+}
+
+fn set<'a>(
+    parts: &mut BTreeMap<&str, NodeParts<'a>>,
+    node: &str,
+    f: impl FnOnce(&mut NodeParts<'a>),
+) {
+    if let Some(parts) = parts.get_mut(node) {
+        f(parts);
+    }
+}
+
+fn plain(kind: KindInfo, key: ObjectKey, desired: &KeyValue, status: Option<&KeyValue>) -> Object {
+    let mut object = merge::plain(kind, key, desired, status);
+    if kind.plural == "namespaces" {
+        merge::namespace(&mut object);
+    }
+    object
+}

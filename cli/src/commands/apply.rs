@@ -1,0 +1,176 @@
+//! `setpoint apply`: what manifests describe becomes what is wanted, at one revision or not at all.
+
+use anyhow::{Result, bail};
+use clap::Args;
+use serde_json::json;
+use setpoint_apis::LabelSelector;
+use setpoint_apis::strict::{Document, Options};
+
+use super::DryRun;
+use crate::client::Client;
+use crate::context::Context;
+use crate::kinds::KindInfo;
+use crate::manifest::{self, FileArgs, StrictArgs};
+use crate::object::{Object, pairs};
+use crate::printers::{self, Format, Printer};
+use crate::write::{self, Mode, WriteOptions};
+
+/// Flags of `setpoint apply`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ApplyArgs {
+    #[command(flatten)]
+    files: FileArgs,
+    #[command(flatten)]
+    strict: StrictArgs,
+    /// Only what has these labels
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    selector: Option<String>,
+    /// Do not write
+    #[arg(long, value_enum, default_value_t, num_args = 0..=1, default_missing_value = "client", require_equals = true)]
+    dry_run: DryRun,
+    /// Several transactions where etcd's limits ask for it (about 120 objects, 1.5 MiB); each is all or nothing
+    #[arg(long)]
+    split: bool,
+    /// Keep metadata.uid, as a restore needs it
+    #[arg(long, hide = true)]
+    keep_uid: bool,
+    /// name, yaml, json or jsonpath=TEMPLATE
+    #[arg(short, long, value_name = "FORMAT")]
+    output: Option<Format>,
+}
+
+/// Runs the command.
+pub(crate) async fn run(args: ApplyArgs, context: &mut Context) -> Result<()> {
+    let sources = args.files.read().await?;
+    let namespace = context.namespace()?;
+    let options = Options {
+        ignore_unsupported: args.strict.ignore_unsupported,
+        default_namespace: Some(&namespace),
+        keep_uid: args.keep_uid,
+        ..Options::default()
+    };
+    let mut documents = manifest::documents(&sources, &options)?;
+    check_namespace_flag(&documents, context)?;
+    if let Some(selector) = &args.selector {
+        let selector: LabelSelector = selector.parse()?;
+        documents.retain(|d| selector.matches(&pairs(d.value["metadata"].get("labels"))));
+        if documents.is_empty() {
+            bail!("no object has the labels of the selector");
+        }
+    }
+    let options = WriteOptions {
+        mode: Mode::Apply,
+        split: args.split,
+        dry_run: args.dry_run == DryRun::Server,
+    };
+    finish(
+        context,
+        &documents,
+        options,
+        args.dry_run,
+        args.output.as_ref(),
+    )
+    .await
+}
+
+/// Writes documents and prints what became of them.
+pub(crate) async fn finish(
+    context: &mut Context,
+    documents: &[Document],
+    options: WriteOptions,
+    dry_run: DryRun,
+    output: Option<&Format>,
+) -> Result<()> {
+    if let Some(format) = output.filter(|f| Printer::is_table(f)) {
+        bail!("this output format is not supported here: {format:?}");
+    }
+    if dry_run == DryRun::Client {
+        let word = if options.mode == Mode::Create {
+            "created"
+        } else {
+            "applied"
+        };
+        return match output {
+            None => {
+                for d in documents {
+                    context.out.line(format_args!(
+                        "{} {word} (dry run)",
+                        KindInfo::from(&d.kind).full_name(&d.key.name)
+                    ));
+                }
+                Ok(())
+            }
+            Some(format) => {
+                let objects: Vec<Object> = documents.iter().map(unwritten).collect();
+                printers::document(&mut context.out, format, &objects, objects.len() > 1)
+            }
+        };
+    }
+    let client = context.client().await?;
+    let outcomes = write::write(&client, documents, options).await?;
+    let Some(format) = output else {
+        for o in &outcomes {
+            context.out.line(format_args!(
+                "{} {}{}",
+                o.kind.full_name(&o.key.name),
+                o.verdict.word(),
+                dry_run.suffix()
+            ));
+        }
+        return Ok(());
+    };
+    let objects = if options.dry_run {
+        documents.iter().map(unwritten).collect()
+    } else {
+        read_back(&client, &outcomes).await?
+    };
+    printers::document(&mut context.out, format, &objects, objects.len() > 1)
+}
+
+async fn read_back(client: &Client, outcomes: &[write::Outcome]) -> Result<Vec<Object>> {
+    let mut objects = Vec::with_capacity(outcomes.len());
+    for o in outcomes {
+        objects.extend(client.find(o.kind, &o.key).await?);
+    }
+    Ok(objects)
+}
+
+fn unwritten(document: &Document) -> Object {
+    let mut value = document.value.clone();
+    if !document.key.namespace.is_empty() {
+        value["metadata"]["namespace"] = json!(&*document.key.namespace);
+    }
+    Object {
+        kind: KindInfo::from(&document.kind),
+        key: document.key.clone(),
+        value,
+        invalid: None,
+        text: Some(document.text.clone()),
+        revisions: None,
+        created: None,
+        terminating: false,
+    }
+}
+
+/// A namespace that was asked for must not differ from what the documents say: one of the two is a mistake.
+///
+/// # Errors
+/// Names the first document that says otherwise.
+pub(crate) fn check_namespace_flag(documents: &[Document], context: &Context) -> Result<()> {
+    let Some(asked) = context.given_namespace() else {
+        return Ok(());
+    };
+    for d in documents
+        .iter()
+        .filter(|d| d.kind.namespaced && &*d.key.namespace != asked)
+    {
+        bail!(
+            "{}:{}: the namespace of the document, {:?}, is not the one that was asked for, {asked:?}; leave out --namespace or \
+             the namespace of the document",
+            d.source,
+            d.line,
+            &*d.key.namespace
+        );
+    }
+    Ok(())
+}

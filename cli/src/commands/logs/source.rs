@@ -1,0 +1,165 @@
+//! Where a log is read from: the agent's files when they are on this machine, else the agent's endpoint.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use setpoint_agent::layout::DataDir;
+use setpoint_agent::logs::{LogFollower, LogOptions, LogReader};
+use setpoint_apis::records::{Binding, NodeStatusRecord, PodActual};
+use setpoint_apis::time::Timestamp;
+use setpoint_apis::{Key, document};
+
+use super::why_no_log;
+use crate::client::Client;
+use crate::object::Object;
+
+/// What of a log to show.
+#[derive(Clone, Debug)]
+pub(super) struct Options {
+    pub(super) follow: bool,
+    pub(super) previous: bool,
+    pub(super) tail: Option<usize>,
+    pub(super) since: Option<Timestamp>,
+    pub(super) timestamps: bool,
+}
+
+/// A log, chunk by chunk.
+pub(super) enum Source {
+    /// A file on this machine, to its present end.
+    File(Box<LogReader>),
+    /// A file on this machine, as it grows.
+    Follow(Box<LogFollower>),
+    /// An agent's answer.
+    Http(reqwest::Response),
+}
+
+impl Source {
+    /// The next lines; `None` when there will be no more.
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<u8>>> {
+        match self {
+            Self::File(reader) => reader.next_chunk().context("reading the log"),
+            Self::Follow(follower) => follower.next_chunk().await.context("following the log"),
+            Self::Http(answer) => Ok(answer
+                .chunk()
+                .await
+                .context("reading the agent's answer")?
+                .map(|b| b.to_vec())),
+        }
+    }
+}
+
+/// Finds logs on nodes.
+pub(super) struct Nodes {
+    /// This machine's id; empty when it has none.
+    machine_id: String,
+}
+
+impl Default for Nodes {
+    fn default() -> Self {
+        let id = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+        Self {
+            machine_id: id.trim().to_owned(),
+        }
+    }
+}
+
+impl Nodes {
+    /// Opens the log of a container.
+    pub(super) async fn open(
+        &self,
+        client: &Client,
+        pod: &Object,
+        container: &str,
+        options: &Options,
+    ) -> Result<Source> {
+        let node = pod.text_at(&["spec", "nodeName"]);
+        if node.is_empty() {
+            let why = pod
+                .condition("PodScheduled")
+                .and_then(|c| c["message"].as_str())
+                .unwrap_or("it has not been placed on a node");
+            bail!("there is no log: {why}");
+        }
+        let keys = [
+            Key::NodeStatus(node),
+            Key::NodePod(node, pod.key.clone()),
+            Key::Binding(pod.key.clone()),
+        ];
+        let [status, actual, binding] = &keys;
+        let ((status, _), (actual, _), (binding, _)) =
+            tokio::try_join!(client.get(status), client.get(actual), client.get(binding))?;
+        let status: NodeStatusRecord = match status {
+            Some(kv) => document::decode_value(&kv.value)
+                .with_context(|| format!("reading the status of node {node}"))?,
+            None => bail!("node {node} has not reported"),
+        };
+        let actual: Option<PodActual> =
+            actual.and_then(|kv| document::decode_value(&kv.value).ok());
+        let Some(actual) = actual else {
+            let bound: Option<Binding> =
+                binding.and_then(|kv| document::decode_value(&kv.value).ok());
+            let since = bound
+                .map(|b| format!(" since {}", b.bound_at.whole_seconds()))
+                .unwrap_or_default();
+            bail!("there is no log: the pod is waiting for node {node}{since}");
+        };
+        if let Some(dir) = self.local(&status) {
+            return local(dir, pod, &actual, container, options);
+        }
+        let endpoint = status.endpoint.as_deref();
+        let endpoint = endpoint.with_context(|| {
+            format!("node {node} is another machine, and its agent serves no logs")
+        })?;
+        remote(endpoint, pod, &actual, container, options).await
+    }
+
+    /// The agent's data directory when it is on this machine and may be read.
+    fn local<'a>(&self, status: &'a NodeStatusRecord) -> Option<&'a Path> {
+        let dir = Path::new(status.data_dir.as_deref()?);
+        let here = !self.machine_id.is_empty() && status.node_info.machine_id == self.machine_id;
+        (here && std::fs::read_dir(dir.join("pods")).is_ok()).then_some(dir)
+    }
+}
+
+fn local(
+    dir: &Path,
+    pod: &Object,
+    actual: &PodActual,
+    container: &str,
+    options: &Options,
+) -> Result<Source> {
+    let place = DataDir::new(dir).pod(&actual.uid, actual.placement);
+    let found = place.find_log(container, options.previous);
+    let Some(found) = found else {
+        bail!("{}", why_no_log(pod, container, options.previous))
+    };
+    let log = LogOptions {
+        tail: options.tail,
+        since: options
+            .since
+            .map(|t| t.as_unix_millis().saturating_mul(1_000_000)),
+        timestamps: options.timestamps,
+    };
+    let reading = || format!("opening {}", found.log.display());
+    Ok(if options.follow && !options.previous {
+        Source::Follow(Box::new(
+            LogFollower::open(&found.log, &log, Some(found.exit_record.clone()))
+                .with_context(reading)?,
+        ))
+    } else {
+        Source::File(Box::new(
+            LogReader::open(&found.log, &log).with_context(reading)?,
+        ))
+    })
+}
+
+async fn remote(
+    endpoint: &str,
+    pod: &Object,
+    actual: &PodActual,
+    container: &str,
+    options: &Options,
+) -> Result<Source> {
+    let _ = (endpoint, pod, actual, container, options);
+    bail!("reading logs over the network needs the agent's server")
+}

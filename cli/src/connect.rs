@@ -1,0 +1,71 @@
+//! The way to etcd: from flags, environment and contexts to a store that answers.
+
+use anyhow::{Context as _, Result, anyhow};
+use setpoint_apis::Keyspace;
+use setpoint_store::config::{self, Connection, Flags};
+use setpoint_store::etcd::{ConnectOptions, EtcdStore, Health};
+use setpoint_store::{SharedStore, StoreError};
+use std::sync::Arc;
+
+/// A store that has answered.
+pub(crate) struct Connected {
+    /// The store.
+    pub(crate) store: SharedStore,
+    /// The keyspace that is meant.
+    pub(crate) keyspace: Keyspace,
+    /// The endpoints.
+    pub(crate) endpoints: Vec<String>,
+    /// What etcd says of itself.
+    pub(crate) health: Health,
+}
+
+/// Connects as flags, environment and contexts say, and makes sure that etcd answers.
+///
+/// # Errors
+/// When the settings contradict each other, or etcd does not answer; in words that tell what to do.
+pub(crate) async fn connect(flags: &Flags) -> Result<Connected> {
+    let Connection {
+        options,
+        prefix,
+        source,
+    } = config::load(flags)?;
+    let keyspace = Keyspace::new(&prefix)?;
+    let (store, health) = reach(&options)
+        .await
+        .map_err(|error| explain(error, &source))?;
+    Ok(Connected {
+        store: Arc::new(store),
+        keyspace,
+        endpoints: options.endpoints,
+        health,
+    })
+}
+
+/// Connects to one endpoint, and makes sure that etcd answers.
+///
+/// # Errors
+/// When it does not.
+pub(crate) async fn open(endpoint: &str) -> Result<SharedStore> {
+    let (store, _) = reach(&ConnectOptions::new([endpoint])).await?;
+    Ok(Arc::new(store))
+}
+
+async fn reach(options: &ConnectOptions) -> Result<(EtcdStore, Health), StoreError> {
+    let store = EtcdStore::connect(options).await?;
+    let health = store.check().await?;
+    Ok((store, health))
+}
+
+fn explain(error: StoreError, source: &str) -> anyhow::Error {
+    let from = match source {
+        "default" => "this is the default endpoint".to_owned(),
+        source => format!("the endpoint comes from {source}"),
+    };
+    match &error {
+        StoreError::Unavailable { message, .. } | StoreError::Unknown { message, .. } => anyhow!(
+            "{message}\n{from}; name another with --endpoints, SETPOINT_ENDPOINTS or a context, or start a cluster with \
+             `setpoint dev`"
+        ),
+        _ => Err::<(), _>(error).context(from).unwrap_err(),
+    }
+}

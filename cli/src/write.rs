@@ -1,0 +1,8 @@
+//! Writes to desired documents: many at one revision, or one changed in place.
+
+mod immutable;
+mod modify;
+mod plan;
+
+pub(crate) use modify::{Modified, check, modify};
+pub(crate) use plan::{Mode, Outcome, WriteOptions, write};

@@ -1,0 +1,89 @@
+//! Changes one stored document in place, guarded on what was read.
+
+use anyhow::{Context as _, Result, bail};
+use setpoint_apis::{Key, ObjectKey};
+use setpoint_store::{Compare, KeyValue, Txn};
+
+use super::immutable;
+use crate::client::Client;
+use crate::kinds::KindInfo;
+use crate::yaml_edit::Edited;
+
+/// How often a change is tried against others who change the same document.
+const TRIES: usize = 5;
+
+/// What became of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Modified {
+    /// It was made.
+    Changed {
+        /// The document had to be written anew, so that its comments are lost.
+        rewritten: bool,
+    },
+    /// It was so already.
+    Unchanged,
+}
+
+/// Changes a document. `change` gets the stored text and gives the new one; it is called again when somebody else was
+/// faster.
+///
+/// # Errors
+/// When the object does not exist, the change fails or is not valid, or others change it all the time.
+pub(crate) async fn modify(
+    client: &Client,
+    kind: KindInfo,
+    key: &ObjectKey,
+    mut change: impl FnMut(&str, &KeyValue) -> Result<Edited>,
+) -> Result<Modified> {
+    let path = client.key(&Key::Desired(kind.plural, key.clone()));
+    let mut last = None;
+    for _ in 0..TRIES {
+        let (stored, _) = client.get(&Key::Desired(kind.plural, key.clone())).await?;
+        let Some(stored) = stored else {
+            bail!("{} {:?} not found", kind.full_plural(), &*key.name)
+        };
+        let text =
+            std::str::from_utf8(&stored.value).context("the stored document is not UTF-8")?;
+        let edited = change(text, &stored)?;
+        if edited.text == text {
+            return Ok(Modified::Unchanged);
+        }
+        check(kind, key, &stored, &edited.text)?;
+        let mut txn = Txn::new()
+            .when(Compare::ModRevision(path.clone(), stored.mod_revision))
+            .put(path.clone(), edited.text.clone());
+        txn.then.push(client.clock_put());
+        match client.txn(txn).await {
+            Ok(result) if result.succeeded => {
+                return Ok(Modified::Changed {
+                    rewritten: edited.rewritten,
+                });
+            }
+            Ok(_) => last = None,
+            // It may have been applied: read again, and see whether there is anything left to change.
+            Err(error) if error.is_retryable() => last = Some(error),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    match last {
+        Some(error) => Err(error).context("the change was tried several times"),
+        None => bail!(
+            "{} is being changed by others all the time; try again",
+            kind.full_name(&key.name)
+        ),
+    }
+}
+
+/// Whether a new text may replace a stored document.
+///
+/// # Errors
+/// When it is not valid, or changes what must stay.
+pub(crate) fn check(kind: KindInfo, key: &ObjectKey, stored: &KeyValue, text: &str) -> Result<()> {
+    let new = kind.read(key, text.as_bytes())?;
+    if let Ok(old) = kind.read(key, &stored.value)
+        && let Some(why) = immutable::refusal(kind.plural, &old, &new)
+    {
+        bail!("{}: {why}", kind.full_name(&key.name));
+    }
+    Ok(())
+}

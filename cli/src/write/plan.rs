@@ -1,0 +1,358 @@
+//! Many documents at one revision, or none of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context as _, Result, bail};
+use futures::stream::{self, StreamExt, TryStreamExt};
+use serde_json::Value;
+use setpoint_apis::registry::Registry;
+use setpoint_apis::strict::Document;
+use setpoint_apis::{Key, ObjectKey};
+use setpoint_store::{Compare, KeyValue, Put, StoreError, Txn, TxnOp};
+
+use super::immutable;
+use crate::client::Client;
+use crate::context::DEFAULT_NAMESPACE;
+use crate::kinds::KindInfo;
+
+/// How many objects go into one transaction. etcd's limit is 128 operations and as many guards; a few are namespaces'.
+const MAX_OBJECTS: usize = 120;
+
+/// How many namespaces may be guarded on in one transaction.
+const MAX_NAMESPACES: usize = 7;
+
+/// How many bytes of keys and values go into one transaction. etcd takes 1.5 MiB per request.
+const MAX_BYTES: usize = 1_536 * 1024 - 8 * 1024;
+
+/// How often a transaction is tried when somebody else was faster.
+const TRIES: usize = 5;
+
+/// What is meant to happen with objects that exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// They are changed.
+    Apply,
+    /// They are an error.
+    Create,
+}
+
+/// How to write.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WriteOptions {
+    /// What is meant to happen with objects that exist.
+    pub(crate) mode: Mode,
+    /// Several transactions where one does not do.
+    pub(crate) split: bool,
+    /// Do everything but write.
+    pub(crate) dry_run: bool,
+}
+
+/// What became of one document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// There was none.
+    Created,
+    /// It was another.
+    Configured,
+    /// It said the same.
+    Unchanged,
+}
+
+impl Verdict {
+    /// The word that is printed.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Configured => "configured",
+            Self::Unchanged => "unchanged",
+        }
+    }
+}
+
+/// What became of one document, and which object it is about.
+#[derive(Clone, Debug)]
+pub(crate) struct Outcome {
+    /// The kind.
+    pub(crate) kind: KindInfo,
+    /// The object.
+    pub(crate) key: ObjectKey,
+    /// What became of it.
+    pub(crate) verdict: Verdict,
+}
+
+/// Writes documents. The outcomes are in the order of the documents.
+///
+/// # Errors
+/// When anything at all is wrong; then nothing has been written (with `split`: of the transaction that failed and those
+/// after it, which the error says).
+pub(crate) async fn write(
+    client: &Client,
+    documents: &[Document],
+    options: WriteOptions,
+) -> Result<Vec<Outcome>> {
+    no_doubles(documents)?;
+    let mut first: Vec<Option<Verdict>> = vec![None; documents.len()];
+    let mut conflict = None;
+    'again: for _ in 0..TRIES {
+        let stored = read(client, documents).await?;
+        let namespaces = namespaces(client, documents).await?;
+        let mut verdicts = Vec::with_capacity(documents.len());
+        for (document, stored) in documents.iter().zip(&stored) {
+            verdicts.push(judge(document, stored.as_ref(), options.mode)?);
+        }
+        // What an earlier try of ours may have written counts as this run's doing.
+        for (first, now) in first.iter_mut().zip(&verdicts) {
+            if *now != Verdict::Unchanged || first.is_none() {
+                *first = Some(*now);
+            }
+        }
+        let chunks = chunks(client, documents, &stored, &verdicts, &namespaces, options)?;
+        if !options.dry_run {
+            let total = chunks.len();
+            for (done, chunk) in chunks.into_iter().enumerate() {
+                match client.txn(chunk).await {
+                    Ok(result) if result.succeeded => {}
+                    Ok(_) => {
+                        conflict = None;
+                        continue 'again;
+                    }
+                    Err(error) if error.is_retryable() => {
+                        conflict = Some(error);
+                        continue 'again;
+                    }
+                    Err(error) => return Err(explain(error, done, total)),
+                }
+            }
+        }
+        return Ok(documents
+            .iter()
+            .zip(first)
+            .map(|(d, verdict)| Outcome {
+                kind: KindInfo::from(&d.kind),
+                key: d.key.clone(),
+                verdict: verdict.unwrap_or(Verdict::Unchanged),
+            })
+            .collect());
+    }
+    match conflict {
+        Some(error) => Err(error).context("it was tried several times; whether it was written is not known, applying again is safe"),
+        None => bail!("others are changing these objects all the time, so nothing was written; try again"),
+    }
+}
+
+fn explain(error: StoreError, done: usize, total: usize) -> anyhow::Error {
+    let error = anyhow::Error::from(error);
+    match (done, total) {
+        (0, _) => error.context("nothing was written"),
+        (done, total) => error.context(format!("{done} of {total} transactions were written")),
+    }
+}
+
+fn no_doubles(documents: &[Document]) -> Result<()> {
+    let mut seen = BTreeMap::new();
+    for d in documents {
+        if d.kind.plural == "events" {
+            bail!(
+                "{}:{}: events are written by whoever they come from, not applied",
+                d.source,
+                d.line
+            );
+        }
+        if let Some((source, line)) = seen.insert((d.kind.plural, &d.key), (&d.source, d.line)) {
+            let name = KindInfo::from(&d.kind).full_name(&d.key.name);
+            bail!(
+                "{}:{}: {name} was described already at {source}:{line}",
+                d.source,
+                d.line
+            );
+        }
+    }
+    Ok(())
+}
+
+async fn read(client: &Client, documents: &[Document]) -> Result<Vec<Option<KeyValue>>> {
+    let keys = documents
+        .iter()
+        .map(|d| Key::Desired(d.kind.plural, d.key.clone()));
+    stream::iter(keys)
+        .map(|key| async move { Ok(client.get(&key).await?.0) })
+        .buffered(32)
+        .try_collect()
+        .await
+}
+
+/// The namespaces that must exist already, after making sure that they do.
+async fn namespaces(client: &Client, documents: &[Document]) -> Result<BTreeSet<String>> {
+    let made: BTreeSet<&str> = documents
+        .iter()
+        .filter(|d| d.kind.plural == "namespaces")
+        .map(|d| &*d.key.name)
+        .collect();
+    let needed: BTreeSet<String> = documents
+        .iter()
+        .filter(|d| d.kind.namespaced && !made.contains(&*d.key.namespace))
+        .map(|d| d.key.namespace.to_string())
+        .collect();
+    for name in &needed {
+        if client
+            .get(&Key::Desired(
+                "namespaces",
+                ObjectKey::cluster(name.as_str()),
+            ))
+            .await?
+            .0
+            .is_none()
+        {
+            let hint = if name == DEFAULT_NAMESPACE {
+                " (has this cluster been prepared with `setpoint init`?)"
+            } else {
+                ""
+            };
+            bail!("namespaces {name:?} not found{hint}");
+        }
+    }
+    Ok(needed)
+}
+
+fn judge(document: &Document, stored: Option<&KeyValue>, mode: Mode) -> Result<Verdict> {
+    let kind = KindInfo::from(&document.kind);
+    let Some(stored) = stored else {
+        return Ok(Verdict::Created);
+    };
+    if mode == Mode::Create {
+        bail!(
+            "{} {:?} already exists",
+            kind.full_plural(),
+            &*document.key.name
+        );
+    }
+    if stored.value == document.text.as_bytes() {
+        return Ok(Verdict::Unchanged);
+    }
+    let new = kind.read(&document.key, document.text.as_bytes())?;
+    // One that cannot be read is simply replaced.
+    let Ok(old) = kind.read(&document.key, &stored.value) else {
+        return Ok(Verdict::Configured);
+    };
+    if content(&old) == content(&new) {
+        return Ok(Verdict::Unchanged);
+    }
+    match immutable::refusal(kind.plural, &old, &new) {
+        Some(why) => bail!(
+            "{}:{}: {}: {why}",
+            document.source,
+            document.line,
+            kind.full_name(&document.key.name)
+        ),
+        None => Ok(Verdict::Configured),
+    }
+}
+
+/// What a document says, without what a writer may leave to etcd.
+fn content(value: &Value) -> Value {
+    let mut value = value.clone();
+    if let Some(meta) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+        meta.remove("uid");
+    }
+    value
+}
+
+/// One transaction for everything that is to be written, or several where that was asked for.
+fn chunks(
+    client: &Client,
+    documents: &[Document],
+    stored: &[Option<KeyValue>],
+    verdicts: &[Verdict],
+    namespaces: &BTreeSet<String>,
+    options: WriteOptions,
+) -> Result<Vec<Txn>> {
+    let mut order: Vec<usize> = (0..documents.len())
+        .filter(|i| verdicts[*i] != Verdict::Unchanged)
+        .collect();
+    // Namespaces first, and pods before what counts them, so that a part of it makes sense by itself.
+    let rank = |d: &Document| {
+        Registry::builtin()
+            .kinds()
+            .iter()
+            .position(|k| k.plural == d.kind.plural)
+    };
+    order.sort_by_key(|i| rank(&documents[*i]));
+    let size = |i: &usize| {
+        documents[*i].text.len()
+            + client
+                .key(&Key::Desired(
+                    documents[*i].kind.plural,
+                    documents[*i].key.clone(),
+                ))
+                .len()
+    };
+    let bytes: usize = order.iter().map(size).sum();
+    if !options.split
+        && (order.len() > MAX_OBJECTS || bytes > MAX_BYTES || namespaces.len() > MAX_NAMESPACES)
+    {
+        bail!(
+            "{} objects in {} namespaces with {} KiB are more than etcd takes in one transaction (about {MAX_OBJECTS} objects, \
+             1.5 MiB), so they cannot become true at one revision; --split writes them in several transactions",
+            order.len(),
+            namespaces.len().max(1),
+            bytes / 1024
+        );
+    }
+    let mut chunks: Vec<Vec<usize>> = Vec::new();
+    let (mut filled, mut spaces) = (0, BTreeSet::new());
+    for i in order {
+        let space = documents[i].key.namespace.clone();
+        let full = filled + size(&i) > MAX_BYTES
+            || chunks.last().is_none_or(|c| c.len() == MAX_OBJECTS)
+            || (!spaces.contains(&space) && spaces.len() == MAX_NAMESPACES);
+        if full {
+            chunks.push(Vec::new());
+            filled = 0;
+            spaces.clear();
+        }
+        filled += size(&i);
+        spaces.insert(space);
+        if let Some(last) = chunks.last_mut() {
+            last.push(i);
+        }
+    }
+    Ok(chunks
+        .iter()
+        .map(|chunk| txn(client, documents, stored, namespaces, chunk))
+        .collect())
+}
+
+fn txn(
+    client: &Client,
+    documents: &[Document],
+    stored: &[Option<KeyValue>],
+    namespaces: &BTreeSet<String>,
+    chunk: &[usize],
+) -> Txn {
+    let mut txn = Txn::new();
+    let mut guarded = BTreeSet::new();
+    for &i in chunk {
+        let d = &documents[i];
+        let key = client.key(&Key::Desired(d.kind.plural, d.key.clone()));
+        txn.compares.push(Compare::ModRevision(
+            key.clone(),
+            stored[i].as_ref().map_or(0, |kv| kv.mod_revision),
+        ));
+        txn.then.push(TxnOp::Put(Put {
+            key,
+            value: d.text.clone().into(),
+            lease: None,
+        }));
+        if d.kind.namespaced
+            && namespaces.contains(&*d.key.namespace)
+            && guarded.insert(&*d.key.namespace)
+        {
+            let namespace = ObjectKey::cluster(d.key.namespace.clone());
+            txn.compares.push(Compare::Exists(
+                client.key(&Key::Desired("namespaces", namespace)),
+            ));
+        }
+    }
+    txn.then.push(client.clock_put());
+    txn
+}

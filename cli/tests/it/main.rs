@@ -1,0 +1,2 @@
+//! The real binary against a real etcd.
+fn main() {}
