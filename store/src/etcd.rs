@@ -32,6 +32,7 @@ use etcd_client::proto::{
 };
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
+use tokio::time::Instant;
 
 use self::link::{Link, Method};
 use self::renew::Renewer;
@@ -52,6 +53,9 @@ const STATUS: Method = Method::read("/etcdserverpb.Maintenance/Status");
 
 /// How long a member may take to say how it is.
 const STATUS_LIMIT: Duration = Duration::from_secs(3);
+
+/// How often a check is repeated to learn why a TLS connection breaks.
+const TLS_ATTEMPTS: u32 = 5;
 
 /// etcd. Clones share the connection.
 #[derive(Clone)]
@@ -85,9 +89,18 @@ impl EtcdStore {
     /// [`StoreError::Unavailable`] when none answers, [`StoreError::Invalid`] when it is too old,
     /// [`StoreError::Unauthenticated`] when it does not let us in; each with words for whoever started the program.
     pub async fn check(&self) -> Result<Health, StoreError> {
-        match self.status_within(STATUS_LIMIT).await {
-            Ok(status) => check::judge(self, status),
-            Err(error) => Err(check::explain(self, error)),
+        let deadline = Instant::now() + STATUS_LIMIT;
+        let mut attempts = if self.uses_tls() { TLS_ATTEMPTS } else { 1 };
+        loop {
+            attempts -= 1;
+            match self.status_within(STATUS_LIMIT).await {
+                Ok(status) => return check::judge(self, status),
+                // A server that refuses a client certificate says so when the handshake is over for the client, and
+                // hangs up. The word is lost when the request is written meanwhile; another attempt may hear it.
+                Err(StoreError::Unavailable { .. })
+                    if attempts > 0 && Instant::now() < deadline => {}
+                Err(error) => return Err(check::explain(self, error)),
+            }
         }
     }
 
@@ -99,6 +112,10 @@ impl EtcdStore {
     /// How many keys were skipped because they are not UTF-8. None of Setpoint's are.
     pub fn skipped_keys(&self) -> u64 {
         self.skipped.load(Ordering::Relaxed)
+    }
+
+    fn uses_tls(&self) -> bool {
+        self.link.options.tls.is_some()
     }
 
     async fn range_raw(

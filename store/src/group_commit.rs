@@ -139,7 +139,7 @@ impl GroupCommit {
     /// # Cancel safety
     /// The item is submitted at the first poll, or once there is room. From then on dropping the future does not withdraw
     /// it: it is carried out, and nobody learns its outcome.
-    pub fn submit(&self, item: Item) -> impl Future<Output = ItemOutcome> + Send + 'static {
+    pub fn submit(&self, item: Item) -> impl Future<Output = ItemOutcome> + Send + use<> {
         let inner = Arc::clone(&self.inner);
         async move {
             let entry = Prepared::new(item, &inner.options);

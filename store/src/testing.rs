@@ -213,7 +213,7 @@ impl TestEtcd {
     /// # Panics
     /// When it does not run.
     pub fn freeze(&self) {
-        self.signal(Signal::STOP);
+        self.process.lock().as_ref().expect("etcd runs").freeze();
     }
 
     /// Lets it go on after [`TestEtcd::freeze`].
@@ -221,7 +221,11 @@ impl TestEtcd {
     /// # Panics
     /// When it does not run.
     pub fn thaw(&self) {
-        self.signal(Signal::CONT);
+        self.process
+            .lock()
+            .as_ref()
+            .expect("etcd runs")
+            .signal(Signal::CONT);
     }
 
     /// Runs `etcdctl` against it, as `root` with TLS, and returns what it printed.
@@ -251,14 +255,6 @@ impl TestEtcd {
             String::from_utf8_lossy(&output.stderr)
         );
         String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    fn signal(&self, signal: Signal) {
-        self.process
-            .lock()
-            .as_ref()
-            .expect("etcd runs")
-            .signal(signal);
     }
 
     fn log_path(&self) -> PathBuf {

@@ -85,11 +85,14 @@ pub(super) fn explain(store: &EtcdStore, error: StoreError) -> StoreError {
                 .rsplit_once(": ")
                 .filter(|(head, _)| names.contains(head))
                 .map_or(message.as_str(), |(_, cause)| cause);
+            let question = if store.uses_tls() {
+                "is it running, is that its client URL, and does it accept the client's certificate?"
+            } else {
+                "is it running, and is that its client URL?"
+            };
             StoreError::Unavailable {
                 context: "checking etcd".to_owned(),
-                message: format!(
-                    "etcd at {names} does not answer ({cause}): is it running, and is that its client URL?"
-                ),
+                message: format!("etcd at {names} does not answer ({cause}): {question}"),
             }
         }
         other => other,

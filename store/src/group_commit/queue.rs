@@ -146,15 +146,15 @@ impl Queue {
         (!taken.is_empty()).then(|| self.send_off(taken))
     }
 
-    /// On an idle line at once. While transactions are under way another one pays only when it is worth its round: at
-    /// least half as big as they are on average, so that items which come back after a big batch gather to a big batch
-    /// again, rather than each going off alone.
+    /// On an idle line at once. While transactions are under way another one pays when it is full, or at least half as
+    /// big as all of those together: a few big ones cost etcd less than many small ones, and items that come back after
+    /// a big one gather to a big one again, rather than each going off alone.
     fn may_start(&self, options: &Options) -> bool {
-        let in_flight = self.in_flight.len();
-        !self.waiting.is_empty()
+        let (waiting, in_flight) = (self.waiting.len(), self.in_flight.len());
+        waiting > 0
             && (in_flight == 0
                 || (in_flight < options.max_in_flight
-                    && self.waiting.len() * in_flight * 2 >= self.items_in_flight))
+                    && (waiting >= options.max_items || waiting * 2 >= self.items_in_flight)))
     }
 
     fn ranges_meet<'a>(&self, item: &Item, mut ahead: impl Iterator<Item = &'a Entry>) -> bool {

@@ -74,6 +74,26 @@ impl Process {
         // The child has not been waited for, so the pid is still its own.
         kill_process(pid, signal).expect("the process can be signalled");
     }
+
+    /// Stops it, and waits until all its threads have stopped: the signal alone returns before that.
+    pub(super) fn freeze(&self) {
+        self.signal(Signal::STOP);
+        while !self.has_stopped() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn has_stopped(&self) -> bool {
+        let tasks =
+            std::fs::read_dir(format!("/proc/{}/task", self.id())).expect("a process of ours");
+        tasks.flatten().all(|task| {
+            // `pid (name) state ...`; a thread that is gone by now has stopped for good.
+            let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            stat.rsplit(") ")
+                .next()
+                .is_none_or(|rest| rest.is_empty() || rest.starts_with(['T', 'Z', 'X']))
+        })
+    }
 }
 
 impl Drop for Process {

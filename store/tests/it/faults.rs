@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use setpoint_store::etcd::ConnectOptions;
 use setpoint_store::testing::{Options, TestEtcd};
-use setpoint_store::{EtcdStore, Store, StoreError, Txn};
+use setpoint_store::{EtcdStore, Store, StoreError, Txn, TxnOp};
 use tokio::time::Instant;
 
 use crate::support::{put, soon, under, until, watching};
@@ -19,7 +19,9 @@ fn nobody() -> String {
 #[tokio::test]
 async fn a_missing_server_is_named_in_clear_words() {
     let endpoint = nobody();
-    let store = EtcdStore::connect(&ConnectOptions::new([&endpoint])).await.unwrap();
+    let store = EtcdStore::connect(&ConnectOptions::new([&endpoint]))
+        .await
+        .unwrap();
     let error = store.check().await.unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -35,7 +37,10 @@ async fn a_missing_server_is_named_in_clear_words() {
         store.get("/a").await.unwrap_err(),
         store.watch(watching("/a", None)).await.err().unwrap(),
         store.lease_grant(Duration::from_secs(5)).await.unwrap_err(),
-        store.lease_renew(setpoint_store::LeaseId(1)).await.unwrap_err(),
+        store
+            .lease_renew(setpoint_store::LeaseId(1))
+            .await
+            .unwrap_err(),
     ] {
         assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
         assert!(error.to_string().contains("connection refused"), "{error}");
@@ -44,7 +49,9 @@ async fn a_missing_server_is_named_in_clear_words() {
 
 #[tokio::test]
 async fn a_server_that_is_no_etcd_is_named_as_well() {
-    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .await
+        .unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
@@ -52,9 +59,16 @@ async fn a_server_that_is_no_etcd_is_named_as_well() {
             let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
         }
     });
-    let store = EtcdStore::connect(&ConnectOptions::new([&endpoint])).await.unwrap();
+    let store = EtcdStore::connect(&ConnectOptions::new([&endpoint]))
+        .await
+        .unwrap();
     let error = soon("the check's answer", store.check()).await.unwrap_err();
-    assert!(error.to_string().contains(&format!("etcd at {endpoint} does not answer")), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains(&format!("etcd at {endpoint} does not answer")),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -65,12 +79,19 @@ async fn calls_go_to_the_endpoint_that_lives() {
     // Each kind of call finds its way, writes included: what was not sent may be sent elsewhere.
     put(&fresh().await, "/a", "1").await;
     assert!(fresh().await.get("/a").await.unwrap().0.is_some());
-    let (lease, _) = fresh().await.lease_grant(Duration::from_secs(10)).await.unwrap();
+    let (lease, _) = fresh()
+        .await
+        .lease_grant(Duration::from_secs(10))
+        .await
+        .unwrap();
     let store = fresh().await;
     let mut renewals = 0;
     while store.lease_renew(lease).await.is_err() {
         renewals += 1;
-        assert!(renewals < 3, "each failed stream moves on to the next endpoint");
+        assert!(
+            renewals < 3,
+            "each failed stream moves on to the next endpoint"
+        );
     }
     let _watch = fresh().await.watch(watching("/a", None)).await.unwrap();
     assert!(fresh().await.check().await.is_ok());
@@ -88,10 +109,24 @@ async fn a_frozen_endpoint_is_left_for_the_next() {
     frozen.freeze();
     let started = Instant::now();
     let error = store.txn(Txn::new().put("/a", "2")).await.unwrap_err();
-    assert!(matches!(error, StoreError::Unknown { .. }), "sent and not answered: {error}");
+    assert!(
+        matches!(error, StoreError::Unknown { .. }),
+        "sent and not answered: {error}"
+    );
     assert!(started.elapsed() < Duration::from_secs(10));
     put(&store, "/a", "3").await;
-    assert_eq!(&*alive.connect().await.get("/a").await.unwrap().0.unwrap().value, b"3");
+    assert_eq!(
+        &*alive
+            .connect()
+            .await
+            .get("/a")
+            .await
+            .unwrap()
+            .0
+            .unwrap()
+            .value,
+        b"3"
+    );
     frozen.thaw();
 }
 
@@ -118,7 +153,10 @@ async fn what_was_sent_and_not_answered_has_an_unknown_outcome() {
     assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
 
     etcd.restart().await;
-    until("the store works again", || async { store.get("/u/a").await.is_ok() }).await;
+    until("the store works again", || async {
+        store.get("/u/a").await.is_ok()
+    })
+    .await;
     put(&store, "/u/a", "3").await;
 }
 
@@ -136,7 +174,11 @@ async fn a_restarted_server_is_found_again_by_the_next_call() {
 
 #[tokio::test]
 async fn a_full_server_refuses_puts_and_serves_the_rest() {
-    let etcd = TestEtcd::start_with(Options { quota_bytes: Some(8 << 20), ..Options::default() }).await;
+    let etcd = TestEtcd::start_with(Options {
+        quota_bytes: Some(8 << 20),
+        ..Options::default()
+    })
+    .await;
     let store = etcd.connect().await;
     let value = "x".repeat(1 << 20);
     put(&store, "/n/small", "1").await;
@@ -159,12 +201,30 @@ async fn a_full_server_refuses_puts_and_serves_the_rest() {
     let count = store.range(under("/n/")).await.unwrap().count;
     let health = store.check().await.unwrap();
     assert_eq!(health.status.alarms, ["NOSPACE"]);
-    assert!(health.warnings.iter().any(|warning| warning.contains("out of space")), "{:?}", health.warnings);
+    assert!(
+        health
+            .warnings
+            .iter()
+            .any(|warning| warning.contains("out of space")),
+        "{:?}",
+        health.warnings
+    );
     let delete = store.txn(Txn::new().delete("/n/0")).await.unwrap();
     assert!(delete.succeeded);
     assert_eq!(store.range(under("/n/")).await.unwrap().count, count - 1);
 
-    etcd.etcdctl(&["compact", &delete.revision.to_string()]);
+    let rest = TxnOp::DeleteRange {
+        start: "/n/".into(),
+        end: "/n0".into(),
+    };
+    let emptied = store
+        .txn(Txn {
+            then: vec![rest],
+            ..Txn::default()
+        })
+        .await
+        .unwrap();
+    etcd.etcdctl(&["compact", "--physical", &emptied.revision.to_string()]);
     etcd.etcdctl(&["defrag"]);
     etcd.etcdctl(&["alarm", "disarm"]);
     put(&store, "/n/small", "2").await;

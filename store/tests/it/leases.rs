@@ -15,25 +15,38 @@ async fn a_kept_lease_outlives_its_time_and_ends_with_its_keeper() {
     let store = etcd.store().await;
     let key = etcd.prefix("keeper");
     let started = Instant::now();
-    let keeper = LeaseKeeper::grant(store.clone(), Duration::from_secs(2)).await.unwrap();
-    store.txn(Txn::new().put_with_lease(&key, "v", keeper.id())).await.unwrap();
+    let keeper = LeaseKeeper::grant(store.clone(), Duration::from_secs(2))
+        .await
+        .unwrap();
+    store
+        .txn(Txn::new().put_with_lease(&key, "v", keeper.id()))
+        .await
+        .unwrap();
     let mut state = keeper.state();
-    soon("three times its time", state.wait_for(|state| match state {
-        LeaseState::Alive { valid_until } => *valid_until > started + Duration::from_secs(8),
-        LeaseState::Lost => panic!("lost"),
-    }))
+    soon(
+        "three times its time",
+        state.wait_for(|state| match state {
+            LeaseState::Alive { valid_until } => *valid_until > started + Duration::from_secs(8),
+            LeaseState::Lost => panic!("lost"),
+        }),
+    )
     .await
     .unwrap();
     assert!(store.get(&key).await.unwrap().0.is_some());
     drop(keeper);
-    until("the key expires", || async { store.get(&key).await.unwrap().0.is_none() }).await;
+    until("the key expires", || async {
+        store.get(&key).await.unwrap().0.is_none()
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_lease_that_somebody_else_revokes_is_lost() {
     let etcd = TestEtcd::shared().await;
     let store = etcd.store().await;
-    let keeper = LeaseKeeper::grant(store.clone(), Duration::from_secs(2)).await.unwrap();
+    let keeper = LeaseKeeper::grant(store.clone(), Duration::from_secs(2))
+        .await
+        .unwrap();
     assert!(!keeper.is_lost());
     store.lease_revoke(keeper.id()).await.unwrap();
     soon("the loss", keeper.lost()).await;
@@ -45,8 +58,13 @@ async fn revoking_takes_the_keys_along_at_once() {
     let etcd = TestEtcd::shared().await;
     let store = etcd.store().await;
     let key = etcd.prefix("revoke");
-    let keeper = LeaseKeeper::grant(store.clone(), Duration::from_secs(600)).await.unwrap();
-    store.txn(Txn::new().put_with_lease(&key, "v", keeper.id())).await.unwrap();
+    let keeper = LeaseKeeper::grant(store.clone(), Duration::from_secs(600))
+        .await
+        .unwrap();
+    store
+        .txn(Txn::new().put_with_lease(&key, "v", keeper.id()))
+        .await
+        .unwrap();
     keeper.revoke().await.unwrap();
     assert_eq!(store.get(&key).await.unwrap().0, None);
 }
@@ -55,15 +73,22 @@ async fn revoking_takes_the_keys_along_at_once() {
 async fn a_lease_survives_a_restart_of_the_server() {
     let etcd = TestEtcd::start().await;
     let store = etcd.store().await;
-    let keeper = LeaseKeeper::grant(store.clone(), Duration::from_secs(6)).await.unwrap();
+    let keeper = LeaseKeeper::grant(store.clone(), Duration::from_secs(6))
+        .await
+        .unwrap();
     let key = "/lease/a";
-    store.txn(Txn::new().put_with_lease(key, "v", keeper.id())).await.unwrap();
+    store
+        .txn(Txn::new().put_with_lease(key, "v", keeper.id()))
+        .await
+        .unwrap();
     for _ in 0..2 {
         etcd.restart().await;
         let restarted = Instant::now();
         let mut state = keeper.state();
         let renewed = |state: &LeaseState| matches!(state, LeaseState::Alive { valid_until } if *valid_until > restarted + Duration::from_secs(6));
-        soon("a renewal by the new server", state.wait_for(renewed)).await.unwrap();
+        soon("a renewal by the new server", state.wait_for(renewed))
+            .await
+            .unwrap();
     }
     assert!(!keeper.is_lost() && store.get(key).await.unwrap().0.is_some());
 }
@@ -76,11 +101,19 @@ async fn all_leases_of_a_process_share_one_stream() {
     for _ in 0..50 {
         leases.push(store.lease_grant(Duration::from_secs(60)).await.unwrap().0);
     }
-    assert_eq!(leases.iter().map(|lease| lease.0).collect::<BTreeSet<_>>().len(), 50);
+    assert_eq!(
+        leases
+            .iter()
+            .map(|lease| lease.0)
+            .collect::<BTreeSet<_>>()
+            .len(),
+        50
+    );
     let gone = leases[7];
     store.lease_revoke(gone).await.unwrap();
     for _ in 0..3 {
-        let renewals = futures::future::join_all(leases.iter().map(|lease| store.lease_renew(*lease))).await;
+        let renewals =
+            futures::future::join_all(leases.iter().map(|lease| store.lease_renew(*lease))).await;
         for (lease, renewal) in leases.iter().zip(renewals) {
             match renewal {
                 Err(StoreError::LeaseNotFound { .. }) => assert_eq!(*lease, gone),
@@ -89,11 +122,16 @@ async fn all_leases_of_a_process_share_one_stream() {
         }
     }
     let script = format!("curl -s {}/metrics", etcd.endpoint());
-    let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+    let output = std::process::Command::new("sh")
+        .args(["-c", &script])
+        .output()
+        .unwrap();
     let metrics = String::from_utf8_lossy(&output.stdout).into_owned();
     let started = metrics
         .lines()
-        .find(|line| line.starts_with("grpc_server_started_total") && line.contains("LeaseKeepAlive"))
+        .find(|line| {
+            line.starts_with("grpc_server_started_total") && line.contains("LeaseKeepAlive")
+        })
         .and_then(|line| line.rsplit(' ').next());
     assert_eq!(started, Some("1"), "{metrics}");
 }
@@ -118,11 +156,17 @@ async fn renewals_fail_together_when_the_stream_breaks_and_go_on_afterwards() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     etcd.kill();
     for renewal in waiting {
-        let error = soon("the renewal's end", renewal).await.unwrap().unwrap_err();
+        let error = soon("the renewal's end", renewal)
+            .await
+            .unwrap()
+            .unwrap_err();
         assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
     }
     etcd.restart().await;
     for lease in leases {
-        until("the lease is renewed", || async { store.lease_renew(lease).await.is_ok() }).await;
+        until("the lease is renewed", || async {
+            store.lease_renew(lease).await.is_ok()
+        })
+        .await;
     }
 }

@@ -8,8 +8,8 @@ use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use setpoint_store::testing::prefix_end;
 use setpoint_store::{
-    Event, EventKind, KeyValue, LeaseId, Page, RangeRequest, Revision, ServerStatus, SharedStore, Store, StoreError, Txn, TxnOp,
-    TxnResult, WatchBatch, WatchRequest,
+    Event, EventKind, KeyValue, LeaseId, Page, RangeRequest, Revision, ServerStatus, SharedStore,
+    Store, StoreError, Txn, TxnOp, TxnResult, WatchBatch, WatchRequest,
 };
 
 /// Generous: nothing that should happen takes so long, whatever else the machine does.
@@ -135,8 +135,15 @@ pub(crate) struct Hooked {
 }
 
 impl Hooked {
-    pub(crate) fn new(store: SharedStore, before_range: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static) -> Self {
-        Self { store, before_range: Box::new(before_range), txns: Mutex::default() }
+    pub(crate) fn new(
+        store: SharedStore,
+        before_range: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            store,
+            before_range: Box::new(before_range),
+            txns: Mutex::default(),
+        }
     }
 
     /// Only the record.
@@ -156,7 +163,11 @@ impl Store for Hooked {
         })
     }
     fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<TxnResult, StoreError>> {
-        let nested = txn.then.iter().filter(|op| matches!(op, TxnOp::Txn(_))).count();
+        let nested = txn
+            .then
+            .iter()
+            .filter(|op| matches!(op, TxnOp::Txn(_)))
+            .count();
         self.txns.lock().unwrap().push(nested.max(1));
         self.store.txn(txn)
     }

@@ -17,7 +17,9 @@ async fn catching_up_over_big_values_takes_fragments_and_yields_whole_revisions(
     let value = |n: usize| vec![b'a' + u8::try_from(n % 26).unwrap(); 450_000];
     let mut first = None;
     for n in 0..40 {
-        let txn = (0..3).fold(Txn::new(), |txn, k| txn.put(format!("/big/{n:02}-{k}"), value(n)));
+        let txn = (0..3).fold(Txn::new(), |txn, k| {
+            txn.put(format!("/big/{n:02}-{k}"), value(n))
+        });
         let revision = store.txn(txn).await.unwrap().revision;
         first.get_or_insert(revision);
     }
@@ -26,7 +28,10 @@ async fn catching_up_over_big_values_takes_fragments_and_yields_whole_revisions(
     while seen < 120 {
         let batch = soon("the next batch", watch.next()).await.unwrap().unwrap();
         for chunk in batch.events.chunks(3) {
-            assert!(chunk.len() == 3 && chunk.iter().all(|event| event.kv.mod_revision == last + 1), "a torn revision");
+            assert!(
+                chunk.len() == 3 && chunk.iter().all(|event| event.kv.mod_revision == last + 1),
+                "a torn revision"
+            );
             assert!(chunk.iter().all(|event| *event.kv.value == value(seen / 3)));
             last += 1;
             seen += 3;
@@ -65,7 +70,10 @@ async fn compaction_does_not_disturb_a_watch_that_is_up_to_date() {
         for n in 0..20 {
             last = put(&store, format!("/c/{n}"), format!("{round}")).await;
         }
-        assert_eq!(events(&mut watch, 20).await.last().unwrap().kv.mod_revision, last.0);
+        assert_eq!(
+            events(&mut watch, 20).await.last().unwrap().kv.mod_revision,
+            last.0
+        );
         etcd.etcdctl(&["compact", &last.to_string()]);
     }
 }
@@ -99,13 +107,23 @@ async fn a_server_that_freezes_ends_the_watch_within_the_limit() {
     let taken = frozen.elapsed();
     assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
     assert!(error.to_string().contains("silent for 3s"), "{error}");
-    assert!(taken >= limit - Duration::from_secs(1) && taken < limit * 4, "{taken:?}");
+    assert!(
+        taken >= limit - Duration::from_secs(1) && taken < limit * 4,
+        "{taken:?}"
+    );
 
     // Opening one does not hang either.
-    let error = store.watch(watching("/f/", None)).await.err().expect("the server is frozen");
+    let error = store
+        .watch(watching("/f/", None))
+        .await
+        .err()
+        .expect("the server is frozen");
     assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
     etcd.thaw();
-    until("a watch after the thaw", || async { store.watch(watching("/f/", None)).await.is_ok() }).await;
+    until("a watch after the thaw", || async {
+        store.watch(watching("/f/", None)).await.is_ok()
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -145,7 +163,10 @@ async fn pings_are_slow_enough_for_a_server_with_default_settings() {
 #[tokio::test]
 async fn progress_comes_while_everything_happens_elsewhere() {
     let etcd = TestEtcd::start().await;
-    let options = ConnectOptions { watch_progress_interval: Duration::from_millis(100), ..etcd.connect_options() };
+    let options = ConnectOptions {
+        watch_progress_interval: Duration::from_millis(100),
+        ..etcd.connect_options()
+    };
     let store = EtcdStore::connect(&options).await.unwrap();
     let mut watch = store.watch(watching("/here/", None)).await.unwrap();
     let elsewhere = put(&store, "/there/a", "1").await;
@@ -164,8 +185,15 @@ async fn progress_comes_while_everything_happens_elsewhere() {
 /// Old servers answer progress requests out of order; what is handed on must be right all the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn progress_is_never_ahead_of_events() {
-    let etcd = TestEtcd::start_with(Options { args: vec!["--snapshot-count=100000".into()], ..Options::default() }).await;
-    let options = ConnectOptions { watch_progress_interval: Duration::from_millis(10), ..etcd.connect_options() };
+    let etcd = TestEtcd::start_with(Options {
+        args: vec!["--snapshot-count=100000".into()],
+        ..Options::default()
+    })
+    .await;
+    let options = ConnectOptions {
+        watch_progress_interval: Duration::from_millis(10),
+        ..etcd.connect_options()
+    };
     let store = EtcdStore::connect(&options).await.unwrap();
     let first = put(&store, "/p/0", "0").await;
     // A backlog that takes the server several rounds to deliver.
@@ -178,7 +206,11 @@ async fn progress_is_never_ahead_of_events() {
             let until = Instant::now() + Duration::from_secs(4);
             let mut n = 0;
             while Instant::now() < until {
-                let key = if n % 3 == 0 { format!("/p/{}", n % 10) } else { format!("/q/{}", n % 10) };
+                let key = if n % 3 == 0 {
+                    format!("/p/{}", n % 10)
+                } else {
+                    format!("/q/{}", n % 10)
+                };
                 put(&store, key, "now").await;
                 n += 1;
                 if n % 50 == 0 {
@@ -195,7 +227,11 @@ async fn progress_is_never_ahead_of_events() {
             let batch = watch.next().await.unwrap().unwrap();
             assert!(batch.revision >= promised);
             if let Some(event) = batch.events.first() {
-                assert!(event.kv.mod_revision > promised.0, "an event at {} after {promised}", event.kv.mod_revision);
+                assert!(
+                    event.kv.mod_revision > promised.0,
+                    "an event at {} after {promised}",
+                    event.kv.mod_revision
+                );
             } else {
                 assert!(batch.revision > promised, "progress that says nothing new");
                 progress += 1;
@@ -217,13 +253,17 @@ async fn a_dropped_watch_is_cancelled_on_the_server() {
     let store = etcd.connect().await;
     let watchers = || async {
         let script = format!("curl -s {}/metrics", etcd.endpoint());
-        let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+        let output = std::process::Command::new("sh")
+            .args(["-c", &script])
+            .output()
+            .unwrap();
         String::from_utf8_lossy(&output.stdout)
             .lines()
             .find_map(|line| line.strip_prefix("etcd_debugging_mvcc_watcher_total "))
             .and_then(|count| count.parse::<u32>().ok())
     };
-    let watches = futures::future::join_all((0..5).map(|_| store.watch(watching("/d/", None)))).await;
+    let watches =
+        futures::future::join_all((0..5).map(|_| store.watch(watching("/d/", None)))).await;
     until("five watchers", || async { watchers().await == Some(5) }).await;
     drop(watches);
     until("no watcher", || async { watchers().await == Some(0) }).await;
@@ -240,7 +280,13 @@ async fn a_guard_that_was_seen_by_a_watch_holds() {
         put(&store, &key, n.to_string()).await;
         let seen = events(&mut watch, 1).await;
         let guard = Compare::ModRevision(key.clone(), seen[0].kv.mod_revision);
-        assert!(store.txn(Txn::new().when(guard).put(&key, "again")).await.unwrap().succeeded);
+        assert!(
+            store
+                .txn(Txn::new().when(guard).put(&key, "again"))
+                .await
+                .unwrap()
+                .succeeded
+        );
         events(&mut watch, 1).await;
     }
 }
