@@ -5,6 +5,7 @@
 //! reader of Kubernetes' tools. What is accepted is stored as it was written, comments included.
 
 mod check;
+mod locate;
 mod read;
 mod rewrite;
 pub(crate) mod scalar;

@@ -4,6 +4,7 @@
 //! stored documents, where a finding makes the document Invalid.
 
 mod container;
+mod env;
 mod objects;
 mod pod;
 mod volume;

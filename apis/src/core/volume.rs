@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::claim::PersistentVolumeClaimSpec;
-use super::container::{ObjectFieldSelector, ResourceFieldSelector};
+use super::env::{ObjectFieldSelector, ResourceFieldSelector};
 use super::pod::LocalObjectReference;
 use crate::meta::ObjectMeta;
 use crate::quantity::Quantity;

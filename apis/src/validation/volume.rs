@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::Findings;
-use super::container::{exactly_one, field_path, relative, resource_field};
+use super::container::{exactly_one, relative};
+use super::env::{field_path, resource_field};
 use crate::core::{DownwardApiVolumeFile, KeyToPath, Volume, VolumeProjection};
 use crate::names;
 
