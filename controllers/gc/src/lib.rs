@@ -1,1 +1,217 @@
-//! placeholder
+//! Garbage collection: what nobody owns any more goes.
+//!
+//! # Promise
+//! - An object whose owners are all gone is deleted. An owner is matched by uid: one of the same name and another uid is
+//!   another object. Only what is certain counts: an owner whose document does not parse exists, one of a kind that is
+//!   not known here exists, and nothing is decided on a view older than the election.
+//! - The delete holds in the store only while object and owners are as they were seen.
+//! - A deletion record says otherwise: `Orphan` lets dependents go, `Foreground` deletes them before their owner.
+//! - A status whose object is gone is deleted, those of pods (the scheduler's) and nodes (node-lifecycle's) excepted.
+//! - What is left in a namespace that has been deleted is deleted; in one that was never seen, after ten minutes.
+//! - A full pass every ten minutes finds what was missed, and says so when it finds something.
+//!
+//! A pass takes everything that changed since the last one, decides (`decide.rs`) and commits in one go, so that ten
+//! thousand pods of a deleted Deployment are a few batches.
+
+pub mod decide;
+pub mod index;
+pub mod kinds;
+mod observe;
+pub mod plan;
+mod writes;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use setpoint_apis::Timestamp;
+use setpoint_runtime::backoff::Backoff;
+use setpoint_runtime::events::{EventRef, Recorder};
+use setpoint_runtime::{CacheBuilder, Clock, Leader, StateKey};
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use crate::decide::decide;
+use crate::index::{Index, Item};
+use crate::kinds::Kinds;
+use crate::plan::Plan;
+
+const FULL_PASS: Duration = Duration::from_secs(600);
+/// What conflicted is looked at again after this: what changed it is in the cache by then.
+const SOON: Duration = Duration::from_millis(20);
+
+/// Names the kinds that are looked after to a cache: all of Setpoint's own.
+#[must_use]
+pub fn register(builder: CacheBuilder) -> CacheBuilder {
+    Kinds::builtin().register(builder)
+}
+
+/// Collects Setpoint's own kinds until the leadership is lost or given up.
+pub async fn run(leader: Leader, clock: Clock, recorder: Recorder) {
+    run_with(Kinds::builtin(), leader, clock, recorder).await;
+}
+
+/// Collects the given kinds, which must be registered with the cache, until the leadership is lost or given up.
+///
+/// # Cancel safety
+/// What was handed to the store is carried out; everything else is decided afresh by the next leader.
+pub async fn run_with(kinds: Kinds, leader: Leader, clock: Clock, recorder: Recorder) {
+    let mut collector = Collector {
+        kinds,
+        clock,
+        recorder,
+        index: Index::default(),
+        items: BTreeSet::new(),
+        later: BTreeMap::new(),
+        never_seen: BTreeMap::new(),
+        failures: 0,
+        rng: fastrand::Rng::with_seed(leader.epoch().0.unsigned_abs()),
+    };
+    collector.run(&leader).await;
+}
+
+struct Collector {
+    kinds: Kinds,
+    clock: Clock,
+    recorder: Recorder,
+    index: Index,
+    /// To look at in the next pass.
+    items: BTreeSet<Item>,
+    /// To look at when their time has come.
+    later: BTreeMap<Item, Instant>,
+    /// Namespaces that objects name and nobody has seen, and since when.
+    never_seen: BTreeMap<Arc<str>, Timestamp>,
+    failures: u32,
+    rng: fastrand::Rng,
+}
+
+impl Collector {
+    async fn run(&mut self, leader: &Leader) {
+        let mut subscription = leader.cache().subscribe(|key| {
+            matches!(
+                key,
+                StateKey::Desired(..) | StateKey::Actual(..) | StateKey::Deletion(..)
+            )
+        });
+        let mut next_full_pass = Instant::now() + FULL_PASS;
+        loop {
+            let due = self
+                .later
+                .values()
+                .min()
+                .copied()
+                .unwrap_or(next_full_pass)
+                .min(next_full_pass);
+            let mut full = false;
+            tokio::select! {
+                () = leader.lost().cancelled() => return,
+                changes = subscription.next() => {
+                    let view = leader.cache().view();
+                    if changes.resync {
+                        self.index.all(&self.kinds, &view, &mut self.items);
+                    }
+                    for change in &changes.keys {
+                        self.index.change(&self.kinds, &view, change, &mut self.items);
+                    }
+                }
+                () = tokio::time::sleep_until(due) => {
+                    let now = Instant::now();
+                    let ripe = self.later.extract_if(.., |_, at| *at <= now).map(|(item, _)| item);
+                    self.items.extend(ripe);
+                    if now >= next_full_pass {
+                        next_full_pass = now + FULL_PASS;
+                        full = true;
+                        self.index.all(&self.kinds, &leader.cache().view(), &mut self.items);
+                    }
+                }
+            }
+            if !self.pass(leader, full).await {
+                return;
+            }
+        }
+    }
+
+    /// One pass over all that waits. `false` when the leadership has ended.
+    async fn pass(&mut self, leader: &Leader, full: bool) -> bool {
+        let items = std::mem::take(&mut self.items);
+        if items.is_empty() {
+            return true;
+        }
+        let now = self.clock.now();
+        let (plan, snapshot) = {
+            let view = leader.cache().view();
+            let snapshot = observe::observe(
+                &self.kinds,
+                &self.index,
+                &mut self.never_seen,
+                &view,
+                &items,
+                now,
+            );
+            (decide(&snapshot, now), snapshot)
+        };
+        if !plan.is_empty() {
+            debug!(%plan, "decided");
+            if full {
+                warn!(%plan, "a full pass found what the changes did not: this is a bug");
+            }
+        }
+        self.tell(&plan, &snapshot);
+        for (id, wait) in &plan.later {
+            self.later
+                .insert(Item::Object(id.clone()), Instant::now() + *wait);
+        }
+        let writes = writes::writes(&self.kinds, leader, &plan).await;
+        let Some(outcome) = writes::commit(leader, writes).await else {
+            // Deposed, or fenced off: what is due is decided afresh.
+            let at = Instant::now() + SOON;
+            self.later.extend(items.into_iter().map(|item| (item, at)));
+            return !leader.lost().is_cancelled();
+        };
+        if outcome.committed > 0 {
+            info!(writes = outcome.committed, "collected");
+        }
+        let mut wait = SOON;
+        if let Some(error) = &outcome.first_error {
+            self.failures += 1;
+            wait = Backoff::new(Duration::from_millis(100), Duration::from_secs(60))
+                .delay(self.failures, &mut self.rng);
+            warn!(
+                error = error as &dyn std::error::Error,
+                retry_after_ms = wait.as_millis(),
+                "objects could not be collected"
+            );
+        } else {
+            self.failures = 0;
+        }
+        let at = Instant::now() + wait;
+        self.later
+            .extend(outcome.again.into_iter().map(|item| (item, at)));
+        true
+    }
+
+    /// Says so once to whoever put objects into a namespace that does not exist.
+    fn tell(&self, plan: &Plan, snapshot: &plan::Snapshot) {
+        for (id, wait) in &plan.later {
+            let known = self.later.contains_key(&Item::Object(id.clone()));
+            let kind = self.kinds.by_plural(id.plural).filter(|_| !known);
+            let candidate = snapshot.candidates.iter().find(|c| c.id == *id);
+            if let (Some(kind), Some(_)) = (kind, candidate) {
+                warn!(object = %id, "the namespace does not exist; the object will be deleted");
+                let about = EventRef {
+                    api_version: kind.api_version.into(),
+                    kind: kind.kind.into(),
+                    namespace: id.key.namespace.clone(),
+                    name: id.key.name.clone(),
+                    uid: Arc::from(""),
+                };
+                let message = format!(
+                    "Namespace {} does not exist; the object will be deleted in {} s",
+                    id.key.namespace,
+                    wait.as_secs()
+                );
+                self.recorder.warning(about, "NamespaceNotFound", message);
+            }
+        }
+    }
+}

@@ -124,7 +124,7 @@ spec:
         command: [sh, -c, "echo NAME\nexec sleep 1000\n"]
         args: ["yes", "0x10", "null", "", "# no comment", "a: b"]
         env: [{name: N, value: "0123"}]
-        resources: {requests: {cpu: "0.5", memory: 1Gi}, limits: {cpu: 1e3m}}
+        resources: {requests: {cpu: "0.5", memory: 1Gi}, limits: {cpu: "2"}}
         readinessProbe: {httpGet: {port: http}}
         ports: [{name: http, containerPort: 8080}]
       volumes: [{name: d, emptyDir: {sizeLimit: 1G}}]

@@ -8,25 +8,25 @@ use setpoint_store::{Compare, Put, StoreError, TxnOp};
 
 /// When to decide again after a conflict. What caused it is in the cache by then, most of the time, and has asked for
 /// a pass itself.
-pub const SOON: Duration = Duration::from_millis(20);
+pub(crate) const SOON: Duration = Duration::from_millis(20);
 
 /// What became of writes.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub(crate) struct Tally {
     /// Written.
-    pub committed: usize,
+    pub(crate) committed: usize,
     /// A guard did not hold.
-    pub conflicts: usize,
+    pub(crate) conflicts: usize,
     /// The store did not take it.
-    pub refused: usize,
+    pub(crate) refused: usize,
     /// Why, for the first of them.
-    pub first_error: Option<StoreError>,
+    pub(crate) first_error: Option<StoreError>,
 }
 
 impl Tally {
     /// Commits and counts. `false` when the leadership has ended or outcomes are unknown: then everything is to be
     /// decided afresh.
-    pub async fn commit(&mut self, leader: &Leader, writes: Vec<Write>) -> bool {
+    pub(crate) async fn commit(&mut self, leader: &Leader, writes: Vec<Write>) -> bool {
         let Ok(outcomes) = leader.commit(writes).await else {
             return false;
         };
@@ -45,7 +45,7 @@ impl Tally {
 }
 
 /// Puts a key.
-pub fn put(key: String, value: String) -> TxnOp {
+pub(crate) fn put(key: String, value: String) -> TxnOp {
     TxnOp::Put(Put {
         key,
         value: value.into(),
@@ -54,7 +54,7 @@ pub fn put(key: String, value: String) -> TxnOp {
 }
 
 /// Writes a status, while its object exists.
-pub fn status<K: Kind>(leader: &Leader, key: &ObjectKey, status: &K::Status) -> Write {
+pub(crate) fn status<K: Kind>(leader: &Leader, key: &ObjectKey, status: &K::Status) -> Write {
     let keyspace = leader.keyspace();
     Write {
         guards: vec![Compare::Exists(
@@ -69,7 +69,7 @@ pub fn status<K: Kind>(leader: &Leader, key: &ObjectKey, status: &K::Status) -> 
 }
 
 /// Whether an object is being deleted, its dependents first.
-pub fn terminating<K: Kind>(view: &View<'_>, key: &ObjectKey, uid: &str) -> bool {
+pub(crate) fn terminating<K: Kind>(view: &View<'_>, key: &ObjectKey, uid: &str) -> bool {
     let record = view.deletions(K::PLURAL).and_then(|t| t.get(key));
     record.is_some_and(|d| d.value.propagation_policy == "Foreground" && d.value.uid == uid)
 }

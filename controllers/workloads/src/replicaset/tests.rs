@@ -92,7 +92,7 @@ fn missing_pods_are_created_in_one_batch_and_then_reported() {
     assert_eq!(plans.len(), 2);
     assert_eq!(
         plans[0].to_string(),
-        "create pod web-5f7-6btf7\ncreate pod web-5f7-rpbj5\ncreate pod web-5f7-m5hdz\n"
+        "create pod web-5f7-f8p5h\ncreate pod web-5f7-xrnsr\ncreate pod web-5f7-nmswt\n"
     );
     assert_eq!(
         plans[1].to_string(),

@@ -1,0 +1,330 @@
+//! What goes: a pure function of what is, and of the time.
+
+use std::time::Duration;
+
+use setpoint_apis::Timestamp;
+
+use crate::plan::{Candidate, Home, Owner, Plan, Record, RecordStep, Release, Removal, Snapshot};
+
+/// The policy of a deletion record: dependents stay.
+pub const ORPHAN: &str = "Orphan";
+/// The policy of a deletion record: dependents first.
+pub const FOREGROUND: &str = "Foreground";
+
+/// An object in a namespace that nobody here has ever seen waits this long. Whoever writes keys by hand, or restores
+/// them in any order, writes the namespace within that time.
+pub const NAMESPACE_GRACE: Duration = Duration::from_secs(600);
+
+/// Decides.
+///
+/// # Guarantees
+/// - An object goes only when all its owners are gone for certain: absent, or replaced by an object with another uid.
+///   An owner that does not parse, or whose kind is not known, is taken to exist.
+/// - An object that does not parse is left alone, unless its namespace has been deleted.
+pub fn decide(s: &Snapshot, now: Timestamp) -> Plan {
+    let mut plan = Plan {
+        statuses: s.statuses.clone(),
+        ..Plan::default()
+    };
+    for candidate in &s.candidates {
+        object(&mut plan, candidate, now);
+    }
+    for r in &s.records {
+        plan.records.extend(record(r));
+    }
+    plan
+}
+
+fn object(plan: &mut Plan, c: &Candidate, now: Timestamp) {
+    let mut removal = Removal {
+        id: c.id.clone(),
+        mod_revision: c.mod_revision,
+        gone: Vec::new(),
+        unchanged: Vec::new(),
+        homeless: false,
+    };
+    match c.home {
+        Home::Exists => {}
+        Home::Deleted => {
+            removal.homeless = true;
+            plan.delete.push(removal);
+            return;
+        }
+        Home::NeverSeen(since) => {
+            let due = since.saturating_add(NAMESPACE_GRACE);
+            if due > now {
+                plan.later.push((c.id.clone(), due.duration_since(now)));
+            } else {
+                removal.homeless = true;
+                plan.delete.push(removal);
+                return;
+            }
+        }
+    }
+    if c.owners.is_empty() {
+        return;
+    }
+    if !c.valid {
+        plan.notes
+            .push(format!("{} does not parse: left alone", c.id));
+        return;
+    }
+    if c.owners
+        .iter()
+        .any(|(_, o)| matches!(o, Owner::Orphaned(_)))
+    {
+        let kept = c
+            .owners
+            .iter()
+            .filter(|(_, o)| !matches!(o, Owner::Orphaned(_)));
+        plan.release.push(Release {
+            id: c.id.clone(),
+            mod_revision: c.mod_revision,
+            keep: kept.map(|(r, _)| r.clone()).collect(),
+        });
+        return;
+    }
+    for (_, owner) in &c.owners {
+        match owner {
+            Owner::Present | Owner::Unknown | Owner::Orphaned(_) => return,
+            Owner::Gone(gone) => removal.gone.push(gone.clone()),
+            Owner::Leaving(id, at) => removal.unchanged.push((id.clone(), *at)),
+        }
+    }
+    if !removal.unchanged.is_empty() && c.dependents > 0 {
+        // With a record of its own it goes when that has been carried out.
+        if !c.recorded {
+            plan.records.push(RecordStep::Pass(c.id.clone()));
+        }
+    } else {
+        plan.delete.push(removal);
+    }
+}
+
+fn record(r: &Record) -> Option<RecordStep> {
+    let id = r.id.clone();
+    Some(match (r.policy.as_str(), r.object, r.dependents) {
+        // Its dependents are let go one by one; each is a candidate of its own.
+        (ORPHAN, None, 1..) => return None,
+        (ORPHAN, Some(at), _) => RecordStep::DeleteObject(id, at),
+        (FOREGROUND, Some(_), 1..) => return None,
+        (FOREGROUND, Some(at), 0) => RecordStep::Finish(id, at),
+        // A policy of a later version: it is for that to carry out.
+        (policy, Some(_), _) if policy != FOREGROUND => return None,
+        _ => RecordStep::Remove(id, r.mod_revision),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use setpoint_apis::{ObjectKey, OwnerReference};
+
+    use super::*;
+    use crate::plan::{Gone, ObjectId};
+
+    fn id(plural: &'static str, name: &str) -> ObjectId {
+        ObjectId::new(plural, ObjectKey::namespaced("default", name))
+    }
+
+    fn reference(name: &str) -> OwnerReference {
+        OwnerReference {
+            name: name.into(),
+            uid: format!("uid-{name}"),
+            ..OwnerReference::default()
+        }
+    }
+
+    fn absent(name: &str) -> (OwnerReference, Owner) {
+        (
+            reference(name),
+            Owner::Gone(Gone::Absent(id("deployments", name))),
+        )
+    }
+
+    fn candidate(owners: Vec<(OwnerReference, Owner)>) -> Candidate {
+        Candidate {
+            id: id("replicasets", "web-1"),
+            mod_revision: 7,
+            valid: true,
+            home: Home::Exists,
+            owners,
+            dependents: 0,
+            recorded: false,
+        }
+    }
+
+    fn check(c: Candidate, expected: &str) {
+        let snapshot = Snapshot {
+            candidates: vec![c],
+            ..Snapshot::default()
+        };
+        assert_eq!(
+            decide(&snapshot, Timestamp::from_unix_seconds(1_000)).to_string(),
+            expected
+        );
+    }
+
+    fn check_record(policy: &str, object: Option<i64>, dependents: usize, expected: &str) {
+        let record = Record {
+            id: id("deployments", "web"),
+            mod_revision: 9,
+            policy: policy.into(),
+            object,
+            dependents,
+        };
+        let snapshot = Snapshot {
+            records: vec![record],
+            ..Snapshot::default()
+        };
+        assert_eq!(
+            decide(&snapshot, Timestamp::EPOCH).to_string(),
+            expected,
+            "{policy} {object:?} {dependents}"
+        );
+    }
+
+    #[test]
+    fn an_object_goes_when_all_its_owners_are_gone() {
+        check(candidate(vec![]), "");
+        check(
+            candidate(vec![absent("web")]),
+            "delete replicasets default/web-1 at 7, deployments default/web is gone\n",
+        );
+        check(
+            candidate(vec![absent("web"), (reference("b"), Owner::Present)]),
+            "",
+        );
+        let replaced = (
+            reference("web"),
+            Owner::Gone(Gone::Replaced(id("deployments", "web"), 5)),
+        );
+        check(
+            candidate(vec![absent("a"), replaced]),
+            "delete replicasets default/web-1 at 7, deployments default/a is gone, deployments default/web is another at 5\n",
+        );
+    }
+
+    #[test]
+    fn an_owner_of_a_kind_that_is_not_known_keeps_its_dependents() {
+        check(
+            candidate(vec![absent("web"), (reference("b"), Owner::Unknown)]),
+            "",
+        );
+    }
+
+    #[test]
+    fn an_object_that_does_not_parse_is_left_alone_unless_its_namespace_is_deleted() {
+        let broken = Candidate {
+            valid: false,
+            ..candidate(vec![absent("web")])
+        };
+        check(
+            broken.clone(),
+            "note: replicasets default/web-1 does not parse: left alone\n",
+        );
+        check(
+            Candidate {
+                home: Home::Deleted,
+                ..broken
+            },
+            "delete replicasets default/web-1 at 7, its namespace is gone\n",
+        );
+    }
+
+    #[test]
+    fn a_namespace_that_was_never_there_gets_time_to_come() {
+        let since = |seconds| Home::NeverSeen(Timestamp::from_unix_seconds(seconds));
+        let homeless = |home| Candidate {
+            home,
+            ..candidate(vec![])
+        };
+        check(
+            homeless(since(900)),
+            "look at replicasets default/web-1 again in 500 s\n",
+        );
+        check(
+            homeless(since(400)),
+            "delete replicasets default/web-1 at 7, its namespace is gone\n",
+        );
+        check(
+            homeless(Home::Deleted),
+            "delete replicasets default/web-1 at 7, its namespace is gone\n",
+        );
+    }
+
+    #[test]
+    fn orphans_lose_the_owner_and_stay() {
+        let orphaned = (
+            reference("web"),
+            Owner::Orphaned(Gone::Absent(id("deployments", "web"))),
+        );
+        check(
+            candidate(vec![orphaned.clone()]),
+            "release replicasets default/web-1 at 7, it keeps 0 owners\n",
+        );
+        check(
+            candidate(vec![orphaned, absent("b")]),
+            "release replicasets default/web-1 at 7, it keeps 1 owners\n",
+        );
+        check_record(
+            ORPHAN,
+            Some(5),
+            1,
+            "delete deployments default/web at 5 and keep its record\n",
+        );
+        check_record(ORPHAN, None, 1, "");
+        check_record(
+            ORPHAN,
+            None,
+            0,
+            "delete record of deployments default/web at 9\n",
+        );
+    }
+
+    #[test]
+    fn dependents_go_first_when_the_owner_is_to_wait() {
+        let leaving = (
+            reference("web"),
+            Owner::Leaving(id("deployments", "web"), 5),
+        );
+        check(
+            candidate(vec![leaving.clone()]),
+            "delete replicasets default/web-1 at 7, deployments default/web waits at 5\n",
+        );
+        check(
+            Candidate {
+                dependents: 3,
+                ..candidate(vec![leaving.clone()])
+            },
+            "record replicasets default/web-1 as leaving\n",
+        );
+        check(
+            candidate(vec![leaving, (reference("b"), Owner::Present)]),
+            "",
+        );
+        check_record(FOREGROUND, Some(5), 1, "");
+        check_record(
+            FOREGROUND,
+            Some(5),
+            0,
+            "delete deployments default/web at 5 and its record\n",
+        );
+        check_record(
+            FOREGROUND,
+            None,
+            3,
+            "delete record of deployments default/web at 9\n",
+        );
+    }
+
+    #[test]
+    fn a_policy_of_a_later_version_is_left_to_it() {
+        check_record("Sideways", Some(5), 0, "");
+        check_record(
+            "Sideways",
+            None,
+            0,
+            "delete record of deployments default/web at 9\n",
+        );
+    }
+}

@@ -1,0 +1,198 @@
+//! Who depends on whom, by uid, kept from the cache's changes. It only finds what to look at: what is decided is
+//! decided on the view.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use setpoint_apis::core::Namespace;
+use setpoint_apis::{Kind, ObjectKey};
+use setpoint_runtime::{StateKey, View};
+
+use crate::kinds::Kinds;
+use crate::plan::ObjectId;
+
+/// Something to look at.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Item {
+    /// An object: its owners, its namespace.
+    Object(ObjectId),
+    /// A status: its object.
+    Status(ObjectId),
+    /// A deletion record.
+    Record(ObjectId),
+}
+
+#[derive(Debug)]
+struct Row {
+    uid: Option<Arc<str>>,
+    owners: Vec<Arc<str>>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Index {
+    rows: FxHashMap<ObjectId, Row>,
+    dependents: FxHashMap<Arc<str>, BTreeSet<ObjectId>>,
+    /// Namespaces that were there and are not any more.
+    deleted_namespaces: FxHashSet<Arc<str>>,
+}
+
+impl Index {
+    /// Takes a change in, and names what is to be looked at because of it.
+    pub fn change(
+        &mut self,
+        kinds: &Kinds,
+        view: &View<'_>,
+        change: &StateKey,
+        items: &mut BTreeSet<Item>,
+    ) {
+        match change {
+            StateKey::Desired(plural, key) => {
+                self.object(kinds, view, ObjectId::new(plural, key.clone()), items);
+            }
+            StateKey::Actual(plural, key) => {
+                items.insert(Item::Status(ObjectId::new(plural, key.clone())));
+            }
+            StateKey::Deletion(plural, key) => {
+                if let Some(kind) = kinds.by_plural(plural) {
+                    let id = ObjectId::new(kind.plural, key.clone());
+                    let uid = self.rows.get(&id).and_then(|row| row.uid.clone());
+                    items.extend(
+                        uid.iter()
+                            .flat_map(|uid| self.dependents(uid))
+                            .cloned()
+                            .map(Item::Object),
+                    );
+                    items.insert(Item::Record(id));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes everything in, and names everything.
+    pub fn all(&mut self, kinds: &Kinds, view: &View<'_>, items: &mut BTreeSet<Item>) {
+        for kind in kinds.iter() {
+            for key in kind.keys(view) {
+                self.object(kinds, view, ObjectId::new(kind.plural, key), items);
+            }
+            for key in kind.status_keys(view) {
+                items.insert(Item::Status(ObjectId::new(kind.plural, key)));
+            }
+            if let Some(records) = view.deletions(kind.plural) {
+                items.extend(
+                    records
+                        .entries()
+                        .map(|(k, _)| Item::Record(ObjectId::new(kind.plural, k.clone()))),
+                );
+            }
+        }
+    }
+
+    /// The objects that name this uid as an owner.
+    pub fn dependents(&self, uid: &str) -> impl Iterator<Item = &ObjectId> {
+        self.dependents.get(uid).into_iter().flatten()
+    }
+
+    /// Whether a namespace was there and is not any more.
+    pub fn was_deleted(&self, namespace: &str) -> bool {
+        self.deleted_namespaces.contains(namespace)
+    }
+
+    fn object(&mut self, kinds: &Kinds, view: &View<'_>, id: ObjectId, items: &mut BTreeSet<Item>) {
+        let Some(kind) = kinds.by_plural(id.plural) else {
+            return;
+        };
+        let object = kind.object(view, &id.key);
+        let old = self.rows.remove(&id);
+        let uid: Option<Arc<str>> = object
+            .as_ref()
+            .and_then(|o| o.uid.as_deref())
+            .map(Arc::from);
+        if let Some(old) = &old {
+            for owner in &old.owners {
+                self.unlink(owner, &id);
+                // Somebody may wait for its last dependent to go.
+                self.waiting(kinds, view, owner, items);
+            }
+            if let Some(former) = old.uid.as_ref().filter(|u| Some(*u) != uid.as_ref()) {
+                items.extend(self.dependents(former).cloned().map(Item::Object));
+            }
+        }
+        if id.plural == Namespace::PLURAL {
+            self.namespace(kinds, view, &id.key, old.is_some(), object.is_some(), items);
+        }
+        let Some(object) = object else {
+            items.insert(Item::Status(id.clone()));
+            items.insert(Item::Record(id));
+            return;
+        };
+        let owners: Vec<Arc<str>> = object
+            .owners
+            .iter()
+            .map(|o| Arc::from(o.uid.as_str()))
+            .collect();
+        for owner in &owners {
+            self.dependents
+                .entry(owner.clone())
+                .or_default()
+                .insert(id.clone());
+        }
+        let homeless = kind.namespaced && !exists(view, &id.key.namespace);
+        if !owners.is_empty() || homeless {
+            items.insert(Item::Object(id.clone()));
+        }
+        self.rows.insert(id, Row { uid, owners });
+    }
+
+    fn unlink(&mut self, owner: &str, id: &ObjectId) {
+        if let Some(dependents) = self.dependents.get_mut(owner) {
+            dependents.remove(id);
+            if dependents.is_empty() {
+                self.dependents.remove(owner);
+            }
+        }
+    }
+
+    /// The records about an owner: there are few, and mostly none.
+    fn waiting(&self, kinds: &Kinds, view: &View<'_>, owner: &str, items: &mut BTreeSet<Item>) {
+        for kind in kinds.iter() {
+            for (key, record) in view
+                .deletions(kind.plural)
+                .into_iter()
+                .flat_map(|t| t.iter())
+            {
+                if record.value.uid == owner {
+                    items.insert(Item::Record(ObjectId::new(kind.plural, key.clone())));
+                }
+            }
+        }
+    }
+
+    fn namespace(
+        &mut self,
+        kinds: &Kinds,
+        view: &View<'_>,
+        key: &ObjectKey,
+        was: bool,
+        is: bool,
+        items: &mut BTreeSet<Item>,
+    ) {
+        if is {
+            self.deleted_namespaces.remove(&key.name);
+        } else if was {
+            self.deleted_namespaces.insert(key.name.clone());
+            for kind in kinds.iter() {
+                let keys = kind.keys_in(view, &key.name).into_iter();
+                items.extend(keys.map(|k| Item::Object(ObjectId::new(kind.plural, k))));
+            }
+        }
+    }
+}
+
+/// Whether a namespace exists, whatever its document looks like.
+pub fn exists(view: &View<'_>, namespace: &str) -> bool {
+    view.desired::<Namespace>()
+        .contains(&ObjectKey::cluster(namespace))
+}

@@ -1,0 +1,203 @@
+//! The kinds that are looked after, with their types erased: what there is of an object, whatever it is.
+
+use setpoint_apis::apps::{Deployment, ReplicaSet};
+use setpoint_apis::core::{
+    ConfigMap, Namespace, Node, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
+};
+use setpoint_apis::document::DecodeError;
+use setpoint_apis::networking::Ingress;
+use setpoint_apis::{Kind, ObjectKey, OwnerReference, owners};
+use setpoint_runtime::{CacheBuilder, View};
+
+/// An object as the cache holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    /// Its uid, of the last version that parsed; `None` when none did.
+    pub uid: Option<String>,
+    /// The revision of its document, whether that parses or not.
+    pub mod_revision: i64,
+    /// Whether its document parses.
+    pub valid: bool,
+    /// Its owners, of the last version that parsed.
+    pub owners: Vec<OwnerReference>,
+}
+
+/// One kind.
+#[derive(Clone, Copy)]
+pub struct KindEntry {
+    /// `apps/v1`.
+    pub api_version: &'static str,
+    /// `Deployment`.
+    pub kind: &'static str,
+    /// `deployments`.
+    pub plural: &'static str,
+    /// Whether objects live in a namespace.
+    pub namespaced: bool,
+    register: fn(CacheBuilder) -> CacheBuilder,
+    object: fn(&View<'_>, &ObjectKey) -> Option<Object>,
+    keys: fn(&View<'_>) -> Vec<ObjectKey>,
+    keys_in: fn(&View<'_>, &str) -> Vec<ObjectKey>,
+    has_status: fn(&View<'_>, &ObjectKey) -> bool,
+    status_keys: fn(&View<'_>) -> Vec<ObjectKey>,
+    reown: fn(&ObjectKey, &[u8], &[OwnerReference]) -> Result<String, DecodeError>,
+}
+
+impl std::fmt::Debug for KindEntry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.api_version, self.kind)
+    }
+}
+
+impl KindEntry {
+    /// The entry of kind `K`.
+    pub fn of<K: Kind>() -> Self {
+        Self {
+            api_version: K::API_VERSION,
+            kind: K::KIND,
+            plural: K::PLURAL,
+            namespaced: K::NAMESPACED,
+            register: CacheBuilder::kind::<K>,
+            object: |view, key| {
+                let entry = view.desired::<K>().entry(key)?;
+                let good = entry.last_good();
+                Some(Object {
+                    uid: good.map(|g| g.uid()),
+                    mod_revision: entry
+                        .invalid()
+                        .map(|i| i.mod_revision)
+                        .or(good.map(|g| g.mod_revision))
+                        .unwrap_or(0),
+                    valid: entry.valid().is_some(),
+                    owners: good
+                        .map(|g| g.value.metadata().owner_references.clone())
+                        .unwrap_or_default(),
+                })
+            },
+            keys: |view| {
+                view.desired::<K>()
+                    .entries()
+                    .map(|(k, _)| k.clone())
+                    .collect()
+            },
+            keys_in: |view, ns| {
+                view.desired::<K>()
+                    .namespace(ns)
+                    .map(|(k, _)| k.clone())
+                    .collect()
+            },
+            has_status: |view, key| view.actual::<K>().contains(key),
+            status_keys: |view| {
+                view.actual::<K>()
+                    .entries()
+                    .map(|(k, _)| k.clone())
+                    .collect()
+            },
+            reown: owners::with_owner_references::<K>,
+        }
+    }
+
+    /// The object of a name.
+    pub fn object(&self, view: &View<'_>, key: &ObjectKey) -> Option<Object> {
+        (self.object)(view, key)
+    }
+
+    /// All names.
+    pub fn keys(&self, view: &View<'_>) -> Vec<ObjectKey> {
+        (self.keys)(view)
+    }
+
+    /// The names of a namespace; none for kinds that do not live in one.
+    pub fn keys_in(&self, view: &View<'_>, namespace: &str) -> Vec<ObjectKey> {
+        if self.namespaced {
+            (self.keys_in)(view, namespace)
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// Whether there is a status of that name, which this controller removes when the object is gone. Those of pods
+    /// are the scheduler's, those of nodes node-lifecycle's.
+    pub fn has_status(&self, view: &View<'_>, key: &ObjectKey) -> bool {
+        self.owns_statuses() && (self.has_status)(view, key)
+    }
+
+    /// The names of all statuses that this controller removes.
+    pub fn status_keys(&self, view: &View<'_>) -> Vec<ObjectKey> {
+        if self.owns_statuses() {
+            (self.status_keys)(view)
+        } else {
+            Vec::new()
+        }
+    }
+
+    fn owns_statuses(&self) -> bool {
+        self.plural != Pod::PLURAL && self.plural != Node::PLURAL
+    }
+
+    /// The document with other owners.
+    ///
+    /// # Errors
+    /// When the bytes are no valid object of the kind.
+    pub fn reown(
+        &self,
+        key: &ObjectKey,
+        bytes: &[u8],
+        owners: &[OwnerReference],
+    ) -> Result<String, DecodeError> {
+        (self.reown)(key, bytes, owners)
+    }
+}
+
+/// The kinds that are looked after. Owners of other kinds are taken to exist.
+#[derive(Clone, Debug)]
+pub struct Kinds(Vec<KindEntry>);
+
+impl Kinds {
+    /// Setpoint's own kinds.
+    pub fn builtin() -> Self {
+        Self(vec![
+            KindEntry::of::<Namespace>(),
+            KindEntry::of::<Node>(),
+            KindEntry::of::<Pod>(),
+            KindEntry::of::<ReplicaSet>(),
+            KindEntry::of::<Deployment>(),
+            KindEntry::of::<ConfigMap>(),
+            KindEntry::of::<Secret>(),
+            KindEntry::of::<Service>(),
+            KindEntry::of::<Ingress>(),
+            KindEntry::of::<PersistentVolumeClaim>(),
+            KindEntry::of::<ServiceAccount>(),
+        ])
+    }
+
+    /// The same with one more.
+    #[must_use]
+    pub fn with<K: Kind>(mut self) -> Self {
+        self.0.retain(|e| e.plural != K::PLURAL);
+        self.0.push(KindEntry::of::<K>());
+        self
+    }
+
+    /// Names the kinds to a cache.
+    #[must_use]
+    pub fn register(&self, builder: CacheBuilder) -> CacheBuilder {
+        self.0.iter().fold(builder, |b, e| (e.register)(b))
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &KindEntry> {
+        self.0.iter()
+    }
+
+    /// The kind whose keys have this segment.
+    pub fn by_plural(&self, plural: &str) -> Option<&KindEntry> {
+        self.0.iter().find(|e| e.plural == plural)
+    }
+
+    /// The kind that a reference means.
+    pub fn of_reference(&self, reference: &OwnerReference) -> Option<&KindEntry> {
+        self.0
+            .iter()
+            .find(|e| e.kind == reference.kind && e.api_version == reference.api_version)
+    }
+}

@@ -1,0 +1,218 @@
+//! Handing plans to the store.
+
+use futures::StreamExt;
+use futures::stream;
+use setpoint_apis::core::Namespace;
+use setpoint_apis::records::Deletion;
+use setpoint_apis::{Key, Kind, ObjectKey, document};
+use setpoint_runtime::{Leader, Write, WriteOutcome};
+use setpoint_store::{Compare, Put, StoreError, TxnOp};
+
+use crate::decide::FOREGROUND;
+use crate::index::Item;
+use crate::kinds::Kinds;
+use crate::plan::{Gone, ObjectId, Plan, RecordStep, Release, Removal};
+
+/// Documents that are read at a time to take owners from them.
+const READS: usize = 32;
+
+/// What became of a plan.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) committed: usize,
+    /// What is to be looked at again: a guard did not hold, or the store refused.
+    pub(crate) again: Vec<Item>,
+    pub(crate) first_error: Option<StoreError>,
+}
+
+/// The writes of a plan, each with what to look at again when it does not succeed.
+pub(crate) async fn writes(kinds: &Kinds, leader: &Leader, plan: &Plan) -> Vec<(Item, Write)> {
+    let mut writes: Vec<(Item, Write)> = Vec::new();
+    writes.extend(
+        plan.delete
+            .iter()
+            .map(|r| (Item::Object(r.id.clone()), removal(leader, r))),
+    );
+    writes.extend(
+        plan.statuses
+            .iter()
+            .map(|id| (Item::Status(id.clone()), status(leader, id))),
+    );
+    for step in &plan.records {
+        writes.extend(record(kinds, leader, step));
+    }
+    let releases = stream::iter(&plan.release)
+        .map(|r| async move { (Item::Object(r.id.clone()), release(kinds, leader, r).await) })
+        .buffered(READS);
+    let mut releases = std::pin::pin!(releases);
+    while let Some((item, write)) = releases.next().await {
+        writes.extend(write.map(|w| (item, w)));
+    }
+    writes
+}
+
+/// Commits. `None` when the leadership has ended or outcomes are unknown.
+pub(crate) async fn commit(leader: &Leader, writes: Vec<(Item, Write)>) -> Option<Outcome> {
+    let (items, writes): (Vec<_>, Vec<_>) = writes.into_iter().unzip();
+    let mut outcome = Outcome::default();
+    for (item, result) in items.into_iter().zip(leader.commit(writes).await.ok()?) {
+        match result {
+            WriteOutcome::Committed(_) => outcome.committed += 1,
+            WriteOutcome::Conflict => outcome.again.push(item),
+            WriteOutcome::Failed(error) => {
+                outcome.again.push(item);
+                outcome.first_error.get_or_insert(error);
+            }
+        }
+    }
+    Some(outcome)
+}
+
+fn desired(leader: &Leader, id: &ObjectId) -> String {
+    leader
+        .keyspace()
+        .build(&Key::Desired(id.plural, id.key.clone()))
+}
+
+fn deletion(leader: &Leader, id: &ObjectId) -> String {
+    leader
+        .keyspace()
+        .build(&Key::Deletion(id.plural, id.key.clone()))
+}
+
+fn removal(leader: &Leader, r: &Removal) -> Write {
+    let key = desired(leader, &r.id);
+    let mut guards = vec![Compare::ModRevision(key.clone(), r.mod_revision)];
+    for gone in &r.gone {
+        guards.push(match gone {
+            Gone::Absent(owner) => Compare::absent(desired(leader, owner)),
+            Gone::Replaced(owner, at) => Compare::ModRevision(desired(leader, owner), *at),
+        });
+    }
+    for (owner, at) in &r.unchanged {
+        guards.push(Compare::ModRevision(desired(leader, owner), *at));
+        guards.push(Compare::Exists(deletion(leader, owner)));
+    }
+    if r.homeless {
+        let namespace = ObjectId::new(
+            Namespace::PLURAL,
+            ObjectKey::cluster(r.id.key.namespace.clone()),
+        );
+        guards.push(Compare::absent(desired(leader, &namespace)));
+    }
+    Write {
+        guards,
+        ops: vec![TxnOp::Delete(key)],
+        context: format!("collect {}", r.id),
+    }
+}
+
+fn status(leader: &Leader, id: &ObjectId) -> Write {
+    let key = leader
+        .keyspace()
+        .build(&Key::Actual(id.plural, id.key.clone()));
+    Write {
+        guards: vec![Compare::absent(desired(leader, id))],
+        ops: vec![TxnOp::Delete(key)],
+        context: format!("collect the status of {id}"),
+    }
+}
+
+fn record(kinds: &Kinds, leader: &Leader, step: &RecordStep) -> Option<(Item, Write)> {
+    let (id, guards, ops, item) = match step {
+        RecordStep::Remove(id, at) => {
+            let key = deletion(leader, id);
+            (
+                id,
+                vec![Compare::ModRevision(key.clone(), *at)],
+                vec![TxnOp::Delete(key)],
+                Item::Record(id.clone()),
+            )
+        }
+        RecordStep::Finish(id, at) => {
+            let key = desired(leader, id);
+            let guards = vec![Compare::ModRevision(key.clone(), *at)];
+            (
+                id,
+                guards,
+                vec![TxnOp::Delete(key), TxnOp::Delete(deletion(leader, id))],
+                Item::Record(id.clone()),
+            )
+        }
+        RecordStep::DeleteObject(id, at) => {
+            let key = desired(leader, id);
+            (
+                id,
+                vec![Compare::ModRevision(key.clone(), *at)],
+                vec![TxnOp::Delete(key)],
+                Item::Record(id.clone()),
+            )
+        }
+        RecordStep::Pass(id) => {
+            let object = kinds
+                .by_plural(id.plural)?
+                .object(&leader.cache().view(), &id.key)?;
+            let record = Deletion {
+                propagation_policy: FOREGROUND.into(),
+                uid: object.uid?,
+            };
+            let key = deletion(leader, id);
+            let guards = vec![
+                Compare::absent(key.clone()),
+                Compare::ModRevision(desired(leader, id), object.mod_revision),
+            ];
+            let value = document::encode(&record).into();
+            (
+                id,
+                guards,
+                vec![TxnOp::Put(Put {
+                    key,
+                    value,
+                    lease: None,
+                })],
+                Item::Object(id.clone()),
+            )
+        }
+    };
+    Some((
+        item,
+        Write {
+            guards,
+            ops,
+            context: format!("carry out the deletion record of {id}"),
+        },
+    ))
+}
+
+/// `None` when the document is another by now, which brings a pass of its own.
+async fn release(kinds: &Kinds, leader: &Leader, r: &Release) -> Option<Write> {
+    let key = desired(leader, &r.id);
+    let found = match leader.store().get(&key).await {
+        Ok((found, _)) => found?,
+        // The guard will not hold, and the object is looked at again.
+        Err(_) => {
+            let guards = vec![Compare::absent(key.clone()), Compare::Exists(key)];
+            return Some(Write {
+                guards,
+                ops: Vec::new(),
+                context: format!("release {}", r.id),
+            });
+        }
+    };
+    if found.mod_revision != r.mod_revision {
+        return None;
+    }
+    let text = kinds
+        .by_plural(r.id.plural)?
+        .reown(&r.id.key, &found.value, &r.keep)
+        .ok()?;
+    Some(Write {
+        guards: vec![Compare::ModRevision(key.clone(), r.mod_revision)],
+        ops: vec![TxnOp::Put(Put {
+            key,
+            value: text.into(),
+            lease: None,
+        })],
+        context: format!("release {}", r.id),
+    })
+}
