@@ -26,14 +26,30 @@ pub struct Write {
 
 impl Write {
     /// Puts one key.
-    pub fn put(context: impl Into<String>, key: impl Into<String>, value: impl Into<Bytes>) -> Self {
-        let put = Put { key: key.into(), value: value.into(), lease: None };
-        Self { guards: Vec::new(), ops: vec![TxnOp::Put(put)], context: context.into() }
+    pub fn put(
+        context: impl Into<String>,
+        key: impl Into<String>,
+        value: impl Into<Bytes>,
+    ) -> Self {
+        let put = Put {
+            key: key.into(),
+            value: value.into(),
+            lease: None,
+        };
+        Self {
+            guards: Vec::new(),
+            ops: vec![TxnOp::Put(put)],
+            context: context.into(),
+        }
     }
 
     /// Deletes one key.
     pub fn delete(context: impl Into<String>, key: impl Into<String>) -> Self {
-        Self { guards: Vec::new(), ops: vec![TxnOp::Delete(key.into())], context: context.into() }
+        Self {
+            guards: Vec::new(),
+            ops: vec![TxnOp::Delete(key.into())],
+            context: context.into(),
+        }
     }
 
     /// Adds a guard.
@@ -238,6 +254,8 @@ impl Leader {
 
     /// A guard did not hold: was it the epoch? Costs one read, and conflicts are rare.
     async fn check(&self) -> Result<(), LeaderError> {
+        // While another write's unknown outcome is being fenced off, the key may be newer than the epoch known here.
+        let _one = self.inner.bump.lock().await;
         match self.inner.store.get(&self.inner.key).await {
             Ok((Some(kv), _)) if kv.mod_revision == self.epoch().0 => Ok(()),
             Ok(_) => {

@@ -202,10 +202,13 @@ impl Account {
             match subject {
                 Subject::Pod(key) => self.touch(key),
                 Subject::Node(node) => {
-                    self.touch_requested();
                     self.dirty_nodes.insert(node);
                 }
-                Subject::Fence(_) => self.touch_requested(),
+                Subject::Session(node) => {
+                    self.touch_requested(&node);
+                    self.dirty_nodes.insert(node);
+                }
+                Subject::Fence(node) => self.touch_requested(&node),
                 Subject::Source(source) => self.contents.source_changed(&source),
             }
         }
@@ -254,6 +257,11 @@ impl Account {
             || !self.dirty_nodes.is_empty()
             || self.contents.has_dirty()
             || (self.pending.is_runnable() && self.binding < MOST_BINDING)
+    }
+
+    /// How many pods are to be placed, and how many wait for room.
+    pub(crate) fn pending(&self) -> (usize, usize) {
+        self.pending.lens()
     }
 
     /// When a turn has something to do though nothing changes.
@@ -318,6 +326,8 @@ impl Account {
             if binds {
                 self.room_freed |= self.cluster.forget(key);
             }
+            // If it still wants a node it is lined up anew, with nothing left to wait for.
+            self.pending.remove(key);
             let delay = self.delay(outcome, state.failures, key);
             self.retry(tick + delay, Retry::Pod(key.clone()));
             if again {
@@ -365,7 +375,7 @@ impl Account {
             _ => {}
         }
         let planned = if let (Step::Place, Seen::Valid(pod), Some(info)) = (&step, facts.desired, &info) {
-            crate::account::place::want(&mut self.pending, &state, &key, pod, info, turn)
+            place::want(&mut self.pending, &state, &key, pod, info, turn)
         } else {
             self.pending.remove(&key);
             let spec = |_: &Pod| info.as_ref().map_or_else(String::new, |i| i.text().to_owned());
@@ -450,10 +460,9 @@ impl Account {
         }
     }
 
-    /// Requests depend on sessions and fences of nodes.
-    fn touch_requested(&mut self) {
-        let pods: Vec<_> = self.intents.pods().cloned().collect();
-        for pod in pods {
+    /// Requests depend on the sessions and fences of the nodes that they are about.
+    fn touch_requested(&mut self, node: &str) {
+        for pod in self.intents.concerning(node) {
             self.touch(pod);
         }
     }

@@ -145,11 +145,7 @@ impl Contents {
         }
     }
 
-    /// Looks at everything again.
-    pub(crate) fn touch_all(&mut self) {
-        self.dirty.extend(self.projections.keys().cloned());
-    }
-
+    /// Looks at a projection again.
     pub(crate) fn touch(&mut self, place: Place) {
         self.dirty.insert(place);
     }

@@ -25,9 +25,10 @@ impl Intents {
         self.by_pod.get(pod).map_or(&[], Vec::as_slice)
     }
 
-    /// The pods that something is asked about.
-    pub(crate) fn pods(&self) -> impl Iterator<Item = &ObjectKey> {
-        self.by_pod.keys()
+    /// The pods of requests that name this node, or none.
+    pub(crate) fn concerning(&self, node: &str) -> Vec<ObjectKey> {
+        let names = |i: &IntentFacts| i.intent.as_ref().and_then(|i| i.node.as_deref()).is_none_or(|n| n == node);
+        self.by_pod.iter().filter(|(_, intents)| intents.iter().any(names)).map(|(pod, _)| pod.clone()).collect()
     }
 
     /// Takes over what a watcher says. Returns the pods that it is about.

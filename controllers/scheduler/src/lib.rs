@@ -205,6 +205,7 @@ fn audit(
     if found.repairs() > 0 {
         warn!(store = found.store, nodes = found.nodes, missed = found.missed, "a full pass found something to repair");
     } else {
-        debug!(pods = found.pods, "a full pass found nothing to repair");
+        let (ready, waiting) = account.pending();
+        debug!(pods = found.pods, ready, waiting, "a full pass found nothing to repair");
     }
 }

@@ -16,6 +16,8 @@ use crate::decide::{Facts, IntentFacts, Seen, Session, WorkCopy};
 pub(crate) enum Subject {
     Pod(ObjectKey),
     Node(Arc<str>),
+    /// The session of a node, which is also about the node.
+    Session(Arc<str>),
     /// The fence lease of a node: pods wait for it to end.
     Fence(Arc<str>),
     Source(crate::content::Source),
@@ -28,7 +30,8 @@ pub(crate) fn subject(key: &StateKey) -> Option<Subject> {
             Subject::Pod(key.clone())
         }
         StateKey::Desired(Node::PLURAL, key) => Subject::Node(key.name.clone()),
-        StateKey::NodeAlive(node) | StateKey::NodeStatus(node) | StateKey::Health(node) => Subject::Node(node.clone()),
+        StateKey::NodeAlive(node) => Subject::Session(node.clone()),
+        StateKey::NodeStatus(node) | StateKey::Health(node) => Subject::Node(node.clone()),
         StateKey::NodeFence(node) => Subject::Fence(node.clone()),
         StateKey::Desired(plural, key) => Subject::Source(crate::content::Source::of(plural, key)?),
         StateKey::Actual(..) | StateKey::Deletion(..) => return None,

@@ -116,15 +116,26 @@ fn field(out: &mut String, name: &str, value: &str) {
     out.push('\n');
 }
 
-/// A text as a YAML scalar: plain where no reader can take it for anything else, else in double quotes as JSON has them,
-/// which YAML reads alike.
+/// A text as a YAML scalar: plain where no reader can take it for anything else, else in double quotes.
 fn scalar(out: &mut String, text: &str) {
     if is_plain(text) {
         out.push_str(text);
-    } else {
-        // A text can always be written as JSON.
-        out.push_str(&serde_json::to_string(text).unwrap_or_default());
+        return;
     }
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            // What YAML does not take as it is, or takes for the end of a line.
+            c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}') => {
+                let _ = write!(out, "\\u{:04x}", c as u32);
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
 }
 
 fn is_plain(text: &str) -> bool {
@@ -152,6 +163,7 @@ mod tests {
     const AWKWARD: &[&str] = &[
         "n1", "1", "true", "No", "~", "", "1e3", "0x1f", "a: b", "a #b", "- a", "\"q\"", "'q'", "a\nb", "\u{e4}\u{1f600}", "null",
         ".inf", "2026-11-23", "*a", "&a", "!a", "%a", "@a", "{a}", "[a]", "a\\b", " a ", "e1", "\u{7f}\u{85}", "=", "<<", "y",
+        "\u{2028}\u{feff}\u{fffe}", "\r\n\t\u{0}",
     ];
 
     fn seen<T: serde::de::DeserializeOwned>(text: &str) -> T {
