@@ -45,7 +45,7 @@ use setpoint_apis::{Key, KeyRange, Keyspace, Kind, ObjectKey, document};
 use setpoint_store::{EventKind, KeyValue, Revision, SharedStore, StoreError};
 use tracing::debug;
 
-use crate::cache::{Stored, Invalid};
+use crate::cache::{Invalid, Stored};
 use crate::watcher::{WatcherEvent, WatcherOptions, watcher};
 
 pub use ext::KindStreamExt;
@@ -71,7 +71,10 @@ pub struct Object<T> {
 
 impl<T> Clone for Object<T> {
     fn clone(&self) -> Self {
-        Self { key: self.key.clone(), stored: self.stored.clone() }
+        Self {
+            key: self.key.clone(),
+            stored: self.stored.clone(),
+        }
     }
 }
 
@@ -120,10 +123,19 @@ impl<T> Clone for KindEvent<T> {
             Self::InitApply(object) => Self::InitApply(object.clone()),
             Self::InitDone(revision) => Self::InitDone(*revision),
             Self::Apply(object) => Self::Apply(object.clone()),
-            Self::Delete { key, last_good } => Self::Delete { key: key.clone(), last_good: last_good.clone() },
-            Self::Invalid { key, invalid, last_good } => {
-                Self::Invalid { key: key.clone(), invalid: invalid.clone(), last_good: last_good.clone() }
-            }
+            Self::Delete { key, last_good } => Self::Delete {
+                key: key.clone(),
+                last_good: last_good.clone(),
+            },
+            Self::Invalid {
+                key,
+                invalid,
+                last_good,
+            } => Self::Invalid {
+                key: key.clone(),
+                invalid: invalid.clone(),
+                last_good: last_good.clone(),
+            },
         }
     }
 }
@@ -220,20 +232,35 @@ struct Known<T> {
 
 impl<T> Mirror<T> {
     fn new(plural: &'static str, keyspace: Keyspace, key_of: KeyOf, decode: Decode<T>) -> Self {
-        Self { plural, keyspace, key_of, decode, known: BTreeMap::new(), named: BTreeSet::new() }
+        Self {
+            plural,
+            keyspace,
+            key_of,
+            decode,
+            known: BTreeMap::new(),
+            named: BTreeSet::new(),
+        }
     }
 
-    fn step(&mut self, event: Result<WatcherEvent, StoreError>) -> Vec<Result<KindEvent<T>, WatchError>> {
+    fn step(
+        &mut self,
+        event: Result<WatcherEvent, StoreError>,
+    ) -> Vec<Result<KindEvent<T>, WatchError>> {
         let mut out = Vec::new();
         match event {
-            Err(source) => out.push(Err(WatchError { plural: self.plural, source })),
+            Err(source) => out.push(Err(WatchError {
+                plural: self.plural,
+                source,
+            })),
             Ok(WatcherEvent::Init) => {
                 self.named.clear();
                 out.push(Ok(KindEvent::Init));
             }
             Ok(WatcherEvent::InitPage(kvs)) => {
                 for kv in kvs {
-                    let Some(key) = self.key(&kv.key) else { continue };
+                    let Some(key) = self.key(&kv.key) else {
+                        continue;
+                    };
                     self.named.insert(key.clone());
                     out.push(Ok(match self.put(&key, &kv) {
                         KindEvent::Apply(object) => KindEvent::InitApply(object),
@@ -243,13 +270,25 @@ impl<T> Mirror<T> {
             }
             Ok(WatcherEvent::InitDone(revision)) => {
                 let named = std::mem::take(&mut self.named);
-                let vanished: Vec<ObjectKey> = self.known.keys().filter(|k| !named.contains(*k)).cloned().collect();
-                out.extend(vanished.into_iter().filter_map(|key| self.delete(key)).map(Ok));
+                let vanished: Vec<ObjectKey> = self
+                    .known
+                    .keys()
+                    .filter(|k| !named.contains(*k))
+                    .cloned()
+                    .collect();
+                out.extend(
+                    vanished
+                        .into_iter()
+                        .filter_map(|key| self.delete(key))
+                        .map(Ok),
+                );
                 out.push(Ok(KindEvent::InitDone(revision)));
             }
             Ok(WatcherEvent::Batch(batch)) => {
                 for event in batch.events {
-                    let Some(key) = self.key(&event.kv.key) else { continue };
+                    let Some(key) = self.key(&event.kv.key) else {
+                        continue;
+                    };
                     match event.kind {
                         EventKind::Put => out.push(Ok(self.put(&key, &event.kv))),
                         EventKind::Delete => out.extend(self.delete(key).map(Ok)),
@@ -269,7 +308,11 @@ impl<T> Mirror<T> {
     }
 
     fn put(&mut self, key: &ObjectKey, kv: &KeyValue) -> KindEvent<T> {
-        let known = self.known.entry(key.clone()).or_insert(Known { mod_revision: 0, last_good: None, invalid: None });
+        let known = self.known.entry(key.clone()).or_insert(Known {
+            mod_revision: 0,
+            last_good: None,
+            invalid: None,
+        });
         // A listing repeats what is known already: it is not decoded again.
         if known.mod_revision != kv.mod_revision {
             known.mod_revision = kv.mod_revision;
@@ -283,21 +326,34 @@ impl<T> Mirror<T> {
                     }));
                     known.invalid = None;
                 }
-                Err(message) => known.invalid = Some(Arc::new(Invalid { mod_revision: kv.mod_revision, message })),
+                Err(message) => {
+                    known.invalid = Some(Arc::new(Invalid {
+                        mod_revision: kv.mod_revision,
+                        message,
+                    }))
+                }
             }
         }
         match (&known.invalid, &known.last_good) {
-            (None, Some(stored)) => KindEvent::Apply(Object { key: key.clone(), stored: stored.clone() }),
-            (Some(invalid), last_good) => {
-                KindEvent::Invalid { key: key.clone(), invalid: invalid.clone(), last_good: last_good.clone() }
-            }
+            (None, Some(stored)) => KindEvent::Apply(Object {
+                key: key.clone(),
+                stored: stored.clone(),
+            }),
+            (Some(invalid), last_good) => KindEvent::Invalid {
+                key: key.clone(),
+                invalid: invalid.clone(),
+                last_good: last_good.clone(),
+            },
             (None, None) => unreachable!("a document parses or it does not"),
         }
     }
 
     fn delete(&mut self, key: ObjectKey) -> Option<KindEvent<T>> {
         let known = self.known.remove(&key)?;
-        Some(KindEvent::Delete { key, last_good: known.last_good })
+        Some(KindEvent::Delete {
+            key,
+            last_good: known.last_good,
+        })
     }
 }
 

@@ -29,18 +29,36 @@ impl Account {
     pub(crate) async fn list(leader: &Leader) -> Result<Self, StoreError> {
         let range = leader.keyspace().intent_range(Some(VERB));
         let mut account = Self::default();
-        let mut request = RangeRequest { start: range.start, end: range.end, limit: PAGE, ..RangeRequest::default() };
+        let mut request = RangeRequest {
+            start: range.start,
+            end: range.end,
+            limit: PAGE,
+            ..RangeRequest::default()
+        };
         loop {
             let page = leader.store().range(request.clone()).await?;
             for kv in &page.kvs {
-                let Ok(Key::Intent { pod, by: BY, .. }) = leader.keyspace().split(&kv.key) else { continue };
+                let Ok(Key::Intent { pod, by: BY, .. }) = leader.keyspace().split(&kv.key) else {
+                    continue;
+                };
                 let intent = document::decode_value::<Intent>(&kv.value).unwrap_or_else(|error| {
-                    warn!(key = kv.key, error = &error as &dyn std::error::Error, "an own intent cannot be read");
+                    warn!(
+                        key = kv.key,
+                        error = &error as &dyn std::error::Error,
+                        "an own intent cannot be read"
+                    );
                     Intent::default()
                 });
                 // One that names nothing fits no binding, and is taken back.
                 let node = intent.node.unwrap_or_default().into();
-                account.requests.insert(pod, Request { node, session: intent.session.unwrap_or(0), read: true });
+                account.requests.insert(
+                    pod,
+                    Request {
+                        node,
+                        session: intent.session.unwrap_or(0),
+                        read: true,
+                    },
+                );
             }
             match page.kvs.last() {
                 Some(last) if page.more => request.start = format!("{}\0", last.key),

@@ -84,12 +84,14 @@ pub struct BindingFacts {
     pub session: i64,
     /// The revision of the binding.
     pub revision: i64,
+    /// Whether the scheduler is taking it back already (evicted, for example), so that the pod is to run elsewhere.
+    pub withdrawn: bool,
 }
 
 /// The desired document of a pod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Desired {
-    /// There is none: the pod is to go.
+    /// There is none, or one of a later incarnation: the pod that is bound is to go.
     #[default]
     Absent,
     /// It cannot be read: the pod is frozen.
@@ -201,17 +203,27 @@ impl Held {
 
 impl Plan {
     fn withdraw(&mut self, pod: &ObjectKey, request: &Request) {
-        self.steps.push(Step::Withdraw { pod: pod.clone(), node: request.node.clone() });
+        self.steps.push(Step::Withdraw {
+            pod: pod.clone(),
+            node: request.node.clone(),
+        });
     }
 
     /// The request has been carried out, or something else has moved the pod.
     fn settle(&mut self, pod: &ObjectKey, request: &Request) {
-        if request.read { self.withdraw(pod, request) } else { self.settled.push(pod.clone()) }
+        if request.read {
+            self.withdraw(pod, request)
+        } else {
+            self.settled.push(pod.clone())
+        }
     }
 
     /// How many releases are asked for.
     pub fn releases(&self) -> usize {
-        self.steps.iter().filter(|s| matches!(s, Step::Release { .. })).count()
+        self.steps
+            .iter()
+            .filter(|s| matches!(s, Step::Release { .. }))
+            .count()
     }
 
     /// How many pods are left alone for which reason.
@@ -231,10 +243,10 @@ pub fn decide(snapshot: &Snapshot, batch: usize) -> Plan {
     let mut due = Vec::new();
     for (key, pod) in &snapshot.pods {
         let request = snapshot.requested.get(key);
-        let verdict = match &pod.binding {
-            Some(binding) => Some((judge(snapshot, pod, binding, unsettled), binding)),
-            None => None,
-        };
+        let verdict = pod
+            .binding
+            .as_ref()
+            .map(|binding| (judge(snapshot, pod, binding, unsettled), binding));
         match (request, verdict) {
             (None, None) => {}
             (Some(request), None) => plan.settle(key, request),
@@ -245,7 +257,9 @@ pub fn decide(snapshot: &Snapshot, batch: usize) -> Plan {
                     Verdict::Release { .. } => {}
                     // A request that stands while a conclusion is awaited does no harm that it would not have done
                     // before, and is likely to be right.
-                    Verdict::Hold(Held::Unsettled) => plan.held.push((key.clone(), Held::Unsettled)),
+                    Verdict::Hold(Held::Unsettled) => {
+                        plan.held.push((key.clone(), Held::Unsettled))
+                    }
                     Verdict::Hold(held) => {
                         plan.held.push((key.clone(), held));
                         plan.withdraw(key, request);
@@ -263,29 +277,43 @@ pub fn decide(snapshot: &Snapshot, batch: usize) -> Plan {
     plan.losing = !due.is_empty() || !plan.held.is_empty() || !snapshot.requested.is_empty();
     plan.more = due.len() > batch;
     due.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
-    plan.steps.extend(due.into_iter().take(batch).map(|(_, key, pod, binding, health_revision)| Step::Release {
-        pod: key.clone(),
-        binding: binding.clone(),
-        health_revision,
-        unfenced: matches!(pod.desired, Desired::Wanted { policy: PartitionPolicy::Stop, .. }),
-    }));
+    plan.steps.extend(due.into_iter().take(batch).map(
+        |(_, key, pod, binding, health_revision)| Step::Release {
+            pod: key.clone(),
+            binding: binding.clone(),
+            health_revision,
+            unfenced: matches!(
+                pod.desired,
+                Desired::Wanted {
+                    policy: PartitionPolicy::Stop,
+                    ..
+                }
+            ),
+        },
+    ));
     plan
 }
 
 /// What is to become of a bound pod.
 enum Verdict {
-    Release { health_revision: i64 },
+    Release {
+        health_revision: i64,
+    },
     Hold(Held),
     /// Its node is there.
     Stay,
 }
 
 fn judge(snapshot: &Snapshot, pod: &PodFacts, binding: &BindingFacts, unsettled: bool) -> Verdict {
-    let Some(node) = snapshot.nodes.get(&*binding.node) else { return Verdict::Stay };
+    let Some(node) = snapshot.nodes.get(&*binding.node) else {
+        return Verdict::Stay;
+    };
     if node.alive {
         return Verdict::Stay;
     }
-    let Some(health) = node.health else { return Verdict::Hold(Held::Undecided) };
+    let Some(health) = node.health else {
+        return Verdict::Hold(Held::Undecided);
+    };
     match health.state {
         NodeState::Unreachable => {}
         NodeState::Suspended => return Verdict::Hold(Held::Suspended),
@@ -295,14 +323,32 @@ fn judge(snapshot: &Snapshot, pod: &PodFacts, binding: &BindingFacts, unsettled:
         // Nobody is left to stop it or to say that it has stopped.
         (Desired::Absent, _) => {}
         (Desired::Unreadable, _) | (_, Stage::Unreadable) => return Verdict::Hold(Held::Frozen),
-        (_, Stage::Finished) => return Verdict::Hold(Held::Finished),
-        (Desired::Wanted { policy: PartitionPolicy::Keep, .. }, _) => return Verdict::Hold(Held::Kept),
-        (Desired::Wanted { policy: PartitionPolicy::Stop, .. }, _) if node.fenced => {
+        (_, Stage::Finished) if !binding.withdrawn => return Verdict::Hold(Held::Finished),
+        (
+            Desired::Wanted {
+                policy: PartitionPolicy::Keep,
+                ..
+            },
+            _,
+        ) => return Verdict::Hold(Held::Kept),
+        (
+            Desired::Wanted {
+                policy: PartitionPolicy::Stop,
+                ..
+            },
+            _,
+        ) if node.fenced => {
             return Verdict::Hold(Held::Fenced);
         }
-        (Desired::Wanted { .. }, Stage::Unfinished) => {}
+        (Desired::Wanted { .. }, Stage::Unfinished | Stage::Finished) => {}
     }
-    if unsettled { Verdict::Hold(Held::Unsettled) } else { Verdict::Release { health_revision: health.revision } }
+    if unsettled {
+        Verdict::Hold(Held::Unsettled)
+    } else {
+        Verdict::Release {
+            health_revision: health.revision,
+        }
+    }
 }
 
 /// Whether a node is silent and node-lifecycle is about to say what that means.

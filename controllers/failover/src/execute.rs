@@ -27,9 +27,18 @@ pub(crate) enum Executed {
     Deposed,
 }
 
-pub(crate) async fn execute(leader: &Leader, recorder: &Recorder, account: &mut Account, plan: &Plan) -> Executed {
+pub(crate) async fn execute(
+    leader: &Leader,
+    recorder: &Recorder,
+    account: &mut Account,
+    plan: &Plan,
+) -> Executed {
     plan.settled.iter().for_each(|pod| account.forget(pod));
-    let writes = plan.steps.iter().map(|step| write(leader.keyspace(), step)).collect();
+    let writes = plan
+        .steps
+        .iter()
+        .map(|step| write(leader.keyspace(), step))
+        .collect();
     // Intents are outside the state trees: the cache never sees them, the account does.
     let outcomes = match leader.commit_only(writes).await {
         Ok(outcomes) => outcomes,
@@ -41,29 +50,54 @@ pub(crate) async fn execute(leader: &Leader, recorder: &Recorder, account: &mut 
     for (step, outcome) in plan.steps.iter().zip(outcomes) {
         match (outcome, step) {
             (WriteOutcome::Committed(_), Step::Release { pod, binding, .. }) => {
-                account.note(pod.clone(), Request { node: binding.node.clone(), session: binding.session, read: false });
+                account.note(
+                    pod.clone(),
+                    Request {
+                        node: binding.node.clone(),
+                        session: binding.session,
+                        read: false,
+                    },
+                );
                 tell(leader, recorder, pod, &binding.node);
                 *lost.entry(binding.node.clone()).or_default() += 1;
             }
             (WriteOutcome::Committed(_), Step::Withdraw { pod, .. }) => account.forget(pod),
             (WriteOutcome::Conflict, _) => executed = Executed::Again,
             (WriteOutcome::Failed(error), _) => {
-                warn!(error = &error as &dyn std::error::Error, "an intent was not written; trying again");
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "an intent was not written; trying again"
+                );
                 executed = Executed::Again;
             }
         }
     }
     for (node, pods) in lost {
         let about = reference::<Node>(leader, &ObjectKey::cluster(node.clone()));
-        recorder.normal(about, "PodsReleased", format!("asked for the release of {pods} pods of node {node}"));
+        recorder.normal(
+            about,
+            "PodsReleased",
+            format!("asked for the release of {pods} pods of node {node}"),
+        );
     }
     executed
 }
 
 fn write(keyspace: &Keyspace, step: &Step) -> Write {
-    let key = |pod: &ObjectKey| keyspace.build(&Key::Intent { verb: VERB, pod: pod.clone(), by: BY });
+    let key = |pod: &ObjectKey| {
+        keyspace.build(&Key::Intent {
+            verb: VERB,
+            pod: pod.clone(),
+            by: BY,
+        })
+    };
     match step {
-        Step::Release { pod, binding, health_revision, unfenced } => {
+        Step::Release {
+            pod,
+            binding,
+            health_revision,
+            unfenced,
+        } => {
             let intent = Intent {
                 node: Some(binding.node.to_string()),
                 session: Some(binding.session),
@@ -71,15 +105,24 @@ fn write(keyspace: &Keyspace, step: &Step) -> Write {
             };
             let mut guards = vec![
                 Compare::absent(keyspace.build(&Key::NodeAlive(&binding.node))),
-                Compare::ModRevision(keyspace.build(&Key::Health(&binding.node)), *health_revision),
+                Compare::ModRevision(
+                    keyspace.build(&Key::Health(&binding.node)),
+                    *health_revision,
+                ),
                 Compare::ModRevision(keyspace.build(&Key::Binding(pod.clone())), binding.revision),
             ];
             if *unfenced {
-                guards.push(Compare::absent(keyspace.build(&Key::NodeFence(&binding.node))));
+                guards.push(Compare::absent(
+                    keyspace.build(&Key::NodeFence(&binding.node)),
+                ));
             }
             Write {
                 guards,
-                ops: vec![TxnOp::Put(Put { key: key(pod), value: document::encode(&intent).into(), lease: None })],
+                ops: vec![TxnOp::Put(Put {
+                    key: key(pod),
+                    value: document::encode(&intent).into(),
+                    lease: None,
+                })],
                 context: format!("release of pod {pod} from node {}", binding.node),
             }
         }
@@ -98,7 +141,11 @@ fn tell(leader: &Leader, recorder: &Recorder, pod: &ObjectKey, node: &str) {
 
 fn reference<K: Kind>(leader: &Leader, key: &ObjectKey) -> EventRef {
     let view = leader.cache().view();
-    let uid = view.desired::<K>().entry(key).and_then(|e| e.last_good()).map_or_else(String::new, |s| s.uid());
+    let uid = view
+        .desired::<K>()
+        .entry(key)
+        .and_then(|e| e.last_good())
+        .map_or_else(String::new, |s| s.uid());
     EventRef::of::<K>(key, uid)
 }
 

@@ -57,7 +57,9 @@ pub async fn run(leader: Leader, _clock: Clock, recorder: Recorder) {
         let armed = armed.clone();
         move |key| match key {
             StateKey::NodeAlive(_) | StateKey::Health(_) => true,
-            StateKey::Binding(_) | StateKey::NodeFence(_) | StateKey::NodePod(..) => armed.load(Ordering::Relaxed),
+            StateKey::Binding(_) | StateKey::NodeFence(_) | StateKey::NodePod(..) => {
+                armed.load(Ordering::Relaxed)
+            }
             StateKey::Desired(plural, _) => *plural == Pod::PLURAL && armed.load(Ordering::Relaxed),
             _ => false,
         }
@@ -88,7 +90,10 @@ pub async fn run(leader: Leader, _clock: Clock, recorder: Recorder) {
             None => match Account::list(&leader).await {
                 Ok(account) => account,
                 Err(error) => {
-                    warn!(error = &error as &dyn std::error::Error, "release intents cannot be listed; trying again");
+                    warn!(
+                        error = &error as &dyn std::error::Error,
+                        "release intents cannot be listed; trying again"
+                    );
                     next_look = Instant::now() + RETRY;
                     continue;
                 }
@@ -110,7 +115,12 @@ pub async fn run(leader: Leader, _clock: Clock, recorder: Recorder) {
             debug!(reason, pods, "pods of lost nodes are not released");
         }
         if !plan.steps.is_empty() {
-            info!(release = plan.releases(), withdraw = plan.steps.len() - plan.releases(), more = plan.more, "failover");
+            info!(
+                release = plan.releases(),
+                withdraw = plan.steps.len() - plan.releases(),
+                more = plan.more,
+                "failover"
+            );
         }
         match execute::execute(&leader, &recorder, known, &plan).await {
             Executed::Done if plan.more => next_look = not_before,

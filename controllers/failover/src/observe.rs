@@ -6,13 +6,22 @@ use setpoint_apis::records::{Binding, PodActual, PodStage};
 use setpoint_runtime::cache::{Entry, Stored, View};
 
 use crate::account::Account;
-use crate::decide::{BindingFacts, Desired, Health, NodeFacts, PARTITION_POLICY, PartitionPolicy, PodFacts, Snapshot, Stage};
+use crate::decide::{
+    BindingFacts, Desired, Health, NodeFacts, PARTITION_POLICY, PartitionPolicy, PodFacts,
+    Snapshot, Stage,
+};
 
 /// What matters: nodes without a session, their pods, and what own requests are about. While all nodes are there and
 /// nothing is requested, it is empty, and no binding is looked at.
 pub(crate) fn snapshot(view: &View<'_>, account: &Account) -> Snapshot {
-    let mut snapshot = Snapshot { requested: account.requests().clone(), ..Snapshot::default() };
-    let silent = view.health().entries().any(|(node, _)| !view.node_alive().contains(node));
+    let mut snapshot = Snapshot {
+        requested: account.requests().clone(),
+        ..Snapshot::default()
+    };
+    let silent = view
+        .health()
+        .entries()
+        .any(|(node, _)| !view.node_alive().contains(node));
     if !silent && snapshot.requested.is_empty() {
         return snapshot;
     }
@@ -20,7 +29,9 @@ pub(crate) fn snapshot(view: &View<'_>, account: &Account) -> Snapshot {
     for (node, entry) in view.health().entries() {
         let alive = view.node_alive().contains(node);
         if !alive {
-            snapshot.nodes.insert(node.name.clone(), node_facts(view, node, Some(entry)));
+            snapshot
+                .nodes
+                .insert(node.name.clone(), node_facts(view, node, Some(entry)));
         }
     }
     for (pod, entry) in view.bindings().entries() {
@@ -37,22 +48,39 @@ pub(crate) fn snapshot(view: &View<'_>, account: &Account) -> Snapshot {
             if view.node_alive().contains(&node) && !requested {
                 continue;
             }
-            snapshot.nodes.insert(node.name.clone(), node_facts(view, &node, view.health().entry(&node)));
+            snapshot.nodes.insert(
+                node.name.clone(),
+                node_facts(view, &node, view.health().entry(&node)),
+            );
         }
-        snapshot.pods.insert(pod.clone(), pod_facts(view, pod, binding));
+        snapshot
+            .pods
+            .insert(pod.clone(), pod_facts(view, pod, binding));
     }
-    let gone: Vec<_> = snapshot.requested.keys().filter(|pod| !snapshot.pods.contains_key(*pod)).cloned().collect();
-    snapshot.pods.extend(gone.into_iter().map(|pod| (pod, PodFacts::default())));
+    let gone: Vec<_> = snapshot
+        .requested
+        .keys()
+        .filter(|pod| !snapshot.pods.contains_key(*pod))
+        .cloned()
+        .collect();
+    snapshot
+        .pods
+        .extend(gone.into_iter().map(|pod| (pod, PodFacts::default())));
     snapshot
 }
 
-fn node_facts(view: &View<'_>, node: &ObjectKey, health: Option<&Entry<setpoint_apis::records::NodeHealth>>) -> NodeFacts {
+fn node_facts(
+    view: &View<'_>,
+    node: &ObjectKey,
+    health: Option<&Entry<setpoint_apis::records::NodeHealth>>,
+) -> NodeFacts {
     NodeFacts {
         alive: view.node_alive().contains(node),
         fenced: view.fence_stands(&node.name),
-        health: health
-            .and_then(Entry::valid)
-            .map(|stored| Health { state: stored.value.state, revision: stored.mod_revision }),
+        health: health.and_then(Entry::valid).map(|stored| Health {
+            state: stored.value.state,
+            revision: stored.mod_revision,
+        }),
     }
 }
 
@@ -62,21 +90,39 @@ fn pod_facts(view: &View<'_>, pod: &ObjectKey, binding: &Stored<Binding>) -> Pod
             node: binding.value.node.as_str().into(),
             session: binding.value.session,
             revision: binding.mod_revision,
+            withdrawn: binding.value.withdrawn.is_some(),
         }),
         desired: match view.desired::<Pod>().entry(pod) {
             None => Desired::Absent,
-            Some(entry) => entry.valid().map_or(Desired::Unreadable, |stored| wanted(&stored.value)),
+            Some(entry) => match entry.valid() {
+                None => Desired::Unreadable,
+                // The binding is that of a former pod of the same name.
+                Some(stored) if stored.create_revision > binding.value.pod_revision => {
+                    Desired::Absent
+                }
+                Some(stored) => wanted(&stored.value),
+            },
         },
         stage: match view.pod_on(&binding.value.node, pod) {
             None => Stage::Unfinished,
-            Some(entry) => entry.last_good().map_or(Stage::Unreadable, |stored| stage(&stored.value)),
+            Some(entry) => entry
+                .valid()
+                .map_or(Stage::Unreadable, |stored| stage(&stored.value)),
         },
     }
 }
 
 fn wanted(pod: &Pod) -> Desired {
-    let policy = PartitionPolicy::parse(pod.metadata.annotations.get(PARTITION_POLICY).map(String::as_str));
-    Desired::Wanted { priority: pod.spec.priority.unwrap_or(0), policy }
+    let policy = PartitionPolicy::parse(
+        pod.metadata
+            .annotations
+            .get(PARTITION_POLICY)
+            .map(String::as_str),
+    );
+    Desired::Wanted {
+        priority: pod.spec.priority.unwrap_or(0),
+        policy,
+    }
 }
 
 fn stage(actual: &PodActual) -> Stage {

@@ -56,7 +56,10 @@ impl NodeFacts {
 
     /// Whether it has never had a session. With a pod bound to it, it has: the scheduler saw it at least.
     fn never_seen(&self) -> bool {
-        self.session == Session::Absent && self.health.is_none() && !self.health_unreadable && self.bindings == 0
+        self.session == Session::Absent
+            && self.health.is_none()
+            && !self.health_unreadable
+            && self.bindings == 0
     }
 }
 
@@ -127,7 +130,13 @@ pub enum Because {
 impl Step {
     /// Whether it leads to a state in which the node's pods are waited for.
     pub fn waits_for_bindings(&self) -> bool {
-        matches!(self, Self::Conclude { because: Because::Silent, .. })
+        matches!(
+            self,
+            Self::Conclude {
+                because: Because::Silent,
+                ..
+            }
+        )
     }
 }
 
@@ -143,12 +152,17 @@ impl Plan {
 /// Decides what to conclude.
 pub fn decide(snapshot: &Snapshot, now: Timestamp) -> Plan {
     let brake = BrakeFacts::of(snapshot, now);
-    let mut plan = Plan { brake, ..Plan::default() };
+    let mut plan = Plan {
+        brake,
+        ..Plan::default()
+    };
     for (name, facts) in &snapshot.nodes {
         match facts.session {
             Session::Alive(session) => present(&mut plan, name, facts, session, now),
             Session::Absent => absent(&mut plan, snapshot, name, facts, now),
-            Session::Unreadable => plan.waiting.push((name.clone(), "its session cannot be read".into())),
+            Session::Unreadable => plan
+                .waiting
+                .push((name.clone(), "its session cannot be read".into())),
         }
     }
     plan
@@ -156,19 +170,37 @@ pub fn decide(snapshot: &Snapshot, now: Timestamp) -> Plan {
 
 fn present(plan: &mut Plan, name: &Arc<str>, facts: &NodeFacts, session: i64, now: Timestamp) {
     if facts.is_unwanted(session) {
-        return conclude(plan, name, facts, removed(session, facts, now), Because::AliveUnwanted(session));
+        return conclude(
+            plan,
+            name,
+            facts,
+            removed(session, facts, now),
+            Because::AliveUnwanted(session),
+        );
     }
     let health = ready(session, facts, now);
     if facts.desired {
         return conclude(plan, name, facts, health, Because::Alive(session));
     }
     match names::dns_subdomain(name) {
-        Ok(()) => plan.steps.push(Step::Register { node: name.clone(), health }),
-        Err(problem) => plan.waiting.push((name.clone(), format!("cannot be registered: its name {problem}"))),
+        Ok(()) => plan.steps.push(Step::Register {
+            node: name.clone(),
+            health,
+        }),
+        Err(problem) => plan.waiting.push((
+            name.clone(),
+            format!("cannot be registered: its name {problem}"),
+        )),
     }
 }
 
-fn absent(plan: &mut Plan, snapshot: &Snapshot, name: &Arc<str>, facts: &NodeFacts, now: Timestamp) {
+fn absent(
+    plan: &mut Plan,
+    snapshot: &Snapshot,
+    name: &Arc<str>,
+    facts: &NodeFacts,
+    now: Timestamp,
+) {
     if facts.desired {
         if facts.never_seen() {
             return;
@@ -181,7 +213,10 @@ fn absent(plan: &mut Plan, snapshot: &Snapshot, name: &Arc<str>, facts: &NodeFac
             suspended(facts, &plan.brake, now)
         } else if let Some(until) = plan.brake.grace(facts, now) {
             plan.next_look = Some(plan.next_look.map_or(until, |at| at.min(until)));
-            plan.waiting.push((name.clone(), "the outage has just ended: it may still come back".into()));
+            plan.waiting.push((
+                name.clone(),
+                "the outage has just ended: it may still come back".into(),
+            ));
             return;
         } else {
             unreachable(facts, "its lease expired", now)
@@ -193,7 +228,10 @@ fn absent(plan: &mut Plan, snapshot: &Snapshot, name: &Arc<str>, facts: &NodeFac
         let health = unreachable(facts, "its lease expired, and it has been deleted", now);
         conclude(plan, name, facts, health, Because::Silent);
         plan.waiting.push(match facts.bindings {
-            0 => (name.clone(), "a binding cannot be read: it may be of a pod there".into()),
+            0 => (
+                name.clone(),
+                "a binding cannot be read: it may be of a pod there".into(),
+            ),
             n => (name.clone(), format!("{n} pods are not yet released")),
         });
         return;
@@ -204,12 +242,25 @@ fn absent(plan: &mut Plan, snapshot: &Snapshot, name: &Arc<str>, facts: &NodeFac
 }
 
 /// Plans to write `health`, unless it says nothing new.
-fn conclude(plan: &mut Plan, name: &Arc<str>, facts: &NodeFacts, health: NodeHealth, because: Because) {
+fn conclude(
+    plan: &mut Plan,
+    name: &Arc<str>,
+    facts: &NodeFacts,
+    health: NodeHealth,
+    because: Because,
+) {
     let before = facts.health.as_ref();
     // Numbers in a message may move on; that alone is not worth a write per node.
-    let same = before.is_some_and(|b| (b.state, b.session, &b.taints) == (health.state, health.session, &health.taints));
+    let same = before.is_some_and(|b| {
+        (b.state, b.session, &b.taints) == (health.state, health.session, &health.taints)
+    });
     if !same || facts.health_unreadable {
-        plan.steps.push(Step::Conclude { node: name.clone(), health, because, before: before.map(|b| b.state) });
+        plan.steps.push(Step::Conclude {
+            node: name.clone(),
+            health,
+            because,
+            before: before.map(|b| b.state),
+        });
     }
 }
 
@@ -262,15 +313,28 @@ fn suspended(facts: &NodeFacts, brake: &BrakeFacts, now: Timestamp) -> NodeHealt
 const SILENT: &[NodeState] = &[NodeState::Unreachable, NodeState::Suspended];
 
 fn since(facts: &NodeFacts, states: &[NodeState], now: Timestamp) -> Timestamp {
-    facts.health.as_ref().filter(|h| states.contains(&h.state)).map_or(now, |h| h.since)
+    facts
+        .health
+        .as_ref()
+        .filter(|h| states.contains(&h.state))
+        .map_or(now, |h| h.since)
 }
 
 fn last_session(facts: &NodeFacts) -> i64 {
-    facts.health.as_ref().map_or(0, |h| h.session).max(facts.bound_session)
+    facts
+        .health
+        .as_ref()
+        .map_or(0, |h| h.session)
+        .max(facts.bound_session)
 }
 
 fn taint(key: &str, effect: TaintEffect, time_added: Option<Timestamp>) -> Taint {
-    Taint { key: key.into(), value: None, effect, time_added }
+    Taint {
+        key: key.into(),
+        value: None,
+        effect,
+        time_added,
+    }
 }
 
 #[cfg(test)]

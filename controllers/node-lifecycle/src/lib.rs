@@ -70,10 +70,14 @@ pub async fn run(leader: Leader, clock: Clock, recorder: Recorder) {
         }
         let plan = plan(&leader, &clock).await;
         if full && !plan.steps.is_empty() {
-            warn!(steps = plan.steps.len(), "a full pass found something to do: a change was missed");
+            warn!(
+                steps = plan.steps.len(),
+                "a full pass found something to do: a change was missed"
+            );
         }
         full = false;
-        let waits = plan.steps.iter().any(decide::Step::waits_for_bindings) || !plan.waiting.is_empty();
+        let waits =
+            plan.steps.iter().any(decide::Step::waits_for_bindings) || !plan.waiting.is_empty();
         if waits && !waiting.swap(true, Ordering::Relaxed) {
             // A binding may have gone between the snapshot and now.
             next_look = Instant::now();
@@ -86,7 +90,13 @@ pub async fn run(leader: Leader, clock: Clock, recorder: Recorder) {
         }
         if plan.brake.engaged() != braked {
             braked = plan.brake.engaged();
-            info!(silent = plan.brake.silent, late = plan.brake.late, of = plan.brake.members, braked, "outage brake");
+            info!(
+                silent = plan.brake.silent,
+                late = plan.brake.late,
+                of = plan.brake.members,
+                braked,
+                "outage brake"
+            );
         }
         if let Some(at) = plan.next_look {
             next_look = next_look.min(Instant::now() + at.duration_since(clock.now()));

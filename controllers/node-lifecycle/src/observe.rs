@@ -14,7 +14,9 @@ pub(crate) fn snapshot(view: &View<'_>, late: &FxHashSet<Arc<str>>) -> Snapshot 
     let nodes = &mut snapshot.nodes;
     for (key, entry) in view.node_alive().entries() {
         let facts = nodes.entry(key.name.clone()).or_default();
-        facts.session = entry.last_good().map_or(Session::Unreadable, |s| Session::Alive(s.create_revision));
+        facts.session = entry
+            .last_good()
+            .map_or(Session::Unreadable, |s| Session::Alive(s.create_revision));
         facts.late = late.contains(&key.name);
     }
     for (key, _) in view.desired::<Node>().entries() {
@@ -51,5 +53,8 @@ pub(crate) fn snapshot(view: &View<'_>, late: &FxHashSet<Arc<str>>) -> Snapshot 
 
 /// The nodes that have a session.
 pub(crate) fn present(view: &View<'_>) -> Vec<Arc<str>> {
-    view.node_alive().entries().map(|(key, _)| key.name.clone()).collect()
+    view.node_alive()
+        .entries()
+        .map(|(key, _)| key.name.clone())
+        .collect()
 }

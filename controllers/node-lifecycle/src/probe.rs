@@ -41,7 +41,10 @@ pub(crate) async fn late(leader: &Leader, present: Vec<Arc<str>>) -> FxHashSet<A
         warn!("etcd did not say in time how long the leases of the nodes have left");
     }
     if let Some(error) = failed {
-        warn!(error = &error as &dyn std::error::Error, "it is not known of every node whether its lease is being renewed");
+        warn!(
+            error = &error as &dyn std::error::Error,
+            "it is not known of every node whether its lease is being renewed"
+        );
     }
     late
 }
@@ -50,7 +53,9 @@ async fn is_late(leader: &Leader, node: &str) -> Result<bool, StoreError> {
     let key = leader.keyspace().build(&Key::NodeAlive(node));
     let (kv, _) = leader.store().get(&key).await?;
     let Some(kv) = kv else { return Ok(true) };
-    let Some(lease) = kv.lease else { return Ok(false) };
+    let Some(lease) = kv.lease else {
+        return Ok(false);
+    };
     match leader.store().lease_time_left(lease).await {
         Ok(Some(left)) => Ok(left.remaining * 2 < left.granted),
         Ok(None) => Ok(false),

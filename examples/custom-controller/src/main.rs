@@ -12,12 +12,15 @@ use setpoint_store::{EtcdStore, SharedStore, config};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .init();
     let connection = config::load(&config::Flags::default())?;
     let store: SharedStore = Arc::new(EtcdStore::connect(&connection.options).await?);
     let keyspace = Keyspace::new(&connection.prefix)?;
     let commits = GroupCommit::new(store.clone(), Options::default());
-    let (cache, driver) = custom_controller::register(CacheBuilder::new()).build(store.clone(), keyspace);
+    let (cache, driver) =
+        custom_controller::register(CacheBuilder::new()).build(store.clone(), keyspace);
     let cache_task = tokio::spawn(driver.run());
 
     let identity = format!("custom-controller-{}", std::process::id());

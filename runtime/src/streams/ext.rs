@@ -27,7 +27,10 @@ pub trait KindStreamExt<T: Send + Sync + 'static>:
     fn deleted_objects(self) -> impl Stream<Item = Result<Object<T>, WatchError>> + Send + 'static {
         self.filter_map(|event| {
             future::ready(match event {
-                Ok(KindEvent::Delete { key, last_good: Some(stored) }) => Some(Ok(Object { key, stored })),
+                Ok(KindEvent::Delete {
+                    key,
+                    last_good: Some(stored),
+                }) => Some(Ok(Object { key, stored })),
                 Ok(_) => None,
                 Err(error) => Some(Err(error)),
             })
@@ -40,8 +43,15 @@ pub trait KindStreamExt<T: Send + Sync + 'static>:
             future::ready(match event {
                 Ok(KindEvent::Apply(object) | KindEvent::InitApply(object)) => Some(Ok(object)),
                 Ok(
-                    KindEvent::Delete { key, last_good: Some(stored) }
-                    | KindEvent::Invalid { key, last_good: Some(stored), .. },
+                    KindEvent::Delete {
+                        key,
+                        last_good: Some(stored),
+                    }
+                    | KindEvent::Invalid {
+                        key,
+                        last_good: Some(stored),
+                        ..
+                    },
                 ) => Some(Ok(Object { key, stored })),
                 Ok(_) => None,
                 Err(error) => Some(Err(error)),
@@ -87,7 +97,12 @@ pub trait KindStreamExt<T: Send + Sync + 'static>:
     }
 
     /// Mirrors the stream; see [`reflector`].
-    fn reflect(self) -> (Reader<T>, impl Stream<Item = Result<KindEvent<T>, WatchError>> + Send + 'static) {
+    fn reflect(
+        self,
+    ) -> (
+        Reader<T>,
+        impl Stream<Item = Result<KindEvent<T>, WatchError>> + Send + 'static,
+    ) {
         reflector(self)
     }
 }

@@ -10,7 +10,7 @@ use setpoint_store::Revision;
 use tokio::sync::watch;
 
 use super::{KindEvent, Object, WatchError};
-use crate::cache::{Stored, Invalid};
+use crate::cache::{Invalid, Stored};
 
 /// The stream that fed a [`Reader`] was dropped before its first listing was complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,10 +25,19 @@ pub struct StreamDropped;
 /// back. Before the first one is complete a reader is empty; [`Reader::ready`] says when it may be trusted.
 pub fn reflector<T: Send + Sync + 'static>(
     stream: impl Stream<Item = Result<KindEvent<T>, WatchError>> + Send + 'static,
-) -> (Reader<T>, impl Stream<Item = Result<KindEvent<T>, WatchError>> + Send + 'static) {
-    let shared = Arc::new(Shared { rows: RwLock::default() });
+) -> (
+    Reader<T>,
+    impl Stream<Item = Result<KindEvent<T>, WatchError>> + Send + 'static,
+) {
+    let shared = Arc::new(Shared {
+        rows: RwLock::default(),
+    });
     let (revision, ready) = watch::channel(Revision(0));
-    let mut writer = Writer { shared: shared.clone(), listing: None, revision };
+    let mut writer = Writer {
+        shared: shared.clone(),
+        listing: None,
+        revision,
+    };
     let stream = stream.inspect(move |event| {
         if let Ok(event) = event {
             writer.apply(event);
@@ -74,12 +83,24 @@ impl<T> Writer<T> {
                 }
                 return;
             }
-            KindEvent::InitApply(object) | KindEvent::Apply(object) => {
-                (&object.key, Row { last_good: Some(object.stored.clone()), invalid: None })
-            }
-            KindEvent::Invalid { key, invalid, last_good } => {
-                (key, Row { last_good: last_good.clone(), invalid: Some(invalid.clone()) })
-            }
+            KindEvent::InitApply(object) | KindEvent::Apply(object) => (
+                &object.key,
+                Row {
+                    last_good: Some(object.stored.clone()),
+                    invalid: None,
+                },
+            ),
+            KindEvent::Invalid {
+                key,
+                invalid,
+                last_good,
+            } => (
+                key,
+                Row {
+                    last_good: last_good.clone(),
+                    invalid: Some(invalid.clone()),
+                },
+            ),
         };
         match &mut self.listing {
             Some(listing) => drop(listing.insert(key.clone(), row)),
@@ -96,7 +117,10 @@ pub struct Reader<T> {
 
 impl<T> Clone for Reader<T> {
     fn clone(&self) -> Self {
-        Self { shared: self.shared.clone(), ready: self.ready.clone() }
+        Self {
+            shared: self.shared.clone(),
+            ready: self.ready.clone(),
+        }
     }
 }
 
@@ -106,20 +130,31 @@ impl<T> Reader<T> {
     /// # Errors
     /// [`StreamDropped`] when that can no longer happen.
     pub async fn ready(&self) -> Result<(), StreamDropped> {
-        self.ready.clone().wait_for(|revision| revision.0 > 0).await.map(drop).map_err(|_| StreamDropped)
+        self.ready
+            .clone()
+            .wait_for(|revision| revision.0 > 0)
+            .await
+            .map(drop)
+            .map_err(|_| StreamDropped)
     }
 
     /// The object, when it exists and is readable.
     pub fn get(&self, key: &ObjectKey) -> Option<Object<T>> {
         let rows = self.shared.rows.read();
         let row = rows.get(key).filter(|row| row.invalid.is_none())?;
-        row.last_good.as_ref().map(|stored| Object { key: key.clone(), stored: stored.clone() })
+        row.last_good.as_ref().map(|stored| Object {
+            key: key.clone(),
+            stored: stored.clone(),
+        })
     }
 
     /// The last version of the object that parsed, though the present one may not.
     pub fn last_good(&self, key: &ObjectKey) -> Option<Object<T>> {
         let rows = self.shared.rows.read();
-        rows.get(key)?.last_good.as_ref().map(|stored| Object { key: key.clone(), stored: stored.clone() })
+        rows.get(key)?.last_good.as_ref().map(|stored| Object {
+            key: key.clone(),
+            stored: stored.clone(),
+        })
     }
 
     /// Whether the object exists, readable or not. Only what this denies may be treated as absent.
@@ -132,23 +167,35 @@ impl<T> Reader<T> {
         let rows = self.shared.rows.read();
         let readable = rows.iter().filter(|(_, row)| row.invalid.is_none());
         readable
-            .filter_map(|(key, row)| Some(Object { key: key.clone(), stored: row.last_good.clone()? }))
+            .filter_map(|(key, row)| {
+                Some(Object {
+                    key: key.clone(),
+                    stored: row.last_good.clone()?,
+                })
+            })
             .collect()
     }
 
     /// The first readable object, in key order, that fits.
     pub fn find(&self, fits: impl Fn(&Stored<T>) -> bool) -> Option<Object<T>> {
         let rows = self.shared.rows.read();
-        rows.iter().filter(|(_, row)| row.invalid.is_none()).find_map(|(key, row)| {
-            let stored = row.last_good.as_ref().filter(|stored| fits(stored))?;
-            Some(Object { key: key.clone(), stored: stored.clone() })
-        })
+        rows.iter()
+            .filter(|(_, row)| row.invalid.is_none())
+            .find_map(|(key, row)| {
+                let stored = row.last_good.as_ref().filter(|stored| fits(stored))?;
+                Some(Object {
+                    key: key.clone(),
+                    stored: stored.clone(),
+                })
+            })
     }
 
     /// The objects that cannot be read, and why.
     pub fn invalid(&self) -> Vec<(ObjectKey, Arc<Invalid>)> {
         let rows = self.shared.rows.read();
-        rows.iter().filter_map(|(key, row)| Some((key.clone(), row.invalid.clone()?))).collect()
+        rows.iter()
+            .filter_map(|(key, row)| Some((key.clone(), row.invalid.clone()?)))
+            .collect()
     }
 
     /// How many objects exist, readable or not.

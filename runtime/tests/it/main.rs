@@ -2,5 +2,7 @@
 
 mod cache;
 mod election;
+mod events;
 mod proxy;
+mod streams;
 mod support;

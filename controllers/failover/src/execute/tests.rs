@@ -6,7 +6,12 @@ use super::*;
 
 #[test]
 fn a_request_names_the_placement_and_is_guarded_on_what_it_was_decided_from() {
-    let binding = BindingFacts { node: "n1".into(), session: 7, revision: 40 };
+    let binding = BindingFacts {
+        node: "n1".into(),
+        session: 7,
+        revision: 40,
+        withdrawn: false,
+    };
     let step = |unfenced| Step::Release {
         pod: ObjectKey::namespaced("shop", "web-0"),
         binding: binding.clone(),
@@ -20,10 +25,18 @@ fn a_request_names_the_placement_and_is_guarded_on_what_it_was_decided_from() {
         Compare::ModRevision("/setpoint/bindings/shop/web-0".into(), 40),
     ];
     assert_eq!(written.guards, expected);
-    let TxnOp::Put(put) = &written.ops[0] else { panic!("{:?}", written.ops) };
+    let TxnOp::Put(put) = &written.ops[0] else {
+        panic!("{:?}", written.ops)
+    };
     assert_eq!(put.key, "/setpoint/intents/release/shop/web-0/failover");
-    assert_eq!(put.value, "node: n1\nsession: 7\nreason: node n1 is unreachable\n");
+    assert_eq!(
+        put.value,
+        "node: n1\nsession: 7\nreason: node n1 is unreachable\n"
+    );
 
     let stop = write(&Keyspace::default(), &step(true));
-    assert_eq!(stop.guards[3], Compare::absent("/setpoint/actual/nodes/n1/fence"));
+    assert_eq!(
+        stop.guards[3],
+        Compare::absent("/setpoint/actual/nodes/n1/fence")
+    );
 }

@@ -19,7 +19,10 @@ const SHORT: Duration = Duration::from_secs(2);
 const LONG: Duration = Duration::from_secs(30);
 
 async fn rig(name: &str) -> Rig {
-    let rig = Rig::start(name, |cache| setpoint_failover::register(setpoint_node_lifecycle::register(cache))).await;
+    let rig = Rig::start(name, |cache| {
+        setpoint_failover::register(setpoint_node_lifecycle::register(cache))
+    })
+    .await;
     rig.controller("node-lifecycle", setpoint_node_lifecycle::run);
     rig.controller("failover", setpoint_failover::run);
     rig
@@ -30,7 +33,11 @@ fn pod(name: &str) -> ObjectKey {
 }
 
 fn intent(name: &str) -> Key<'static> {
-    Key::Intent { verb: "release", pod: pod(name), by: "failover" }
+    Key::Intent {
+        verb: "release",
+        pod: pod(name),
+        by: "failover",
+    }
 }
 
 impl Rig {
@@ -47,9 +54,11 @@ impl Rig {
             "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\n  namespace: default\n{annotation}spec:\n  \
              containers:\n  - name: main\n    image: host\n    command: [sleep, '1000']\n"
         );
-        self.put(&Key::Desired(Pod::PLURAL, pod(name)), &document).await;
+        let revision = self
+            .put(&Key::Desired(Pod::PLURAL, pod(name)), &document)
+            .await;
         let binding = format!(
-            "node: {node}\nsession: {session}\nplacement: 1\npodRevision: 1\nboundAt: 2026-01-01T00:00:00Z\n"
+            "node: {node}\nsession: {session}\nplacement: 1\npodRevision: {revision}\nboundAt: 2026-01-01T00:00:00Z\n"
         );
         self.put(&Key::Binding(pod(name)), &binding).await;
     }
@@ -72,15 +81,29 @@ async fn releases_are_asked_for_within_moments_of_the_loss() {
     }
     rig.bind("kept", "n1", agent.session, &policy("keep")).await;
     rig.bind("done", "n1", agent.session, "").await;
-    let succeeded = PodActual { stage: setpoint_apis::records::PodStage::Succeeded, ..PodActual::default() };
-    rig.put(&Key::NodePod("n1", pod("done")), &setpoint_apis::document::encode(&succeeded)).await;
+    let succeeded = PodActual {
+        stage: setpoint_apis::records::PodStage::Succeeded,
+        ..PodActual::default()
+    };
+    rig.put(
+        &Key::NodePod("n1", pod("done")),
+        &setpoint_apis::document::encode(&succeeded),
+    )
+    .await;
     let session = agent.session;
     let history = rig.history().await;
     let start = Instant::now();
     agent.stop().await;
-    history.until("all are asked for", |h| (0..50).all(|i| !h.of(&intent(&format!("p{i}"))).is_empty())).await;
+    history
+        .until("all are asked for", |h| {
+            (0..50).all(|i| !h.of(&intent(&format!("p{i}"))).is_empty())
+        })
+        .await;
     let took = start.elapsed();
-    assert!(took < Duration::from_secs(2), "a busy machine is granted much, but {took:?} is no longer moments");
+    assert!(
+        took < Duration::from_secs(2),
+        "a busy machine is granted much, but {took:?} is no longer moments"
+    );
     assert_eq!(
         rig.get(&intent("p7")).await.unwrap(),
         format!("node: n1\nsession: {session}\nreason: node n1 is unreachable\n")
@@ -95,12 +118,31 @@ async fn releases_are_asked_for_within_moments_of_the_loss() {
         rig.store.txn(txn).await.unwrap();
     }
     rig.bind("late", "n1", session, "").await;
-    history.until("the late one is asked for", |h| !h.of(&intent("late")).is_empty()).await;
+    history
+        .until("the late one is asked for", |h| {
+            !h.of(&intent("late")).is_empty()
+        })
+        .await;
     for i in 0..50 {
-        assert_eq!(history.of(&intent(&format!("p{i}"))).len(), 2, "one request, one removal");
+        assert_eq!(
+            history.of(&intent(&format!("p{i}"))).len(),
+            2,
+            "one request, one removal"
+        );
     }
     assert_eq!(rig.get(&intent("kept")).await, None);
     assert_eq!(rig.get(&intent("done")).await, None);
+
+    // A new pod of the finished one's name wants its place.
+    let done = Key::Desired(Pod::PLURAL, pod("done"));
+    let document = rig.get(&done).await.unwrap();
+    rig.delete(&done).await;
+    rig.put(&done, &document).await;
+    history
+        .until("the former one is asked for", |h| {
+            !h.of(&intent("done")).is_empty()
+        })
+        .await;
 }
 
 #[tokio::test]
@@ -114,9 +156,15 @@ async fn requests_are_taken_back_when_the_node_returns_before_they_are_carried_o
     rig.bind("a", "n1", agent.session, "").await;
     let history = rig.history().await;
     agent.kill();
-    history.until("a is asked for", |h| h.of(&intent("a")).len() == 1).await;
+    history
+        .until("a is asked for", |h| h.of(&intent("a")).len() == 1)
+        .await;
     let _back = rig.agent("n1", LONG).await;
-    history.until("the request is taken back", |h| h.of(&intent("a")).len() == 2).await;
+    history
+        .until("the request is taken back", |h| {
+            h.of(&intent("a")).len() == 2
+        })
+        .await;
     assert_eq!(rig.get(&intent("a")).await, None);
 }
 
@@ -129,19 +177,31 @@ async fn a_stop_pod_is_released_only_when_the_fence_is_gone() {
         rig.ready(node).await;
     }
     rig.put(&Key::NodeFence("n1"), "x").await;
-    rig.bind("single", "n1", agent.session, &policy("stop")).await;
+    rig.bind("single", "n1", agent.session, &policy("stop"))
+        .await;
     rig.bind("many", "n1", agent.session, "").await;
     let history = rig.history().await;
     agent.stop().await;
-    history.until("the other one is asked for", |h| !h.of(&intent("many")).is_empty()).await;
+    history
+        .until("the other one is asked for", |h| {
+            !h.of(&intent("many")).is_empty()
+        })
+        .await;
     assert_eq!(rig.get(&intent("single")).await, None);
     rig.delete(&Key::NodeFence("n1")).await;
-    history.until("the fenced one is asked for", |h| !h.of(&intent("single")).is_empty()).await;
+    history
+        .until("the fenced one is asked for", |h| {
+            !h.of(&intent("single")).is_empty()
+        })
+        .await;
 }
 
 #[tokio::test]
 async fn a_new_leader_takes_back_what_its_predecessor_left() {
-    let rig = Rig::start("heir", |cache| setpoint_failover::register(setpoint_node_lifecycle::register(cache))).await;
+    let rig = Rig::start("heir", |cache| {
+        setpoint_failover::register(setpoint_node_lifecycle::register(cache))
+    })
+    .await;
     rig.controller("node-lifecycle", setpoint_node_lifecycle::run);
     let agent = rig.agent("n1", LONG).await;
     rig.ready("n1").await;
@@ -150,7 +210,11 @@ async fn a_new_leader_takes_back_what_its_predecessor_left() {
     rig.put(&intent("there"), &text(agent.session)).await;
     rig.put(&intent("gone"), &text(agent.session)).await;
     rig.put(&intent("unreadable"), "node: [").await;
-    let foreign = Key::Intent { verb: "release", pod: pod("gone"), by: "somebody-else" };
+    let foreign = Key::Intent {
+        verb: "release",
+        pod: pod("gone"),
+        by: "somebody-else",
+    };
     rig.put(&foreign, &text(1)).await;
     let history = rig.history().await;
     rig.controller("failover", setpoint_failover::run);

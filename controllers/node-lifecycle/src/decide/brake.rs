@@ -82,8 +82,13 @@ impl BrakeFacts {
 
     /// Until when a suspended node is still waited for; `None` when it is not.
     pub(super) fn grace(&self, node: &NodeFacts, now: Timestamp) -> Option<Timestamp> {
-        let suspended = node.health.as_ref().is_some_and(|h| h.state == NodeState::Suspended);
-        let until = self.last_return? + GRACE;
+        let suspended = node
+            .health
+            .as_ref()
+            .is_some_and(|h| h.state == NodeState::Suspended);
+        // A return that lies ahead is a clock that was set back: waiting for it could take for ever.
+        let last_return = self.last_return.filter(|at| *at <= now)?;
+        let until = last_return + GRACE;
         (suspended && now < until).then_some(until)
     }
 }
@@ -101,7 +106,10 @@ impl fmt::Display for BrakeFacts {
         if members == 1 {
             f.write_str("the only node is silent: nothing is moved")
         } else {
-            write!(f, "{silent} of {members} nodes are silent: nothing is moved")
+            write!(
+                f,
+                "{silent} of {members} nodes are silent: nothing is moved"
+            )
         }
     }
 }

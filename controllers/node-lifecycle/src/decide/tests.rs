@@ -12,7 +12,12 @@ fn at(secs: i64) -> Timestamp {
 
 fn health(state: NodeState, session: i64, since: i64) -> NodeHealth {
     let facts = NodeFacts {
-        health: Some(NodeHealth { state, session, since: at(since), ..NodeHealth::default() }),
+        health: Some(NodeHealth {
+            state,
+            session,
+            since: at(since),
+            ..NodeHealth::default()
+        }),
         ..NodeFacts::default()
     };
     match state {
@@ -36,16 +41,29 @@ fn up(session: i64) -> NodeFacts {
 
 /// A member whose lease has just expired.
 fn gone(session: i64) -> NodeFacts {
-    NodeFacts { session: Session::Absent, ..up(session) }
+    NodeFacts {
+        session: Session::Absent,
+        ..up(session)
+    }
 }
 
 fn concluded(state: NodeState, session: i64, since: i64) -> NodeFacts {
-    NodeFacts { health: Some(health(state, session, since)), ..gone(session) }
+    NodeFacts {
+        health: Some(health(state, session, since)),
+        ..gone(session)
+    }
 }
 
 fn cluster(nodes: impl IntoIterator<Item = NodeFacts>) -> Snapshot {
-    let nodes = nodes.into_iter().enumerate().map(|(i, n)| (Arc::from(format!("n{}", i + 1)), n)).collect();
-    Snapshot { nodes, unreadable_bindings: false }
+    let nodes = nodes
+        .into_iter()
+        .enumerate()
+        .map(|(i, n)| (Arc::from(format!("n{}", i + 1)), n))
+        .collect();
+    Snapshot {
+        nodes,
+        unreadable_bindings: false,
+    }
 }
 
 /// The facts after the plan was carried out.
@@ -76,9 +94,19 @@ fn apply(mut snapshot: Snapshot, plan: &Plan) -> Snapshot {
 fn summary(plan: &Plan) -> Vec<String> {
     let lines = plan.steps.iter().map(|step| match step {
         Step::Register { node, health } => format!("register {node} session {}", health.session),
-        Step::Conclude { node, health, because, .. } => {
+        Step::Conclude {
+            node,
+            health,
+            because,
+            ..
+        } => {
             let taints: Vec<_> = health.taints.iter().map(ToString::to_string).collect();
-            format!("{node} {:?} session {} because {because:?} [{}]", health.state, health.session, taints.join(" "))
+            format!(
+                "{node} {:?} session {} because {because:?} [{}]",
+                health.state,
+                health.session,
+                taints.join(" ")
+            )
         }
         Step::Forget { node } => format!("forget {node}"),
     });
@@ -96,13 +124,20 @@ fn check_at(snapshot: Snapshot, now: i64, expected: &[&str]) -> (Snapshot, Plan)
     let plan = decide(&snapshot, at(now));
     assert_eq!(summary(&plan), expected, "{:?}", plan.waiting);
     let after = apply(snapshot, &plan);
-    assert_eq!(decide(&after, at(now)).steps, [], "a second decision changes nothing");
+    assert_eq!(
+        decide(&after, at(now)).steps,
+        [],
+        "a second decision changes nothing"
+    );
     (after, plan)
 }
 
 #[test]
 fn a_node_nobody_declared_is_registered_once() {
-    let new = NodeFacts { session: Session::Alive(7), ..NodeFacts::default() };
+    let new = NodeFacts {
+        session: Session::Alive(7),
+        ..NodeFacts::default()
+    };
     let (after, _) = check(cluster([new]), &["register n1 session 7"]);
     let health = after.nodes["n1"].health.clone().unwrap();
     assert_eq!((health.state, health.since), (NodeState::Ready, at(0)));
@@ -110,10 +145,19 @@ fn a_node_nobody_declared_is_registered_once() {
 
 #[test]
 fn a_declared_node_becomes_ready_when_its_session_begins() {
-    let declared = NodeFacts { desired: true, ..NodeFacts::default() };
+    let declared = NodeFacts {
+        desired: true,
+        ..NodeFacts::default()
+    };
     check(cluster([declared.clone()]), &[]);
-    let begun = NodeFacts { session: Session::Alive(7), ..declared };
-    check(cluster([begun]), &["n1 Ready session 7 because Alive(7) []"]);
+    let begun = NodeFacts {
+        session: Session::Alive(7),
+        ..declared
+    };
+    check(
+        cluster([begun]),
+        &["n1 Ready session 7 because Alive(7) []"],
+    );
 }
 
 #[test]
@@ -124,28 +168,52 @@ fn a_lost_lease_makes_a_node_unreachable_at_once() {
            [node.kubernetes.io/unreachable:NoSchedule node.kubernetes.io/unreachable:NoExecute]"],
     );
     let health = after.nodes["n2"].health.clone().unwrap();
-    assert_eq!((health.since, health.message.as_str()), (at(0), "its lease expired"));
+    assert_eq!(
+        (health.since, health.message.as_str()),
+        (at(0), "its lease expired")
+    );
     assert_eq!(health.taints[1].time_added, Some(at(0)));
     assert!(plan.gives_up_nodes());
 }
 
 #[test]
 fn a_node_that_comes_back_is_ready_in_its_new_session() {
-    let back = NodeFacts { session: Session::Alive(9), ..concluded(NodeState::Unreachable, 2, -30) };
-    let (after, _) = check(cluster([up(1), back]), &["n2 Ready session 9 because Alive(9) []"]);
+    let back = NodeFacts {
+        session: Session::Alive(9),
+        ..concluded(NodeState::Unreachable, 2, -30)
+    };
+    let (after, _) = check(
+        cluster([up(1), back]),
+        &["n2 Ready session 9 because Alive(9) []"],
+    );
     assert_eq!(after.nodes["n2"].health.as_ref().unwrap().since, at(0));
 }
 
 #[test]
 fn a_session_that_was_replaced_between_two_looks_is_noted_without_a_gap() {
-    let quick = NodeFacts { session: Session::Alive(9), ..up(2) };
-    let (after, _) = check(cluster([quick]), &["n1 Ready session 9 because Alive(9) []"]);
-    assert_eq!(after.nodes["n1"].health.as_ref().unwrap().since, at(-1_000), "it has been ready all the time");
+    let quick = NodeFacts {
+        session: Session::Alive(9),
+        ..up(2)
+    };
+    let (after, _) = check(
+        cluster([quick]),
+        &["n1 Ready session 9 because Alive(9) []"],
+    );
+    assert_eq!(
+        after.nodes["n1"].health.as_ref().unwrap().since,
+        at(-1_000),
+        "it has been ready all the time"
+    );
 }
 
 #[test]
 fn a_quiet_cluster_has_nothing_to_do_at_any_time() {
-    let cluster = cluster([up(1), up(2), concluded(NodeState::Unreachable, 3, -9), concluded(NodeState::Unreachable, 4, -99_999)]);
+    let cluster = cluster([
+        up(1),
+        up(2),
+        concluded(NodeState::Unreachable, 3, -9),
+        concluded(NodeState::Unreachable, 4, -99_999),
+    ]);
     for now in [0, 10, 100, 100_000] {
         let plan = decide(&cluster, at(now));
         assert_eq!((plan.steps, plan.next_look), (vec![], None));
@@ -154,7 +222,10 @@ fn a_quiet_cluster_has_nothing_to_do_at_any_time() {
 
 #[test]
 fn deleting_a_node_whose_agent_runs_keeps_pods_away_and_a_restart_registers_it_anew() {
-    let deleted = NodeFacts { desired: false, ..up(2) };
+    let deleted = NodeFacts {
+        desired: false,
+        ..up(2)
+    };
     let (after, _) = check(
         cluster([up(1), deleted]),
         &["n2 Removed session 2 because AliveUnwanted(2) [setpoint.dev/removed:NoSchedule]"],
@@ -169,13 +240,21 @@ fn deleting_a_node_whose_agent_runs_keeps_pods_away_and_a_restart_registers_it_a
 
 #[test]
 fn a_deleted_node_is_forgotten_when_its_session_is_over_and_its_pods_are_released() {
-    let dead = NodeFacts { desired: false, bindings: 2, bound_session: 2, ..concluded(NodeState::Removed, 2, -30) };
+    let dead = NodeFacts {
+        desired: false,
+        bindings: 2,
+        bound_session: 2,
+        ..concluded(NodeState::Removed, 2, -30)
+    };
     let (mut after, plan) = check(
         cluster([up(1), dead]),
         &["n2 Unreachable session 2 because Silent \
            [node.kubernetes.io/unreachable:NoSchedule node.kubernetes.io/unreachable:NoExecute]"],
     );
-    assert_eq!(plan.waiting, [(Arc::from("n2"), "2 pods are not yet released".to_owned())]);
+    assert_eq!(
+        plan.waiting,
+        [(Arc::from("n2"), "2 pods are not yet released".to_owned())]
+    );
     after.nodes.get_mut("n2").unwrap().bindings = 0;
     let (after, _) = check(after, &["forget n2"]);
     assert!(!after.nodes.contains_key("n2"));
@@ -183,15 +262,29 @@ fn a_deleted_node_is_forgotten_when_its_session_is_over_and_its_pods_are_release
 
 #[test]
 fn records_that_belong_to_no_node_are_removed() {
-    let leftover = NodeFacts { recorded: true, ..NodeFacts::default() };
-    let stale = NodeFacts { desired: false, recorded: false, ..concluded(NodeState::Ready, 5, -5) };
+    let leftover = NodeFacts {
+        recorded: true,
+        ..NodeFacts::default()
+    };
+    let stale = NodeFacts {
+        desired: false,
+        recorded: false,
+        ..concluded(NodeState::Ready, 5, -5)
+    };
     check(cluster([leftover, stale]), &["forget n1", "forget n2"]);
 }
 
 #[test]
 fn a_binding_that_cannot_be_read_keeps_what_is_recorded_of_dead_nodes() {
-    let leftover = NodeFacts { recorded: true, health: Some(health(NodeState::Ready, 1, 0)), ..NodeFacts::default() };
-    let snapshot = Snapshot { unreadable_bindings: true, ..cluster([leftover]) };
+    let leftover = NodeFacts {
+        recorded: true,
+        health: Some(health(NodeState::Ready, 1, 0)),
+        ..NodeFacts::default()
+    };
+    let snapshot = Snapshot {
+        unreadable_bindings: true,
+        ..cluster([leftover])
+    };
     let (_, plan) = check(
         snapshot,
         &["n1 Unreachable session 1 because Silent \
@@ -202,7 +295,11 @@ fn a_binding_that_cannot_be_read_keeps_what_is_recorded_of_dead_nodes() {
 
 #[test]
 fn pods_on_a_node_that_nothing_is_known_of_are_given_up() {
-    let unknown = NodeFacts { bindings: 1, bound_session: 4, ..NodeFacts::default() };
+    let unknown = NodeFacts {
+        bindings: 1,
+        bound_session: 4,
+        ..NodeFacts::default()
+    };
     check(
         cluster([up(1), unknown]),
         &["n2 Unreachable session 4 because Silent \
@@ -212,26 +309,55 @@ fn pods_on_a_node_that_nothing_is_known_of_are_given_up() {
 
 #[test]
 fn a_session_that_cannot_be_read_freezes_the_node() {
-    let odd = NodeFacts { session: Session::Unreadable, desired: false, ..up(2) };
+    let odd = NodeFacts {
+        session: Session::Unreadable,
+        desired: false,
+        ..up(2)
+    };
     let (_, plan) = check(cluster([up(1), odd]), &[]);
     assert_eq!(plan.waiting.len(), 1);
 }
 
 #[test]
 fn a_health_record_that_somebody_broke_is_written_again() {
-    let broken = NodeFacts { health_unreadable: true, ..up(2) };
-    check(cluster([up(1), broken]), &["n2 Ready session 2 because Alive(2) []"]);
-    let never_read = NodeFacts { health: None, health_unreadable: true, ..up(2) };
-    check(cluster([up(1), never_read]), &["n2 Ready session 2 because Alive(2) []"]);
+    let broken = NodeFacts {
+        health_unreadable: true,
+        ..up(2)
+    };
+    check(
+        cluster([up(1), broken]),
+        &["n2 Ready session 2 because Alive(2) []"],
+    );
+    let never_read = NodeFacts {
+        health: None,
+        health_unreadable: true,
+        ..up(2)
+    };
+    check(
+        cluster([up(1), never_read]),
+        &["n2 Ready session 2 because Alive(2) []"],
+    );
 }
 
 #[test]
 fn a_name_that_no_node_can_have_is_not_registered() {
     let mut snapshot = Snapshot::default();
-    snapshot.nodes.insert("Not_A_Name".into(), NodeFacts { session: Session::Alive(1), ..NodeFacts::default() });
+    snapshot.nodes.insert(
+        "Not_A_Name".into(),
+        NodeFacts {
+            session: Session::Alive(1),
+            ..NodeFacts::default()
+        },
+    );
     let plan = decide(&snapshot, at(0));
     assert_eq!(plan.steps, []);
-    assert!(plan.waiting[0].1.starts_with("cannot be registered: its name must be"), "{:?}", plan.waiting);
+    assert!(
+        plan.waiting[0]
+            .1
+            .starts_with("cannot be registered: its name must be"),
+        "{:?}",
+        plan.waiting
+    );
 }
 
 #[test]

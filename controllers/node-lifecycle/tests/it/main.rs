@@ -41,11 +41,17 @@ async fn nodes_register_are_lost_when_their_lease_expires_and_come_back() {
     let agent = rig.agent("n1", SHORT).await;
     let health = rig.until_state("n1", NodeState::Ready).await;
     assert_eq!(health.session, agent.session);
-    assert_eq!(rig.get(&desired("n1")).await.unwrap(), "apiVersion: v1\nkind: Node\nmetadata:\n  name: n1\n");
+    assert_eq!(
+        rig.get(&desired("n1")).await.unwrap(),
+        "apiVersion: v1\nkind: Node\nmetadata:\n  name: n1\n"
+    );
 
     agent.kill();
     let lost = rig.until_state("n1", NodeState::Unreachable).await;
-    assert_eq!((lost.session, lost.message.as_str()), (health.session, "its lease expired"));
+    assert_eq!(
+        (lost.session, lost.message.as_str()),
+        (health.session, "its lease expired")
+    );
 
     let back = rig.agent("n1", SHORT).await;
     let health = rig.until_state("n1", NodeState::Ready).await;
@@ -73,14 +79,34 @@ async fn the_loss_of_most_nodes_suspends_them_from_the_first_on() {
         assert_eq!(health.message, "2 of 3 nodes are silent: nothing is moved");
     }
     for node in ["n1", "n2"] {
-        history.until("the suspension is in the history", |h| h.of(&Key::Health(node)).len() == 2).await;
-        let states: Vec<_> = history.of(&Key::Health(node)).into_iter().flatten().collect();
-        assert!(states.iter().all(|h| !h.contains("Unreachable")), "{states:?}");
+        history
+            .until("the suspension is in the history", |h| {
+                h.of(&Key::Health(node)).len() == 2
+            })
+            .await;
+        let states: Vec<_> = history
+            .of(&Key::Health(node))
+            .into_iter()
+            .flatten()
+            .collect();
+        assert!(
+            states.iter().all(|h| !h.contains("Unreachable")),
+            "{states:?}"
+        );
     }
     // One comes back: the other is not given up at once.
     let _back = rig.agent("n1", LONG).await;
     rig.until_state("n1", NodeState::Ready).await;
-    assert_eq!(rig.cache.view().health().get(&cluster_key("n2")).unwrap().value.state, NodeState::Suspended);
+    assert_eq!(
+        rig.cache
+            .view()
+            .health()
+            .get(&cluster_key("n2"))
+            .unwrap()
+            .value
+            .state,
+        NodeState::Suspended
+    );
 }
 
 #[tokio::test]
@@ -89,7 +115,8 @@ async fn a_deleted_node_is_drained_of_records_when_its_session_is_over() {
     let _other = rig.agent("n2", LONG).await;
     let agent = rig.agent("n1", LONG).await;
     rig.until_state("n1", NodeState::Ready).await;
-    rig.put(&Key::NodeStatus("n1"), "capacity: {}\nallocatable: {}\n").await;
+    rig.put(&Key::NodeStatus("n1"), "capacity: {}\nallocatable: {}\n")
+        .await;
     let binding = format!(
         "node: n1\nsession: {}\nplacement: 1\npodRevision: 1\nboundAt: 2026-01-01T00:00:00Z\n",
         agent.session
@@ -102,10 +129,16 @@ async fn a_deleted_node_is_drained_of_records_when_its_session_is_over() {
     agent.stop().await;
     let lost = rig.until_state("n1", NodeState::Unreachable).await;
     assert_eq!(lost.message, "its lease expired, and it has been deleted");
-    assert!(rig.get(&Key::NodeStatus("n1")).await.is_some(), "its pods are not released yet");
+    assert!(
+        rig.get(&Key::NodeStatus("n1")).await.is_some(),
+        "its pods are not released yet"
+    );
 
     rig.delete(&Key::Binding(pod)).await;
-    rig.until("n1 is forgotten", |view| (!view.health().contains(&cluster_key("n1"))).then_some(())).await;
+    rig.until("n1 is forgotten", |view| {
+        (!view.health().contains(&cluster_key("n1"))).then_some(())
+    })
+    .await;
     assert_eq!(rig.get(&Key::NodeStatus("n1")).await, None);
     assert_eq!(rig.get(&desired("n1")).await, None);
 }
@@ -122,7 +155,9 @@ async fn a_restarted_agent_of_a_deleted_node_registers_it_anew() {
     let again = rig.agent("n1", LONG).await;
     rig.until("n1 is registered again", |view| {
         let health = view.health().get(&cluster_key("n1"))?;
-        (health.value.session == again.session && view.desired::<Node>().contains(&cluster_key("n1"))).then_some(())
+        (health.value.session == again.session
+            && view.desired::<Node>().contains(&cluster_key("n1")))
+        .then_some(())
     })
     .await;
 }
@@ -143,7 +178,16 @@ async fn what_somebody_broke_is_repaired_and_disturbs_nothing() {
         Some(())
     })
     .await;
-    assert_eq!(rig.cache.view().health().get(&cluster_key("n2")).unwrap().value.state, NodeState::Ready);
+    assert_eq!(
+        rig.cache
+            .view()
+            .health()
+            .get(&cluster_key("n2"))
+            .unwrap()
+            .value
+            .state,
+        NodeState::Ready
+    );
 }
 
 #[tokio::test]
@@ -164,9 +208,19 @@ async fn a_quiet_cluster_writes_nothing_and_a_new_leader_neither() {
     first.cancel();
     rig.controller("node-lifecycle", setpoint_node_lifecycle::run);
     let election = rig.keyspace.build(&Key::Leader("node-lifecycle", None));
-    history.until("the second leads", |h| h.keys().iter().filter(|k| **k == election).count() == 2).await;
+    history
+        .until("the second leads", |h| {
+            h.keys().iter().filter(|k| **k == election).count() == 2
+        })
+        .await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let election_record = rig.keyspace.build(&Key::Actual("leaders", cluster_key("node-lifecycle")));
-    let written: Vec<_> = history.keys().into_iter().filter(|k| *k != election && *k != election_record).collect();
+    let election_record = rig
+        .keyspace
+        .build(&Key::Actual("leaders", cluster_key("node-lifecycle")));
+    let written: Vec<_> = history
+        .keys()
+        .into_iter()
+        .filter(|k| *k != election && *k != election_record)
+        .collect();
     assert_eq!(written, Vec::<String>::new());
 }

@@ -47,7 +47,10 @@ impl Agent {
 }
 
 impl Rig {
-    pub(crate) async fn start(name: &str, kinds: impl FnOnce(CacheBuilder) -> CacheBuilder) -> Self {
+    pub(crate) async fn start(
+        name: &str,
+        kinds: impl FnOnce(CacheBuilder) -> CacheBuilder,
+    ) -> Self {
         let etcd = TestEtcd::shared().await;
         let store = etcd.store().await;
         let keyspace = Keyspace::new(&etcd.prefix(name)).unwrap();
@@ -55,7 +58,15 @@ impl Rig {
         let (cache, driver) = kinds(CacheBuilder::new()).build(store.clone(), keyspace.clone());
         let driver = tokio::spawn(driver.run());
         cache.ready().await;
-        Self { store, keyspace, cache, commits, shutdown: CancellationToken::new(), driver, _etcd: etcd }
+        Self {
+            store,
+            keyspace,
+            cache,
+            commits,
+            shutdown: CancellationToken::new(),
+            driver,
+            _etcd: etcd,
+        }
     }
 
     /// Runs a controller, as a process of its own would. Cancelling the token hands its leadership over.
@@ -65,8 +76,13 @@ impl Rig {
         Fut: Future<Output = ()> + Send,
     {
         let shutdown = self.shutdown.child_token();
-        let elector =
-            Elector::new(self.store.clone(), self.commits.clone(), self.cache.clone(), "test", Duration::from_secs(3));
+        let elector = Elector::new(
+            self.store.clone(),
+            self.commits.clone(),
+            self.cache.clone(),
+            "test",
+            Duration::from_secs(3),
+        );
         let (recorder, events) = Recorder::new(
             self.store.clone(),
             self.commits.clone(),
@@ -79,7 +95,11 @@ impl Rig {
         tokio::spawn(events);
         let stop = shutdown.clone();
         tokio::spawn(async move {
-            elector.run(name, stop, |leader| run(leader, Clock::system(), recorder.clone())).await;
+            elector
+                .run(name, stop, |leader| {
+                    run(leader, Clock::system(), recorder.clone())
+                })
+                .await;
             elector.resign().await;
         });
         shutdown
@@ -94,15 +114,25 @@ impl Rig {
             .put_with_lease(key, "hostname: test\npid: 1\ninstance: x\nsince: 2026-01-01T00:00:00Z\nleaseTtlSeconds: 2\n", lease.id());
         let done = self.store.txn(txn).await.unwrap();
         assert!(done.succeeded, "node {node} is taken");
-        Agent { session: done.revision.0, lease }
+        Agent {
+            session: done.revision.0,
+            lease,
+        }
     }
 
     pub(crate) async fn put(&self, key: &Key<'_>, value: &str) -> Revision {
-        self.store.txn(Txn::new().put(self.keyspace.build(key), value.to_owned())).await.unwrap().revision
+        self.store
+            .txn(Txn::new().put(self.keyspace.build(key), value.to_owned()))
+            .await
+            .unwrap()
+            .revision
     }
 
     pub(crate) async fn delete(&self, key: &Key<'_>) {
-        self.store.txn(Txn::new().delete(self.keyspace.build(key))).await.unwrap();
+        self.store
+            .txn(Txn::new().delete(self.keyspace.build(key)))
+            .await
+            .unwrap();
     }
 
     pub(crate) async fn get(&self, key: &Key<'_>) -> Option<String> {
@@ -111,7 +141,11 @@ impl Rig {
     }
 
     /// Waits until the cache shows what is waited for.
-    pub(crate) async fn until<T>(&self, what: &str, mut look: impl FnMut(&View<'_>) -> Option<T>) -> T {
+    pub(crate) async fn until<T>(
+        &self,
+        what: &str,
+        mut look: impl FnMut(&View<'_>) -> Option<T>,
+    ) -> T {
         let mut changes = self.cache.subscribe(|_| true);
         let found = tokio::time::timeout(LIMIT, async {
             loop {
@@ -123,7 +157,10 @@ impl Rig {
         });
         match found.await {
             Ok(found) => found,
-            Err(_) => panic!("waited in vain until {what}; health: {:?}", self.cache.view().health()),
+            Err(_) => panic!(
+                "waited in vain until {what}; health: {:?}",
+                self.cache.view().health()
+            ),
         }
     }
 
@@ -131,7 +168,11 @@ impl Rig {
     pub(crate) async fn history(&self) -> History {
         let (_, now) = self.store.get(self.keyspace.as_str()).await.unwrap();
         let range = self.keyspace.all();
-        let request = WatchRequest { start: range.start, end: range.end, from: Some(Revision(now.0 + 1)) };
+        let request = WatchRequest {
+            start: range.start,
+            end: range.end,
+            from: Some(Revision(now.0 + 1)),
+        };
         let mut stream = self.store.watch(request).await.unwrap();
         let events = Arc::<parking_lot::Mutex<Vec<Event>>>::default();
         let seen = tokio::sync::watch::Sender::new(0_usize);
@@ -144,7 +185,12 @@ impl Rig {
                 }
             }
         });
-        History { keyspace: self.keyspace.clone(), events, seen, task }
+        History {
+            keyspace: self.keyspace.clone(),
+            events,
+            seen,
+            task,
+        }
     }
 }
 
@@ -168,16 +214,25 @@ impl History {
     pub(crate) fn of(&self, key: &Key<'_>) -> Vec<Option<String>> {
         let key = self.keyspace.build(key);
         let events = self.events.lock();
-        let values = events.iter().filter(|e| e.kv.key == key).map(|e| match e.kind {
-            setpoint_store::EventKind::Put => Some(String::from_utf8(e.kv.value.to_vec()).unwrap()),
-            setpoint_store::EventKind::Delete => None,
-        });
+        let values = events
+            .iter()
+            .filter(|e| e.kv.key == key)
+            .map(|e| match e.kind {
+                setpoint_store::EventKind::Put => {
+                    Some(String::from_utf8(e.kv.value.to_vec()).unwrap())
+                }
+                setpoint_store::EventKind::Delete => None,
+            });
         values.collect()
     }
 
     /// The keys that were touched.
     pub(crate) fn keys(&self) -> Vec<String> {
-        self.events.lock().iter().map(|e| e.kv.key.clone()).collect()
+        self.events
+            .lock()
+            .iter()
+            .map(|e| e.kv.key.clone())
+            .collect()
     }
 
     /// Waits until the history shows what is waited for.
@@ -188,7 +243,11 @@ impl History {
                 seen.changed().await.unwrap();
             }
         });
-        assert!(found.await.is_ok(), "waited in vain until {what}; seen: {:?}", self.keys());
+        assert!(
+            found.await.is_ok(),
+            "waited in vain until {what}; seen: {:?}",
+            self.keys()
+        );
     }
 }
 

@@ -22,8 +22,13 @@ const TTL: i64 = 6_000;
 
 fn cut_off() -> impl Strategy<Value = (Vec<Phase>, usize)> {
     let phase = || {
-        (0..TTL / 3, 0..500_i64, any::<bool>())
-            .prop_map(|(since_renewal, notice, failover_first)| Phase { since_renewal, notice, failover_first })
+        (0..TTL / 3, 0..500_i64, any::<bool>()).prop_map(
+            |(since_renewal, notice, failover_first)| Phase {
+                since_renewal,
+                notice,
+                failover_first,
+            },
+        )
     };
     (1_usize..16).prop_flat_map(move |n| (proptest::collection::vec(phase(), n), 0..=n))
 }
@@ -37,11 +42,24 @@ struct Cluster {
 
 impl Cluster {
     fn failover(&mut self) {
-        let mut facts = Snapshot { requested: self.requested.clone(), ..Snapshot::default() };
+        let mut facts = Snapshot {
+            requested: self.requested.clone(),
+            ..Snapshot::default()
+        };
         for (i, (name, node)) in self.lifecycle.nodes.iter().enumerate() {
             let alive = node.session != lifecycle::Session::Absent;
-            let health = node.health.as_ref().map(|h| Health { state: h.state, revision: 1 });
-            facts.nodes.insert(name.clone(), NodeFacts { alive, fenced: false, health });
+            let health = node.health.as_ref().map(|h| Health {
+                state: h.state,
+                revision: 1,
+            });
+            facts.nodes.insert(
+                name.clone(),
+                NodeFacts {
+                    alive,
+                    fenced: false,
+                    health,
+                },
+            );
             facts.pods.insert(pod(&format!("p{i}")), bound(name));
         }
         let plan = decide(&facts, 500);
@@ -65,7 +83,11 @@ impl Cluster {
 fn outage(phases: &[Phase], cut: usize) -> Cluster {
     let base = Timestamp::from_unix_seconds(1_700_000_000);
     let name = |i: usize| Arc::<str>::from(format!("n{i}"));
-    let mut cluster = Cluster { lifecycle: lifecycle::Snapshot::default(), requested: BTreeMap::new(), given_up: BTreeSet::new() };
+    let mut cluster = Cluster {
+        lifecycle: lifecycle::Snapshot::default(),
+        requested: BTreeMap::new(),
+        given_up: BTreeSet::new(),
+    };
     for i in 0..phases.len() {
         let facts = lifecycle::NodeFacts {
             session: lifecycle::Session::Alive(1),
@@ -78,12 +100,19 @@ fn outage(phases: &[Phase], cut: usize) -> Cluster {
     }
     cluster.lifecycle(base.saturating_sub(Duration::from_secs(1_000)));
     let expiry = |p: &Phase| TTL - p.since_renewal + p.notice;
-    let mut moments: Vec<(i64, bool)> = phases[..cut].iter().map(|p| (expiry(p), p.failover_first)).collect();
+    let mut moments: Vec<(i64, bool)> = phases[..cut]
+        .iter()
+        .map(|p| (expiry(p), p.failover_first))
+        .collect();
     moments.sort_unstable();
     for (now, failover_first) in moments {
         for (i, phase) in phases.iter().enumerate() {
             let facts = cluster.lifecycle.nodes.get_mut(&name(i)).unwrap();
-            let renewed = if i < cut { -phase.since_renewal } else { now - (now + phase.since_renewal) % (TTL / 3) };
+            let renewed = if i < cut {
+                -phase.since_renewal
+            } else {
+                now - (now + phase.since_renewal) % (TTL / 3)
+            };
             facts.late = (TTL - (now - renewed)).max(0) / 1_000 * 1_000 * 2 < TTL;
             if i < cut && expiry(phase) <= now {
                 facts.session = lifecycle::Session::Absent;

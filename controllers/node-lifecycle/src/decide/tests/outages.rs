@@ -7,7 +7,11 @@ use super::*;
 const NOTHING: &[&str] = &[];
 
 fn states(snapshot: &Snapshot) -> Vec<NodeState> {
-    snapshot.nodes.values().map(|n| n.health.as_ref().unwrap().state).collect()
+    snapshot
+        .nodes
+        .values()
+        .map(|n| n.health.as_ref().unwrap().state)
+        .collect()
 }
 
 #[test]
@@ -17,10 +21,24 @@ fn when_more_than_half_are_silent_nothing_is_moved_and_the_health_says_why() {
     assert!(plan.brake.engaged() && !plan.gives_up_nodes());
     assert_eq!(plan.steps.len(), 7);
     for step in &plan.steps {
-        let Step::Conclude { health, because, .. } = step else { panic!("{step:?}") };
-        assert_eq!((health.state, *because), (NodeState::Suspended, Because::Silent));
+        let Step::Conclude {
+            health, because, ..
+        } = step
+        else {
+            panic!("{step:?}")
+        };
+        assert_eq!(
+            (health.state, *because),
+            (NodeState::Suspended, Because::Silent)
+        );
         assert_eq!(health.message, "7 of 10 nodes are silent: nothing is moved");
-        assert!(health.taints.iter().all(|t| t.effect == TaintEffect::NoSchedule), "nobody evicts for it");
+        assert!(
+            health
+                .taints
+                .iter()
+                .all(|t| t.effect == TaintEffect::NoSchedule),
+            "nobody evicts for it"
+        );
     }
 }
 
@@ -37,18 +55,26 @@ fn half_is_not_more_than_half() {
 #[test]
 fn the_only_node_is_suspended() {
     let plan = decide(&cluster([gone(1)]), at(0));
-    let Step::Conclude { health, .. } = &plan.steps[0] else { panic!() };
+    let Step::Conclude { health, .. } = &plan.steps[0] else {
+        panic!()
+    };
     assert_eq!(health.message, "the only node is silent: nothing is moved");
 }
 
 #[test]
 fn the_first_of_many_to_expire_is_not_given_up_when_the_others_are_late() {
-    let late = |session| NodeFacts { late: true, ..up(session) };
+    let late = |session| NodeFacts {
+        late: true,
+        ..up(session)
+    };
     let (mut after, plan) = check(
         cluster([gone(1), late(2), up(3)]),
         &["n1 Suspended session 1 because Silent [node.kubernetes.io/unreachable:NoSchedule]"],
     );
-    assert_eq!((plan.brake.silent, plan.brake.late, plan.brake.members), (1, 1, 3));
+    assert_eq!(
+        (plan.brake.silent, plan.brake.late, plan.brake.members),
+        (1, 1, 3)
+    );
     // It was only slow: the other one is given up without further ado.
     after.nodes.get_mut("n2").unwrap().late = false;
     check_at(
@@ -69,7 +95,11 @@ fn a_growing_outage_takes_back_what_was_concluded_a_moment_ago() {
             "n2 Suspended session 2 because Silent [node.kubernetes.io/unreachable:NoSchedule]",
         ],
     );
-    assert_eq!(after.nodes["n1"].health.as_ref().unwrap().since, at(-20), "the silence began then");
+    assert_eq!(
+        after.nodes["n1"].health.as_ref().unwrap().since,
+        at(-20),
+        "the silence began then"
+    );
 }
 
 #[test]
@@ -97,8 +127,14 @@ fn nodes_that_were_given_up_long_ago_do_not_count() {
 #[test]
 fn when_the_outage_ends_the_rest_has_a_grace_to_come_back() {
     let suspended = |session| concluded(NodeState::Suspended, session, -60);
-    let back = NodeFacts { session: Session::Alive(20), ..suspended(1) };
-    let (after, _) = check(cluster([back, suspended(2), up(3), up(4)]), &["n1 Ready session 20 because Alive(20) []"]);
+    let back = NodeFacts {
+        session: Session::Alive(20),
+        ..suspended(1)
+    };
+    let (after, _) = check(
+        cluster([back, suspended(2), up(3), up(4)]),
+        &["n1 Ready session 20 because Alive(20) []"],
+    );
     // n2 was one of two silent out of four; now it is one out of four, and has ten seconds.
     let plan = decide(&after, at(9));
     assert_eq!(plan.steps, []);
@@ -113,6 +149,17 @@ fn when_the_outage_ends_the_rest_has_a_grace_to_come_back() {
 }
 
 #[test]
+fn a_clock_that_was_set_back_does_not_prolong_the_grace() {
+    let suspended = concluded(NodeState::Suspended, 2, -60);
+    let back = NodeFacts {
+        health: Some(health(NodeState::Ready, 20, 3_600)),
+        ..up(20)
+    };
+    let plan = decide(&cluster([back, suspended, up(3), up(4)]), at(0));
+    assert!(plan.gives_up_nodes() && plan.next_look.is_none());
+}
+
+#[test]
 fn an_outage_that_lasts_moves_nothing_however_long_it_lasts() {
     let suspended = |session| concluded(NodeState::Suspended, session, -60);
     let snapshot = cluster([suspended(1), suspended(2), up(3)]);
@@ -124,7 +171,11 @@ fn an_outage_that_lasts_moves_nothing_however_long_it_lasts() {
 #[test]
 fn deleting_a_silent_node_gives_it_up_under_the_brake() {
     let suspended = |session| concluded(NodeState::Suspended, session, -60);
-    let deleted = NodeFacts { desired: false, bindings: 3, ..suspended(1) };
+    let deleted = NodeFacts {
+        desired: false,
+        bindings: 3,
+        ..suspended(1)
+    };
     check(
         cluster([deleted, suspended(2), suspended(3), up(4)]),
         &["n1 Unreachable session 1 because Silent \
@@ -144,7 +195,10 @@ const TTL: i64 = 6_000;
 
 fn phases(n: usize) -> impl Strategy<Value = Vec<Phase>> {
     // Agents renew every third of the time to live; etcd expires leases in steps of half a second.
-    let phase = (0..TTL / 3, 0..500_i64).prop_map(|(since_renewal, notice)| Phase { since_renewal, notice });
+    let phase = (0..TTL / 3, 0..500_i64).prop_map(|(since_renewal, notice)| Phase {
+        since_renewal,
+        notice,
+    });
     proptest::collection::vec(phase, n)
 }
 
@@ -163,8 +217,15 @@ fn outage(nodes: &[Phase], cut: usize) -> Vec<NodeState> {
     let mut drawn = Vec::new();
     for now in moments {
         for (i, phase) in nodes.iter().enumerate() {
-            let facts = snapshot.nodes.get_mut(format!("n{}", i + 1).as_str()).unwrap();
-            let renewed = if i < cut { -phase.since_renewal } else { now - (now + phase.since_renewal) % (TTL / 3) };
+            let facts = snapshot
+                .nodes
+                .get_mut(format!("n{}", i + 1).as_str())
+                .unwrap();
+            let renewed = if i < cut {
+                -phase.since_renewal
+            } else {
+                now - (now + phase.since_renewal) % (TTL / 3)
+            };
             let left_secs = (TTL - (now - renewed)).max(0) / 1_000;
             facts.late = left_secs * 1_000 * 2 < TTL;
             if i < cut && expiry(phase) <= now {
@@ -208,24 +269,49 @@ proptest! {
 }
 
 fn any_node() -> impl Strategy<Value = NodeFacts> {
-    let session = prop_oneof![Just(Session::Absent), Just(Session::Unreadable), (1..4_i64).prop_map(Session::Alive)];
+    let session = prop_oneof![
+        Just(Session::Absent),
+        Just(Session::Unreadable),
+        (1..4_i64).prop_map(Session::Alive)
+    ];
     let state = prop_oneof![
         Just(NodeState::Ready),
         Just(NodeState::Unreachable),
         Just(NodeState::Suspended),
         Just(NodeState::Removed)
     ];
-    let health = proptest::option::of((state, 1..4_i64, 0..150_i64).prop_map(|(s, session, since)| health(s, session, since)));
-    (session, any::<bool>(), health, any::<bool>(), 0..3_usize, 0..4_i64, any::<bool>(), any::<bool>()).prop_map(
-        |(session, desired, health, health_unreadable, bindings, bound_session, recorded, late)| NodeFacts {
-            session,
-            desired,
-            health,
-            health_unreadable,
-            bindings,
-            bound_session: if bindings == 0 { 0 } else { bound_session },
-            recorded,
-            late,
-        },
+    let health = proptest::option::of(
+        (state, 1..4_i64, 0..150_i64).prop_map(|(s, session, since)| health(s, session, since)),
+    );
+    (
+        session,
+        any::<bool>(),
+        health,
+        any::<bool>(),
+        0..3_usize,
+        0..4_i64,
+        any::<bool>(),
+        any::<bool>(),
     )
+        .prop_map(
+            |(
+                session,
+                desired,
+                health,
+                health_unreadable,
+                bindings,
+                bound_session,
+                recorded,
+                late,
+            )| NodeFacts {
+                session,
+                desired,
+                health,
+                health_unreadable,
+                bindings,
+                bound_session: if bindings == 0 { 0 } else { bound_session },
+                recorded,
+                late,
+            },
+        )
 }
