@@ -197,6 +197,13 @@ impl LogFollower {
     }
 }
 
+/// Removes a log with its rotated files.
+pub fn remove(path: &Path) {
+    for file in files_of(path) {
+        let _ = fs::remove_file(file);
+    }
+}
+
 /// The files of a log, oldest first.
 fn files_of(path: &Path) -> Vec<PathBuf> {
     let mut rotated: Vec<(u64, PathBuf)> = Vec::new();

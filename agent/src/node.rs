@@ -19,24 +19,21 @@ mod writes;
 use std::sync::Arc;
 use std::time::Duration;
 
-use setpoint_apis::Keyspace;
+use setpoint_apis::{Keyspace, ResourceList};
 use setpoint_apis::records::NodeAlive;
 use setpoint_runtime::Clock;
 use setpoint_runtime::events::Recorder;
 use setpoint_store::SharedStore;
 use setpoint_store::group_commit::{GroupCommit, Options};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::content::Content;
-use crate::workload::{NodeFacts, PodRunner, RunnerInputs};
+use crate::workload::{PodRunner, Reports};
 use config::AgentConfig;
 use looping::{NodeLoop, Parts};
 
 pub use disk::DiskError;
-
-/// Reports that wait for the node loop; the pod layer waits when there are more.
-const REPORTS: usize = 1024;
 
 /// Why an agent ended.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +49,9 @@ pub enum AgentError {
         /// Who holds it.
         holder: Box<NodeAlive>,
     },
+    /// Logs cannot be served.
+    #[error("cannot serve logs: give another address with --listen, port 0 for any")]
+    Listen(#[source] std::io::Error),
     /// The pod layer could not be set up.
     #[error("cannot set up the pod layer")]
     Runner(#[source] std::io::Error),
@@ -59,8 +59,17 @@ pub enum AgentError {
 
 /// What the pod layer is made from.
 pub struct RunnerContext {
-    /// The seam to the node loop.
-    pub inputs: RunnerInputs,
+    /// Where reports go.
+    pub reports: Arc<Reports>,
+    /// The config maps and secrets that the node was given. A document that does not parse is absent when it never did,
+    /// and the last good one otherwise.
+    pub content: Arc<Content>,
+    /// Counts the changes of `content`.
+    pub content_version: watch::Receiver<u64>,
+    /// What the machine has.
+    pub capacity: ResourceList,
+    /// What pods may request.
+    pub allocatable: ResourceList,
     /// Events about pods.
     pub recorder: Recorder,
     /// Wall time.
@@ -95,22 +104,22 @@ pub async fn run(
         events_done.clone(),
     );
     let events = tokio::spawn(driver);
-    let (reports, inbox) = mpsc::channel(REPORTS);
+    let reports = Arc::new(Reports::default());
     let content = Arc::new(Content::default());
     let content_version = watch::Sender::new(0);
     let sample = status::sample(&config.data_dir);
     let described = status::describe(&config, endpoint.clone(), &sample, clock.now());
-    let quantity = |name: &str| described.allocatable.get(name).cloned().unwrap_or_default();
-    let facts = NodeFacts {
-        name: config.node.clone(),
-        host_ip: Some(config.address),
-        allocatable_cpu_millis: quantity("cpu").milli_value(),
-        allocatable_memory_bytes: quantity("memory").value(),
+    let context = RunnerContext {
+        reports: reports.clone(),
+        content: content.clone(),
+        content_version: content_version.subscribe(),
+        capacity: described.capacity,
+        allocatable: described.allocatable,
+        recorder: recorder.clone(),
+        clock: clock.clone(),
     };
-    let inputs = RunnerInputs { reports, content: content.clone(), content_version: content_version.subscribe(), facts };
-    let context = RunnerContext { inputs, recorder: recorder.clone(), clock: clock.clone() };
     let runner = runner(&config, context).map_err(AgentError::Runner)?;
-    let parts = Parts { config, store, keyspace, commits, clock, disk, runner, inbox, content, content_version, endpoint };
+    let parts = Parts { config, store, keyspace, commits, clock, disk, runner, reports, content, content_version, endpoint };
     let result = NodeLoop::new(parts).run(shutdown).await;
     events_done.cancel();
     let _ = tokio::time::timeout(Duration::from_secs(2), events).await;

@@ -51,6 +51,8 @@ pub struct ContainerSpec {
     pub oom_score_adj: Option<i32>,
     /// What could not be applied, found before the start. Copied to [`PidRecord::degraded`].
     pub degraded: Vec<Degraded>,
+    /// Means something to whoever wrote the spec: the agent knows by it whether the definition has changed since.
+    pub definition: String,
     /// Join the mount namespace of this process instead of making an own one (`exec` into a running container).
     pub enter_mounts_of: Option<ProcessId>,
 }

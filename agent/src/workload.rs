@@ -3,15 +3,15 @@
 //! The node loop (`node.rs`) owns session, claims and status writes; it starts, updates and stops pods through
 //! [`PodRunner`] and hears of them through [`PodReport`]s. The pod layer (`pod.rs`) knows nothing of etcd.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use setpoint_apis::ObjectKey;
 use setpoint_apis::core::Pod;
 use setpoint_apis::records::{PodActual, WorkHeader};
-use tokio::sync::{mpsc, watch};
-
-use crate::content::Content;
+use tokio::sync::Notify;
 
 /// A pod as its node must run it.
 #[derive(Clone, Debug)]
@@ -37,25 +37,57 @@ pub enum Begin {
 }
 
 /// What the pod layer tells the node loop.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum PodReport {
-    /// The status of a pod changed. Only real changes are reported.
+    /// The status of a pod changed. Key and placement.
     Status(ObjectKey, u32, Box<PodActual>),
     /// A pod that was asked to stop has stopped: nothing of it runs, its directory is removed. Key and placement.
     Stopped(ObjectKey, u32),
 }
 
-/// Facts about the node that pods may ask for.
-#[derive(Clone, Debug, Default)]
-pub struct NodeFacts {
-    /// The node's name.
-    pub name: String,
-    /// The node's address.
-    pub host_ip: Option<IpAddr>,
-    /// Allocatable cpu in millis, the default of `limits.cpu` in `resourceFieldRef`.
-    pub allocatable_cpu_millis: i64,
-    /// Allocatable memory in bytes, the default of `limits.memory`.
-    pub allocatable_memory_bytes: i64,
+/// Where the pod layer leaves its reports: the newest status per placement, so that a node loop that is behind makes
+/// nobody wait and nothing grow.
+#[derive(Debug, Default)]
+pub struct Reports {
+    pending: Mutex<BTreeMap<(ObjectKey, u32), Latest>>,
+    notify: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Latest {
+    status: Option<Box<PodActual>>,
+    stopped: bool,
+}
+
+impl Reports {
+    /// Leaves a report.
+    pub fn post(&self, report: PodReport) {
+        let mut pending = self.pending.lock();
+        match report {
+            PodReport::Status(key, placement, actual) => pending.entry((key, placement)).or_default().status = Some(actual),
+            PodReport::Stopped(key, placement) => pending.entry((key, placement)).or_default().stopped = true,
+        }
+        drop(pending);
+        self.notify.notify_one();
+    }
+
+    /// Waits for reports and takes all there are. Cancel safe.
+    pub async fn take(&self) -> Vec<PodReport> {
+        loop {
+            let taken = std::mem::take(&mut *self.pending.lock());
+            if !taken.is_empty() {
+                return taken.into_iter().flat_map(|((key, placement), latest)| latest.reports(key, placement)).collect();
+            }
+            self.notify.notified().await;
+        }
+    }
+}
+
+impl Latest {
+    fn reports(self, key: ObjectKey, placement: u32) -> impl Iterator<Item = PodReport> {
+        let stopped = self.stopped.then(|| PodReport::Stopped(key.clone(), placement));
+        self.status.map(|actual| PodReport::Status(key, placement, actual)).into_iter().chain(stopped)
+    }
 }
 
 /// Runs pods. Calls return at once; what happens is reported.
@@ -67,23 +99,9 @@ pub trait PodRunner: Send + Sync + 'static {
     /// The pod's document changed (labels, annotations, image); the placement is the same.
     fn update(&self, work: PodWork);
 
-    /// Stops a pod: TERM, the grace period, KILL; then removes its directory and reports [`PodReport::Stopped`]. A pod
-    /// that is not known here but has left a directory (`uid`-`placement` under the data directory) is stopped as well.
-    fn stop(&self, key: &ObjectKey, uid: &str, placement: u32);
+    /// Stops a pod: TERM, the grace period, KILL; then removes its directory and reports [`PodReport::Stopped`].
+    fn stop(&self, key: &ObjectKey, placement: u32);
 
-    /// Pods of which the data directory holds something, whoever started them: key, uid, placement.
-    fn found_on_disk(&self) -> Vec<(ObjectKey, String, u32)>;
-}
-
-/// What a pod layer is made of, besides its own configuration.
-pub struct RunnerInputs {
-    /// Where reports go. Bounded: the pod layer waits when the node loop is behind.
-    pub reports: mpsc::Sender<PodReport>,
-    /// The config maps and secrets that the node was given. A document that does not parse is absent when it never did,
-    /// and the last good one otherwise.
-    pub content: Arc<Content>,
-    /// Counts the changes of `content`.
-    pub content_version: watch::Receiver<u64>,
-    /// Facts about the node.
-    pub facts: NodeFacts,
+    /// Kills and removes whatever the data directory holds of pods that are not among `known` (uid and placement).
+    fn purge_all_but(&self, known: BTreeSet<(String, u32)>);
 }

@@ -15,7 +15,7 @@ use setpoint_runtime::watcher::{WatcherEvent, WatcherOptions, watcher};
 use setpoint_store::group_commit::GroupCommit;
 use setpoint_store::list::{List, list_all};
 use setpoint_store::{Compare, EventKind, SharedStore, StoreError, Txn};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -29,7 +29,7 @@ use super::status::{UsageMeter, describe, keep_transition_times, sample};
 use super::work::{Named, WorkTree};
 use super::writes::{Done, Fate, items, send};
 use crate::content::Content;
-use crate::workload::{Begin, PodReport, PodRunner, PodWork};
+use crate::workload::{Begin, PodReport, PodRunner, PodWork, Reports};
 
 /// How often the machine is looked at. What it says is written only when it has moved much.
 const SAMPLE_EVERY: Duration = Duration::from_secs(15);
@@ -50,7 +50,7 @@ pub(crate) struct Parts {
     pub(crate) clock: Clock,
     pub(crate) disk: Disk,
     pub(crate) runner: Arc<dyn PodRunner>,
-    pub(crate) inbox: mpsc::Receiver<PodReport>,
+    pub(crate) reports: Arc<Reports>,
     pub(crate) content: Arc<Content>,
     pub(crate) content_version: watch::Sender<u64>,
     pub(crate) endpoint: Option<String>,
@@ -126,6 +126,7 @@ impl NodeLoop {
         let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
         let offline_at = Instant::now() + self.parts.config.offline_after;
         let mut failures = 0;
+        let reports = self.parts.reports.clone();
         let (store, keyspace) = (self.parts.store.clone(), self.parts.keyspace.clone());
         let (node, me, ttl) = (self.parts.config.node.clone(), self.me.clone(), self.parts.config.lease_ttl);
         let sessions = Sessions { store: &store, keyspace: &keyspace, node: &node, ttl, me: &me };
@@ -134,7 +135,7 @@ impl NodeLoop {
             let result = loop {
                 tokio::select! {
                     result = &mut attempt => break result,
-                    Some(report) = self.parts.inbox.recv() => self.take_report(report),
+                    taken = reports.take() => self.take_reports(taken),
                     () = sleep_until(offline_at), if !*adopted => {
                         warn!(node, "etcd is not reachable: taking up what the disk copy names");
                         self.adopt_from_disk();
@@ -160,6 +161,7 @@ impl NodeLoop {
 
     /// Follows the work under a session until that is lost or the agent stops.
     async fn follow(&mut self, mut session: Session, adopted: &mut bool, shutdown: &CancellationToken) -> Result<End, StoreError> {
+        let reports = self.parts.reports.clone();
         let node = self.parts.config.node.clone();
         let range = self.parts.keyspace.work_range(Some(&node));
         let options = WatcherOptions { seed: session.id.unsigned_abs(), ..WatcherOptions::default() };
@@ -215,13 +217,7 @@ impl NodeLoop {
                     }
                     Err(error) => warn!(node, error = &error as &dyn std::error::Error, "the watch of this node's work failed; trying again"),
                 },
-                Some(report) = self.parts.inbox.recv() => {
-                    self.take_report(report);
-                    // Reports come in bursts: what is there already goes into the same batch.
-                    while let Ok(report) = self.parts.inbox.try_recv() {
-                        self.take_report(report);
-                    }
-                }
+                taken = reports.take() => self.take_reports(taken),
                 done = async { in_flight.as_mut().expect("guarded by the condition").await }, if in_flight.is_some() => {
                     in_flight = None;
                     let (rejected, unknown) = self.settle(done);
@@ -273,13 +269,9 @@ impl NodeLoop {
             *adopted = true;
         }
         self.adopt_work();
-        // Whatever else left files here is stopped; it has no record to delete.
-        for (key, uid, placement) in self.parts.runner.found_on_disk() {
-            let current = self.state.locals.get(&key).is_some_and(|l| l.uid == uid && l.placement == placement);
-            if !current {
-                self.parts.runner.stop(&key, &uid, placement);
-            }
-        }
+        // Whatever else has left files here has no record to delete.
+        let known = self.state.locals.values().filter(|l| l.phase != Phase::Gone);
+        self.parts.runner.purge_all_but(known.map(|l| (l.uid.clone(), l.placement)).collect());
         self.state.stale = stale(&self.state);
         info!(node, pods = self.state.locals.len(), stale = self.state.stale.len(), "session begins");
         Ok(())
@@ -300,8 +292,7 @@ impl NodeLoop {
             let before = self.state.locals.get(&key).filter(|l| l.placement == placement && l.uid == header.uid);
             let (last, written) = before.map_or((None, None), |l| (l.actual.clone(), l.written.clone()));
             if before.is_none() && self.state.locals.contains_key(&key) {
-                // etcd has a record of another placement: that one counts, and what this claim left is stopped.
-                self.parts.runner.stop(&key, &header.uid, placement);
+                // etcd has a record of another placement: that one counts, and what this claim left is purged.
                 continue;
             }
             let local = Local {
@@ -382,6 +373,12 @@ impl NodeLoop {
         }
     }
 
+    fn take_reports(&mut self, reports: Vec<PodReport>) {
+        for report in reports {
+            self.take_report(report);
+        }
+    }
+
     /// Takes note of what the pod layer says. Reports of another placement than the present one are late and void.
     fn take_report(&mut self, report: PodReport) {
         match report {
@@ -420,7 +417,7 @@ impl NodeLoop {
                 Call::Stop(key) => {
                     if let Some(local) = self.state.locals.get_mut(&key) {
                         local.phase = Phase::Stopping;
-                        self.parts.runner.stop(&key, &local.uid, local.placement);
+                        self.parts.runner.stop(&key, local.placement);
                     }
                 }
             }
@@ -596,15 +593,16 @@ impl NodeLoop {
     /// Stops every pod and, while the session lasts, removes their records, so that nothing claims to run here.
     async fn stop_all(&mut self, session: Option<&Session>) {
         let deadline = Instant::now() + STOP_LIMIT;
+        let reports = self.parts.reports.clone();
         for (key, local) in &mut self.state.locals {
             if local.phase == Phase::Running {
                 local.phase = Phase::Stopping;
-                self.parts.runner.stop(key, &local.uid, local.placement);
+                self.parts.runner.stop(key, local.placement);
             }
         }
         while self.state.locals.values().any(|l| l.phase == Phase::Stopping) {
             tokio::select! {
-                Some(report) = self.parts.inbox.recv() => self.take_report(report),
+                taken = reports.take() => self.take_reports(taken),
                 () = sleep_until(deadline) => {
                     warn!(node = self.parts.config.node, "some pods did not stop in time");
                     return;

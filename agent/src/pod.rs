@@ -1,0 +1,191 @@
+//! One pod on this node: a task that observes its containers, decides ([`decide`]) and carries out, until the pod is
+//! taken back.
+//!
+//! The task is given work by its [`PodHandle`] and reports through a [`Reporter`]. It keeps nothing that an agent that
+//! comes after it could not find again in the pod's directory.
+
+mod adopt;
+pub mod decide;
+pub mod model;
+pub mod probe;
+mod start;
+pub mod status;
+mod worker;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use setpoint_apis::core::Pod;
+use setpoint_apis::records::PodActual;
+use setpoint_apis::time::Timestamp;
+use setpoint_apis::{ObjectKey, ResourceList};
+use setpoint_runtime::events::Recorder;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use crate::content::Content;
+use crate::driver::Driver;
+use crate::env::PodFacts;
+use crate::layout::{DataDir, PodDir};
+use model::Now;
+
+/// What all pods of a node share.
+pub struct PodContext {
+    /// What runs containers.
+    pub driver: Arc<dyn Driver>,
+    /// Where pods have their directories.
+    pub data: DataDir,
+    /// ConfigMaps and Secrets.
+    pub content: Arc<Content>,
+    /// The node.
+    pub node: NodeFacts,
+    /// Takes events.
+    pub recorder: Recorder,
+    /// Takes statuses.
+    pub reporter: Arc<dyn Reporter>,
+    /// The clock.
+    pub clock: SteadyClock,
+    /// See [`crate::spec::ContainerSpec::mount_registry`].
+    pub mount_registry: PathBuf,
+    /// The most processes of a container; `None` for no limit.
+    pub pids_limit: Option<u64>,
+    /// See [`crate::spec::LogSpec::max_bytes`].
+    pub log_max_bytes: u64,
+    /// See [`crate::spec::LogSpec::max_files`].
+    pub log_max_files: u32,
+}
+
+impl PodContext {
+    fn facts<'a>(&'a self, input: &'a PodInput) -> PodFacts<'a> {
+        PodFacts {
+            pod: &input.pod,
+            uid: &input.uid,
+            node_name: &self.node.name,
+            host_ip: &self.node.address,
+            pod_ip: &input.pod_ip,
+            allocatable: &self.node.allocatable,
+        }
+    }
+}
+
+/// What pods may know of their node.
+#[derive(Clone, Debug, Default)]
+pub struct NodeFacts {
+    /// Its name.
+    pub name: String,
+    /// Its address.
+    pub address: String,
+    /// What the machine has.
+    pub capacity: ResourceList,
+    /// What pods may request.
+    pub allocatable: ResourceList,
+    /// What every container's environment begins with: the agent's own PATH and HOME.
+    pub base_env: Vec<(String, String)>,
+}
+
+impl NodeFacts {
+    fn search_path(&self) -> &str {
+        self.base_env.iter().find(|(n, _)| n == "PATH").map_or("/usr/local/bin:/usr/bin:/bin", |(_, v)| v)
+    }
+}
+
+/// A pod as this node is to run it.
+#[derive(Clone, Debug)]
+pub struct PodInput {
+    /// Its name.
+    pub key: ObjectKey,
+    /// Its uid.
+    pub uid: Arc<str>,
+    /// Which placement of the pod this is.
+    pub placement: u32,
+    /// The pod.
+    pub pod: Arc<Pod>,
+    /// Its address.
+    pub pod_ip: String,
+    /// When it was claimed.
+    pub claimed_at: Timestamp,
+}
+
+/// Takes what pods have to say. Must not block.
+pub trait Reporter: Send + Sync + 'static {
+    /// The pod's status has changed.
+    fn status(&self, key: &ObjectKey, actual: PodActual);
+
+    /// The pod has been stopped as ordered, and nothing of it is left.
+    fn stopped(&self, key: &ObjectKey, placement: u32);
+}
+
+/// Wall time, and a clock that only goes forward, in one.
+#[derive(Clone, Debug)]
+pub struct SteadyClock {
+    wall: setpoint_runtime::Clock,
+    origin: Duration,
+    start: tokio::time::Instant,
+}
+
+impl SteadyClock {
+    /// A clock that takes wall time from `wall`, and looks at it once for the steady part.
+    pub fn new(wall: setpoint_runtime::Clock) -> Self {
+        let origin = wall.now().duration_since(Timestamp::EPOCH);
+        Self { wall, origin, start: tokio::time::Instant::now() }
+    }
+
+    /// The moment.
+    pub fn now(&self) -> Now {
+        Now { wall: self.wall.now(), mono: self.origin + self.start.elapsed() }
+    }
+
+    /// The instant of tokio's clock at which the steady clock shows `mono`.
+    fn instant(&self, mono: Duration) -> tokio::time::Instant {
+        self.start + mono.saturating_sub(self.origin)
+    }
+}
+
+/// A running pod task. Dropping it ends the task and leaves the containers alone.
+pub struct PodHandle {
+    dir: PodDir,
+    messages: mpsc::Sender<worker::Message>,
+    task: AbortHandle,
+}
+
+impl PodHandle {
+    /// Begins to run a pod, or to look after one that an earlier agent ran.
+    pub fn spawn(ctx: Arc<PodContext>, input: PodInput) -> Self {
+        let (messages, receiver) = mpsc::channel(worker::QUEUE);
+        let dir = ctx.data.pod(&input.uid, input.placement);
+        let task = tokio::spawn(worker::run(ctx, input, messages.clone(), receiver)).abort_handle();
+        Self { dir, messages, task }
+    }
+
+    /// The pod's directory.
+    pub fn dir(&self) -> &PodDir {
+        &self.dir
+    }
+
+    /// The status that a task of the pod has last written down.
+    pub fn last_status(dir: &PodDir) -> Option<PodActual> {
+        crate::spec::read_record(dir.path(), adopt::STATUS_FILE).unwrap_or_default()
+    }
+
+    /// The pod's definition has changed.
+    pub async fn update(&self, input: PodInput) {
+        let _ = self.messages.send(worker::Message::Update(Box::new(input))).await;
+    }
+
+    /// ConfigMaps or Secrets of the node have changed.
+    pub async fn content_changed(&self) {
+        let _ = self.messages.send(worker::Message::ContentChanged).await;
+    }
+
+    /// Stops the pod for good, within its grace period or the shorter one that is given.
+    pub async fn stop(&self, grace: Option<Duration>) {
+        let _ = self.messages.send(worker::Message::Stop(grace)).await;
+    }
+}
+
+impl Drop for PodHandle {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

@@ -1,0 +1,666 @@
+//! The task of one pod: takes events, decides, carries out, reports.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use setpoint_apis::core::{Container as Definition, ContainerStateTerminated, Pod, TerminationMessagePolicy};
+use setpoint_apis::records::PodActual;
+use setpoint_apis::time::Timestamp;
+use setpoint_runtime::events::{EventRef, EventType};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tracing::{debug, warn};
+
+use super::adopt::{STATUS_FILE, adopt};
+use super::decide::{Action, Plan, decide};
+use super::model::{Blocked, ContainerRun, Now, Phase, PodState, ProbeKind, Running, VolumesPhase, definition, pod_display, terminated};
+use super::probe::{self, Target};
+use super::status::{Identity, in_backoff, report};
+use super::{PodContext, PodInput, start};
+use crate::driver::{Container, DriverError};
+use crate::logs::{LogOptions, LogReader};
+use crate::spec::{ExitRecord, StepError, write_record};
+use crate::volumes::{self, PreparedVolume, VolumeError, VolumeProblem};
+
+/// Messages that may wait for a pod's task; senders wait beyond that.
+pub(super) const QUEUE: usize = 16;
+/// While containers are being started for the first time nothing is reported for this long: the claim says as much, and
+/// usually they run before it is over.
+const QUIET_START: Duration = Duration::from_millis(300);
+/// When what the machine refused is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+/// When it is tried again although nothing has changed: a repair of what a bug missed.
+const RETRY_CONTENT: Duration = Duration::from_secs(60);
+/// How much of a failed container's log is its last words, where it asks for that. Kubernetes' numbers.
+const LAST_WORDS_LINES: usize = 80;
+const LAST_WORDS_BYTES: usize = 2048;
+/// The longest a hook after the start may take; Kubernetes has no limit.
+const POST_START_LIMIT: Duration = Duration::from_secs(3600);
+
+/// What a pod's task is told.
+pub(super) enum Message {
+    Update(Box<PodInput>),
+    ContentChanged,
+    Stop(Option<Duration>),
+    Volumes(Result<Vec<PreparedVolume>, VolumeError>),
+    Started { name: String, content_version: u64, result: Result<Arc<dyn Container>, Failure> },
+    Ended { container: usize, run: u64, exit: ExitRecord, last_words: Option<String> },
+    Hook { container: usize, run: u64, post_start: bool, result: Result<(), String> },
+    Probe { container: usize, run: u64, kind: ProbeKind, result: Result<(), String> },
+}
+
+/// Why a container did not start.
+pub(super) enum Failure {
+    /// It cannot even be tried.
+    Blocked { reason: &'static str, message: String, until_content_changes: bool },
+    /// It was tried.
+    Failed(StepError),
+}
+
+pub(super) async fn run(ctx: Arc<PodContext>, input: PodInput, sender: mpsc::Sender<Message>, receiver: mpsc::Receiver<Message>) {
+    let found = adopt(&ctx, &input, ctx.clock.now()).await;
+    let count = found.handles.len();
+    let mut worker = Worker {
+        identity: identity(&ctx, &input),
+        runs: vec![0; count],
+        next_run: 1,
+        backed_off: vec![0; count],
+        probes: BTreeMap::new(),
+        volumes: Vec::new(),
+        content_version: 0,
+        prepared_version: 0,
+        state: found.state,
+        handles: found.handles,
+        reported: found.reported,
+        ctx,
+        input,
+        sender,
+        receiver,
+    };
+    for i in 0..count {
+        worker.follow(i);
+    }
+    worker.run().await;
+}
+
+fn identity(ctx: &PodContext, input: &PodInput) -> Identity {
+    Identity {
+        uid: input.uid.to_string(),
+        placement: input.placement,
+        display: pod_display(&input.pod),
+        host_ip: ctx.node.address.clone(),
+        pod_ip: input.pod_ip.clone(),
+        driver: ctx.driver.name(),
+    }
+}
+
+struct Worker {
+    ctx: Arc<PodContext>,
+    input: PodInput,
+    identity: Identity,
+    state: PodState,
+    handles: Vec<Option<Arc<dyn Container>>>,
+    /// Numbers the runs of all containers, so that what is late is told apart.
+    runs: Vec<u64>,
+    next_run: u64,
+    /// The streak at which an event about backing off was last recorded.
+    backed_off: Vec<u32>,
+    probes: BTreeMap<(usize, ProbeKind), (u64, AbortHandle)>,
+    volumes: Vec<PreparedVolume>,
+    /// Counts the changes of content, and of the definition.
+    content_version: u64,
+    /// The version that the volumes were last prepared from.
+    prepared_version: u64,
+    reported: Option<PodActual>,
+    sender: mpsc::Sender<Message>,
+    receiver: mpsc::Receiver<Message>,
+}
+
+impl Worker {
+    async fn run(mut self) {
+        loop {
+            let now = self.ctx.clock.now();
+            let plan = decide(&self.input.pod.spec, &self.state, now);
+            if !plan.actions.is_empty() {
+                for action in plan.actions {
+                    self.perform(action, now);
+                }
+                continue;
+            }
+            self.reconcile_probes(&plan.probes);
+            self.note_backoff(now);
+            let wake_at = self.report(&plan, now);
+            if plan.stopped {
+                self.clean_up().await;
+                return;
+            }
+            let wake = wake_at.map(|at| self.ctx.clock.instant(at));
+            // Cancel safety: a message is taken out of the channel or stays in it.
+            tokio::select! {
+                message = self.receiver.recv() => match message {
+                    Some(message) => self.take(message),
+                    None => return,
+                },
+                () = sleep_until(wake) => {}
+            }
+            while let Ok(message) = self.receiver.try_recv() {
+                self.take(message);
+            }
+        }
+    }
+
+    // ---- what happens ----
+
+    fn take(&mut self, message: Message) {
+        let now = self.ctx.clock.now();
+        match message {
+            Message::Update(input) => self.update(*input),
+            Message::ContentChanged => self.content_changed(),
+            Message::Stop(grace) => {
+                let own = self.input.pod.spec.termination_grace_period_seconds().max(0).unsigned_abs();
+                let own = Duration::from_secs(own);
+                self.state.order_stop(now.mono, grace.map_or(own, |g| g.min(own)));
+            }
+            Message::Volumes(result) => self.volumes_prepared(result, now),
+            Message::Started { name, content_version, result } => {
+                let container = self.input.pod.spec.all_containers().position(|c| c.name == name);
+                match (container, result) {
+                    (Some(container), result) => self.started(container, content_version, result, now),
+                    // It was taken out of the definition while it was being started.
+                    (None, Ok(handle)) => handle.kill(),
+                    (None, Err(_)) => {}
+                }
+            }
+            Message::Ended { container, run, exit, last_words } if self.runs[container] == run => {
+                self.ended(container, &exit, last_words, now);
+            }
+            Message::Hook { container, run, post_start, result } if self.runs[container] == run => {
+                self.hook_returned(container, post_start, result, now);
+            }
+            Message::Probe { container, run, kind, result } if self.runs[container] == run => {
+                self.probed(container, kind, result);
+            }
+            Message::Ended { .. } | Message::Hook { .. } | Message::Probe { .. } => {} // Of a run that is over.
+        }
+    }
+
+    /// Containers keep their state by name; what is new or changed is started, what is gone is killed.
+    fn update(&mut self, input: PodInput) {
+        let old: Vec<Definition> = self.input.pod.spec.all_containers().cloned().collect();
+        self.input = input;
+        self.identity = identity(&self.ctx, &self.input);
+        let mut states: Vec<Option<ContainerRun>> = std::mem::take(&mut self.state.containers).into_iter().map(Some).collect();
+        let (mut handles, mut runs, mut backed_off) = (Vec::new(), Vec::new(), Vec::new());
+        for new in self.input.pod.spec.all_containers() {
+            let index = old.iter().position(|o| o.name == new.name);
+            let mut run = index.and_then(|i| states[i].take()).unwrap_or_default();
+            if let Some(i) = index
+                && run.running().is_some()
+                && definition(&old[i]) != definition(new)
+            {
+                run.redefined = true;
+            }
+            self.state.containers.push(run);
+            handles.push(index.and_then(|i| self.handles[i].take()));
+            runs.push(index.map_or(0, |i| self.runs[i]));
+            backed_off.push(0);
+        }
+        for gone in self.handles.drain(..).flatten() {
+            gone.kill();
+        }
+        let moved = old.iter().map(|c| c.name.as_str()).ne(self.input.pod.spec.all_containers().map(|c| c.name.as_str()));
+        (self.handles, self.runs, self.backed_off) = (handles, runs, backed_off);
+        if moved {
+            // Messages under way name containers by their old place: number the runs anew and follow them again.
+            for i in 0..self.handles.len() {
+                self.follow(i);
+            }
+        }
+        self.stop_probes();
+        self.content_changed();
+    }
+
+    fn content_changed(&mut self) {
+        self.content_version += 1;
+        for run in &mut self.state.containers {
+            if let Some(blocked) = &mut run.blocked {
+                blocked.retry_at = Duration::ZERO;
+            }
+        }
+        let reads = !self.input.pod.spec.volumes.is_empty();
+        if self.state.volumes != VolumesPhase::Preparing && reads {
+            self.state.volumes = VolumesPhase::Needed;
+        }
+    }
+
+    fn volumes_prepared(&mut self, result: Result<Vec<PreparedVolume>, VolumeError>, now: Now) {
+        match result {
+            Ok(volumes) => {
+                for degraded in volumes.iter().filter_map(|v| v.degraded.clone()) {
+                    if !self.state.degraded.contains(&degraded) {
+                        self.state.degraded.push(degraded);
+                    }
+                }
+                self.volumes = volumes;
+                self.state.volumes = VolumesPhase::Ready;
+            }
+            Err(error) => {
+                let message = error.reason();
+                self.event(EventType::Warning, "FailedMount", format!("MountVolume.SetUp failed for {message}"));
+                let retry = if matches!(error.source, VolumeProblem::Content(_)) { RETRY_CONTENT } else { RETRY };
+                self.state.volumes = VolumesPhase::Failed { message, retry_at: now.mono + retry };
+            }
+        }
+        if self.prepared_version != self.content_version {
+            self.state.volumes = VolumesPhase::Needed;
+        }
+    }
+
+    fn started(
+        &mut self,
+        container: usize,
+        content_version: u64,
+        result: Result<Arc<dyn Container>, Failure>,
+        now: Now,
+    ) {
+        let name = self.name(container);
+        match &result {
+            Ok(_) => self.event(EventType::Normal, "Started", format!("Started container {name}")),
+            Err(Failure::Failed(error)) => {
+                self.event(EventType::Warning, "Failed", format!("Error: {name}: {error}"));
+            }
+            Err(Failure::Blocked { message, .. }) => {
+                self.event(EventType::Warning, "Failed", format!("Error: {name}: {message}"));
+            }
+        }
+        let run = &mut self.state.containers[container];
+        match result {
+            Ok(handle) => {
+                let record = handle.record();
+                let has_hook = lifecycle(&self.input.pod, container).is_some_and(|l| l.post_start.is_some());
+                let running = Running {
+                    pid: record.container.pid,
+                    started_at: Timestamp::from_unix_millis(record.started_at / 1_000_000),
+                    since: now.mono,
+                    post_start_done: !has_hook,
+                    stopping: None,
+                };
+                run.started(running, record.degraded.clone());
+                self.handles[container] = Some(handle);
+                self.follow(container);
+                if has_hook {
+                    self.run_hook(container, true);
+                }
+                self.remove_old_run(container);
+            }
+            Err(Failure::Failed(error)) => {
+                let at = now.wall.as_unix_millis() * 1_000_000;
+                let record = ExitRecord { finished_at: at, error: Some(error), ..ExitRecord::default() };
+                run.start_failed(terminated(&record, None, None), now.mono);
+                self.remove_old_run(container);
+            }
+            Err(Failure::Blocked { reason, message, until_content_changes }) => {
+                let retry = match until_content_changes {
+                    // What is missing may have come while we looked for it.
+                    true if content_version != self.content_version => Duration::ZERO,
+                    true => RETRY_CONTENT,
+                    false => RETRY,
+                };
+                run.start_blocked(Blocked { reason: reason.to_owned(), message, retry_at: now.mono + retry });
+            }
+        }
+    }
+
+    fn ended(&mut self, container: usize, exit: &ExitRecord, last_words: Option<String>, now: Now) {
+        let name = self.name(container);
+        let pid = self.state.containers[container].running().map_or(0, |r| r.pid);
+        let id = format!("{}://{}/{name}/{pid}", self.identity.driver, self.identity.uid);
+        let state: ContainerStateTerminated = terminated(exit, Some(id), last_words);
+        debug!(pod = self.identity.display, container = name, code = state.exit_code, reason = state.reason, "ended");
+        if exit.oom_killed {
+            self.event(EventType::Warning, "OOMKilled", format!("Container {name} needed more memory than its limit"));
+        }
+        if exit.log_lines_dropped > 0 {
+            let lost = exit.log_lines_dropped;
+            self.event(EventType::Warning, "LogLinesLost", format!("{lost} log lines of container {name} could not be written"));
+        }
+        self.state.containers[container].ended(state, now.mono);
+        self.handles[container] = None;
+        self.runs[container] = 0;
+    }
+
+    fn hook_returned(&mut self, container: usize, post_start: bool, result: Result<(), String>, now: Now) {
+        let name = self.name(container);
+        let (reason, hook) = if post_start { ("FailedPostStartHook", "PostStartHook") } else { ("FailedPreStopHook", "PreStopHook") };
+        let failed = result.is_err();
+        if let Err(why) = result {
+            self.event(EventType::Warning, reason, format!("{hook} of container {name} failed: {why}"));
+        }
+        let grace = Duration::from_secs(self.input.pod.spec.termination_grace_period_seconds().max(0).unsigned_abs());
+        let run = &mut self.state.containers[container];
+        if !post_start {
+            run.pre_stop_returned(now.mono);
+        } else if failed {
+            run.begin_stop(now.mono, grace, false);
+        } else if let Some(running) = run.running_mut() {
+            running.post_start_done = true;
+        }
+    }
+
+    fn probed(&mut self, container: usize, kind: ProbeKind, result: Result<(), String>) {
+        if let Err(why) = &result {
+            self.event(EventType::Warning, "Unhealthy", format!("{} probe failed: {why}", kind.as_str()));
+        }
+        let Some(probe) = self.input.pod.spec.all_containers().nth(container).and_then(|c| kind.of(c)) else { return };
+        let run = &mut self.state.containers[container];
+        let verdict = match kind {
+            ProbeKind::Startup => &mut run.startup,
+            ProbeKind::Readiness => &mut run.readiness,
+            ProbeKind::Liveness => &mut run.liveness,
+        };
+        verdict.note(result.is_ok(), probe);
+    }
+
+    // ---- what is done ----
+
+    fn perform(&mut self, action: Action, now: Now) {
+        match action {
+            Action::PrepareVolumes => self.prepare_volumes(),
+            Action::Start(container) => self.start(container),
+            Action::BeginStop { container, grace, why } => {
+                let name = self.name(container);
+                self.event(EventType::Normal, "Killing", format!("Stopping container {name}: {why}"));
+                let has_hook = lifecycle(&self.input.pod, container).is_some_and(|l| l.pre_stop.is_some());
+                self.state.containers[container].begin_stop(now.mono, grace, has_hook && !grace.is_zero());
+            }
+            Action::PreStop(container) => {
+                if let Some(stopping) = self.stopping(container) {
+                    stopping.pre_stop_running = true;
+                }
+                self.run_hook(container, false);
+            }
+            Action::Terminate(container) => {
+                if let Some(stopping) = self.stopping(container) {
+                    stopping.terminated = true;
+                }
+                if let Some(handle) = &self.handles[container] {
+                    handle.signal(stop_signal(&self.input.pod, container));
+                }
+            }
+            Action::Kill(container) => {
+                if let Some(stopping) = self.stopping(container) {
+                    stopping.killed = true;
+                }
+                if let Some(handle) = &self.handles[container] {
+                    handle.kill();
+                }
+            }
+        }
+    }
+
+    fn stopping(&mut self, container: usize) -> Option<&mut super::model::Stopping> {
+        self.state.containers[container].running_mut()?.stopping.as_mut()
+    }
+
+    fn prepare_volumes(&mut self) {
+        self.prepared_version = self.content_version;
+        if self.input.pod.spec.volumes.is_empty() {
+            self.state.volumes = VolumesPhase::Ready;
+            return;
+        }
+        self.state.volumes = VolumesPhase::Preparing;
+        let (ctx, input, sender) = (self.ctx.clone(), self.input.clone(), self.sender.clone());
+        tokio::spawn(async move {
+            let prepare = move || {
+                let dir = ctx.data.pod(&input.uid, input.placement);
+                volumes::prepare(&dir, &ctx.facts(&input), &ctx.content)
+            };
+            if let Ok(result) = tokio::task::spawn_blocking(prepare).await {
+                let _ = sender.send(Message::Volumes(result)).await;
+            }
+        });
+    }
+
+    fn start(&mut self, container: usize) {
+        let run = &mut self.state.containers[container];
+        let attempt = run.next_attempt();
+        run.begin_start();
+        let Some(own) = self.input.pod.spec.all_containers().nth(container).cloned() else { return };
+        let (ctx, input, volumes, sender) = (self.ctx.clone(), self.input.clone(), self.volumes.clone(), self.sender.clone());
+        let (name, content_version) = (own.name.clone(), self.content_version);
+        tokio::spawn(async move {
+            let result = try_start(&ctx, input, own, volumes, attempt).await;
+            let _ = sender.send(Message::Started { name, content_version, result }).await;
+        });
+    }
+
+    /// Waits for the end of a container that runs.
+    fn follow(&mut self, container: usize) {
+        let Some(handle) = &self.handles[container] else { return };
+        let run = self.next_run;
+        self.next_run += 1;
+        self.runs[container] = run;
+        let (ended, sender) = (handle.ended(), self.sender.clone());
+        let Some(own) = self.input.pod.spec.all_containers().nth(container) else { return };
+        let from_log = own.termination_message_policy == Some(TerminationMessagePolicy::FallbackToLogsOnError);
+        let dir = self.ctx.data.pod(&self.input.uid, self.input.placement);
+        let log = from_log.then(|| dir.log(&own.name, self.state.containers[container].attempt));
+        tokio::spawn(async move {
+            let exit = ended.await;
+            let last_words = match log {
+                Some(log) if exit.shell_code() != 0 => {
+                    tokio::task::spawn_blocking(move || last_words(&log)).await.ok().flatten()
+                }
+                _ => None,
+            };
+            let _ = sender.send(Message::Ended { container, run, exit, last_words }).await;
+        });
+    }
+
+    fn run_hook(&mut self, container: usize, post_start: bool) {
+        let handler = lifecycle(&self.input.pod, container).and_then(|l| if post_start { l.post_start.clone() } else { l.pre_stop.clone() });
+        let (Some(handler), Some(target)) = (handler, self.target(container)) else { return };
+        let (run, sender) = (self.runs[container], self.sender.clone());
+        let now = self.ctx.clock.now().mono;
+        let limit = if post_start {
+            POST_START_LIMIT
+        } else {
+            self.stopping(container).map_or(Duration::ZERO, |s| s.deadline.saturating_sub(now))
+        };
+        tokio::spawn(async move {
+            let result = probe::hook(&handler, &target, limit).await;
+            let _ = sender.send(Message::Hook { container, run, post_start, result }).await;
+        });
+    }
+
+    fn target(&self, container: usize) -> Option<Target> {
+        let definition = self.input.pod.spec.all_containers().nth(container)?.clone();
+        let container = self.handles[container].clone()?;
+        Some(Target { container, definition: Arc::new(definition), pod_ip: self.input.pod_ip.clone() })
+    }
+
+    fn reconcile_probes(&mut self, wanted: &[(usize, ProbeKind)]) {
+        self.probes.retain(|(container, kind), (run, task)| {
+            let keep = self.runs[*container] == *run && wanted.contains(&(*container, *kind));
+            if !keep {
+                task.abort();
+            }
+            keep
+        });
+        for (container, kind) in wanted.iter().copied() {
+            if self.probes.contains_key(&(container, kind)) {
+                continue;
+            }
+            let Some(target) = self.target(container) else { continue };
+            let Some(own) = kind.of(&target.definition).cloned() else { continue };
+            let run = self.runs[container];
+            let answered = kind == ProbeKind::Readiness && self.state.containers[container].readiness.ok == Some(true);
+            let sender = self.sender.clone();
+            let tell = move |result| {
+                let sender = sender.clone();
+                async move { sender.send(Message::Probe { container, run, kind, result }).await.is_ok() }
+            };
+            let task = tokio::spawn(probe::run(kind, own, target, answered, tell)).abort_handle();
+            self.probes.insert((container, kind), (run, task));
+        }
+    }
+
+    fn stop_probes(&mut self) {
+        std::mem::take(&mut self.probes).into_values().for_each(|(_, task)| task.abort());
+    }
+
+    /// Of a container's earlier runs only the last one is kept.
+    fn remove_old_run(&self, container: usize) {
+        let Some(old) = self.state.containers[container].attempt.checked_sub(2) else { return };
+        let dir = self.ctx.data.pod(&self.input.uid, self.input.placement);
+        let name = self.name(container);
+        let (driver, attempt, log) = (self.ctx.driver.clone(), dir.attempt(&name, old), dir.log(&name, old));
+        tokio::spawn(async move {
+            if let Err(error) = driver.remove(attempt).await {
+                warn!(error = &error as &dyn std::error::Error, "an old run was not removed");
+            }
+            let _ = tokio::task::spawn_blocking(move || crate::logs::remove(&log)).await;
+        });
+    }
+
+    async fn clean_up(&mut self) {
+        self.stop_probes();
+        let dir = self.ctx.data.pod(&self.input.uid, self.input.placement);
+        for name in self.input.pod.spec.all_containers().map(|c| c.name.clone()) {
+            for attempt in dir.attempts(&name) {
+                let _ = self.ctx.driver.remove(dir.attempt(&name, attempt)).await;
+            }
+        }
+        let removed = tokio::task::spawn_blocking(move || volumes::remove_pod_dir(&dir)).await;
+        if let Ok(Err(error)) = removed {
+            warn!(pod = self.identity.display, error = &error as &dyn std::error::Error, "the pod's directory was not removed");
+        }
+        self.ctx.reporter.stopped(&self.input.key, self.input.placement);
+    }
+
+    // ---- what is told ----
+
+    /// Reports what has changed. Returns when to look again at the latest.
+    fn report(&mut self, plan: &Plan, now: Now) -> Option<Duration> {
+        let quiet_until = self.state.claimed.map_or(Duration::ZERO, |c| c.mono + QUIET_START);
+        let starting = self.state.volumes == VolumesPhase::Preparing
+            || self.state.containers.iter().any(|c| matches!(c.phase, Phase::Starting(_)));
+        if self.reported.is_none() && starting && now.mono < quiet_until {
+            return Some(plan.wake_at.map_or(quiet_until, |w| w.min(quiet_until)));
+        }
+        let actual = report(&self.identity, &self.input.pod.spec, &self.state, plan, self.reported.as_ref(), now);
+        if self.reported.as_ref() != Some(&actual) {
+            let dir = self.ctx.data.pod(&self.input.uid, self.input.placement);
+            if !plan.stopped
+                && let Err(error) = write_record(dir.path(), STATUS_FILE, &actual)
+            {
+                warn!(pod = self.identity.display, error = &error as &dyn std::error::Error, "the status was not kept on disk");
+            }
+            self.reported = Some(actual.clone());
+            self.ctx.reporter.status(&self.input.key, actual);
+        }
+        plan.wake_at
+    }
+
+    fn note_backoff(&mut self, now: Now) {
+        for i in 0..self.state.containers.len() {
+            let run = &self.state.containers[i];
+            if in_backoff(run, now) && self.backed_off[i] != run.streak {
+                self.backed_off[i] = run.streak;
+                let name = self.name(i);
+                self.event(EventType::Warning, "BackOff", format!("Back-off restarting failed container {name}"));
+            }
+        }
+    }
+
+    fn event(&self, event_type: EventType, reason: &'static str, message: String) {
+        let object = EventRef::of::<Pod>(&self.input.key, self.input.uid.clone());
+        self.ctx.recorder.event(object, event_type, reason, message);
+    }
+
+    fn name(&self, container: usize) -> String {
+        self.input.pod.spec.all_containers().nth(container).map(|c| c.name.clone()).unwrap_or_default()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.stop_probes();
+    }
+}
+
+fn lifecycle(pod: &Pod, container: usize) -> Option<&setpoint_apis::core::Lifecycle> {
+    pod.spec.all_containers().nth(container)?.lifecycle.as_ref()
+}
+
+/// TERM, unless the container asks for another one.
+fn stop_signal(pod: &Pod, container: usize) -> i32 {
+    let name = lifecycle(pod, container).and_then(|l| l.stop_signal.as_deref());
+    match name.map(|n| n.strip_prefix("SIG").unwrap_or(n)) {
+        Some("INT") => libc::SIGINT,
+        Some("QUIT") => libc::SIGQUIT,
+        Some("HUP") => libc::SIGHUP,
+        Some("USR1") => libc::SIGUSR1,
+        Some("USR2") => libc::SIGUSR2,
+        Some("KILL") => libc::SIGKILL,
+        Some("WINCH") => libc::SIGWINCH,
+        _ => libc::SIGTERM,
+    }
+}
+
+async fn try_start(
+    ctx: &Arc<PodContext>,
+    input: PodInput,
+    container: Definition,
+    volumes: Vec<PreparedVolume>,
+    attempt: u32,
+) -> Result<Arc<dyn Container>, Failure> {
+    let build = {
+        let ctx = ctx.clone();
+        move || start::request(&ctx, &input, &container, &volumes, attempt, definition(&container))
+    };
+    let request = match tokio::task::spawn_blocking(build).await {
+        Ok(Ok(request)) => request,
+        Ok(Err(error)) => {
+            let message = error.to_string();
+            return Err(Failure::Blocked { reason: "CreateContainerConfigError", message, until_content_changes: true });
+        }
+        Err(_) => std::future::pending().await, // The runtime is shutting down.
+    };
+    let dir = request.dir.clone();
+    match ctx.driver.start(request).await {
+        Ok(handle) => Ok(handle),
+        Err(DriverError::Start(error)) => Err(Failure::Failed(error)),
+        Err(error) => {
+            // The machine, not the container, is at fault: the same run is tried again.
+            let _ = ctx.driver.remove(dir).await;
+            let mut message = error.to_string();
+            if let Some(cause) = std::error::Error::source(&error) {
+                message = format!("{message}: {cause}");
+            }
+            Err(Failure::Blocked { reason: "CreateContainerError", message, until_content_changes: false })
+        }
+    }
+}
+
+fn last_words(log: &std::path::Path) -> Option<String> {
+    let mut reader = LogReader::open(log, &LogOptions { tail: Some(LAST_WORDS_LINES), ..LogOptions::default() }).ok()?;
+    let mut text = Vec::new();
+    while let Ok(Some(chunk)) = reader.next_chunk() {
+        text.extend(chunk);
+    }
+    let text = String::from_utf8_lossy(&text);
+    let mut from = text.len().saturating_sub(LAST_WORDS_BYTES);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    (!text.is_empty()).then(|| text[from..].to_owned())
+}
+
+async fn sleep_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,194 @@
+//! The pod layer as the node loop sees it: a task per pod, found again by key and placement.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use setpoint_apis::ObjectKey;
+use setpoint_apis::records::PodActual;
+use tracing::{info, warn};
+
+use crate::driver::{Adopted, Driver};
+use crate::layout::{DataDir, PodDir};
+use crate::node::RunnerContext;
+use crate::node::config::AgentConfig;
+use crate::pod::{NodeFacts, PodContext, PodHandle, PodInput, Reporter, SteadyClock};
+use crate::process::{ProcessDriver, ProcessDriverConfig};
+use crate::volumes::remove_pod_dir;
+use crate::workload::{Begin, PodReport, PodRunner, PodWork, Reports};
+
+/// A container's log is rotated at this size, and so many files of it are kept: kubelet's defaults.
+const LOG_MAX_BYTES: u64 = 10 << 20;
+const LOG_MAX_FILES: u32 = 5;
+/// How long containers of which nothing is known any more get to end by themselves.
+const PURGE_GRACE: Duration = Duration::from_secs(10);
+
+/// Runs pods with one driver.
+pub struct Runner {
+    ctx: Arc<PodContext>,
+    pods: Arc<Mutex<BTreeMap<(ObjectKey, u32), Arc<PodHandle>>>>,
+    reports: Arc<Reports>,
+    host_ip: String,
+}
+
+impl Runner {
+    /// A pod layer that runs containers as processes of this machine.
+    ///
+    /// # Errors
+    /// The path of the running program cannot be told, which is also the containers' supervisor.
+    pub fn with_processes(config: &AgentConfig, context: RunnerContext) -> io::Result<Arc<dyn PodRunner>> {
+        let driver = ProcessDriver::new(ProcessDriverConfig::detect(&config.cgroup_root)?);
+        Ok(Self::new(config, context, Arc::new(driver)))
+    }
+
+    /// A pod layer over any driver.
+    pub fn new(config: &AgentConfig, context: RunnerContext, driver: Arc<dyn Driver>) -> Arc<dyn PodRunner> {
+        let host_ip = config.address.to_string();
+        let base_env = ["PATH", "HOME", "LANG"]
+            .iter()
+            .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)))
+            .collect();
+        let pods = Arc::default();
+        let ctx = Arc::new(PodContext {
+            driver,
+            data: DataDir::new(&config.data_dir),
+            content: context.content,
+            node: NodeFacts {
+                name: config.node.clone(),
+                address: host_ip.clone(),
+                capacity: context.capacity,
+                allocatable: context.allocatable,
+                base_env,
+            },
+            recorder: context.recorder,
+            reporter: Arc::new(Forward { reports: context.reports.clone(), pods: Arc::clone(&pods) }),
+            clock: SteadyClock::new(context.clock),
+            // Shared by all agents of the machine: mount points are the machine's.
+            mount_registry: std::env::temp_dir().join("setpoint-mounts"),
+            pids_limit: None,
+            log_max_bytes: LOG_MAX_BYTES,
+            log_max_files: LOG_MAX_FILES,
+        });
+        let runner = Self { ctx, pods, reports: context.reports, host_ip };
+        runner.follow_content(context.content_version);
+        Arc::new(runner)
+    }
+
+    fn follow_content(&self, mut version: tokio::sync::watch::Receiver<u64>) {
+        let pods = self.pods.clone();
+        tokio::spawn(async move {
+            // Ends with the node loop, which has the sender.
+            while version.changed().await.is_ok() {
+                let handles: Vec<_> = pods.lock().values().cloned().collect();
+                for handle in handles {
+                    handle.content_changed().await;
+                }
+            }
+        });
+    }
+
+    fn input(&self, work: PodWork) -> PodInput {
+        PodInput {
+            placement: work.header.placement.unwrap_or_default(),
+            uid: work.header.uid.into(),
+            pod_ip: work.pod_ip.map_or_else(|| self.host_ip.clone(), |ip| ip.to_string()),
+            claimed_at: self.ctx.clock.now().wall,
+            key: work.key,
+            pod: work.pod,
+        }
+    }
+}
+
+impl PodRunner for Runner {
+    fn start(&self, work: PodWork, begin: Begin, last: Option<PodActual>) {
+        let mut input = self.input(work);
+        if let Some(claimed) = last.as_ref().and_then(|l| l.start_time) {
+            input.claimed_at = claimed;
+        }
+        if begin == Begin::Adopt {
+            // What the former agent wrote down last may not have reached etcd.
+            let dir = self.ctx.data.pod(&input.uid, input.placement);
+            if let Some(written) = PodHandle::last_status(&dir) {
+                self.reports.post(PodReport::Status(input.key.clone(), input.placement, Box::new(written)));
+            }
+        }
+        let id = (input.key.clone(), input.placement);
+        let handle = Arc::new(PodHandle::spawn(self.ctx.clone(), input));
+        self.pods.lock().insert(id, handle);
+    }
+
+    fn update(&self, work: PodWork) {
+        let input = self.input(work);
+        let handle = self.pods.lock().get(&(input.key.clone(), input.placement)).cloned();
+        if let Some(handle) = handle {
+            tokio::spawn(async move { handle.update(input).await });
+        }
+    }
+
+    fn stop(&self, key: &ObjectKey, placement: u32) {
+        match self.pods.lock().get(&(key.clone(), placement)).cloned() {
+            Some(handle) => {
+                tokio::spawn(async move { handle.stop(None).await });
+            }
+            None => self.reports.post(PodReport::Stopped(key.clone(), placement)),
+        }
+    }
+
+    fn purge_all_but(&self, known: BTreeSet<(String, u32)>) {
+        let (driver, data) = (self.ctx.driver.clone(), self.ctx.data.clone());
+        let known: BTreeSet<_> = known.iter().map(|(uid, placement)| data.pod(uid, *placement).path().to_owned()).collect();
+        let running: BTreeSet<_> = self.pods.lock().values().map(|h| h.dir().path().to_owned()).collect();
+        tokio::spawn(async move {
+            for dir in data.existing_pods().unwrap_or_default() {
+                if !known.contains(dir.path()) && !running.contains(dir.path()) {
+                    info!(dir = %dir.path().display(), "removing what is left of a pod that is no longer this node's");
+                    purge(&*driver, &dir).await;
+                }
+            }
+        });
+    }
+}
+
+/// Ends the containers of a pod of which only the directory is left, and removes it.
+async fn purge(driver: &dyn Driver, dir: &PodDir) {
+    let directories = |path: &std::path::Path| -> Vec<std::path::PathBuf> {
+        let entries = std::fs::read_dir(path).into_iter().flatten();
+        entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.is_dir()).collect()
+    };
+    for container in directories(&dir.path().join("containers")) {
+        for attempt in directories(&container) {
+            if let Ok(Adopted::Running(running)) = driver.adopt(attempt.clone()).await {
+                running.signal(rustix::process::Signal::TERM.as_raw());
+                if tokio::time::timeout(PURGE_GRACE, running.ended()).await.is_err() {
+                    running.kill();
+                    running.ended().await;
+                }
+            }
+            if let Err(error) = driver.remove(attempt).await {
+                warn!(error = &error as &dyn std::error::Error, "a container could not be removed");
+            }
+        }
+    }
+    if let Err(error) = remove_pod_dir(dir) {
+        warn!(dir = %dir.path().display(), %error, "a pod's directory could not be removed");
+    }
+}
+
+/// Hands on what pods say, and forgets pods that have stopped.
+struct Forward {
+    reports: Arc<Reports>,
+    pods: Arc<Mutex<BTreeMap<(ObjectKey, u32), Arc<PodHandle>>>>,
+}
+
+impl Reporter for Forward {
+    fn status(&self, key: &ObjectKey, actual: PodActual) {
+        self.reports.post(PodReport::Status(key.clone(), actual.placement, Box::new(actual)));
+    }
+
+    fn stopped(&self, key: &ObjectKey, placement: u32) {
+        self.pods.lock().remove(&(key.clone(), placement));
+        self.reports.post(PodReport::Stopped(key.clone(), placement));
+    }
+}
