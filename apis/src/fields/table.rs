@@ -160,23 +160,26 @@ pub const TABLE: &[(&str, &[Group])] = &[
     (
         "Taint",
         &[
-            supported("key value effect"),
+            supported("key value"),
+            accepted(
+                "effect",
+                &["\"NoSchedule\"", "\"PreferNoSchedule\""],
+                "NoExecute keeps new pods away; what runs is not evicted yet",
+            ),
             accepted("timeAdded", &[], "nothing is evicted after a time yet"),
         ],
     ),
     (
         "ConfigMap",
-        &[
-            supported("apiVersion kind metadata data binaryData"),
-            accepted("immutable", &["false"], "changes are not refused yet"),
-        ],
+        &[supported(
+            "apiVersion kind metadata data binaryData immutable",
+        )],
     ),
     (
         "Secret",
-        &[
-            supported("apiVersion kind metadata data stringData type"),
-            accepted("immutable", &["false"], "changes are not refused yet"),
-        ],
+        &[supported(
+            "apiVersion kind metadata data stringData type immutable",
+        )],
     ),
     (
         "Event",
@@ -237,7 +240,8 @@ pub const TABLE: &[(&str, &[Group])] = &[
         &[
             supported(
                 "containers initContainers volumes restartPolicy terminationGracePeriodSeconds nodeSelector nodeName \
-                 tolerations affinity securityContext overhead os",
+                 tolerations affinity securityContext overhead os activeDeadlineSeconds \
+                 schedulingGates",
             ),
             accepted("topologySpreadConstraints", &[], NOT_PLACED_BY),
             refused(
@@ -245,20 +249,20 @@ pub const TABLE: &[(&str, &[Group])] = &[
                 &["\"default-scheduler\""],
                 "there is one scheduler",
             ),
-            refused(
-                "activeDeadlineSeconds",
-                &[],
-                "pods are not ended after a time yet",
+            accepted(
+                "priority",
+                &["0"],
+                "pods with a higher one are placed first, but none gives way to them",
             ),
             accepted(
-                "priorityClassName priority",
-                &["0"],
-                "pods have no priority yet",
+                "priorityClassName",
+                &[],
+                "there are no priority classes yet",
             ),
             accepted(
                 "preemptionPolicy",
-                &["\"PreemptLowerPriority\""],
-                "pods have no priority yet",
+                &["\"PreemptLowerPriority\"", "\"Never\""],
+                "no pod gives way to another yet",
             ),
             accepted(
                 "serviceAccountName serviceAccount",
@@ -278,10 +282,11 @@ pub const TABLE: &[(&str, &[Group])] = &[
             ),
             refused("dnsConfig", &[], NODE_RESOLVER),
             refused("hostAliases", &[], "processes use their node's /etc/hosts"),
+            accepted("subdomain", &[], "processes see their node's host name"),
             accepted(
-                "hostname subdomain",
+                "hostname",
                 &[],
-                "processes see their node's host name",
+                "only the variable HOSTNAME has it; the host name is the node's",
             ),
             accepted(
                 "setHostnameAsFQDN",
@@ -310,7 +315,6 @@ pub const TABLE: &[(&str, &[Group])] = &[
                 &[],
                 "a node's driver is chosen by the image",
             ),
-            refused("schedulingGates", &[], "pods are not held back yet"),
             refused("resourceClaims", &[], "there are no devices to claim yet"),
             refused(
                 "resources",
@@ -330,7 +334,7 @@ pub const TABLE: &[(&str, &[Group])] = &[
         &[refused("name", &["\"linux\""], "agents run on Linux")],
     ),
     ("PodReadinessGate", &[accepted("conditionType", &[], "")]),
-    ("PodSchedulingGate", &[accepted("name", &[], "")]),
+    ("PodSchedulingGate", &[supported("name")]),
     (
         "PodResourceClaim",
         &[accepted(
@@ -355,7 +359,8 @@ pub const TABLE: &[(&str, &[Group])] = &[
         &[
             supported(
                 "name image command args workingDir ports env envFrom resources volumeMounts livenessProbe \
-                 readinessProbe startupProbe securityContext restartPolicy",
+                 readinessProbe startupProbe securityContext restartPolicy lifecycle \
+                 terminationMessagePolicy",
             ),
             accepted(
                 "imagePullPolicy",
@@ -370,14 +375,8 @@ pub const TABLE: &[(&str, &[Group])] = &[
             accepted(
                 "terminationMessagePath",
                 &["\"/dev/termination-log\""],
-                "last words are taken from nowhere but the log",
+                "the file is not read; with FallbackToLogsOnError the end of the log is",
             ),
-            accepted(
-                "terminationMessagePolicy",
-                &["\"File\"", "\"FallbackToLogsOnError\""],
-                "last words are taken from nowhere but the log",
-            ),
-            refused("lifecycle", &[], "hooks are not run yet"),
             refused(
                 "stdin stdinOnce tty",
                 &["false"],
@@ -460,12 +459,7 @@ pub const TABLE: &[(&str, &[Group])] = &[
         &[
             supported(
                 "exec httpGet tcpSocket initialDelaySeconds timeoutSeconds periodSeconds successThreshold \
-                 failureThreshold",
-            ),
-            accepted(
-                "terminationGracePeriodSeconds",
-                &[],
-                "the pod's grace period is used",
+                 failureThreshold terminationGracePeriodSeconds",
             ),
             refused("grpc", &[], "probes do not speak gRPC yet"),
         ],
@@ -473,7 +467,14 @@ pub const TABLE: &[(&str, &[Group])] = &[
     ("ExecAction", &[supported("command")]),
     (
         "HttpGetAction",
-        &[supported("path port host scheme httpHeaders")],
+        &[
+            supported("path port host httpHeaders"),
+            refused(
+                "scheme",
+                &["\"HTTP\""],
+                "probes and hooks do not speak TLS yet",
+            ),
+        ],
     ),
     ("HttpHeader", &[supported("name value")]),
     ("TcpSocketAction", &[supported("port host")]),
@@ -486,7 +487,7 @@ pub const TABLE: &[(&str, &[Group])] = &[
         "LifecycleHandler",
         &[accepted("exec httpGet sleep tcpSocket", &[], "")],
     ),
-    ("SleepAction", &[accepted("seconds", &[], "")]),
+    ("SleepAction", &[supported("seconds")]),
     // Who processes run as.
     (
         "PodSecurityContext",
@@ -584,8 +585,16 @@ pub const TABLE: &[(&str, &[Group])] = &[
     (
         "EmptyDirVolumeSource",
         &[
-            accepted("medium", &[], "the directory is on the node's disk"),
-            accepted("sizeLimit", &[], "the size is not limited yet"),
+            refused(
+                "medium",
+                &["\"Memory\""],
+                "there are no huge pages for volumes yet",
+            ),
+            accepted(
+                "sizeLimit",
+                &[],
+                "it holds for the medium Memory; on disk the size is not limited yet",
+            ),
         ],
     ),
     ("HostPathVolumeSource", &[supported("path type")]),
@@ -658,18 +667,9 @@ pub const TABLE: &[(&str, &[Group])] = &[
     ),
     (
         "NodeAffinity",
-        &[
-            refused(
-                "requiredDuringSchedulingIgnoredDuringExecution",
-                &[],
-                NOT_PLACED_BY,
-            ),
-            accepted(
-                "preferredDuringSchedulingIgnoredDuringExecution",
-                &[],
-                NOT_PLACED_BY,
-            ),
-        ],
+        &[supported(
+            "requiredDuringSchedulingIgnoredDuringExecution preferredDuringSchedulingIgnoredDuringExecution",
+        )],
     ),
     (
         "PodAffinity",
@@ -686,22 +686,16 @@ pub const TABLE: &[(&str, &[Group])] = &[
             ),
         ],
     ),
-    (
-        "NodeSelector",
-        &[accepted("nodeSelectorTerms", &[], NOT_PLACED_BY)],
-    ),
+    ("NodeSelector", &[supported("nodeSelectorTerms")]),
     (
         "NodeSelectorTerm",
-        &[accepted("matchExpressions matchFields", &[], NOT_PLACED_BY)],
+        &[supported("matchExpressions matchFields")],
     ),
     (
         "NodeSelectorRequirement",
-        &[accepted("key operator values", &[], NOT_PLACED_BY)],
+        &[supported("key operator values")],
     ),
-    (
-        "PreferredSchedulingTerm",
-        &[accepted("weight preference", &[], NOT_PLACED_BY)],
-    ),
+    ("PreferredSchedulingTerm", &[supported("weight preference")]),
     (
         "WeightedPodAffinityTerm",
         &[accepted("weight podAffinityTerm", &[], NOT_PLACED_BY)],

@@ -111,14 +111,14 @@ fn kinds_and_versions_are_suggested() {
 #[test]
 fn unsupported_fields_are_errors_unless_the_user_insists() {
     let text = pod(
-        "    lifecycle:\n      preStop: {exec: {command: [a]}}\n  priorityClassName: high\n  volumes:\n  - name: v\n    iscsi: {lun: 1}\n",
+        "    readinessProbe:\n      grpc: {port: 80}\n  priorityClassName: high\n  volumes:\n  - name: v\n    iscsi: {lun: 1}\n",
     );
     let m = read(&text);
     let of = |list: &[Problem]| list.iter().map(|p| p.path.clone()).collect::<Vec<_>>();
     assert_eq!(
         of(&m.errors),
         [
-            "spec.containers[0].lifecycle",
+            "spec.containers[0].readinessProbe.grpc",
             "spec.volumes[0]",
             "spec.volumes[0].iscsi"
         ]
@@ -127,7 +127,7 @@ fn unsupported_fields_are_errors_unless_the_user_insists() {
     assert!(
         m.errors[0]
             .message
-            .contains("hooks are not run yet; --ignore-unsupported"),
+            .contains("probes do not speak gRPC yet; --ignore-unsupported"),
         "{}",
         m.errors[0]
     );
@@ -143,9 +143,12 @@ fn unsupported_fields_are_errors_unless_the_user_insists() {
     assert!(m.errors.is_empty(), "{:?}", m.errors);
     assert_eq!(
         of(&m.warnings),
-        ["spec.containers[0].lifecycle", "spec.priorityClassName"]
+        [
+            "spec.containers[0].readinessProbe.grpc",
+            "spec.priorityClassName"
+        ]
     );
-    assert!(m.documents[0].text.contains("lifecycle"));
+    assert!(m.documents[0].text.contains("grpc"));
 }
 
 #[test]
@@ -158,16 +161,24 @@ fn asking_for_what_happens_anyway_is_no_problem() {
 }
 
 #[test]
-fn required_affinity_is_refused_and_preferred_affinity_is_accepted() {
-    let term = "{matchExpressions: [{key: a, operator: Exists}]}";
-    let required = pod(&format!(
-        "  affinity:\n    nodeAffinity:\n      requiredDuringSchedulingIgnoredDuringExecution: {{nodeSelectorTerms: [{term}]}}\n"
+fn what_placing_must_heed_is_refused_and_what_it_may_heed_is_accepted() {
+    let affinity = |lines: &str| pod(&format!("  affinity:\n    {lines}\n"));
+    let term = "{topologyKey: zone, labelSelector: {matchLabels: {a: b}}}";
+    let required = affinity(&format!(
+        "podAffinity: {{requiredDuringSchedulingIgnoredDuringExecution: [{term}]}}"
     ));
     assert_eq!(errors(&required).len(), 1);
-    let preferred = pod(&format!(
-        "  affinity:\n    nodeAffinity:\n      preferredDuringSchedulingIgnoredDuringExecution: [{{weight: 1, preference: {term}}}]\n"
+    let preferred = affinity(&format!(
+        "podAntiAffinity: {{preferredDuringSchedulingIgnoredDuringExecution: [{{weight: 1, podAffinityTerm: {term}}}]}}"
     ));
-    assert_eq!(read(&preferred).warnings.len(), 1);
+    let m = read(&preferred);
+    assert_eq!((m.errors.len(), m.warnings.len()), (0, 1));
+    let term = "{matchExpressions: [{key: a, operator: Exists}]}";
+    let node = affinity(&format!(
+        "nodeAffinity: {{requiredDuringSchedulingIgnoredDuringExecution: {{nodeSelectorTerms: [{term}]}}}}"
+    ));
+    let m = read(&node);
+    assert_eq!((m.errors.len(), m.warnings.len()), (0, 0));
     let spread = |when: &str| {
         pod(&format!(
             "  topologySpreadConstraints: [{{maxSkew: 1, topologyKey: a, whenUnsatisfiable: {when}}}]\n"
