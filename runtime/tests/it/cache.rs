@@ -132,6 +132,10 @@ async fn a_cache_that_was_cut_off_during_a_compaction_ends_with_the_difference_a
         .unwrap();
     let mut subscription = cache.subscribe(|k| matches!(k, StateKey::Desired("configmaps", _)));
     assert!(subscription.next().await.resync);
+    // What the subscription began in the middle of is told of before this.
+    let barrier = StateKey::Desired("configmaps", key("barrier"));
+    f.put(&desired("barrier"), config_map("barrier", "1")).await;
+    while !subscription.next().await.keys.contains(&barrier) {}
 
     // While the cache cannot see it, things change and the history is compacted away.
     proxy.cut();
