@@ -41,7 +41,9 @@ pub(crate) fn observe(
                         .uid
                         .as_ref()
                         .map_or(0, |uid| index.dependents(uid).count()),
-                    recorded: view.deletions(id.plural).is_some_and(|t| t.contains(&id.key)),
+                    recorded: view
+                        .deletions(id.plural)
+                        .is_some_and(|t| t.contains(&id.key)),
                 });
             }
             Item::Status(id) => {

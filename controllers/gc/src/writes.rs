@@ -41,8 +41,10 @@ pub(crate) async fn writes(kinds: &Kinds, leader: &Leader, plan: &Plan) -> Vec<(
     for step in &plan.records {
         writes.extend(record(kinds, leader, step));
     }
-    let releases = stream::iter(&plan.release)
-        .map(|r| async move { (Item::Object(r.id.clone()), release(kinds, leader, r).await) })
+    // By value: a closure over references of any lifetime would make the whole controller's future one that cannot be
+    // spawned (rust-lang/rust#102211).
+    let releases = stream::iter(plan.release.clone())
+        .map(|r| async move { (Item::Object(r.id.clone()), release(kinds, leader, &r).await) })
         .buffered(READS);
     let mut releases = std::pin::pin!(releases);
     while let Some((item, write)) = releases.next().await {
