@@ -1,1 +1,392 @@
-//! Workload controllers against a real etcd.
+//! Workload controllers against a real etcd. Scheduler and agents are played by a task that binds pods and makes them
+//! ready a few at a time.
+
+mod rig;
+
+use setpoint_apis::apps::{Deployment, ReplicaSet};
+use setpoint_apis::core::Pod;
+use setpoint_apis::{Key, Kind, ObjectKey};
+use setpoint_store::Revision;
+
+use rig::{BROKEN, Process, Rig};
+
+async fn rig(name: &str) -> Rig {
+    Rig::start(name, setpoint_workloads::register).await
+}
+
+async fn controllers(rig: &Rig) -> Process {
+    rig.process("workloads", |leader, clock, recorder| {
+        setpoint_workloads::run(leader, clock, recorder, 1)
+    })
+    .await
+}
+
+fn web() -> ObjectKey {
+    ObjectKey::namespaced("default", "web")
+}
+
+fn manifest(replicas: i32, image: &str, strategy: &str) -> String {
+    format!(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: web, namespace: default}}\nspec:\n  \
+         replicas: {replicas}\n  selector: {{matchLabels: {{app: web}}}}\n  strategy: {strategy}\n  template:\n    \
+         metadata: {{labels: {{app: web}}}}\n    spec: {{containers: [{{name: c, image: {image}}}]}}\n"
+    )
+}
+
+async fn apply(rig: &Rig, replicas: i32, image: &str, strategy: &str) -> Revision {
+    rig.put_desired::<Deployment>(&web(), &manifest(replicas, image, strategy))
+        .await
+}
+
+const DEFAULT: &str = "{}";
+const RECREATE: &str = "{type: Recreate}";
+
+fn sets(rig: &Rig) -> Vec<(ObjectKey, i32)> {
+    let view = rig.cache.view();
+    view.desired::<ReplicaSet>()
+        .iter()
+        .map(|(k, s)| (k.clone(), s.value.spec.replicas()))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_deployment_becomes_available_is_scaled_and_writes_nothing_when_it_is_done() {
+    let rig = rig("basic").await;
+    let (_controllers, _agents) = (controllers(&rig).await, rig.agents());
+    for replicas in [3, 10, 2, 0, 1] {
+        let revision = apply(&rig, replicas, "host", DEFAULT).await;
+        rig.rolled_out(&web(), revision).await;
+        assert_eq!(rig.pods().len(), usize::try_from(replicas).unwrap());
+        let [(set, size)] = &sets(&rig)[..] else {
+            panic!("one set")
+        };
+        assert_eq!(*size, replicas);
+        let (set, n) = (set.clone(), replicas);
+        rig.until("the set's status says so", |view| {
+            let status = &view.actual::<ReplicaSet>().get(&set)?.value;
+            (status.replicas == n && status.available_replicas.unwrap_or(0) == n).then_some(())
+        })
+        .await;
+    }
+    {
+        let view = rig.cache.view();
+        let (name, pod) = view.desired::<Pod>().iter().next().unwrap();
+        let owner = pod.value.metadata.controller().unwrap();
+        let (set_name, set) = view.desired::<ReplicaSet>().iter().next().unwrap();
+        assert_eq!(
+            (owner.kind.as_str(), &*owner.name, &owner.uid),
+            ("ReplicaSet", &*set_name.name, &set.uid())
+        );
+        assert!(name.name.starts_with(&format!("{}-", set_name.name)));
+        assert_eq!(
+            pod.value.metadata.labels["pod-template-hash"],
+            set_name.name["web-".len()..]
+        );
+        assert_eq!(
+            set.value.metadata.annotations["deployment.kubernetes.io/revision"],
+            "1"
+        );
+    }
+    // A controller that wrote in circles would write while this one starts and settles.
+    rig.settled().await;
+    let history = rig.history().await;
+    let second = controllers(&rig).await;
+    rig.settled().await;
+    second.stop().await;
+    let end = rig
+        .put(&Key::Actual("leaders", ObjectKey::cluster("end")), "x: 1\n")
+        .await;
+    history.until(end).await;
+    assert_eq!((history.counts(), history.deleted()), (vec![], vec![]));
+}
+
+#[tokio::test]
+async fn rolling_updates_keep_within_their_bounds_at_every_revision_also_when_the_controller_changes()
+ {
+    for (i, (surge, unavailable, most, least)) in [
+        ("25%", "25%", 13, 8),
+        ("1", "0", 11, 10),
+        ("0", "1", 10, 9),
+        ("50%", "30%", 15, 7),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let rig = rig(&format!("rolling{i}")).await;
+        let mut process = controllers(&rig).await;
+        let _agents = rig.agents();
+        let strategy =
+            format!("{{rollingUpdate: {{maxSurge: {surge}, maxUnavailable: {unavailable}}}}}");
+        let history = rig.history().await;
+        let revision = apply(&rig, 10, "v1", &strategy).await;
+        rig.rolled_out(&web(), revision).await;
+        rig.settled().await;
+        let first = rig.pods();
+
+        let begin = apply(&rig, 10, "v2", &strategy).await;
+        for left in [8, 5, 2] {
+            // In the middle of it another process takes over; once without notice, when the lease has expired.
+            rig.until(&format!("{left} old pods are left"), |view| {
+                let old = view
+                    .desired::<Pod>()
+                    .entries()
+                    .filter(|(k, _)| first.contains(&*k.name))
+                    .count();
+                (old <= left).then_some(())
+            })
+            .await;
+            if left == 5 && i == 0 {
+                process.crash();
+            } else {
+                process.stop().await;
+            }
+            process = controllers(&rig).await;
+        }
+        rig.rolled_out(&web(), begin).await;
+        let end = rig
+            .put(&Key::Actual("leaders", ObjectKey::cluster("end")), "x: 1\n")
+            .await;
+        history.until(end).await;
+        let counts: Vec<_> = history
+            .counts()
+            .into_iter()
+            .filter(|c| c.revision >= begin.0)
+            .collect();
+        assert!(counts.len() >= 10, "{counts:?}");
+        for c in &counts {
+            assert!(
+                c.pods <= most && c.ready >= least,
+                "surge {surge}, unavailable {unavailable}: {c:?}"
+            );
+        }
+        rig.settled().await;
+        assert_eq!(rig.pods().intersection(&first).count(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_rollout_to_a_broken_template_keeps_the_old_pods_and_can_be_taken_back() {
+    let rig = rig("broken-template").await;
+    let (_controllers, _agents) = (controllers(&rig).await, rig.agents());
+    let revision = apply(&rig, 4, "v1", DEFAULT).await;
+    rig.rolled_out(&web(), revision).await;
+    rig.settled().await;
+    let first = rig.pods();
+    apply(&rig, 4, BROKEN, DEFAULT).await;
+    // Surge 1, unavailable 1: two of the new template, three of the old.
+    rig.until("the rollout stands still", |view| {
+        let status = &view.actual::<Deployment>().get(&web())?.value;
+        (status.updated_replicas == Some(2) && status.replicas == Some(5)).then_some(())
+    })
+    .await;
+    rig.settled().await;
+    assert_eq!(rig.pods().intersection(&first).count(), 3);
+    let revision = apply(&rig, 4, "v1", DEFAULT).await;
+    rig.rolled_out(&web(), revision).await;
+    rig.settled().await;
+    assert_eq!(
+        rig.pods().intersection(&first).count(),
+        3,
+        "those that were there stayed"
+    );
+}
+
+#[tokio::test]
+async fn broken_yaml_over_a_deployment_its_set_or_its_pods_deletes_nothing() {
+    let rig = rig("broken-yaml").await;
+    let mut process = controllers(&rig).await;
+    let _agents = rig.agents();
+    let revision = apply(&rig, 3, "v1", DEFAULT).await;
+    rig.rolled_out(&web(), revision).await;
+    rig.settled().await;
+    let pods = rig.pods();
+    let [(set, _)] = &sets(&rig)[..] else {
+        panic!("one set")
+    };
+    let pod = ObjectKey::namespaced("default", pods.first().unwrap().as_str());
+    let history = rig.history().await;
+
+    for round in 0..2 {
+        // The second time the controllers start on broken documents and have never seen good ones.
+        for (plural, key) in [
+            (Deployment::PLURAL, web()),
+            (ReplicaSet::PLURAL, set.clone()),
+            (Pod::PLURAL, pod.clone()),
+        ] {
+            let key = Key::Desired(plural, key);
+            let (good, _) = rig.store.get(&rig.keyspace.build(&key)).await.unwrap();
+            let good = String::from_utf8(good.unwrap().value.to_vec()).unwrap();
+            rig.put(&key, "spec: {replicas: 0\n  what: [").await;
+            if round == 1 {
+                process.stop().await;
+                process = controllers(&rig).await;
+            }
+            if plural != Pod::PLURAL {
+                let actual = plural;
+                rig.until(&format!("{actual} says that it is invalid"), |view| {
+                    let conditions = match actual {
+                        "deployments" => &view.actual::<Deployment>().get(&web())?.value.conditions,
+                        _ => &view.actual::<ReplicaSet>().get(set)?.value.conditions,
+                    };
+                    conditions
+                        .iter()
+                        .any(|c| c.type_ == "Invalid" && c.status == "True")
+                        .then_some(())
+                })
+                .await;
+            }
+            rig.settled().await;
+            assert_eq!(rig.pods(), pods, "{plural}");
+            rig.put(&key, &good).await;
+        }
+        rig.until("all is well again", |view| {
+            let d = view.actual::<Deployment>().get(&web())?;
+            let s = view.actual::<ReplicaSet>().get(set)?;
+            let all = d.value.conditions.iter().chain(&s.value.conditions);
+            (all.clone().all(|c| c.type_ != "Invalid") && d.value.available_replicas == Some(3))
+                .then_some(())
+        })
+        .await;
+    }
+    // It is reconciled again.
+    let revision = apply(&rig, 4, "v1", DEFAULT).await;
+    rig.rolled_out(&web(), revision).await;
+    let end = rig
+        .put(&Key::Actual("leaders", ObjectKey::cluster("end")), "x: 1\n")
+        .await;
+    history.until(end).await;
+    assert_eq!(history.deleted(), Vec::<String>::new());
+    rig.settled().await;
+    assert_eq!(rig.pods().intersection(&pods).count(), 3);
+}
+
+#[tokio::test]
+async fn recreate_starts_nothing_before_the_last_old_pod_has_stopped() {
+    let rig = rig("recreate").await;
+    let process = controllers(&rig).await;
+    let agents = rig.agents();
+    let revision = apply(&rig, 3, "v1", RECREATE).await;
+    rig.rolled_out(&web(), revision).await;
+    rig.settled().await;
+    let first = rig.pods();
+    agents.hold_stops(true);
+    let revision = apply(&rig, 3, "v2", RECREATE).await;
+    rig.until("no old pod is wanted", |view| {
+        view.desired::<Pod>().is_empty().then_some(())
+    })
+    .await;
+    // A new controller knows of the stopping pods by their names alone.
+    process.stop().await;
+    let _process = controllers(&rig).await;
+    rig.until("the status says so", |view| {
+        let status = &view.actual::<Deployment>().get(&web())?.value;
+        (status.replicas.is_none() && status.available_replicas.is_none()).then_some(())
+    })
+    .await;
+    rig.settled().await;
+    assert!(rig.pods().is_empty());
+    assert_eq!(sets(&rig).len(), 1);
+    agents.hold_stops(false);
+    rig.rolled_out(&web(), revision).await;
+    rig.settled().await;
+    assert_eq!(rig.pods().intersection(&first).count(), 0);
+}
+
+#[tokio::test]
+async fn pods_are_adopted_and_released_by_their_labels() {
+    let rig = rig("adoption").await;
+    let stray = ObjectKey::namespaced("default", "stray");
+    let document = "apiVersion: v1\nkind: Pod\nmetadata: {name: stray, labels: {app: web}}\nfuture: {kept: 1}\n\
+                    spec: {containers: [{name: c, image: host}]}\n";
+    rig.put_desired::<Pod>(&stray, document).await;
+    let set = ObjectKey::namespaced("default", "set");
+    let text = "apiVersion: apps/v1\nkind: ReplicaSet\nmetadata: {name: set}\nspec:\n  replicas: 2\n  \
+                selector: {matchLabels: {app: web}}\n  template:\n    metadata: {labels: {app: web}}\n    \
+                spec: {containers: [{name: c, image: host}]}\n";
+    rig.put_desired::<ReplicaSet>(&set, text).await;
+    let _controllers = controllers(&rig).await;
+    rig.until("the stray pod is adopted, and has one sibling", |view| {
+        let owner = view
+            .desired::<Pod>()
+            .get(&stray)?
+            .value
+            .metadata
+            .controller()?
+            .uid
+            .clone();
+        let set = view.desired::<ReplicaSet>().get(&set)?;
+        (owner == set.uid() && view.desired::<Pod>().len() == 2).then_some(())
+    })
+    .await;
+    let (kv, _) = rig
+        .store
+        .get(
+            &rig.keyspace
+                .build(&Key::Desired(Pod::PLURAL, stray.clone())),
+        )
+        .await
+        .unwrap();
+    let adopted = String::from_utf8(kv.unwrap().value.to_vec()).unwrap();
+    assert!(adopted.contains("future:\n  kept: 1"), "{adopted}");
+    rig.put_desired::<Pod>(&stray, &adopted.replace("app: web", "app: other"))
+        .await;
+    rig.until("the stray pod is free, and replaced", |view| {
+        let free = view
+            .desired::<Pod>()
+            .get(&stray)?
+            .value
+            .metadata
+            .owner_references
+            .is_empty();
+        (free && view.desired::<Pod>().len() == 3).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_thousand_pods_are_created_and_deleted_in_few_revisions() {
+    let rig = rig("thousand").await;
+    let _controllers = controllers(&rig).await;
+    let history = rig.history().await;
+    let begin = apply(&rig, 1_000, "host", DEFAULT).await;
+    rig.until("all pods are wanted", |view| {
+        (view.desired::<Pod>().len() == 1_000).then_some(())
+    })
+    .await;
+    let end = apply(&rig, 0, "host", DEFAULT).await;
+    rig.until("none is", |view| {
+        view.desired::<Pod>().is_empty().then_some(())
+    })
+    .await;
+    let (_, now) = rig.store.get("/x").await.unwrap();
+    history.until(Revision(end.0)).await;
+    assert!(now.0 - begin.0 < 100, "{} revisions", now.0 - begin.0);
+}
+
+#[tokio::test]
+async fn nothing_is_created_in_a_namespace_that_does_not_exist_until_it_does() {
+    let rig = rig("namespace").await;
+    let _controllers = controllers(&rig).await;
+    let key = ObjectKey::namespaced("other", "web");
+    rig.put_desired::<Deployment>(
+        &key,
+        &manifest(2, "host", DEFAULT).replace("default", "other"),
+    )
+    .await;
+    rig.until("the condition says so", |view| {
+        let conditions = &view.actual::<Deployment>().get(&key)?.value.conditions;
+        conditions
+            .iter()
+            .any(|c| c.reason.as_deref() == Some("NamespaceNotFound"))
+            .then_some(())
+    })
+    .await;
+    assert!(rig.pods().is_empty());
+    let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: other}\n";
+    rig.put_desired::<setpoint_apis::core::Namespace>(&ObjectKey::cluster("other"), namespace)
+        .await;
+    rig.until("the pods are there", |view| {
+        (view.desired::<Pod>().len() == 2).then_some(())
+    })
+    .await;
+}

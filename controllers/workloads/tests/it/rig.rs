@@ -1,0 +1,417 @@
+//! Control planes in the test's process, against a real etcd; scheduler and agents are played by one task.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::StreamExt;
+use setpoint_apis::apps::{Deployment, ReplicaSet};
+use setpoint_apis::core::{Namespace, Pod, PodCondition};
+use setpoint_apis::records::{Binding, PodActual, PodStage};
+use setpoint_apis::{Key, Keyspace, Kind, ObjectKey, Timestamp, document};
+use setpoint_runtime::events::Recorder;
+use setpoint_runtime::{Cache, CacheBuilder, Clock, Elector, Leader, View};
+use setpoint_store::group_commit::{GroupCommit, Options};
+use setpoint_store::testing::TestEtcd;
+use setpoint_store::{Event, EventKind, Revision, SharedStore, Txn, WatchRequest};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Far longer than anything here takes: only a hang runs into it.
+const LIMIT: Duration = Duration::from_secs(90);
+
+pub(crate) struct Rig {
+    pub(crate) store: SharedStore,
+    pub(crate) keyspace: Keyspace,
+    pub(crate) cache: Cache,
+    register: fn(CacheBuilder) -> CacheBuilder,
+    driver: JoinHandle<()>,
+    _etcd: Arc<TestEtcd>,
+}
+
+impl Rig {
+    pub(crate) async fn start(name: &str, register: fn(CacheBuilder) -> CacheBuilder) -> Self {
+        let etcd = TestEtcd::shared().await;
+        let store = etcd.store().await;
+        let keyspace = Keyspace::new(&etcd.prefix(name)).unwrap();
+        let (cache, driver) = register(CacheBuilder::new()).build(store.clone(), keyspace.clone());
+        let driver = tokio::spawn(driver.run());
+        cache.ready().await;
+        let rig = Self {
+            store,
+            keyspace,
+            cache,
+            register,
+            driver,
+            _etcd: etcd,
+        };
+        rig.put_desired::<Namespace>(
+            &ObjectKey::cluster("default"),
+            "apiVersion: v1\nkind: Namespace\nmetadata: {name: default}\n",
+        )
+        .await;
+        rig
+    }
+
+    /// Runs a controller with a cache of its own, as a process would.
+    pub(crate) async fn process<F, Fut>(&self, name: &'static str, run: F) -> Process
+    where
+        F: Fn(Leader, Clock, Recorder) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send,
+    {
+        let commits = GroupCommit::new(self.store.clone(), Options::default());
+        let (cache, driver) =
+            (self.register)(CacheBuilder::new()).build(self.store.clone(), self.keyspace.clone());
+        let driver = tokio::spawn(driver.run());
+        let shutdown = CancellationToken::new();
+        let elector = Elector::new(
+            self.store.clone(),
+            commits,
+            cache,
+            "test",
+            Duration::from_secs(3),
+        );
+        let stop = shutdown.clone();
+        let work = tokio::spawn(async move {
+            elector
+                .run(name, stop, |leader| {
+                    run(leader, Clock::system(), Recorder::discarding())
+                })
+                .await;
+            elector.resign().await;
+        });
+        Process {
+            shutdown,
+            driver,
+            work: Some(work),
+        }
+    }
+
+    pub(crate) async fn put(&self, key: &Key<'_>, value: &str) -> Revision {
+        let txn = Txn::new().put(self.keyspace.build(key), value.to_owned());
+        self.store.txn(txn).await.unwrap().revision
+    }
+
+    pub(crate) async fn put_desired<K: Kind>(&self, key: &ObjectKey, value: &str) -> Revision {
+        self.put(&Key::Desired(K::PLURAL, key.clone()), value).await
+    }
+
+    /// Waits until the cache shows what is waited for.
+    pub(crate) async fn until<T>(
+        &self,
+        what: &str,
+        mut look: impl FnMut(&View<'_>) -> Option<T>,
+    ) -> T {
+        let mut changes = self.cache.subscribe(|_| true);
+        let found = tokio::time::timeout(LIMIT, async {
+            loop {
+                changes.next().await;
+                if let Some(found) = look(&self.cache.view()) {
+                    return found;
+                }
+            }
+        });
+        match found.await {
+            Ok(found) => found,
+            Err(_) => panic!("waited in vain until {what}; there is:\n{}", self.dump()),
+        }
+    }
+
+    fn dump(&self) -> String {
+        let view = self.cache.view();
+        let mut text = String::new();
+        for (key, d) in view.actual::<Deployment>().iter() {
+            text += &format!("deployment {key}: {}\n", document::encode(&d.value));
+        }
+        for (key, r) in view.desired::<ReplicaSet>().iter() {
+            text += &format!(
+                "replicaset {key} at {}: {:?}\n",
+                r.mod_revision, r.value.spec.replicas
+            );
+        }
+        for (key, _) in view.desired::<Pod>().entries().take(30) {
+            text += &format!(
+                "pod {key}: {:?}\n",
+                view.pod_actual(key).map(|a| a.value.stage)
+            );
+        }
+        text
+    }
+
+    /// Waits until a Deployment is rolled out at the generation of this revision of its document.
+    pub(crate) async fn rolled_out(&self, key: &ObjectKey, document: Revision) {
+        self.until(&format!("{key} is rolled out"), |view| {
+            let desired = view.desired::<Deployment>().get(key)?;
+            let status = &view.actual::<Deployment>().get(key)?.value;
+            let n = desired.value.spec.replicas();
+            (desired.mod_revision >= document.0
+                && status.observed_generation == Some(desired.version)
+                && status.updated_replicas.unwrap_or(0) == n
+                && status.replicas.unwrap_or(0) == n
+                && status.available_replicas.unwrap_or(0) == n)
+                .then_some(())
+        })
+        .await;
+    }
+
+    /// The pods that are wanted, by name.
+    pub(crate) fn pods(&self) -> BTreeSet<String> {
+        let view = self.cache.view();
+        view.desired::<Pod>()
+            .entries()
+            .map(|(k, _)| k.name.to_string())
+            .collect()
+    }
+
+    /// Waits until the rig's cache has seen all that is written by now.
+    pub(crate) async fn settled(&self) {
+        let revision = self
+            .put(
+                &Key::Actual("leaders", ObjectKey::cluster("test")),
+                "x: 1\n",
+            )
+            .await;
+        self.cache.wait_for(revision).await;
+    }
+
+    /// Follows what happens from now on.
+    pub(crate) async fn history(&self) -> History {
+        let (_, now) = self.store.get(self.keyspace.as_str()).await.unwrap();
+        let range = self.keyspace.state();
+        let request = WatchRequest {
+            start: range.start,
+            end: range.end,
+            from: Some(Revision(now.0 + 1)),
+        };
+        let mut stream = self.store.watch(request).await.unwrap();
+        let events = Arc::<parking_lot::Mutex<Vec<Event>>>::default();
+        let seen = tokio::sync::watch::Sender::new(0);
+        let task = tokio::spawn({
+            let (events, seen) = (events.clone(), seen.clone());
+            async move {
+                while let Some(batch) = stream.next().await {
+                    let batch = batch.unwrap();
+                    events.lock().extend(batch.events);
+                    seen.send_replace(batch.revision.0);
+                }
+            }
+        });
+        History {
+            keyspace: self.keyspace.clone(),
+            events,
+            seen,
+            task,
+        }
+    }
+
+    /// Begins to play scheduler and agents.
+    pub(crate) fn agents(&self) -> Agents {
+        let switch = Arc::<Switches>::default();
+        let task = tokio::spawn(play(self.store.clone(), self.cache.clone(), switch.clone()));
+        Agents { switch, task }
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// A controller with a cache of its own.
+pub(crate) struct Process {
+    shutdown: CancellationToken,
+    driver: JoinHandle<()>,
+    work: Option<JoinHandle<()>>,
+}
+
+impl Process {
+    /// Hands its leadership over and ends.
+    pub(crate) async fn stop(mut self) {
+        self.shutdown.cancel();
+        if let Some(work) = self.work.take() {
+            work.await.unwrap();
+        }
+    }
+
+    /// Ends between two instructions, wherever it is: nothing is handed over.
+    pub(crate) fn crash(self) {}
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.driver.abort();
+        if let Some(work) = &self.work {
+            work.abort();
+        }
+    }
+}
+
+#[derive(Default)]
+struct Switches {
+    /// Pods that are not wanted any more stay where they are.
+    hold_stops: AtomicBool,
+}
+
+/// Binds pods, makes them ready, and stops those that are not wanted, a few at a time.
+pub(crate) struct Agents {
+    switch: Arc<Switches>,
+    task: JoinHandle<()>,
+}
+
+impl Agents {
+    pub(crate) fn hold_stops(&self, hold: bool) {
+        self.switch.hold_stops.store(hold, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Agents {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Pods of this image start and never become ready.
+pub(crate) const BROKEN: &str = "broken";
+
+async fn play(store: SharedStore, cache: Cache, switch: Arc<Switches>) {
+    let mut rng = fastrand::Rng::with_seed(7);
+    loop {
+        let txn = {
+            let view = cache.view();
+            let many = if view.desired::<Pod>().len() > 50 {
+                60
+            } else {
+                rng.usize(1..4)
+            };
+            let stops = !switch.hold_stops.load(Ordering::SeqCst);
+            step(&view, cache.keyspace(), many, stops, rng.usize(..3))
+        };
+        if !txn.then.is_empty() {
+            let revision = store.txn(txn).await.unwrap().revision;
+            cache.wait_for(revision).await;
+        }
+        // The pace of the play, not a wait for anything.
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+fn step(view: &View<'_>, keyspace: &Keyspace, many: usize, stops: bool, node: usize) -> Txn {
+    let node = format!("n{node}");
+    let mut txn = Txn::new();
+    let unbound = view
+        .desired::<Pod>()
+        .iter()
+        .filter(|(k, _)| !view.bindings().contains(k));
+    for (key, pod) in unbound.take(many) {
+        let now = Timestamp::from(std::time::SystemTime::now());
+        let binding = Binding {
+            node: node.clone(),
+            session: 1,
+            placement: 1,
+            pod_revision: pod.mod_revision,
+            bound_at: now,
+            withdrawn: None,
+            decision: None,
+        };
+        let ready = pod.value.spec.containers[0].image != BROKEN;
+        let actual = PodActual {
+            placement: 1,
+            uid: pod.uid(),
+            stage: PodStage::Running,
+            conditions: vec![PodCondition::new("Ready", ready, now)],
+            ..PodActual::default()
+        };
+        txn = txn
+            .put(
+                keyspace.build(&Key::Binding(key.clone())),
+                document::encode(&binding),
+            )
+            .put(
+                keyspace.build(&Key::NodePod(&node, key.clone())),
+                document::encode(&actual),
+            );
+    }
+    let unwanted = view
+        .bindings()
+        .iter()
+        .filter(|(k, _)| !view.desired::<Pod>().contains(k));
+    for (key, binding) in unwanted.take(if stops { many } else { 0 }) {
+        txn = txn
+            .delete(keyspace.build(&Key::Binding(key.clone())))
+            .delete(keyspace.build(&Key::NodePod(&binding.value.node, key.clone())));
+    }
+    txn
+}
+
+/// What has happened.
+pub(crate) struct History {
+    keyspace: Keyspace,
+    events: Arc<parking_lot::Mutex<Vec<Event>>>,
+    seen: tokio::sync::watch::Sender<i64>,
+    task: JoinHandle<()>,
+}
+
+/// How many pods there were after a revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Count {
+    pub(crate) revision: i64,
+    pub(crate) pods: usize,
+    pub(crate) ready: usize,
+}
+
+impl History {
+    /// Waits until it reaches a revision.
+    pub(crate) async fn until(&self, revision: Revision) {
+        let mut seen = self.seen.subscribe();
+        let found = tokio::time::timeout(LIMIT, seen.wait_for(|s| *s >= revision.0));
+        assert!(found.await.is_ok(), "the history does not reach {revision}");
+    }
+
+    /// The numbers after every revision: of pods that are wanted, and of those that are ready.
+    pub(crate) fn counts(&self) -> Vec<Count> {
+        let events = self.events.lock();
+        let mut counts: Vec<Count> = Vec::new();
+        let (mut pods, mut ready) = (BTreeSet::new(), BTreeMap::new());
+        for e in events.iter() {
+            match self.keyspace.split(&e.kv.key) {
+                Ok(Key::Desired("pods", key)) if e.kind == EventKind::Put => drop(pods.insert(key)),
+                Ok(Key::Desired("pods", key)) => drop(pods.remove(&key)),
+                Ok(Key::NodePod(_, key)) if e.kind == EventKind::Put => {
+                    let actual: PodActual = document::decode_value(&e.kv.value).unwrap();
+                    ready.insert(key, actual.is_ready());
+                }
+                Ok(Key::NodePod(_, key)) => drop(ready.remove(&key)),
+                _ => continue,
+            }
+            let revision = e.kv.mod_revision;
+            if counts.last().is_some_and(|c| c.revision == revision) {
+                counts.pop();
+            }
+            let ready = pods.iter().filter(|p| ready.get(*p) == Some(&true)).count();
+            counts.push(Count {
+                revision,
+                pods: pods.len(),
+                ready,
+            });
+        }
+        counts
+    }
+
+    /// The keys that were deleted.
+    pub(crate) fn deleted(&self) -> Vec<String> {
+        let events = self.events.lock();
+        events
+            .iter()
+            .filter(|e| e.kind == EventKind::Delete)
+            .map(|e| e.kv.key.clone())
+            .collect()
+    }
+}
+
+impl Drop for History {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
