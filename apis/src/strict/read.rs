@@ -1,5 +1,6 @@
 //! From a text to documents.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde_json::Value as Json;
@@ -11,6 +12,9 @@ use super::yaml::{self, Node, Place, Tree, Value};
 use super::{Document, MAX_DOCUMENT_BYTES, Manifest, Options, Problem, nearest, rewrite};
 use crate::meta::ObjectKey;
 use crate::registry::KindInfo;
+
+/// The most problems of one sort that are shown: who has more has another problem.
+const MOST_PROBLEMS: usize = 200;
 
 /// Reads a manifest. `source` is how messages call it: the path of the file, or `-`.
 ///
@@ -35,6 +39,14 @@ pub fn read_manifest(source: &str, text: &str, options: &Options<'_>) -> Manifes
     ] {
         list.sort_by_key(|p| (p.line, p.column));
         list.dedup();
+        if list.len() > MOST_PROBLEMS {
+            let message = format!("and {} more of this sort", list.len() - MOST_PROBLEMS);
+            list.truncate(MOST_PROBLEMS);
+            list.push(Problem {
+                source: source.clone(),
+                ..Problem::new(Place::default(), "", message)
+            });
+        }
     }
     manifest
 }
@@ -77,9 +89,10 @@ impl Reader<'_, '_> {
             self.too_big(Place { line: 1, column: 1 }, "", chunk.text.len());
             return;
         }
-        match yaml::parse(chunk.text) {
+        let text = &join_surrogates(chunk.text);
+        match yaml::parse(text) {
             Ok(None) => {}
-            Ok(Some(tree)) => self.tree(&tree, chunk.text),
+            Ok(Some(tree)) => self.tree(&tree, text),
             Err(faults) => {
                 for f in faults {
                     self.error(f.at, &f.path, f.message, None);
@@ -354,4 +367,41 @@ fn validate(kind: &KindInfo, root: &Node, value: &Json, found: &mut Findings) {
         }
         Err(_) => {}
     }
+}
+
+/// JSON writes what lies beyond 16 bits as two escapes (`\ud83d\ude00`), of which YAML knows nothing: the character
+/// itself means the same to both.
+fn join_surrogates(text: &str) -> Cow<'_, str> {
+    if !text.trim_start().starts_with('{') || !(text.contains("\\ud") || text.contains("\\uD")) {
+        return Cow::Borrowed(text);
+    }
+    let unit = |s: &str| {
+        s.strip_prefix("\\u")
+            .and_then(|s| u16::from_str_radix(s.get(..4)?, 16).ok())
+    };
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let pair = unit(rest).zip(rest.get(6..).and_then(unit));
+        let joined = pair
+            .and_then(|(a, b)| char::decode_utf16([a, b]).next()?.ok())
+            .filter(|c| c.len_utf16() == 2);
+        let taken = match joined {
+            Some(c) => {
+                out.push(c);
+                12
+            }
+            // The backslash and what it escapes, so that the second of two backslashes begins nothing.
+            None => {
+                let taken = 1 + rest[1..].chars().next().map_or(0, char::len_utf8);
+                out.push_str(&rest[..taken]);
+                taken
+            }
+        };
+        rest = &rest[taken..];
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
 }

@@ -26,6 +26,25 @@ fn json_is_stored_as_json() {
 }
 
 #[test]
+fn characters_that_json_escapes_in_two_parts_are_one() {
+    let text = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"data":{"k":"\ud83d\ude00 \\ud83d"}}"#;
+    assert_eq!(only(text).value["data"]["k"], "\u{1f600} \\ud83d");
+    assert_eq!(errors(&text.replace("\\ude00", "")).len(), 1);
+}
+
+#[test]
+fn a_flood_of_problems_is_cut_short() {
+    let keys: String = (0..1000).map(|i| format!("k{i}: 1\n")).collect();
+    let found = errors(&format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: a}}\n{keys}"
+    ));
+    assert_eq!(
+        (found.len(), found[200].as_str()),
+        (201, "f.yaml: and 800 more of this sort")
+    );
+}
+
+#[test]
 fn windows_line_endings_are_kept_and_understood() {
     let text = "apiVersion: v1\r\nkind: ConfigMap\r\nmetadata:\r\n  name: a\r\n---\r\napiVersion: v1\r\nkind: ConfigMap\r\nmetadata:\r\n  name: b\r\ndata:\r\n  x: |\r\n    one\r\n    two\r\n";
     let m = read(text);
