@@ -172,17 +172,22 @@ impl Worker {
                     (None, Err(_)) => {}
                 }
             }
-            Message::Ended { container, run, exit, last_words } if self.runs[container] == run => {
+            Message::Ended { container, run, exit, last_words } if self.is_present(container, run) => {
                 self.ended(container, &exit, last_words, now);
             }
-            Message::Hook { container, run, post_start, result } if self.runs[container] == run => {
+            Message::Hook { container, run, post_start, result } if self.is_present(container, run) => {
                 self.hook_returned(container, post_start, result, now);
             }
-            Message::Probe { container, run, kind, result } if self.runs[container] == run => {
+            Message::Probe { container, run, kind, result } if self.is_present(container, run) => {
                 self.probed(container, kind, result);
             }
             Message::Ended { .. } | Message::Hook { .. } | Message::Probe { .. } => {} // Of a run that is over.
         }
+    }
+
+    /// Whether a message is about the present run of a container, and not about one that is over or gone.
+    fn is_present(&self, container: usize, run: u64) -> bool {
+        self.runs.get(container) == Some(&run)
     }
 
     /// Containers keep their state by name; what is new or changed is started, what is gone is killed.
@@ -482,7 +487,7 @@ impl Worker {
 
     fn reconcile_probes(&mut self, wanted: &[(usize, ProbeKind)]) {
         self.probes.retain(|(container, kind), (run, task)| {
-            let keep = self.runs[*container] == *run && wanted.contains(&(*container, *kind));
+            let keep = self.runs.get(*container) == Some(run) && wanted.contains(&(*container, *kind));
             if !keep {
                 task.abort();
             }

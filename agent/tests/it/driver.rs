@@ -1,7 +1,5 @@
 //! The process driver with real processes: how containers start, end, are found again, and leave nothing behind.
 
-mod support;
-
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,7 +8,7 @@ use setpoint_agent::cgroup::Limits;
 use setpoint_agent::driver::{Adopted, Driver, DriverError, ExecRequest};
 use setpoint_agent::logs::{LogOptions, LogReader};
 use setpoint_agent::spec::{BindMount, ContainerSpec, LogSpec};
-use support::{Fixture, alive, eventually, is_root, sh, within};
+use crate::support::{Fixture, alive, eventually, is_root, sh, within};
 
 #[tokio::test]
 async fn an_exit_code_is_recorded_exactly() {
@@ -66,7 +64,7 @@ async fn kill_ends_a_container_that_ignores_term_with_all_it_started() {
         "TERM is ignored"
     );
     let family = eventually_some("its processes", || {
-        let family = support::descendants(container.record().shim.pid);
+        let family = crate::support::descendants(container.record().shim.pid);
         (family.len() >= 5).then_some(family)
     })
     .await;
@@ -114,7 +112,7 @@ async fn orphans_leave_no_zombies_while_the_container_runs() {
     eventually("it is up", || f.log("c").contains("ready")).await;
     let shim = container.record().shim.pid;
     eventually("only the main process is left", || {
-        support::descendants(shim) == [container.record().container.pid]
+        crate::support::descendants(shim) == [container.record().container.pid]
     })
     .await;
 }
@@ -164,8 +162,8 @@ async fn a_fork_bomb_stops_at_its_limit_and_dies_with_its_container() {
         f.log("c").to_lowercase().contains("fork")
     })
     .await;
-    assert!(support::descendants(container.record().shim.pid).len() <= 20);
-    let family = support::descendants(container.record().shim.pid);
+    assert!(crate::support::descendants(container.record().shim.pid).len() <= 20);
+    let family = crate::support::descendants(container.record().shim.pid);
     container.kill();
     within(container.ended()).await;
     assert_eq!(family.iter().filter(|p| alive(**p)).count(), 0);
@@ -257,7 +255,7 @@ async fn a_killed_shim_takes_its_container_with_it_and_the_end_is_told_honestly(
         .unwrap();
     eventually("it is up", || f.log("c").contains("ready")).await;
     let record = container.record().clone();
-    let family = support::descendants(record.shim.pid);
+    let family = crate::support::descendants(record.shim.pid);
     rustix::process::kill_process(
         rustix::process::Pid::from_raw(record.shim.pid).unwrap(),
         rustix::process::Signal::KILL,
@@ -274,7 +272,7 @@ async fn a_killed_shim_takes_its_container_with_it_and_the_end_is_told_honestly(
             "the control group finds the rest"
         );
     } else {
-        family.into_iter().for_each(support::kill);
+        family.into_iter().for_each(crate::support::kill);
     }
 }
 
@@ -395,7 +393,7 @@ async fn a_full_disk_costs_log_lines_and_nothing_else() {
         return; // Needs a small file system to fill.
     }
     let f = Fixture::new();
-    let small = support::Tmpfs::mount(&f.path("small"), "256k");
+    let small = crate::support::Tmpfs::mount(&f.path("small"), "640k");
     let (gate, written) = (f.path("gate"), f.path("written"));
     let mut spec = sh(&format!(
         "yes 0123456789012345678901234567890123456789 | head -n 20000; : > {w}; while [ ! -e {g} ]; do sleep 0.02; done; echo after; exit 9",
@@ -408,7 +406,7 @@ async fn a_full_disk_costs_log_lines_and_nothing_else() {
         max_bytes: 100 << 20,
         max_files: 3,
     });
-    fs::write(small.path().join("ballast"), vec![0; 100_000]).unwrap();
+    fs::write(small.path().join("ballast"), vec![0; 400_000]).unwrap();
     let container = f.start("c", spec).await.unwrap();
     eventually(
         "it has written more than the disk holds, and was not held up",
@@ -439,7 +437,7 @@ async fn a_full_disk_does_not_lose_the_exit_code() {
         return;
     }
     let f = Fixture::new();
-    let small = support::Tmpfs::mount(&f.path("small"), "128k");
+    let small = crate::support::Tmpfs::mount(&f.path("small"), "128k");
     let gate = f.path("gate");
     let script = format!(
         "while [ ! -e {} ]; do sleep 0.02; done; exit 31",
@@ -649,7 +647,7 @@ async fn without_root_it_runs_and_says_what_could_not_be_applied() {
     let f = Fixture::without_cgroups();
     let program = f.path("shim");
     fs::copy(env!("CARGO_BIN_EXE_setpoint-shim"), &program).unwrap();
-    support::open_to_all(f.path("").as_path());
+    crate::support::open_to_all(f.path("").as_path());
     let driver = f.driver_with(&[
         "/usr/bin/setpriv",
         "--reuid=65534",
@@ -666,7 +664,7 @@ async fn without_root_it_runs_and_says_what_could_not_be_applied() {
     let request = f.request("c", spec, Limits::default());
     fs::create_dir_all(&request.dir).unwrap();
     fs::create_dir_all(f.log_path("c").parent().unwrap()).unwrap();
-    support::open_to_all(f.path("").as_path());
+    crate::support::open_to_all(f.path("").as_path());
     let container = driver.start(request).await.unwrap();
     assert_eq!(container.record().degraded[0].what, "mounts");
     assert_eq!(within(container.ended()).await.exit_code, Some(6));

@@ -1,0 +1,5 @@
+//! The agent with real processes and, where a test says so, a real etcd. One binary, so that it is linked once.
+
+mod driver;
+mod pods;
+mod support;
