@@ -216,13 +216,14 @@ impl Store for EtcdStore {
     ) -> BoxFuture<'_, Result<BoxStream<'static, Result<WatchBatch, StoreError>>, StoreError>> {
         Box::pin(async move {
             // Asked anew each time: a server can be exchanged under a running process.
-            let version = Version::parse(
-                &self
-                    .status_within(self.link.options.request_timeout)
-                    .await?
-                    .version,
-            );
-            let ordered = version.is_some_and(Version::orders_requested_progress);
+            let ordered = match self.status_within(self.link.options.request_timeout).await {
+                Ok(status) => {
+                    Version::parse(&status.version).is_some_and(Version::orders_requested_progress)
+                }
+                Err(error) if error.is_retryable() => return Err(error),
+                // Not for this user to know; the watch itself may be permitted.
+                Err(_) => false,
+            };
             watch::open(
                 Arc::clone(&self.link),
                 request,

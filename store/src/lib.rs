@@ -2,6 +2,16 @@
 //!
 //! Nothing above this crate knows gRPC. The trait speaks of keys, values, revisions and guards; what the keys mean is
 //! the business of `setpoint-apis`.
+//!
+//! | Module | Holds |
+//! |---|---|
+//! | [`types`], [`error`] | the vocabulary of [`Store`], and whether a failed write may have happened |
+//! | [`etcd`] | [`EtcdStore`]: deadlines, failover, watches that notice a silent server, one keep-alive stream |
+//! | [`group_commit`] | many guarded items in few transactions, each with its own outcome |
+//! | [`lease`] | [`LeaseKeeper`]: a lease kept alive, and until when it is sure to live |
+//! | [`list`] | whole ranges, in pages, of one revision |
+//! | [`config`] | where etcd is: flags, environment, a file with named contexts |
+//! | `testing` | real etcd servers for tests (feature `testing`) |
 
 pub mod config;
 pub mod error;
@@ -51,6 +61,15 @@ pub trait Store: Send + Sync + 'static {
 
     /// Follows a range from a revision on. The stream yields batches in revision order, each a whole number of
     /// revisions, and ends after its first error. Dropping the stream cancels the watch.
+    ///
+    /// The watch stands when the future is ready: a change made afterwards is seen. In a quiet range an empty batch tells
+    /// from time to time (every few seconds, and only when there is something to tell) that the store has moved on
+    /// elsewhere. Whoever must see a certain revision soon should have written into the range at that revision.
+    ///
+    /// # Errors
+    /// Of the future and of the stream: [`StoreError::Compacted`] when the revision to start from is gone (list anew),
+    /// [`StoreError::Unavailable`] when the connection or the server is, be it only by silence (go on from the revision
+    /// after the last batch's).
     fn watch(
         &self,
         request: WatchRequest,

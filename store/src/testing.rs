@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep};
 
 use self::certs::Certs;
 use self::process::Process;
+use crate::error::StoreError;
 use crate::etcd::{ConnectOptions, EtcdStore, Pem, TlsOptions};
 use crate::types::{RangeRequest, Txn, TxnOp};
 use crate::{SharedStore, Store};
@@ -305,11 +306,17 @@ impl TestEtcd {
     }
 }
 
-/// Whether it has a leader and can read. With authentication switched on the check's user may have no rights.
+/// Whether it has a leader, or turns us away, which it does only when it has one.
 async fn answers(store: &EtcdStore) -> bool {
     match store.status().await {
         Ok(status) => status.has_leader,
-        Err(_) => false,
+        // From 3.6 on the status is not for everybody where authentication is switched on.
+        Err(error) => {
+            matches!(
+                error,
+                StoreError::Unauthenticated { .. } | StoreError::PermissionDenied { .. }
+            )
+        }
     }
 }
 

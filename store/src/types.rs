@@ -33,7 +33,7 @@ pub struct LeaseTime {
 pub struct KeyValue {
     /// The key. Keys that are not UTF-8 are skipped (and counted) by the reader: none of ours are.
     pub key: String,
-    /// The value.
+    /// The value. It may share the memory of the whole message it came in: who keeps it for long should copy it.
     pub value: Bytes,
     /// The revision of the key's creation.
     pub create_revision: i64,

@@ -107,10 +107,7 @@ async fn a_server_that_freezes_ends_the_watch_within_the_limit() {
     let taken = frozen.elapsed();
     assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
     assert!(error.to_string().contains("silent for 3s"), "{error}");
-    assert!(
-        taken >= limit - Duration::from_secs(1) && taken < limit * 4,
-        "{taken:?}"
-    );
+    assert!(taken < limit * 4, "{taken:?}");
 
     // Opening one does not hang either.
     let error = store
