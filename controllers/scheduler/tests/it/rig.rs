@@ -1,0 +1,366 @@
+//! A scheduler that leads, nodes with hand-driven agents, and waiting with a limit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use setpoint_apis::core::{Node, Pod};
+use setpoint_apis::records::{Binding, Intent, PodActual, PodScheduling, PodStage, WorkHeader};
+use setpoint_apis::{Key, Keyspace, Kind, ObjectKey, document};
+use setpoint_runtime::events::Recorder;
+use setpoint_runtime::{Cache, CacheBuilder, Clock, Elector, Stored, View};
+use setpoint_store::group_commit::{GroupCommit, Options};
+use setpoint_store::testing::{TestEtcd, dump};
+use setpoint_store::{Compare, KeyValue, Revision, SharedStore, Txn, WatchRequest};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Long enough for a busy machine, short enough to notice a hang.
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+
+pub(crate) struct Rig {
+    pub(crate) etcd: Arc<TestEtcd>,
+    pub(crate) store: SharedStore,
+    pub(crate) keyspace: Keyspace,
+    pub(crate) cache: Cache,
+    commits: GroupCommit,
+}
+
+/// A scheduler process. Dropping it abandons it as a crash would, but for its lease.
+pub(crate) struct Scheduler {
+    shutdown: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Scheduler {
+    /// Hands the leadership over and ends.
+    pub(crate) async fn stop(self) {
+        self.shutdown.cancel();
+        tokio::time::timeout(LIMIT, self.task).await.expect("it stops").expect("it does not panic");
+    }
+}
+
+pub(crate) fn pod_key(name: &str) -> ObjectKey {
+    ObjectKey::namespaced("default", name)
+}
+
+/// A pod of one host container.
+pub(crate) fn pod(name: &str) -> String {
+    pod_with(name, "")
+}
+
+/// The same with more lines of the spec, indented by two.
+pub(crate) fn pod_with(name: &str, more: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\n  namespace: default\n  labels: {{app: x}}\nspec:\n  containers:\n  - name: c\n    image: host\n    command: [sleep, '60']\n    resources: {{requests: {{cpu: 100m}}}}\n{more}"
+    )
+}
+
+impl Rig {
+    /// A cluster without a scheduler.
+    pub(crate) async fn start(name: &str) -> Self {
+        let etcd = TestEtcd::shared().await;
+        Self::over(etcd, name).await
+    }
+
+    pub(crate) async fn over(etcd: Arc<TestEtcd>, name: &str) -> Self {
+        let store = etcd.store().await;
+        let keyspace = Keyspace::new(&etcd.prefix(name)).expect("a good prefix");
+        let (cache, driver) = setpoint_scheduler::register(CacheBuilder::new()).build(store.clone(), keyspace.clone());
+        tokio::spawn(driver.run());
+        cache.ready().await;
+        let commits = GroupCommit::new(store.clone(), Options::default());
+        Self { etcd, store, keyspace, cache, commits }
+    }
+
+    /// A cluster with a scheduler and nodes n1, n2, ... of this many cpus.
+    pub(crate) async fn with_nodes(name: &str, cpus: &[u32]) -> (Self, Scheduler, Vec<Agent>) {
+        let rig = Self::start(name).await;
+        let mut agents = Vec::new();
+        for (i, cpus) in cpus.iter().enumerate() {
+            agents.push(rig.node(&format!("n{}", i + 1), *cpus).await);
+        }
+        let scheduler = rig.scheduler();
+        (rig, scheduler, agents)
+    }
+
+    pub(crate) fn scheduler(&self) -> Scheduler {
+        let shutdown = CancellationToken::new();
+        let ttl = Duration::from_secs(5);
+        let elector = Elector::new(self.store.clone(), self.commits.clone(), self.cache.clone(), "test", ttl);
+        let stop = shutdown.clone();
+        let task = tokio::spawn(async move {
+            let lead = |leader| setpoint_scheduler::run(leader, Clock::system(), Recorder::discarding(), 1);
+            elector.run("scheduler", stop, lead).await;
+            elector.resign().await;
+        });
+        Scheduler { shutdown, task }
+    }
+
+    /// A node with an agent that does nothing by itself.
+    pub(crate) async fn node(&self, name: &str, cpus: u32) -> Agent {
+        let status = format!(
+            "allocatable: {{cpu: '{cpus}', memory: 8Gi, pods: '1000'}}\ncapacity: {{cpu: '{cpus}'}}\ndrivers: [process]\n"
+        );
+        self.put(&Key::NodeStatus(name), status).await;
+        let desired = document::encode(&Node::named(name));
+        self.put(&Key::Desired("nodes", ObjectKey::cluster(name)), desired).await;
+        let mut agent = Agent { store: self.store.clone(), keyspace: self.keyspace.clone(), node: name.into(), session: 0 };
+        agent.begin_session().await;
+        agent
+    }
+
+    pub(crate) fn key(&self, key: &Key<'_>) -> String {
+        self.keyspace.build(key)
+    }
+
+    pub(crate) async fn put(&self, key: &Key<'_>, value: impl Into<String>) -> Revision {
+        let txn = Txn::new().put(self.key(key), value.into());
+        self.store.txn(txn).await.expect("a put").revision
+    }
+
+    pub(crate) async fn delete(&self, key: &Key<'_>) -> Revision {
+        self.store.txn(Txn::new().delete(self.key(key))).await.expect("a delete").revision
+    }
+
+    pub(crate) async fn get(&self, key: &Key<'_>) -> Option<KeyValue> {
+        self.store.get(&self.key(key)).await.expect("a get").0
+    }
+
+    pub(crate) async fn apply(&self, name: &str, document: impl Into<String>) -> Revision {
+        self.put(&Key::Desired(Pod::PLURAL, pod_key(name)), document).await
+    }
+
+    pub(crate) async fn delete_pod(&self, name: &str) -> Revision {
+        self.delete(&Key::Desired(Pod::PLURAL, pod_key(name))).await
+    }
+
+    pub(crate) async fn ask(&self, verb: &str, name: &str, intent: &Intent) -> Revision {
+        self.put(&Key::Intent { verb, pod: pod_key(name), by: "test" }, document::encode(intent)).await
+    }
+
+    /// Waits until the view shows what is looked for.
+    pub(crate) async fn until<T>(&self, what: &str, mut look: impl FnMut(&View<'_>) -> Option<T>) -> T {
+        let mut subscription = self.cache.subscribe(|_| true);
+        let waited = tokio::time::timeout(LIMIT, async {
+            loop {
+                if let Some(found) = look(&self.cache.view()) {
+                    return found;
+                }
+                subscription.next().await;
+            }
+        });
+        match waited.await {
+            Ok(found) => found,
+            Err(_) => panic!("not within {LIMIT:?}: {what}\n{}", self.state().await),
+        }
+    }
+
+    /// Waits until a key outside the state trees is as it is looked for.
+    pub(crate) async fn until_key<T>(
+        &self,
+        what: &str,
+        key: &Key<'_>,
+        mut look: impl FnMut(Option<&str>) -> Option<T>,
+    ) -> T {
+        let waited = tokio::time::timeout(LIMIT, async {
+            loop {
+                let value = self.get(key).await.map(|kv| String::from_utf8_lossy(&kv.value).into_owned());
+                if let Some(found) = look(value.as_deref()) {
+                    return found;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        match waited.await {
+            Ok(found) => found,
+            Err(_) => panic!("not within {LIMIT:?}: {what}\n{}", self.state().await),
+        }
+    }
+
+    pub(crate) async fn until_gone(&self, key: &Key<'_>) {
+        self.until_key(&format!("{key:?} is gone"), key, |v| v.is_none().then_some(())).await;
+    }
+
+    pub(crate) async fn until_bound(&self, name: &str) -> Arc<Stored<Binding>> {
+        self.until(&format!("{name} is bound"), |view| {
+            view.bindings().get(&pod_key(name)).filter(|b| b.value.withdrawn.is_none()).cloned()
+        })
+        .await
+    }
+
+    pub(crate) async fn until_unbound(&self, name: &str) {
+        self.until(&format!("{name} has no binding"), |view| {
+            (!view.bindings().contains(&pod_key(name))).then_some(())
+        })
+        .await;
+    }
+
+    pub(crate) async fn until_withdrawn(&self, name: &str) -> String {
+        self.until(&format!("{name} is withdrawn"), |view| {
+            let binding = view.bindings().get(&pod_key(name))?;
+            Some(binding.value.withdrawn.as_ref()?.reason.clone())
+        })
+        .await
+    }
+
+    /// Waits until the scheduling record says something that holds `words`.
+    pub(crate) async fn until_record(&self, name: &str, words: &str) -> PodScheduling {
+        let key = Key::Actual(Pod::PLURAL, pod_key(name));
+        self.until_key(&format!("the record of {name} says {words:?}"), &key, |value| {
+            let record: PodScheduling = document::decode_value(value?.as_bytes()).ok()?;
+            let says = record.conditions.iter().any(|c| c.message.as_deref().is_some_and(|m| m.contains(words)));
+            says.then_some(record)
+        })
+        .await
+    }
+
+    /// The work copy of a pod on a node.
+    pub(crate) async fn work(&self, node: &str, name: &str) -> Option<(WorkHeader, Pod, i64)> {
+        let kv = self.get(&Key::WorkPod(node, pod_key(name))).await?;
+        let (header, pod) = document::decode_work(&kv.value).expect("a work copy that can be read");
+        Some((header, pod, kv.mod_revision))
+    }
+
+    /// Waits until the scheduler has seen everything written so far, and has acted on it: a pod that is applied now has
+    /// been bound, and one that came before it has been decided.
+    pub(crate) async fn settle(&self, probe: &str) {
+        self.apply(probe, pod_with(probe, "  tolerations: [{operator: Exists}]\n")).await;
+        self.until_bound(probe).await;
+        self.delete_pod(probe).await;
+        self.until_unbound(probe).await;
+    }
+
+    pub(crate) async fn state(&self) -> String {
+        let all = dump(&*self.store, &format!("{}/", self.keyspace)).await;
+        all.into_iter().map(|(k, v)| format!("--- {k}\n{v}")).collect()
+    }
+}
+
+/// A node's agent, driven by hand.
+pub(crate) struct Agent {
+    store: SharedStore,
+    keyspace: Keyspace,
+    pub(crate) node: String,
+    pub(crate) session: i64,
+}
+
+impl Agent {
+    fn alive(&self) -> String {
+        self.keyspace.build(&Key::NodeAlive(&self.node))
+    }
+
+    /// Its lease is gone.
+    pub(crate) async fn lose(&self) -> Revision {
+        self.store.txn(Txn::new().delete(self.alive())).await.expect("a delete").revision
+    }
+
+    /// It comes (back).
+    pub(crate) async fn begin_session(&mut self) {
+        let value = "hostname: h\npid: 1\ninstance: a\nsince: 2026-11-23T15:25:03Z\nleaseTtlSeconds: 6\n";
+        let txn = Txn::new().when(Compare::absent(self.alive())).put(self.alive(), value);
+        let done = self.store.txn(txn).await.expect("a put");
+        assert!(done.succeeded);
+        self.session = done.revision.0;
+    }
+
+    fn actual(&self, name: &str) -> String {
+        self.keyspace.build(&Key::NodePod(&self.node, pod_key(name)))
+    }
+
+    fn own_session(&self) -> Compare {
+        Compare::CreateRevision(self.alive(), self.session)
+    }
+
+    /// Claims a pod by the protocol. Whether it could.
+    pub(crate) async fn claim(&self, name: &str) -> bool {
+        let key = self.keyspace.build(&Key::WorkPod(&self.node, pod_key(name)));
+        let Some(kv) = self.store.get(&key).await.expect("a get").0 else { return false };
+        let (header, _) = document::decode_work::<Pod>(&kv.value).expect("a work copy that can be read");
+        let actual = PodActual { placement: header.placement.unwrap(), uid: header.uid, ..PodActual::default() };
+        let txn = Txn::new()
+            .when(self.own_session())
+            .when(Compare::ModRevision(key, kv.mod_revision))
+            .when(Compare::absent(self.actual(name)))
+            .put(self.actual(name), document::encode(&actual));
+        self.store.txn(txn).await.expect("a claim").succeeded
+    }
+
+    /// Waits for the work, and claims it.
+    pub(crate) async fn run(&self, rig: &Rig, name: &str) {
+        let key = Key::WorkPod(&self.node, pod_key(name));
+        rig.until_key("there is work", &key, |v| v.map(|_| ())).await;
+        assert!(self.claim(name).await);
+        rig.until("the claim is seen", |v| v.pod_on(&self.node, &pod_key(name)).map(|_| ())).await;
+    }
+
+    pub(crate) async fn report(&self, name: &str, stage: PodStage) {
+        let actual = PodActual { placement: 1, stage, ..PodActual::default() };
+        let txn = Txn::new().when(self.own_session()).put(self.actual(name), document::encode(&actual));
+        assert!(self.store.txn(txn).await.expect("a status").succeeded);
+    }
+
+    /// It has stopped a pod, and says so.
+    pub(crate) async fn stopped(&self, name: &str) {
+        let txn = Txn::new().when(self.own_session()).delete(self.actual(name));
+        assert!(self.store.txn(txn).await.expect("a status").succeeded);
+    }
+
+    /// Acts by itself: claims what it is given, stops what it is given no longer.
+    pub(crate) fn automatic(self) -> JoinHandle<()> {
+        tokio::spawn(async move {
+            let range = self.keyspace.work_range(Some(&self.node));
+            loop {
+                let request = WatchRequest { start: range.start.clone(), end: range.end.clone(), from: Some(Revision(1)) };
+                let Ok(mut watch) = self.store.watch(request).await else { continue };
+                while let Some(Ok(batch)) = watch.next().await {
+                    for event in batch.events {
+                        let Ok(Key::WorkPod(_, pod)) = self.keyspace.split(&event.kv.key) else { continue };
+                        self.sync(&pod.name).await;
+                    }
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+    }
+
+    /// One step of [`Agent::automatic`] for one pod.
+    async fn sync(&self, name: &str) {
+        let key = self.keyspace.build(&Key::WorkPod(&self.node, pod_key(name)));
+        loop {
+            let Ok((kv, _)) = self.store.get(&key).await else { continue };
+            match kv {
+                None => {
+                    let txn = Txn::new().when(self.own_session()).delete(self.actual(name));
+                    if self.store.txn(txn).await.is_ok() {
+                        return;
+                    }
+                }
+                Some(kv) => {
+                    let (header, _) = document::decode_work::<Pod>(&kv.value).expect("a work copy that can be read");
+                    let Ok((claimed, _)) = self.store.get(&self.actual(name)).await else { continue };
+                    let known = claimed.and_then(|c| document::decode_value::<PodActual>(&c.value).ok());
+                    if known.as_ref().is_some_and(|a| a.uid == header.uid && Some(a.placement) == header.placement) {
+                        return;
+                    }
+                    if known.is_some() {
+                        // A former placement still runs here: it is stopped first.
+                        let txn = Txn::new().when(self.own_session()).delete(self.actual(name));
+                        let _ = self.store.txn(txn).await;
+                        continue;
+                    }
+                    let actual = PodActual { placement: header.placement.unwrap(), uid: header.uid, ..PodActual::default() };
+                    let txn = Txn::new()
+                        .when(self.own_session())
+                        .when(Compare::ModRevision(key.clone(), kv.mod_revision))
+                        .when(Compare::absent(self.actual(name)))
+                        .put(self.actual(name), document::encode(&actual));
+                    match self.store.txn(txn).await {
+                        Ok(done) if done.succeeded => return,
+                        _ => tokio::time::sleep(Duration::from_millis(1)).await,
+                    }
+                }
+            }
+        }
+    }
+}
