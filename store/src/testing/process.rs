@@ -76,6 +76,10 @@ impl Process {
     }
 
     /// Stops it, and waits until all its threads have stopped: the signal alone returns before that.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the pause between two looks at the predicate, outside of any runtime"
+    )]
     pub(super) fn freeze(&self) {
         self.signal(Signal::STOP);
         while !self.has_stopped() {
