@@ -224,7 +224,7 @@ pub(super) fn desired_part(kind: KindInfo, key: ObjectKey, kv: &KeyValue) -> Obj
         version: kv.version,
     };
     if value["metadata"]["uid"].as_str().is_none_or(str::is_empty) {
-        value["metadata"]["uid"] = json!(meta::derived_uid(kv.create_revision));
+        value["metadata"]["uid"] = json!(meta::derived_uid(kv.create_revision, kind.plural, &key));
     }
     value["metadata"]["resourceVersion"] = json!(kv.mod_revision.to_string());
     value["metadata"]["generation"] = json!(kv.version);

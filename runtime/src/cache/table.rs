@@ -26,11 +26,8 @@ pub struct Stored<T> {
 impl<K: setpoint_apis::Kind> Stored<K> {
     /// The object's uid: the one its writer gave it, else one derived from the key's create revision.
     pub fn uid(&self) -> String {
-        self.value
-            .metadata()
-            .uid
-            .clone()
-            .unwrap_or_else(|| derived_uid(self.create_revision))
+        let meta = self.value.metadata();
+        meta.uid.clone().unwrap_or_else(|| derived_uid(self.create_revision, K::PLURAL, &meta.key()))
     }
 }
 

@@ -55,7 +55,7 @@ async fn put<K: Kind>(rig: &Rig, name: &str, owners: &[String]) -> String {
     } else {
         ObjectKey::cluster(name)
     };
-    derived_uid(rig.put_desired::<K>(&key, &text).await.0)
+    derived_uid(rig.put_desired::<K>(&key, &text).await.0, K::PLURAL, &key)
 }
 
 async fn delete<K: Kind>(rig: &Rig, name: &str) -> Revision {
