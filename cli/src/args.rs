@@ -137,6 +137,14 @@ pub(crate) enum Command {
     Init(commands::init::InitArgs),
     /// Show and choose contexts of the configuration file
     Config(commands::config::ConfigArgs),
+    /// Run a whole cluster in the foreground: etcd, controllers, agents
+    Dev(crate::dev::DevArgs),
+    /// Run the agent of this machine
+    Agent(crate::agent::AgentArgs),
+    /// Run the controllers, or some of them
+    Controllers(crate::controllers::ControllersArgs),
+    /// Measure a cluster on this machine
+    Bench(crate::bench::BenchArgs),
     /// Print versions
     Version(commands::version::VersionArgs),
     /// Print a completion script
@@ -146,7 +154,7 @@ pub(crate) enum Command {
 impl Command {
     /// Whether it is a client: one thread, ended by Ctrl-C at any time.
     pub(crate) fn is_client(&self) -> bool {
-        true
+        !matches!(self, Self::Dev(_) | Self::Agent(_) | Self::Controllers(_) | Self::Bench(_))
     }
 }
 

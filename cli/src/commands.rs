@@ -24,6 +24,7 @@ use anyhow::Result;
 
 use crate::args::{Cli, Command};
 use crate::context::Context;
+use crate::parts;
 
 /// Runs the command of a command line, and hands its output to the terminal also when it fails.
 ///
@@ -59,6 +60,16 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<()> {
         Command::ApiResources(args) => api_resources::run(args, context).await,
         Command::Init(args) => init::run(args, context).await,
         Command::Config(args) => config::run(args, context),
+        Command::Dev(args) => crate::dev::run(args).await,
+        Command::Bench(args) => crate::bench::run(args).await,
+        Command::Agent(args) => {
+            let part = parts::begin(context).await?;
+            crate::agent::run(args, part.store, part.keyspace, part.shutdown).await
+        }
+        Command::Controllers(args) => {
+            let part = parts::begin(context).await?;
+            crate::controllers::run(args, part.store, part.keyspace, part.shutdown).await
+        }
         Command::Version(args) => version::run(args, context).await,
         Command::Completion(args) => completion::run(args, context),
     }

@@ -41,6 +41,35 @@ pub(crate) async fn connect(flags: &Flags) -> Result<Connected> {
     })
 }
 
+/// The way to etcd for the parts of a cluster, which begin also while etcd is away: a warning says so, and goes on
+/// saying so in the parts' own logs until it answers.
+///
+/// # Errors
+/// When the settings contradict each other or a certificate cannot be read.
+pub(crate) async fn patient(flags: &Flags) -> Result<(SharedStore, Keyspace)> {
+    let Connection {
+        options,
+        prefix,
+        source,
+    } = config::load(flags)?;
+    let keyspace = Keyspace::new(&prefix)?;
+    let store = EtcdStore::connect(&options)
+        .await
+        .map_err(|error| explain(error, &source))?;
+    match store.check().await {
+        Ok(health) => {
+            for warning in &health.warnings {
+                tracing::warn!(warning, "etcd");
+            }
+        }
+        Err(error) if error.is_retryable() => {
+            tracing::warn!(endpoints = options.endpoints.join(","), "{:#}; waiting for it", explain(error, &source));
+        }
+        Err(error) => return Err(explain(error, &source)),
+    }
+    Ok((Arc::new(store), keyspace))
+}
+
 /// Connects to one endpoint, and makes sure that etcd answers.
 ///
 /// # Errors

@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result, bail};
 use setpoint_apis::{Key, Keyspace, ObjectKey, document};
 use setpoint_store::{Compare, SharedStore, Txn};
 
+use crate::client::Client;
 use crate::random;
 
 /// The version of the keyspace's layout that this program writes.
@@ -26,10 +27,11 @@ pub(crate) struct Initialised {
 /// # Errors
 /// When etcd does not answer, or the keyspace was made by a newer version of Setpoint.
 pub(crate) async fn initialise(store: &SharedStore, keyspace: &Keyspace) -> Result<Initialised> {
+    let client = Client::new(store.clone(), keyspace.clone());
     let mut created = Vec::new();
     let key = keyspace.build(&Key::Meta("schema"));
     put_if_absent(
-        store,
+        &client,
         &key,
         format!("version: {SCHEMA_VERSION}\n"),
         "meta/schema",
@@ -46,7 +48,7 @@ pub(crate) async fn initialise(store: &SharedStore, keyspace: &Keyspace) -> Resu
     }
     let key = keyspace.build(&Key::Meta("cluster"));
     put_if_absent(
-        store,
+        &client,
         &key,
         format!("id: {}\n", new_id()?),
         "meta/cluster",
@@ -62,7 +64,7 @@ pub(crate) async fn initialise(store: &SharedStore, keyspace: &Keyspace) -> Resu
         let key = keyspace.build(&Key::Desired("namespaces", ObjectKey::cluster(name)));
         let text = format!("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {name}\n");
         put_if_absent(
-            store,
+            &client,
             &key,
             text,
             &format!("namespace/{name}"),
@@ -77,14 +79,15 @@ pub(crate) async fn initialise(store: &SharedStore, keyspace: &Keyspace) -> Resu
 }
 
 async fn put_if_absent(
-    store: &SharedStore,
+    client: &Client,
     key: &str,
     value: String,
     what: &str,
     created: &mut Vec<String>,
 ) -> Result<()> {
-    let txn = Txn::new().when(Compare::absent(key)).put(key, value);
-    if store
+    let mut txn = Txn::new().when(Compare::absent(key)).put(key, value);
+    txn.then.push(client.clock_put());
+    if client
         .txn(txn)
         .await
         .with_context(|| format!("creating {what}"))?

@@ -1,14 +1,19 @@
 //! The `setpoint` program: commands of a client, and the parts of a cluster as subcommands.
 
+mod agent;
 mod args;
+mod bench;
 mod client;
 mod commands;
 mod connect;
 mod context;
+mod controllers;
+mod dev;
 mod init;
 mod kinds;
 mod manifest;
 mod object;
+mod parts;
 mod printers;
 mod random;
 mod resolve;
@@ -68,7 +73,8 @@ fn shim() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    let mut builder = if cli.command.is_client() {
+    // An agent waits most of its life, and every thread costs it memory.
+    let mut builder = if cli.command.is_client() || matches!(cli.command, Command::Agent(_)) {
         tokio::runtime::Builder::new_current_thread()
     } else {
         tokio::runtime::Builder::new_multi_thread()

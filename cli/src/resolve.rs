@@ -129,7 +129,7 @@ fn split(words: &[String]) -> Result<(Vec<String>, Names)> {
     let Some((first, rest)) = words.split_first() else {
         bail!("a resource type is needed, such as `pods` (`setpoint api-resources` lists them)");
     };
-    if words.iter().any(|w| w.contains('/')) {
+    if first.contains('/') {
         let mut pairs = Vec::new();
         for word in words {
             let Some((type_, name)) = word.split_once('/') else {

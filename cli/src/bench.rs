@@ -1,0 +1,37 @@
+//! `setpoint bench`: measures a cluster on this machine. Benchmarks are part of the product, so that a claim about
+//! speed can be checked where it matters.
+
+mod startup;
+
+use anyhow::Result;
+use clap::{Args, Subcommand, ValueEnum};
+
+/// Flags of `setpoint bench`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    benchmark: Benchmark,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+enum Benchmark {
+    /// Time from apply to running processes, failover time and memory, with real agents and processes
+    Startup(startup::StartupArgs),
+}
+
+/// How a benchmark reports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// A table
+    #[default]
+    Table,
+    /// One JSON object
+    Json,
+}
+
+/// Runs a benchmark and prints its report.
+pub(crate) async fn run(args: BenchArgs) -> Result<()> {
+    match args.benchmark {
+        Benchmark::Startup(args) => startup::run(args).await,
+    }
+}

@@ -1,0 +1,10 @@
+//! Whole clusters out of built binaries: what the README promises, and what happens when parts of it die.
+//!
+//! Each test has a cluster of its own with addresses of its own. What a smaller test can show does not belong here.
+
+mod agents;
+mod bad_input;
+mod failover;
+mod manifests;
+mod outages;
+mod workloads;
