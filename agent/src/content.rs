@@ -22,12 +22,20 @@ struct Objects {
 impl Content {
     /// The ConfigMap, if it was given.
     pub fn config_map(&self, namespace: &str, name: &str) -> Option<Arc<ConfigMap>> {
-        self.objects.read().config_maps.get(&ObjectKey::namespaced(namespace, name)).cloned()
+        self.objects
+            .read()
+            .config_maps
+            .get(&ObjectKey::namespaced(namespace, name))
+            .cloned()
     }
 
     /// The Secret, if it was given.
     pub fn secret(&self, namespace: &str, name: &str) -> Option<Arc<Secret>> {
-        self.objects.read().secrets.get(&ObjectKey::namespaced(namespace, name)).cloned()
+        self.objects
+            .read()
+            .secrets
+            .get(&ObjectKey::namespaced(namespace, name))
+            .cloned()
     }
 
     /// Takes a ConfigMap, or takes it away. Says whether that changed anything.
@@ -41,7 +49,11 @@ impl Content {
     }
 }
 
-fn replace<K: Kind>(map: &mut BTreeMap<ObjectKey, Arc<K>>, key: ObjectKey, value: Option<K>) -> bool {
+fn replace<K: Kind>(
+    map: &mut BTreeMap<ObjectKey, Arc<K>>,
+    key: ObjectKey,
+    value: Option<K>,
+) -> bool {
     match value {
         Some(value) if map.get(&key).is_some_and(|old| **old == value) => false,
         Some(value) => {

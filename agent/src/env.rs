@@ -3,7 +3,9 @@
 mod expand;
 mod fields;
 
-use setpoint_apis::core::{Container, EnvVar, EnvVarSource, KeySelector, Pod, PodSpec, ResourceFieldSelector};
+use setpoint_apis::core::{
+    Container, EnvVar, EnvVarSource, KeySelector, Pod, PodSpec, ResourceFieldSelector,
+};
 use setpoint_apis::{Quantity, ResourceList};
 
 use crate::content::Content;
@@ -90,7 +92,9 @@ pub fn resolve(
     for variable in &container.env {
         if let Some(value) = value_of(&env, facts, container, variable, content)? {
             if value.contains('\0') || variable.name.contains(['=', '\0']) {
-                return Err(ConfigError::NotText { what: format!("environment variable {}", variable.name) });
+                return Err(ConfigError::NotText {
+                    what: format!("environment variable {}", variable.name),
+                });
             }
             env.set(&variable.name, value);
         }
@@ -107,7 +111,9 @@ pub fn resolve(
 
 /// Expands a text with a container's environment, as `subPathExpr` does.
 pub fn expand_with(env: &[(String, String)], text: &str) -> String {
-    expand(text, |name| env.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str()))
+    expand(text, |name| {
+        env.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    })
 }
 
 /// In order of first appearance, the last value of each name.
@@ -115,7 +121,10 @@ struct Environment(Vec<(String, String)>);
 
 impl Environment {
     fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+        self.0
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, v)| v.as_str())
     }
 
     fn set(&mut self, name: &str, value: String) {
@@ -136,9 +145,17 @@ fn env_from(
     let prefix = source.prefix.as_deref().unwrap_or_default();
     if let Some(reference) = &source.config_map_ref {
         match content.config_map(namespace, &reference.name) {
-            Some(object) => object.data.iter().for_each(|(k, v)| set_from(env, prefix, k, v)),
+            Some(object) => object
+                .data
+                .iter()
+                .for_each(|(k, v)| set_from(env, prefix, k, v)),
             None if reference.optional == Some(true) => {}
-            None => return Err(ConfigError::NotFound { kind: "configmap", name: reference.name.clone() }),
+            None => {
+                return Err(ConfigError::NotFound {
+                    kind: "configmap",
+                    name: reference.name.clone(),
+                });
+            }
         }
     }
     if let Some(reference) = &source.secret_ref {
@@ -146,12 +163,18 @@ fn env_from(
             Some(object) => {
                 for (key, value) in object.entries() {
                     let what = || format!("key {key} of secret {:?}", reference.name);
-                    let value = std::str::from_utf8(value).map_err(|_| ConfigError::NotText { what: what() })?;
+                    let value = std::str::from_utf8(value)
+                        .map_err(|_| ConfigError::NotText { what: what() })?;
                     set_from(env, prefix, key, value);
                 }
             }
             None if reference.optional == Some(true) => {}
-            None => return Err(ConfigError::NotFound { kind: "secret", name: reference.name.clone() }),
+            None => {
+                return Err(ConfigError::NotFound {
+                    kind: "secret",
+                    name: reference.name.clone(),
+                });
+            }
         }
     }
     Ok(())
@@ -216,13 +239,21 @@ fn key_value(
     match value {
         Some(Some(bytes)) => match std::str::from_utf8(bytes) {
             Ok(text) => Ok(Some(text.to_owned())),
-            Err(_) => Err(ConfigError::NotText { what: format!("key {key} of {lower} {name:?}") }),
+            Err(_) => Err(ConfigError::NotText {
+                what: format!("key {key} of {lower} {name:?}"),
+            }),
         },
         _ if reference.optional == Some(true) => Ok(None),
-        Some(None) => {
-            Err(ConfigError::NoKey { kind, namespace: namespace.to_owned(), name: name.clone(), key: key.clone() })
-        }
-        None => Err(ConfigError::NotFound { kind: lower, name: name.clone() }),
+        Some(None) => Err(ConfigError::NoKey {
+            kind,
+            namespace: namespace.to_owned(),
+            name: name.clone(),
+            key: key.clone(),
+        }),
+        None => Err(ConfigError::NotFound {
+            kind: lower,
+            name: name.clone(),
+        }),
     }
 }
 
@@ -241,14 +272,25 @@ pub fn resource(
         _ => own,
     };
     let Some(container) = container else {
-        return Err(ConfigError::Definition(format!("resource {}: no such container", reference.resource)));
+        return Err(ConfigError::Definition(format!(
+            "resource {}: no such container",
+            reference.resource
+        )));
     };
     let amount = match reference.resource.split_once('.') {
-        Some(("limits", name)) => {
-            container.limits().get(name).or_else(|| facts.allocatable.get(name)).copied().unwrap_or_default()
-        }
+        Some(("limits", name)) => container
+            .limits()
+            .get(name)
+            .or_else(|| facts.allocatable.get(name))
+            .copied()
+            .unwrap_or_default(),
         Some(("requests", name)) => container.requests().get(name).copied().unwrap_or_default(),
-        _ => return Err(ConfigError::Definition(format!("resource {:?} is neither a limit nor a request", reference.resource))),
+        _ => {
+            return Err(ConfigError::Definition(format!(
+                "resource {:?} is neither a limit nor a request",
+                reference.resource
+            )));
+        }
     };
     let divisor = reference.divisor.unwrap_or(Quantity::from_whole(1));
     Ok(amount.divided_by(&divisor).to_string())

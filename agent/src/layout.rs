@@ -80,7 +80,9 @@ impl DataDir {
 
 /// The name of a placement, unique on its node: of its directory and its control group.
 pub fn pod_name(uid: &str, placement: u32) -> String {
-    let plain = !uid.is_empty() && uid.len() <= 64 && uid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let plain = !uid.is_empty()
+        && uid.len() <= 64
+        && uid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     if plain {
         format!("{uid}-{placement}")
     } else {
@@ -112,7 +114,10 @@ impl PodDir {
 
     /// The log of one run of a container.
     pub fn log(&self, container: &str, attempt: u32) -> PathBuf {
-        self.0.join("logs").join(container).join(format!("{attempt}.log"))
+        self.0
+            .join("logs")
+            .join(container)
+            .join(format!("{attempt}.log"))
     }
 
     /// The runs of a container that are still on disk, oldest first.
@@ -124,15 +129,22 @@ impl PodDir {
     pub fn find_log(&self, container: &str, previous: bool) -> Option<LogLocation> {
         let runs = numbers(&self.0.join("logs").join(container), ".log");
         let attempt = *runs.iter().nth_back(usize::from(previous))?;
-        Some(LogLocation { log: self.log(container, attempt), exit_record: self.attempt(container, attempt).join(EXIT_FILE) })
+        Some(LogLocation {
+            log: self.log(container, attempt),
+            exit_record: self.attempt(container, attempt).join(EXIT_FILE),
+        })
     }
 }
 
 /// The numbers that, with a suffix, are names in a directory; sorted.
 fn numbers(dir: &Path, suffix: &str) -> Vec<u32> {
-    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
-    let mut found: Vec<u32> =
-        entries.flatten().filter_map(|e| e.file_name().to_str()?.strip_suffix(suffix)?.parse().ok()).collect();
+    let Ok(entries) = fs::read_dir(dir) else {
+        return Vec::new();
+    };
+    let mut found: Vec<u32> = entries
+        .flatten()
+        .filter_map(|e| e.file_name().to_str()?.strip_suffix(suffix)?.parse().ok())
+        .collect();
     found.sort_unstable();
     found
 }
@@ -144,7 +156,10 @@ mod tests {
     #[test]
     fn a_hostile_uid_stays_inside_the_data_directory() {
         let data = DataDir::new("/data");
-        assert_eq!(data.pod("5e790000-0000-8000-8000-000000000007", 2).path(), Path::new("/data/pods/5e790000-0000-8000-8000-000000000007-2"));
+        assert_eq!(
+            data.pod("5e790000-0000-8000-8000-000000000007", 2).path(),
+            Path::new("/data/pods/5e790000-0000-8000-8000-000000000007-2")
+        );
         for uid in ["../../etc", "", "a/b", "..", &"a".repeat(500)] {
             let dir = data.pod(uid, 1);
             assert_eq!(dir.path().parent(), Some(Path::new("/data/pods")), "{uid}");

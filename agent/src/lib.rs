@@ -1,10 +1,9 @@
 //! The node agent: takes the work of one node, runs it, and reports what became of it.
 //!
 //! From the bottom up: [`spec`] and [`shim`] are one container and the process that supervises it; [`driver`] and
-//! [`process`] start, stop and adopt containers; [`env`], [`volumes`] and [`pod`] make pods of them.
+//! [`process`] start, stop and adopt containers; [`env`], [`volumes`] and [`pod`] make pods of them; [`node`] takes work
+//! from the store and hands it to them through [`workload`] and [`runner`]; [`server`] shows logs.
 
-// The node loop (`node.rs`, `node/`), the bridge between it and pods (`runner.rs`) and the HTTP endpoint (`server.rs`) are the
-// lead's: do not write them again. The pod layer (`pod.rs` and below) is yours: finish and test that.
 mod asyncfd;
 pub mod cgroup;
 pub mod content;
@@ -40,10 +39,20 @@ pub async fn run(
     keyspace: Keyspace,
     shutdown: CancellationToken,
 ) -> Result<(), AgentError> {
-    let server = server::Server::bind(config.listen, &config.data_dir).await.map_err(AgentError::Listen)?;
+    let server = server::Server::bind(config.listen, &config.data_dir)
+        .await
+        .map_err(AgentError::Listen)?;
     let endpoint = server.endpoint();
     let serving = tokio::spawn(server.run(shutdown.clone()));
-    let result = node::run(config, store, keyspace, Some(endpoint), runner::Runner::with_processes, shutdown).await;
+    let result = node::run(
+        config,
+        store,
+        keyspace,
+        Some(endpoint),
+        runner::Runner::with_processes,
+        shutdown,
+    )
+    .await;
     serving.abort();
     result
 }

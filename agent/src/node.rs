@@ -19,8 +19,8 @@ mod writes;
 use std::sync::Arc;
 use std::time::Duration;
 
-use setpoint_apis::{Keyspace, ResourceList};
 use setpoint_apis::records::NodeAlive;
+use setpoint_apis::{Keyspace, ResourceList};
 use setpoint_runtime::Clock;
 use setpoint_runtime::events::Recorder;
 use setpoint_store::SharedStore;
@@ -119,7 +119,19 @@ pub async fn run(
         clock: clock.clone(),
     };
     let runner = runner(&config, context).map_err(AgentError::Runner)?;
-    let parts = Parts { config, store, keyspace, commits, clock, disk, runner, reports, content, content_version, endpoint };
+    let parts = Parts {
+        config,
+        store,
+        keyspace,
+        commits,
+        clock,
+        disk,
+        runner,
+        reports,
+        content,
+        content_version,
+        endpoint,
+    };
     let result = NodeLoop::new(parts).run(shutdown).await;
     events_done.cancel();
     let _ = tokio::time::timeout(Duration::from_secs(2), events).await;

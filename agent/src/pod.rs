@@ -16,12 +16,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use setpoint_apis::core::Pod;
 use setpoint_apis::records::PodActual;
 use setpoint_apis::time::Timestamp;
 use setpoint_apis::{ObjectKey, ResourceList};
 use setpoint_runtime::events::Recorder;
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use crate::content::Content;
@@ -86,7 +87,10 @@ pub struct NodeFacts {
 
 impl NodeFacts {
     fn search_path(&self) -> &str {
-        self.base_env.iter().find(|(n, _)| n == "PATH").map_or("/usr/local/bin:/usr/bin:/bin", |(_, v)| v)
+        self.base_env
+            .iter()
+            .find(|(n, _)| n == "PATH")
+            .map_or("/usr/local/bin:/usr/bin:/bin", |(_, v)| v)
     }
 }
 
@@ -128,12 +132,19 @@ impl SteadyClock {
     /// A clock that takes wall time from `wall`, and looks at it once for the steady part.
     pub fn new(wall: setpoint_runtime::Clock) -> Self {
         let origin = wall.now().duration_since(Timestamp::EPOCH);
-        Self { wall, origin, start: tokio::time::Instant::now() }
+        Self {
+            wall,
+            origin,
+            start: tokio::time::Instant::now(),
+        }
     }
 
     /// The moment.
     pub fn now(&self) -> Now {
-        Now { wall: self.wall.now(), mono: self.origin + self.start.elapsed() }
+        Now {
+            wall: self.wall.now(),
+            mono: self.origin + self.start.elapsed(),
+        }
     }
 
     /// The instant of tokio's clock at which the steady clock shows `mono`.
@@ -145,17 +156,17 @@ impl SteadyClock {
 /// A running pod task. Dropping it ends the task and leaves the containers alone.
 pub struct PodHandle {
     dir: PodDir,
-    messages: mpsc::Sender<worker::Message>,
+    orders: Arc<Orders>,
     task: AbortHandle,
 }
 
 impl PodHandle {
     /// Begins to run a pod, or to look after one that an earlier agent ran.
     pub fn spawn(ctx: Arc<PodContext>, input: PodInput) -> Self {
-        let (messages, receiver) = mpsc::channel(worker::QUEUE);
+        let orders = Arc::<Orders>::default();
         let dir = ctx.data.pod(&input.uid, input.placement);
-        let task = tokio::spawn(worker::run(ctx, input, messages.clone(), receiver)).abort_handle();
-        Self { dir, messages, task }
+        let task = tokio::spawn(worker::run(ctx, input, orders.clone())).abort_handle();
+        Self { dir, orders, task }
     }
 
     /// The pod's directory.
@@ -168,19 +179,50 @@ impl PodHandle {
         crate::spec::read_record(dir.path(), adopt::STATUS_FILE).unwrap_or_default()
     }
 
-    /// The pod's definition has changed.
-    pub async fn update(&self, input: PodInput) {
-        let _ = self.messages.send(worker::Message::Update(Box::new(input))).await;
+    /// The pod's definition has changed. Of several that the task has not looked at yet the last one counts.
+    pub fn update(&self, input: PodInput) {
+        self.orders.give(|o| o.update = Some(Box::new(input)));
     }
 
     /// ConfigMaps or Secrets of the node have changed.
-    pub async fn content_changed(&self) {
-        let _ = self.messages.send(worker::Message::ContentChanged).await;
+    pub fn content_changed(&self) {
+        self.orders.give(|o| o.content_changed = true);
     }
 
     /// Stops the pod for good, within its grace period or the shorter one that is given.
-    pub async fn stop(&self, grace: Option<Duration>) {
-        let _ = self.messages.send(worker::Message::Stop(grace)).await;
+    pub fn stop(&self, grace: Option<Duration>) {
+        self.orders.give(|o| {
+            o.stop = Some(match (o.stop.flatten(), grace) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            });
+        });
+    }
+}
+
+/// What a pod's task has been told and has not looked at yet. Giving an order neither waits nor fails, and orders keep
+/// their sequence.
+#[derive(Default)]
+struct Orders {
+    pending: Mutex<Pending>,
+    given: Notify,
+}
+
+#[derive(Default)]
+struct Pending {
+    update: Option<Box<PodInput>>,
+    content_changed: bool,
+    stop: Option<Option<Duration>>,
+}
+
+impl Orders {
+    fn give(&self, order: impl FnOnce(&mut Pending)) {
+        order(&mut self.pending.lock());
+        self.given.notify_one();
+    }
+
+    fn take(&self) -> Pending {
+        std::mem::take(&mut self.pending.lock())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,13 +39,20 @@ impl Runner {
     ///
     /// # Errors
     /// The path of the running program cannot be told, which is also the containers' supervisor.
-    pub fn with_processes(config: &AgentConfig, context: RunnerContext) -> io::Result<Arc<dyn PodRunner>> {
+    pub fn with_processes(
+        config: &AgentConfig,
+        context: RunnerContext,
+    ) -> io::Result<Arc<dyn PodRunner>> {
         let driver = ProcessDriver::new(ProcessDriverConfig::detect(&config.cgroup_root)?);
         Ok(Self::new(config, context, Arc::new(driver)))
     }
 
     /// A pod layer over any driver.
-    pub fn new(config: &AgentConfig, context: RunnerContext, driver: Arc<dyn Driver>) -> Arc<dyn PodRunner> {
+    pub fn new(
+        config: &AgentConfig,
+        context: RunnerContext,
+        driver: Arc<dyn Driver>,
+    ) -> Arc<dyn PodRunner> {
         let host_ip = config.address.to_string();
         let base_env = ["PATH", "HOME", "LANG"]
             .iter()
@@ -63,15 +71,24 @@ impl Runner {
                 base_env,
             },
             recorder: context.recorder,
-            reporter: Arc::new(Forward { reports: context.reports.clone(), pods: Arc::clone(&pods) }),
+            reporter: Arc::new(Forward {
+                reports: context.reports.clone(),
+                pods: Arc::clone(&pods),
+            }),
             clock: SteadyClock::new(context.clock),
-            // Shared by all agents of the machine: mount points are the machine's.
-            mount_registry: std::env::temp_dir().join("setpoint-mounts"),
+            // Shared by all agents of the machine: mount points are the machine's. Only root mounts, and only root
+            // writes there.
+            mount_registry: PathBuf::from("/run/setpoint/mountpoints"),
             pids_limit: None,
             log_max_bytes: LOG_MAX_BYTES,
             log_max_files: LOG_MAX_FILES,
         });
-        let runner = Self { ctx, pods, reports: context.reports, host_ip };
+        let runner = Self {
+            ctx,
+            pods,
+            reports: context.reports,
+            host_ip,
+        };
         runner.follow_content(context.content_version);
         Arc::new(runner)
     }
@@ -83,7 +100,7 @@ impl Runner {
             while version.changed().await.is_ok() {
                 let handles: Vec<_> = pods.lock().values().cloned().collect();
                 for handle in handles {
-                    handle.content_changed().await;
+                    handle.content_changed();
                 }
             }
         });
@@ -93,7 +110,9 @@ impl Runner {
         PodInput {
             placement: work.header.placement.unwrap_or_default(),
             uid: work.header.uid.into(),
-            pod_ip: work.pod_ip.map_or_else(|| self.host_ip.clone(), |ip| ip.to_string()),
+            pod_ip: work
+                .pod_ip
+                .map_or_else(|| self.host_ip.clone(), |ip| ip.to_string()),
             claimed_at: self.ctx.clock.now().wall,
             key: work.key,
             pod: work.pod,
@@ -111,7 +130,11 @@ impl PodRunner for Runner {
             // What the former agent wrote down last may not have reached etcd.
             let dir = self.ctx.data.pod(&input.uid, input.placement);
             if let Some(written) = PodHandle::last_status(&dir) {
-                self.reports.post(PodReport::Status(input.key.clone(), input.placement, Box::new(written)));
+                self.reports.post(PodReport::Status(
+                    input.key.clone(),
+                    input.placement,
+                    Box::new(written),
+                ));
             }
         }
         let id = (input.key.clone(), input.placement);
@@ -121,27 +144,41 @@ impl PodRunner for Runner {
 
     fn update(&self, work: PodWork) {
         let input = self.input(work);
-        let handle = self.pods.lock().get(&(input.key.clone(), input.placement)).cloned();
+        let handle = self
+            .pods
+            .lock()
+            .get(&(input.key.clone(), input.placement))
+            .cloned();
         if let Some(handle) = handle {
-            tokio::spawn(async move { handle.update(input).await });
+            handle.update(input);
         }
     }
 
     fn stop(&self, key: &ObjectKey, placement: u32) {
         match self.pods.lock().get(&(key.clone(), placement)).cloned() {
-            Some(handle) => {
-                tokio::spawn(async move { handle.stop(None).await });
-            }
-            None => self.reports.post(PodReport::Stopped(key.clone(), placement)),
+            Some(handle) => handle.stop(None),
+            None => self
+                .reports
+                .post(PodReport::Stopped(key.clone(), placement)),
         }
     }
 
     fn purge_all_but(&self, known: BTreeSet<(String, u32)>) {
         let (driver, data) = (self.ctx.driver.clone(), self.ctx.data.clone());
-        let known: BTreeSet<_> = known.iter().map(|(uid, placement)| data.pod(uid, *placement).path().to_owned()).collect();
-        let running: BTreeSet<_> = self.pods.lock().values().map(|h| h.dir().path().to_owned()).collect();
+        let known: BTreeSet<_> = known
+            .iter()
+            .map(|(uid, placement)| data.pod(uid, *placement).path().to_owned())
+            .collect();
+        let running: BTreeSet<_> = self
+            .pods
+            .lock()
+            .values()
+            .map(|h| h.dir().path().to_owned())
+            .collect();
+        // Listed before this returns: a pod that is claimed from now on has a directory that must not be among them.
+        let existing = data.existing_pods().unwrap_or_default();
         tokio::spawn(async move {
-            for dir in data.existing_pods().unwrap_or_default() {
+            for dir in existing {
                 if !known.contains(dir.path()) && !running.contains(dir.path()) {
                     info!(dir = %dir.path().display(), "removing what is left of a pod that is no longer this node's");
                     purge(&*driver, &dir).await;
@@ -155,19 +192,28 @@ impl PodRunner for Runner {
 async fn purge(driver: &dyn Driver, dir: &PodDir) {
     let directories = |path: &std::path::Path| -> Vec<std::path::PathBuf> {
         let entries = std::fs::read_dir(path).into_iter().flatten();
-        entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.is_dir()).collect()
+        entries
+            .filter_map(|e| Some(e.ok()?.path()))
+            .filter(|p| p.is_dir())
+            .collect()
     };
     for container in directories(&dir.path().join("containers")) {
         for attempt in directories(&container) {
             if let Ok(Adopted::Running(running)) = driver.adopt(attempt.clone()).await {
                 running.signal(rustix::process::Signal::TERM.as_raw());
-                if tokio::time::timeout(PURGE_GRACE, running.ended()).await.is_err() {
+                if tokio::time::timeout(PURGE_GRACE, running.ended())
+                    .await
+                    .is_err()
+                {
                     running.kill();
                     running.ended().await;
                 }
             }
             if let Err(error) = driver.remove(attempt).await {
-                warn!(error = &error as &dyn std::error::Error, "a container could not be removed");
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a container could not be removed"
+                );
             }
         }
     }
@@ -184,11 +230,16 @@ struct Forward {
 
 impl Reporter for Forward {
     fn status(&self, key: &ObjectKey, actual: PodActual) {
-        self.reports.post(PodReport::Status(key.clone(), actual.placement, Box::new(actual)));
+        self.reports.post(PodReport::Status(
+            key.clone(),
+            actual.placement,
+            Box::new(actual),
+        ));
     }
 
     fn stopped(&self, key: &ObjectKey, placement: u32) {
         self.pods.lock().remove(&(key.clone(), placement));
-        self.reports.post(PodReport::Stopped(key.clone(), placement));
+        self.reports
+            .post(PodReport::Stopped(key.clone(), placement));
     }
 }

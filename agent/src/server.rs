@@ -46,7 +46,11 @@ impl Server {
     pub async fn bind(address: SocketAddr, data_dir: &FsPath) -> std::io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        Ok(Self { listener, address, data: Arc::new(DataDir::new(data_dir)) })
+        Ok(Self {
+            listener,
+            address,
+            data: Arc::new(DataDir::new(data_dir)),
+        })
     }
 
     /// Where it is: `http://127.0.0.1:10250`.
@@ -61,7 +65,8 @@ impl Server {
             .route("/logs/{uid}/{placement}/{container}", get(logs))
             .with_state(self.data);
         info!(address = %self.address, "serving logs");
-        let serving = axum::serve(self.listener, router).with_graceful_shutdown(shutdown.cancelled_owned());
+        let serving =
+            axum::serve(self.listener, router).with_graceful_shutdown(shutdown.cancelled_owned());
         if let Err(error) = serving.await {
             warn!(%error, "the HTTP endpoint has ended");
         }
@@ -75,19 +80,37 @@ async fn logs(
 ) -> Response {
     // A container's name becomes part of a path.
     if setpoint_apis::names::dns_label(&container).is_err() {
-        return (StatusCode::BAD_REQUEST, format!("{container:?} is no name of a container\n")).into_response();
+        return (
+            StatusCode::BAD_REQUEST,
+            format!("{container:?} is no name of a container\n"),
+        )
+            .into_response();
     }
-    let Some(location) = data.pod(&uid, placement).find_log(&container, query.previous) else {
+    let Some(location) = data
+        .pod(&uid, placement)
+        .find_log(&container, query.previous)
+    else {
         let which = if query.previous { "previous " } else { "" };
-        return (StatusCode::NOT_FOUND, format!("container {container:?} has no {which}log here\n")).into_response();
+        return (
+            StatusCode::NOT_FOUND,
+            format!("container {container:?} has no {which}log here\n"),
+        )
+            .into_response();
     };
-    let options = LogOptions { tail: query.tail, since: query.since, timestamps: query.timestamps };
+    let options = LogOptions {
+        tail: query.tail,
+        since: query.since,
+        timestamps: query.timestamps,
+    };
     if query.follow {
         return match LogFollower::open(&location.log, &options, Some(location.exit_record)) {
-            Ok(follower) => chunks(futures::stream::unfold(follower, |mut follower| async move {
-                let chunk = follower.next_chunk().await.transpose()?;
-                Some((chunk, follower))
-            })),
+            Ok(follower) => chunks(futures::stream::unfold(
+                follower,
+                |mut follower| async move {
+                    let chunk = follower.next_chunk().await.transpose()?;
+                    Some((chunk, follower))
+                },
+            )),
             Err(error) => failed(&error),
         };
     }
@@ -100,11 +123,17 @@ async fn logs(
     }
 }
 
-fn chunks(stream: impl futures::Stream<Item = std::io::Result<Vec<u8>>> + Send + 'static) -> Response {
+fn chunks(
+    stream: impl futures::Stream<Item = std::io::Result<Vec<u8>>> + Send + 'static,
+) -> Response {
     use futures::StreamExt as _;
     Body::from_stream(stream.map(|chunk| chunk.map(Bytes::from))).into_response()
 }
 
 fn failed(error: &std::io::Error) -> Response {
-    (StatusCode::INTERNAL_SERVER_ERROR, format!("the log cannot be read: {error}\n")).into_response()
+    (
+        StatusCode::INTERNAL_SERVER_ERROR,
+        format!("the log cannot be read: {error}\n"),
+    )
+        .into_response()
 }

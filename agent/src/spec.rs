@@ -34,7 +34,7 @@ pub struct ContainerSpec {
     pub uid: Option<u32>,
     /// The group to become; `None` stays what the agent is.
     pub gid: Option<u32>,
-    /// Supplemental groups. Set, possibly to none, whenever `uid` or `gid` is.
+    /// Supplemental groups. Set, possibly to none, whenever `uid` or `gid` is; otherwise when there are any.
     pub groups: Vec<u32>,
     /// Set-user-id programs gain nothing.
     pub no_new_privileges: bool,

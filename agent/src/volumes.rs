@@ -82,19 +82,35 @@ impl VolumeError {
 }
 
 fn host(path: &Path) -> impl FnOnce(io::Error) -> VolumeProblem + '_ {
-    |source| VolumeProblem::Host { path: path.into(), source }
+    |source| VolumeProblem::Host {
+        path: path.into(),
+        source,
+    }
 }
 
 /// Prepares all volumes of a pod, and brings those that are made from objects up to date. Blocks on disks.
 ///
 /// # Errors
 /// The first volume that cannot be used; what was prepared stays.
-pub fn prepare(dir: &PodDir, facts: &PodFacts<'_>, content: &Content) -> Result<Vec<PreparedVolume>, VolumeError> {
-    let group = facts.pod.spec.security_context.as_ref().and_then(|s| s.fs_group).and_then(|g| u32::try_from(g).ok());
+pub fn prepare(
+    dir: &PodDir,
+    facts: &PodFacts<'_>,
+    content: &Content,
+) -> Result<Vec<PreparedVolume>, VolumeError> {
+    let group = facts
+        .pod
+        .spec
+        .security_context
+        .as_ref()
+        .and_then(|s| s.fs_group)
+        .and_then(|g| u32::try_from(g).ok());
     let mut prepared = Vec::new();
     for volume in &facts.pod.spec.volumes {
         let one = prepare_one(dir, facts, content, volume, group);
-        prepared.push(one.map_err(|source| VolumeError { volume: volume.name.clone(), source })?);
+        prepared.push(one.map_err(|source| VolumeError {
+            volume: volume.name.clone(),
+            source,
+        })?);
     }
     Ok(prepared)
 }
@@ -110,7 +126,12 @@ fn prepare_one(
     let mut degraded = None;
     if let Some(source) = &volume.host_path {
         host_path::check(source)?;
-        return Ok(PreparedVolume { name: volume.name.clone(), path: source.path.clone().into(), read_only: false, degraded });
+        return Ok(PreparedVolume {
+            name: volume.name.clone(),
+            path: source.path.clone().into(),
+            read_only: false,
+            degraded,
+        });
     }
     let read_only = match projection::files(facts, content, volume)? {
         Some(files) => {
@@ -119,27 +140,48 @@ fn prepare_one(
             true
         }
         None => {
-            let Some(source) = &volume.empty_dir else { return Err(VolumeProblem::Unsupported(kind(volume))) };
+            let Some(source) = &volume.empty_dir else {
+                return Err(VolumeProblem::Unsupported(kind(volume)));
+            };
             degraded = empty_dir(&path, source, group).map_err(host(&path))?;
             false
         }
     };
-    Ok(PreparedVolume { name: volume.name.clone(), path, read_only, degraded })
+    Ok(PreparedVolume {
+        name: volume.name.clone(),
+        path,
+        read_only,
+        degraded,
+    })
 }
 
-fn empty_dir(path: &Path, source: &EmptyDirVolumeSource, group: Option<u32>) -> io::Result<Option<Degraded>> {
+fn empty_dir(
+    path: &Path,
+    source: &EmptyDirVolumeSource,
+    group: Option<u32>,
+) -> io::Result<Option<Degraded>> {
     if path.exists() {
         return Ok(None); // An earlier agent, or an earlier attempt, made it.
     }
     fs::create_dir_all(path)?;
     let mut degraded = None;
     if source.medium.as_deref() == Some("Memory") {
-        let size = source.size_limit.map(|s| format!("size={}", s.value().max(1)));
+        let size = source
+            .size_limit
+            .map(|s| format!("size={}", s.value().max(1)));
         let options = std::ffi::CString::new(size.unwrap_or_default()).unwrap_or_default();
         let flags = MountFlags::NOSUID | MountFlags::NODEV;
-        if let Err(e) = rustix::mount::mount("tmpfs", path, "tmpfs", flags, Some(options.as_c_str())) {
-            let why = format!("emptyDir with medium Memory is on disk: {}", io::Error::from(e));
-            degraded = Some(Degraded { what: "volumes.memory".into(), why });
+        if let Err(e) =
+            rustix::mount::mount("tmpfs", path, "tmpfs", flags, Some(options.as_c_str()))
+        {
+            let why = format!(
+                "emptyDir with medium Memory is on disk: {}",
+                io::Error::from(e)
+            );
+            degraded = Some(Degraded {
+                what: "volumes.memory".into(),
+                why,
+            });
         }
     }
     let mode = match group {
@@ -177,7 +219,10 @@ pub fn remove_pod_dir(dir: &PodDir) -> io::Result<()> {
     if let Ok(volumes) = fs::read_dir(dir.path().join("volumes")) {
         for volume in volumes.flatten() {
             // Fails when nothing is mounted there, or without permission; then nothing was mounted by us.
-            let _ = rustix::mount::unmount(volume.path(), UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
+            let _ = rustix::mount::unmount(
+                volume.path(),
+                UnmountFlags::DETACH | UnmountFlags::NOFOLLOW,
+            );
         }
     }
     match fs::remove_dir_all(dir.path()) {

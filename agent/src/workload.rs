@@ -64,8 +64,12 @@ impl Reports {
     pub fn post(&self, report: PodReport) {
         let mut pending = self.pending.lock();
         match report {
-            PodReport::Status(key, placement, actual) => pending.entry((key, placement)).or_default().status = Some(actual),
-            PodReport::Stopped(key, placement) => pending.entry((key, placement)).or_default().stopped = true,
+            PodReport::Status(key, placement, actual) => {
+                pending.entry((key, placement)).or_default().status = Some(actual)
+            }
+            PodReport::Stopped(key, placement) => {
+                pending.entry((key, placement)).or_default().stopped = true
+            }
         }
         drop(pending);
         self.notify.notify_one();
@@ -76,7 +80,10 @@ impl Reports {
         loop {
             let taken = std::mem::take(&mut *self.pending.lock());
             if !taken.is_empty() {
-                return taken.into_iter().flat_map(|((key, placement), latest)| latest.reports(key, placement)).collect();
+                return taken
+                    .into_iter()
+                    .flat_map(|((key, placement), latest)| latest.reports(key, placement))
+                    .collect();
             }
             self.notify.notified().await;
         }
@@ -85,8 +92,13 @@ impl Reports {
 
 impl Latest {
     fn reports(self, key: ObjectKey, placement: u32) -> impl Iterator<Item = PodReport> {
-        let stopped = self.stopped.then(|| PodReport::Stopped(key.clone(), placement));
-        self.status.map(|actual| PodReport::Status(key, placement, actual)).into_iter().chain(stopped)
+        let stopped = self
+            .stopped
+            .then(|| PodReport::Stopped(key.clone(), placement));
+        self.status
+            .map(|actual| PodReport::Status(key, placement, actual))
+            .into_iter()
+            .chain(stopped)
     }
 }
 

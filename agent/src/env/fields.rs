@@ -18,11 +18,20 @@ pub fn field(facts: &PodFacts<'_>, path: &str) -> Result<String, ConfigError> {
         "metadata.labels" => lines(&meta.labels),
         "metadata.annotations" => lines(&meta.annotations),
         "spec.nodeName" => facts.node_name.to_owned(),
-        "spec.serviceAccountName" => facts.pod.spec.service_account_name.clone().unwrap_or_else(|| "default".to_owned()),
+        "spec.serviceAccountName" => facts
+            .pod
+            .spec
+            .service_account_name
+            .clone()
+            .unwrap_or_else(|| "default".to_owned()),
         "status.hostIP" | "status.hostIPs" => facts.host_ip.to_owned(),
         "status.podIP" | "status.podIPs" => facts.pod_ip.to_owned(),
         _ => {
-            let by_key = |name: &str| path.strip_prefix(name)?.strip_prefix("['")?.strip_suffix("']");
+            let by_key = |name: &str| {
+                path.strip_prefix(name)?
+                    .strip_prefix("['")?
+                    .strip_suffix("']")
+            };
             let value = match (by_key("metadata.labels"), by_key("metadata.annotations")) {
                 (Some(key), _) => meta.labels.get(key),
                 (_, Some(key)) => meta.annotations.get(key),
@@ -35,7 +44,10 @@ pub fn field(facts: &PodFacts<'_>, path: &str) -> Result<String, ConfigError> {
 
 /// All labels or annotations, one per line, as files of the downward API have them: `key="value"`.
 fn lines(map: &BTreeMap<String, String>) -> String {
-    map.iter().map(|(k, v)| format!("{k}={}", quoted(v))).collect::<Vec<_>>().join("\n")
+    map.iter()
+        .map(|(k, v)| format!("{k}={}", quoted(v)))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// A text in quotes, with the escapes that Kubernetes' readers expect.
@@ -72,7 +84,10 @@ mod tests {
 
     #[test]
     fn labels_are_lines_of_quoted_values_in_order() {
-        let labels = BTreeMap::from([("b".to_owned(), "2\n\"x\"".to_owned()), ("a/c".to_owned(), "ä\u{1}".to_owned())]);
+        let labels = BTreeMap::from([
+            ("b".to_owned(), "2\n\"x\"".to_owned()),
+            ("a/c".to_owned(), "ä\u{1}".to_owned()),
+        ]);
         assert_eq!(lines(&labels), "a/c=\"ä\\x01\"\nb=\"2\\n\\\"x\\\"\"");
     }
 }

@@ -24,8 +24,18 @@ fn content() -> Content {
 
 fn resolved(container: &str) -> Result<Invocation, ConfigError> {
     let pod = pod(container);
-    let allocatable = ResourceList::from([("cpu".to_owned(), Quantity::from_whole(2)), ("memory".to_owned(), Quantity::from_bytes(1 << 30))]);
-    let facts = PodFacts { pod: &pod, uid: "u-1", node_name: "n1", host_ip: "10.0.0.1", pod_ip: "127.10.0.2", allocatable: &allocatable };
+    let allocatable = ResourceList::from([
+        ("cpu".to_owned(), Quantity::from_whole(2)),
+        ("memory".to_owned(), Quantity::from_bytes(1 << 30)),
+    ]);
+    let facts = PodFacts {
+        pod: &pod,
+        uid: "u-1",
+        node_name: "n1",
+        host_ip: "10.0.0.1",
+        pod_ip: "127.10.0.2",
+        allocatable: &allocatable,
+    };
     let base = vec![("PATH".to_owned(), "/bin".to_owned())];
     resolve(&facts, &pod.spec.containers[0], &content(), base)
 }
@@ -46,7 +56,10 @@ fn command_replaces_and_args_follow() {
 
 #[test]
 fn a_host_container_without_a_command_is_refused() {
-    assert!(matches!(resolved("args: [x]"), Err(ConfigError::Definition(_))));
+    assert!(matches!(
+        resolved("args: [x]"),
+        Err(ConfigError::Definition(_))
+    ));
 }
 
 #[test]
@@ -82,8 +95,19 @@ fn fields_and_resources_are_the_pods_own() {
          - {name: NODECPU, valueFrom: {resourceFieldRef: {resource: limits.cpu}}}",
     );
     for (name, want) in [
-        ("N", "web"), ("U", "u-1"), ("L", "front"), ("NL", ""), ("AN", "hi"), ("SA", "default"), ("NODE", "n1"),
-        ("IP", "127.10.0.2"), ("HIP", "10.0.0.1"), ("MEM", "64"), ("CPU", "1"), ("MILLI", "250"), ("NODECPU", "2"),
+        ("N", "web"),
+        ("U", "u-1"),
+        ("L", "front"),
+        ("NL", ""),
+        ("AN", "hi"),
+        ("SA", "default"),
+        ("NODE", "n1"),
+        ("IP", "127.10.0.2"),
+        ("HIP", "10.0.0.1"),
+        ("MEM", "64"),
+        ("CPU", "1"),
+        ("MILLI", "250"),
+        ("NODECPU", "2"),
     ] {
         assert_eq!(value(&env, name).as_deref(), Some(want), "{name}");
     }
@@ -95,13 +119,35 @@ fn missing_content_is_an_error_that_names_it_unless_it_is_optional() {
         resolved(&format!("command: [x]\nenv: [{{name: V, valueFrom: {{{kind}: {{name: {name}, key: {key}, optional: {optional}}}}}}}]"))
             .map(|i| value(&i.env, "V"))
     };
-    assert_eq!(key("configMapKeyRef", "conf", "A", false), Ok(Some("from-a".into())));
-    assert_eq!(key("secretKeyRef", "sec", "P", false), Ok(Some("hunter2".into())));
+    assert_eq!(
+        key("configMapKeyRef", "conf", "A", false),
+        Ok(Some("from-a".into()))
+    );
+    assert_eq!(
+        key("secretKeyRef", "sec", "P", false),
+        Ok(Some("hunter2".into()))
+    );
     assert_eq!(key("configMapKeyRef", "conf", "Z", true), Ok(None));
     assert_eq!(key("secretKeyRef", "none", "Z", true), Ok(None));
-    assert_eq!(key("configMapKeyRef", "conf", "Z", false).unwrap_err().to_string(), "couldn't find key Z in ConfigMap shop/conf");
-    assert_eq!(key("secretKeyRef", "none", "Z", false).unwrap_err().to_string(), "secret \"none\" not found");
-    assert!(matches!(key("secretKeyRef", "sec", "raw", false), Err(ConfigError::NotText { .. })));
+    assert_eq!(
+        key("configMapKeyRef", "conf", "Z", false)
+            .unwrap_err()
+            .to_string(),
+        "couldn't find key Z in ConfigMap shop/conf"
+    );
+    assert_eq!(
+        key("secretKeyRef", "none", "Z", false)
+            .unwrap_err()
+            .to_string(),
+        "secret \"none\" not found"
+    );
+    assert!(matches!(
+        key("secretKeyRef", "sec", "raw", false),
+        Err(ConfigError::NotText { .. })
+    ));
     let from = resolved("command: [x]\nenvFrom: [{configMapRef: {name: none}}]");
-    assert_eq!(from.unwrap_err().to_string(), "configmap \"none\" not found");
+    assert_eq!(
+        from.unwrap_err().to_string(),
+        "configmap \"none\" not found"
+    );
 }

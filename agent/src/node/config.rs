@@ -70,7 +70,9 @@ pub struct PodCidr {
 
 /// A text that is no network for pods.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not an IPv4 network of at most 30 bits with no host bits set, such as 127.10.1.0/24")]
+#[error(
+    "{0:?} is not an IPv4 network of at most 30 bits with no host bits set, such as 127.10.1.0/24"
+)]
 pub struct BadPodCidr(String);
 
 impl std::str::FromStr for PodCidr {
@@ -82,7 +84,11 @@ impl std::str::FromStr for PodCidr {
         let base = u32::from(address.parse::<Ipv4Addr>().map_err(|_| wrong())?);
         let length: u8 = length.parse().map_err(|_| wrong())?;
         let cidr = Self { base, length };
-        if (8..=30).contains(&length) && base & (cidr.size() - 1) == 0 { Ok(cidr) } else { Err(wrong()) }
+        if (8..=30).contains(&length) && base & (cidr.size() - 1) == 0 {
+            Ok(cidr)
+        } else {
+            Err(wrong())
+        }
     }
 }
 
@@ -108,7 +114,11 @@ pub(crate) struct Addresses {
 
 impl Addresses {
     pub(crate) fn new(cidr: PodCidr) -> Self {
-        Self { cidr, used: std::collections::BTreeSet::new(), next: 1 }
+        Self {
+            cidr,
+            used: std::collections::BTreeSet::new(),
+            next: 1,
+        }
     }
 
     /// A free address; `None` when all are taken. The first and the last of the network are never given.
@@ -138,8 +148,12 @@ impl Addresses {
     }
 
     fn offset(&self, address: IpAddr) -> Option<u32> {
-        let IpAddr::V4(address) = address else { return None };
-        u32::from(address).checked_sub(self.cidr.base).filter(|o| *o < self.cidr.size())
+        let IpAddr::V4(address) = address else {
+            return None;
+        };
+        u32::from(address)
+            .checked_sub(self.cidr.base)
+            .filter(|o| *o < self.cidr.size())
     }
 }
 
@@ -149,8 +163,19 @@ mod tests {
 
     #[test]
     fn networks_are_checked() {
-        assert_eq!("127.10.1.0/24".parse::<PodCidr>().unwrap().to_string(), "127.10.1.0/24");
-        for bad in ["", "127.10.1.0", "127.10.1.1/24", "::/64", "1.2.3.4/33", "127.0.0.0/31", "a/24"] {
+        assert_eq!(
+            "127.10.1.0/24".parse::<PodCidr>().unwrap().to_string(),
+            "127.10.1.0/24"
+        );
+        for bad in [
+            "",
+            "127.10.1.0",
+            "127.10.1.1/24",
+            "::/64",
+            "1.2.3.4/33",
+            "127.0.0.0/31",
+            "a/24",
+        ] {
             assert!(bad.parse::<PodCidr>().is_err(), "{bad}");
         }
     }

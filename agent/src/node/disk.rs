@@ -62,11 +62,16 @@ impl Disk {
     pub(crate) fn open(dir: &Path) -> Result<Self, DiskError> {
         let (claims, content) = (dir.join("claims"), dir.join("content"));
         for part in [dir, &claims, &content] {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(part).map_err(at(part))?;
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(part)
+                .map_err(at(part))?;
         }
         let path = dir.join("lock");
         let lock = fs::File::create(&path).map_err(at(&path))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| DiskError::InUse(dir.into()))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| DiskError::InUse(dir.into()))?;
         let path = dir.join("instance");
         let instance = match fs::read_to_string(&path) {
             Ok(text) if !text.trim().is_empty() => text.trim().to_owned(),
@@ -77,7 +82,12 @@ impl Disk {
                 fresh
             }
         };
-        Ok(Self { claims, content, instance, _lock: lock })
+        Ok(Self {
+            claims,
+            content,
+            instance,
+            _lock: lock,
+        })
     }
 
     /// The claims of earlier runs. A file that cannot be read is skipped and reported: the others count all the same.
@@ -90,7 +100,12 @@ impl Disk {
     }
 
     pub(crate) fn save_claim(&self, claim: &Claim) -> Result<(), DiskError> {
-        save(&self.claims.join(format!("{}_{}", claim.namespace, claim.name)), claim)
+        save(
+            &self
+                .claims
+                .join(format!("{}_{}", claim.namespace, claim.name)),
+            claim,
+        )
     }
 
     pub(crate) fn drop_claim(&self, key: &ObjectKey) -> Result<(), DiskError> {
@@ -98,11 +113,21 @@ impl Disk {
     }
 
     pub(crate) fn save_content(&self, content: &SavedContent) -> Result<(), DiskError> {
-        save(&self.content.join(format!("{}_{}_{}", content.plural, content.namespace, content.name)), content)
+        save(
+            &self.content.join(format!(
+                "{}_{}_{}",
+                content.plural, content.namespace, content.name
+            )),
+            content,
+        )
     }
 
     pub(crate) fn drop_content(&self, plural: &str, key: &ObjectKey) -> Result<(), DiskError> {
-        remove(&self.content.join(format!("{plural}_{}_{}", key.namespace, key.name)))
+        remove(
+            &self
+                .content
+                .join(format!("{plural}_{}_{}", key.namespace, key.name)),
+        )
     }
 }
 
@@ -112,7 +137,9 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> DiskError {
 }
 
 fn save<T: Serialize>(path: &Path, record: &T) -> Result<(), DiskError> {
-    let text = serde_json::to_vec(record).map_err(io::Error::from).map_err(at(path))?;
+    let text = serde_json::to_vec(record)
+        .map_err(io::Error::from)
+        .map_err(at(path))?;
     write(path, &text)
 }
 
@@ -138,7 +165,9 @@ fn remove(path: &Path) -> Result<(), DiskError> {
 }
 
 fn read_all<T: serde::de::DeserializeOwned>(dir: &Path) -> Vec<T> {
-    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(dir) else {
+        return Vec::new();
+    };
     let mut paths: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
     paths.sort();
     paths.retain(|p| p.extension().is_none_or(|e| e != "tmp"));
@@ -156,7 +185,13 @@ mod tests {
     use super::*;
 
     fn mk_claim(name: &str) -> Claim {
-        Claim { namespace: "default".into(), name: name.into(), work_revision: 3, pod_ip: None, work: "x".into() }
+        Claim {
+            namespace: "default".into(),
+            name: name.into(),
+            work_revision: 3,
+            pod_ip: None,
+            work: "x".into(),
+        }
     }
 
     #[test]
@@ -165,8 +200,10 @@ mod tests {
         let disk = Disk::open(dir.path()).unwrap();
         disk.save_claim(&mk_claim("a")).unwrap();
         disk.save_claim(&mk_claim("b")).unwrap();
-        disk.drop_claim(&ObjectKey::namespaced("default", "b")).unwrap();
-        disk.drop_claim(&ObjectKey::namespaced("default", "never")).unwrap();
+        disk.drop_claim(&ObjectKey::namespaced("default", "b"))
+            .unwrap();
+        disk.drop_claim(&ObjectKey::namespaced("default", "never"))
+            .unwrap();
         fs::write(dir.path().join("claims/default_broken"), "{").unwrap();
         let instance = disk.instance.clone();
         drop(disk);

@@ -76,7 +76,10 @@ enum End {
 impl NodeLoop {
     pub(crate) fn new(parts: Parts) -> Self {
         let me = NodeAlive {
-            hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            hostname: rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .into_owned(),
             pid: std::process::id(),
             instance: parts.disk.instance.clone(),
             since: parts.clock.now(),
@@ -85,7 +88,11 @@ impl NodeLoop {
         let mut tree = WorkTree::new(parts.keyspace.clone(), parts.content.clone());
         tree.restore(parts.disk.content());
         let addresses = parts.config.pod_cidr.map(Addresses::new);
-        let seed = parts.disk.instance.bytes().fold(0, |h: u64, b| h.wrapping_mul(31).wrapping_add(b.into()));
+        let seed = parts
+            .disk
+            .instance
+            .bytes()
+            .fold(0, |h: u64, b| h.wrapping_mul(31).wrapping_add(b.into()));
         Self {
             parts,
             me,
@@ -103,13 +110,22 @@ impl NodeLoop {
         let mut adopted = false;
         let mut last = None;
         loop {
-            let Some(session) = self.take_session(&mut adopted, &shutdown).await? else { break };
+            let Some(session) = self.take_session(&mut adopted, &shutdown).await? else {
+                break;
+            };
             last = Some(session.clone());
             match self.follow(session, &mut adopted, &shutdown).await {
                 Ok(End::Shutdown) => break,
-                Ok(End::SessionLost) => warn!(node = self.parts.config.node, "the session is lost; taking a new one"),
+                Ok(End::SessionLost) => warn!(
+                    node = self.parts.config.node,
+                    "the session is lost; taking a new one"
+                ),
                 Err(error) => {
-                    warn!(node = self.parts.config.node, error = &error as &dyn std::error::Error, "the session's work could not be listed; trying again");
+                    warn!(
+                        node = self.parts.config.node,
+                        error = &error as &dyn std::error::Error,
+                        "the session's work could not be listed; trying again"
+                    );
                     sleep(Duration::from_millis(200)).await;
                 }
             }
@@ -122,14 +138,28 @@ impl NodeLoop {
 
     /// Takes a session, however long etcd is away. Meanwhile what was claimed goes on: after a while what the disk copy
     /// names is taken up. `None` at shutdown.
-    async fn take_session(&mut self, adopted: &mut bool, shutdown: &CancellationToken) -> Result<Option<Session>, AgentError> {
+    async fn take_session(
+        &mut self,
+        adopted: &mut bool,
+        shutdown: &CancellationToken,
+    ) -> Result<Option<Session>, AgentError> {
         let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
         let offline_at = Instant::now() + self.parts.config.offline_after;
         let mut failures = 0;
         let reports = self.parts.reports.clone();
         let (store, keyspace) = (self.parts.store.clone(), self.parts.keyspace.clone());
-        let (node, me, ttl) = (self.parts.config.node.clone(), self.me.clone(), self.parts.config.lease_ttl);
-        let sessions = Sessions { store: &store, keyspace: &keyspace, node: &node, ttl, me: &me };
+        let (node, me, ttl) = (
+            self.parts.config.node.clone(),
+            self.me.clone(),
+            self.parts.config.lease_ttl,
+        );
+        let sessions = Sessions {
+            store: &store,
+            keyspace: &keyspace,
+            node: &node,
+            ttl,
+            me: &me,
+        };
         loop {
             let mut attempt = std::pin::pin!(sessions.acquire());
             let result = loop {
@@ -146,10 +176,16 @@ impl NodeLoop {
             };
             match result {
                 Ok(session) => return Ok(Some(session)),
-                Err(SessionError::Held { node, holder }) => return Err(AgentError::Held { node, holder }),
+                Err(SessionError::Held { node, holder }) => {
+                    return Err(AgentError::Held { node, holder });
+                }
                 Err(error) => {
                     failures += 1;
-                    warn!(node, error = &error as &dyn std::error::Error, "no session yet; trying again");
+                    warn!(
+                        node,
+                        error = &error as &dyn std::error::Error,
+                        "no session yet; trying again"
+                    );
                     tokio::select! {
                         () = sleep(backoff.delay(failures, &mut self.rng)) => {}
                         () = shutdown.cancelled() => return Ok(None),
@@ -160,11 +196,19 @@ impl NodeLoop {
     }
 
     /// Follows the work under a session until that is lost or the agent stops.
-    async fn follow(&mut self, mut session: Session, adopted: &mut bool, shutdown: &CancellationToken) -> Result<End, StoreError> {
+    async fn follow(
+        &mut self,
+        mut session: Session,
+        adopted: &mut bool,
+        shutdown: &CancellationToken,
+    ) -> Result<End, StoreError> {
         let reports = self.parts.reports.clone();
         let node = self.parts.config.node.clone();
         let range = self.parts.keyspace.work_range(Some(&node));
-        let options = WatcherOptions { seed: session.id.unsigned_abs(), ..WatcherOptions::default() };
+        let options = WatcherOptions {
+            seed: session.id.unsigned_abs(),
+            ..WatcherOptions::default()
+        };
         let mut stream = std::pin::pin!(watcher(self.parts.store.clone(), range, options));
         let mut named = Named::default();
         let mut listed = false;
@@ -238,23 +282,32 @@ impl NodeLoop {
     /// together; what is no longer its own is marked to be gone before anything is claimed.
     async fn begin_session(&mut self, adopted: &mut bool) -> Result<(), StoreError> {
         let node = self.parts.config.node.clone();
-        let prefix = self.parts.keyspace.build(&Key::NodePod(&node, ObjectKey::cluster("")));
+        let prefix = self
+            .parts
+            .keyspace
+            .build(&Key::NodePod(&node, ObjectKey::cluster("")));
         let range = setpoint_apis::KeyRange::prefix(prefix);
         let (records, _) = list_all(&*self.parts.store, List::new(range.start, range.end)).await?;
         let mut known = BTreeSet::new();
         for kv in records {
-            let Ok(Key::NodePod(_, key)) = self.parts.keyspace.split(&kv.key) else { continue };
+            let Ok(Key::NodePod(_, key)) = self.parts.keyspace.split(&kv.key) else {
+                continue;
+            };
             // A record that does not parse is written anew with the next status, or deleted with its pod.
             let record: PodActual = document::decode_value(&kv.value).unwrap_or_default();
             known.insert(key.clone());
-            let local = self.state.locals.entry(key.clone()).or_insert_with(|| Local {
-                uid: record.uid.clone(),
-                placement: record.placement,
-                work_revision: 0,
-                phase: Phase::Gone,
-                actual: Some(Box::new(record.clone())),
-                written: None,
-            });
+            let local = self
+                .state
+                .locals
+                .entry(key.clone())
+                .or_insert_with(|| Local {
+                    uid: record.uid.clone(),
+                    placement: record.placement,
+                    work_revision: 0,
+                    phase: Phase::Gone,
+                    actual: Some(Box::new(record.clone())),
+                    written: None,
+                });
             if local.placement == record.placement {
                 local.written = Some(Box::new(record));
             }
@@ -270,10 +323,21 @@ impl NodeLoop {
         }
         self.adopt_work();
         // Whatever else has left files here has no record to delete.
-        let known = self.state.locals.values().filter(|l| l.phase != Phase::Gone);
-        self.parts.runner.purge_all_but(known.map(|l| (l.uid.clone(), l.placement)).collect());
+        let known = self
+            .state
+            .locals
+            .values()
+            .filter(|l| l.phase != Phase::Gone);
+        self.parts
+            .runner
+            .purge_all_but(known.map(|l| (l.uid.clone(), l.placement)).collect());
         self.state.stale = stale(&self.state);
-        info!(node, pods = self.state.locals.len(), stale = self.state.stale.len(), "session begins");
+        info!(
+            node,
+            pods = self.state.locals.len(),
+            stale = self.state.stale.len(),
+            "session begins"
+        );
         Ok(())
     }
 
@@ -281,16 +345,34 @@ impl NodeLoop {
     fn adopt_from_disk(&mut self) {
         for claim in self.parts.disk.claims() {
             let key = ObjectKey::namespaced(claim.namespace.as_str(), claim.name.as_str());
-            let running = self.state.locals.get(&key).is_some_and(|l| l.phase != Phase::Gone);
-            let decoded = document::decode_work::<setpoint_apis::core::Pod>(claim.work.as_bytes());
-            let (false, Ok((header, pod))) = (running, decoded) else { continue };
+            let running = self
+                .state
+                .locals
+                .get(&key)
+                .is_some_and(|l| l.phase != Phase::Gone);
+            // The document may leave its namespace to its key.
+            let decoded = document::split_work(claim.work.as_bytes()).and_then(|(header, pod)| {
+                let header: setpoint_apis::records::WorkHeader = document::decode_value(header)?;
+                Ok((
+                    header,
+                    document::decode_keyed::<setpoint_apis::core::Pod>(&key, pod)?,
+                ))
+            });
+            let (false, Ok((header, pod))) = (running, decoded) else {
+                continue;
+            };
             if let (Some(ip), Some(addresses)) = (claim.pod_ip, &mut self.addresses) {
                 addresses.keep(ip);
                 self.pod_ips.insert(key.clone(), ip);
             }
             let placement = header.placement.unwrap_or_default();
-            let before = self.state.locals.get(&key).filter(|l| l.placement == placement && l.uid == header.uid);
-            let (last, written) = before.map_or((None, None), |l| (l.actual.clone(), l.written.clone()));
+            let before = self
+                .state
+                .locals
+                .get(&key)
+                .filter(|l| l.placement == placement && l.uid == header.uid);
+            let (last, written) =
+                before.map_or((None, None), |l| (l.actual.clone(), l.written.clone()));
             if before.is_none() && self.state.locals.contains_key(&key) {
                 // etcd has a record of another placement: that one counts, and what this claim left is purged.
                 continue;
@@ -304,8 +386,15 @@ impl NodeLoop {
                 written,
             };
             self.state.locals.insert(key.clone(), local);
-            let work = PodWork { key, header, pod: Arc::new(pod), pod_ip: claim.pod_ip };
-            self.parts.runner.start(work, Begin::Adopt, last.map(|l| *l));
+            let work = PodWork {
+                key,
+                header,
+                pod: Arc::new(pod),
+                pod_ip: claim.pod_ip,
+            };
+            self.parts
+                .runner
+                .start(work, Begin::Adopt, last.map(|l| *l));
         }
     }
 
@@ -327,7 +416,13 @@ impl NodeLoop {
     }
 
     /// Hands a claimed pod to the pod layer.
-    fn begin_pod(&mut self, key: &ObjectKey, work: &super::state::Work, begin: Begin, last: Option<PodActual>) {
+    fn begin_pod(
+        &mut self,
+        key: &ObjectKey,
+        work: &super::state::Work,
+        begin: Begin,
+        last: Option<PodActual>,
+    ) {
         let pod_ip = self.address_for(key, last.as_ref());
         let claim = Claim {
             namespace: key.namespace.to_string(),
@@ -344,7 +439,12 @@ impl NodeLoop {
             local.phase = Phase::Running;
             local.work_revision = work.mod_revision;
         }
-        let work = PodWork { key: key.clone(), header: work.header.clone(), pod: work.pod.clone(), pod_ip };
+        let work = PodWork {
+            key: key.clone(),
+            header: work.header.clone(),
+            pod: work.pod.clone(),
+            pod_ip,
+        };
         self.parts.runner.start(work, begin, last);
     }
 
@@ -369,7 +469,9 @@ impl NodeLoop {
 
     fn content_changed(&self, changed: bool) {
         if changed {
-            self.parts.content_version.send_modify(|version| *version += 1);
+            self.parts
+                .content_version
+                .send_modify(|version| *version += 1);
         }
     }
 
@@ -383,14 +485,26 @@ impl NodeLoop {
     fn take_report(&mut self, report: PodReport) {
         match report {
             PodReport::Status(key, placement, actual) => {
-                if let Some(local) = self.state.locals.get_mut(&key).filter(|l| l.placement == placement && l.phase != Phase::Gone) {
+                if let Some(local) = self
+                    .state
+                    .locals
+                    .get_mut(&key)
+                    .filter(|l| l.placement == placement && l.phase != Phase::Gone)
+                {
                     local.actual = Some(actual);
                 }
             }
             PodReport::Stopped(key, placement) => {
-                if let Some(local) = self.state.locals.get_mut(&key).filter(|l| l.placement == placement) {
+                if let Some(local) = self
+                    .state
+                    .locals
+                    .get_mut(&key)
+                    .filter(|l| l.placement == placement)
+                {
                     local.phase = Phase::Gone;
-                    if let (Some(ip), Some(addresses)) = (self.pod_ips.remove(&key), &mut self.addresses) {
+                    if let (Some(ip), Some(addresses)) =
+                        (self.pod_ips.remove(&key), &mut self.addresses)
+                    {
                         addresses.give_back(ip);
                     }
                     if let Err(error) = self.parts.disk.drop_claim(&key) {
@@ -407,12 +521,19 @@ impl NodeLoop {
         for call in plan.calls {
             match call {
                 Call::Update(key) => {
-                    let Some(work) = self.state.work.get(&key).cloned() else { continue };
+                    let Some(work) = self.state.work.get(&key).cloned() else {
+                        continue;
+                    };
                     let pod_ip = self.pod_ips.get(&key).copied();
                     if let Some(local) = self.state.locals.get_mut(&key) {
                         local.work_revision = work.mod_revision;
                     }
-                    self.parts.runner.update(PodWork { key, header: work.header, pod: work.pod, pod_ip });
+                    self.parts.runner.update(PodWork {
+                        key,
+                        header: work.header,
+                        pod: work.pod,
+                        pod_ip,
+                    });
                 }
                 Call::Stop(key) => {
                     if let Some(local) = self.state.locals.get_mut(&key) {
@@ -428,9 +549,20 @@ impl NodeLoop {
         let host_ip = Some(self.parts.config.address.to_string());
         let now = self.parts.clock.now();
         let (keyspace, node) = (&self.parts.keyspace, &self.parts.config.node);
-        let batch = items(keyspace, node, session, &self.state, plan.writes, now, host_ip);
+        let batch = items(
+            keyspace,
+            node,
+            session,
+            &self.state,
+            plan.writes,
+            now,
+            host_ip,
+        );
         let count = batch.len();
-        (Some(Box::pin(send(self.parts.commits.clone(), batch))), count)
+        (
+            Some(Box::pin(send(self.parts.commits.clone(), batch))),
+            count,
+        )
     }
 
     /// Takes note of what became of a batch. Returns whether something was rejected, and whether something is unknown.
@@ -439,7 +571,9 @@ impl NodeLoop {
         for (pending, fate) in done.outcomes {
             match (pending.write, fate) {
                 (NodeWrite::Claim(key, _), Fate::Written) => {
-                    let Some(record) = pending.record else { continue };
+                    let Some(record) = pending.record else {
+                        continue;
+                    };
                     let local = Local {
                         uid: record.uid.clone(),
                         placement: record.placement,
@@ -493,27 +627,44 @@ impl NodeLoop {
         let (store, keyspace) = (self.parts.store.clone(), self.parts.keyspace.clone());
         let node = self.parts.config.node.clone();
         let (ttl, me) = (self.parts.config.lease_ttl, self.me.clone());
-        let sessions = Sessions { store: &store, keyspace: &keyspace, node: &node, ttl, me: &me };
+        let sessions = Sessions {
+            store: &store,
+            keyspace: &keyspace,
+            node: &node,
+            ttl,
+            me: &me,
+        };
         let mut wait = Duration::from_millis(50);
         loop {
             let current = if unknown {
                 sessions.refence(session).await
             } else {
                 let key = keyspace.build(&Key::NodeAlive(&node));
-                store.get(&key).await.map(|(kv, _)| kv.filter(|kv| kv.mod_revision == session.epoch).map(|_| session.clone()))
+                store.get(&key).await.map(|(kv, _)| {
+                    kv.filter(|kv| kv.mod_revision == session.epoch)
+                        .map(|_| session.clone())
+                })
             };
             match current {
                 Ok(Some(renewed)) => {
                     *session = renewed;
                     if let Err(error) = self.reread().await {
-                        warn!(node, error = &error as &dyn std::error::Error, "this node's records could not be read again");
+                        warn!(
+                            node,
+                            error = &error as &dyn std::error::Error,
+                            "this node's records could not be read again"
+                        );
                         continue;
                     }
                     return None;
                 }
                 Ok(None) => return Some(End::SessionLost),
                 Err(error) => {
-                    warn!(node, error = &error as &dyn std::error::Error, "the fence could not be checked; trying again");
+                    warn!(
+                        node,
+                        error = &error as &dyn std::error::Error,
+                        "the fence could not be checked; trying again"
+                    );
                     tokio::select! {
                         () = session.lease.lost() => return Some(End::SessionLost),
                         () = sleep(wait) => wait = (wait * 2).min(Duration::from_secs(2)),
@@ -527,11 +678,17 @@ impl NodeLoop {
     /// a claim that landed is a claim.
     async fn reread(&mut self) -> Result<(), StoreError> {
         let node = self.parts.config.node.clone();
-        let range = setpoint_apis::KeyRange::prefix(self.parts.keyspace.build(&Key::NodePod(&node, ObjectKey::cluster(""))));
+        let range = setpoint_apis::KeyRange::prefix(
+            self.parts
+                .keyspace
+                .build(&Key::NodePod(&node, ObjectKey::cluster(""))),
+        );
         let (records, _) = list_all(&*self.parts.store, List::new(range.start, range.end)).await?;
         let mut known = BTreeSet::new();
         for kv in records {
-            let Ok(Key::NodePod(_, key)) = self.parts.keyspace.split(&kv.key) else { continue };
+            let Ok(Key::NodePod(_, key)) = self.parts.keyspace.split(&kv.key) else {
+                continue;
+            };
             let record: PodActual = document::decode_value(&kv.value).unwrap_or_default();
             known.insert(key.clone());
             match self.state.locals.get_mut(&key) {
@@ -550,7 +707,9 @@ impl NodeLoop {
             }
         }
         // A record that is gone: the pod was released while this node was away. Its work key says what follows.
-        self.state.locals.retain(|key, local| known.contains(key) || local.phase != Phase::Gone);
+        self.state
+            .locals
+            .retain(|key, local| known.contains(key) || local.phase != Phase::Gone);
         for (key, local) in &mut self.state.locals {
             if !known.contains(key) {
                 local.written = None;
@@ -563,9 +722,17 @@ impl NodeLoop {
     /// Looks at the machine, and writes the node's status when it says something new.
     async fn report_node(&mut self, session: &Session) {
         let seen = sample(&self.parts.config.data_dir);
-        let mut record = describe(&self.parts.config, self.parts.endpoint.clone(), &seen, self.parts.clock.now());
+        let mut record = describe(
+            &self.parts.config,
+            self.parts.endpoint.clone(),
+            &seen,
+            self.parts.clock.now(),
+        );
         record.usage = self.meter.take(&seen);
-        let key = self.parts.keyspace.build(&Key::NodeStatus(&self.parts.config.node));
+        let key = self
+            .parts
+            .keyspace
+            .build(&Key::NodeStatus(&self.parts.config.node));
         if self.reported.is_none() {
             // After a restart of the agent the store may say the same already.
             if let Ok((Some(kv), _)) = self.parts.store.get(&key).await {
@@ -578,14 +745,23 @@ impl NodeLoop {
                 return;
             }
         }
-        let fence = Compare::ModRevision(self.parts.keyspace.build(&Key::NodeAlive(&self.parts.config.node)), session.epoch);
+        let fence = Compare::ModRevision(
+            self.parts
+                .keyspace
+                .build(&Key::NodeAlive(&self.parts.config.node)),
+            session.epoch,
+        );
         let txn = Txn::new().when(fence).put(key, document::encode(&record));
         match self.parts.store.txn(txn).await {
             Ok(done) if done.succeeded => self.reported = Some(record),
             Ok(_) => {}
             Err(error) => {
                 self.reported = None;
-                warn!(node = self.parts.config.node, error = &error as &dyn std::error::Error, "the node's status could not be written; trying again");
+                warn!(
+                    node = self.parts.config.node,
+                    error = &error as &dyn std::error::Error,
+                    "the node's status could not be written; trying again"
+                );
             }
         }
     }
@@ -600,7 +776,12 @@ impl NodeLoop {
                 self.parts.runner.stop(key, local.placement);
             }
         }
-        while self.state.locals.values().any(|l| l.phase == Phase::Stopping) {
+        while self
+            .state
+            .locals
+            .values()
+            .any(|l| l.phase == Phase::Stopping)
+        {
             tokio::select! {
                 taken = reports.take() => self.take_reports(taken),
                 () = sleep_until(deadline) => {

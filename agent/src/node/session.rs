@@ -24,7 +24,10 @@ pub(crate) struct Session {
 pub(crate) enum SessionError {
     /// Another agent runs under this name.
     #[error("node {node} is held by another agent: host {}, process {}, since {}", holder.hostname, holder.pid, holder.since)]
-    Held { node: String, holder: Box<NodeAlive> },
+    Held {
+        node: String,
+        holder: Box<NodeAlive>,
+    },
     /// The store did not do it; worth another try.
     #[error("taking the session of node {node}")]
     Store {
@@ -46,9 +49,14 @@ impl Sessions<'_> {
     /// Takes the session: creates `alive`, or takes it over where it is our own from before a restart or a long pause,
     /// so that the session goes on and nobody moves our pods.
     pub(crate) async fn acquire(&self) -> Result<Session, SessionError> {
-        let failed = |source| SessionError::Store { node: self.node.to_owned(), source };
+        let failed = |source| SessionError::Store {
+            node: self.node.to_owned(),
+            source,
+        };
         let key = self.keyspace.build(&Key::NodeAlive(self.node));
-        let lease = LeaseKeeper::grant(self.store.clone(), self.ttl).await.map_err(failed)?;
+        let lease = LeaseKeeper::grant(self.store.clone(), self.ttl)
+            .await
+            .map_err(failed)?;
         let mut present = self.store.get(&key).await.map_err(failed)?.0;
         loop {
             let guard = match &present {
@@ -57,23 +65,34 @@ impl Sessions<'_> {
                     let holder = holder(kv);
                     if holder.instance != self.me.instance {
                         self.abandon(&lease).await;
-                        return Err(SessionError::Held { node: self.node.to_owned(), holder: Box::new(holder) });
+                        return Err(SessionError::Held {
+                            node: self.node.to_owned(),
+                            holder: Box::new(holder),
+                        });
                     }
                     Compare::ModRevision(key.clone(), kv.mod_revision)
                 }
             };
             let value = document::encode(self.me);
-            let txn = Txn::new().when(guard).put_with_lease(key.clone(), value, lease.id());
+            let txn = Txn::new()
+                .when(guard)
+                .put_with_lease(key.clone(), value, lease.id());
             match self.store.txn(txn).await {
                 Ok(done) if done.succeeded => {
-                    let id = present.as_ref().map_or(done.revision.0, |kv| kv.create_revision);
+                    let id = present
+                        .as_ref()
+                        .map_or(done.revision.0, |kv| kv.create_revision);
                     let former = present.and_then(|kv| kv.lease).filter(|l| *l != lease.id());
                     if let Some(former) = former {
                         // Nothing hangs on it any more.
                         let _ = self.store.lease_revoke(former).await;
                     }
                     info!(node = self.node, session = id, "session taken");
-                    return Ok(Session { id, epoch: done.revision.0, lease });
+                    return Ok(Session {
+                        id,
+                        epoch: done.revision.0,
+                        lease,
+                    });
                 }
                 // Somebody was faster, or the old key expired just now; or the outcome is unknown. Look again.
                 Ok(_) => present = self.store.get(&key).await.map_err(failed)?.0,
@@ -90,22 +109,34 @@ impl Sessions<'_> {
     pub(crate) async fn refence(&self, session: &Session) -> Result<Option<Session>, StoreError> {
         let key = self.keyspace.build(&Key::NodeAlive(self.node));
         let (present, _) = self.store.get(&key).await?;
-        let Some(kv) = present.filter(|kv| kv.create_revision == session.id) else { return Ok(None) };
+        let Some(kv) = present.filter(|kv| kv.create_revision == session.id) else {
+            return Ok(None);
+        };
         let txn = Txn::new()
             .when(Compare::ModRevision(key.clone(), kv.mod_revision))
             .put_with_lease(key, document::encode(self.me), session.lease.id());
         let done = self.store.txn(txn).await?;
-        Ok(done.succeeded.then(|| Session { epoch: done.revision.0, ..session.clone() }))
+        Ok(done.succeeded.then(|| Session {
+            epoch: done.revision.0,
+            ..session.clone()
+        }))
     }
 
     async fn abandon(&self, lease: &LeaseKeeper) {
         if let Err(error) = lease.revoke().await {
-            warn!(node = self.node, error = &error as &dyn std::error::Error, "an unused lease could not be revoked; it will expire");
+            warn!(
+                node = self.node,
+                error = &error as &dyn std::error::Error,
+                "an unused lease could not be revoked; it will expire"
+            );
         }
     }
 }
 
 /// Who holds the key. A document that does not parse is somebody else's.
 fn holder(kv: &KeyValue) -> NodeAlive {
-    document::decode_value(&kv.value).unwrap_or_else(|_| NodeAlive { hostname: "unknown".into(), ..NodeAlive::default() })
+    document::decode_value(&kv.value).unwrap_or_else(|_| NodeAlive {
+        hostname: "unknown".into(),
+        ..NodeAlive::default()
+    })
 }

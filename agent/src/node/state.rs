@@ -99,7 +99,9 @@ pub(crate) fn stale(state: &State) -> BTreeSet<ObjectKey> {
     state
         .locals
         .iter()
-        .filter(|(key, local)| !state.frozen.contains(*key) && !is_current(state.work.get(*key), local))
+        .filter(|(key, local)| {
+            !state.frozen.contains(*key) && !is_current(state.work.get(*key), local)
+        })
         .map(|(key, _)| key.clone())
         .collect()
 }
@@ -127,10 +129,16 @@ pub(crate) fn plan(state: &State) -> Plan {
             plan.writes.push(NodeWrite::Status(key.clone()));
         }
     }
-    if state.stale.iter().all(|key| state.locals.get(key).is_none_or(|l| l.phase == Phase::Gone)) {
+    if state
+        .stale
+        .iter()
+        .all(|key| state.locals.get(key).is_none_or(|l| l.phase == Phase::Gone))
+    {
         for (key, work) in &state.work {
-            if !state.locals.contains_key(key) && state.refused.get(key) != Some(&work.mod_revision) {
-                plan.writes.push(NodeWrite::Claim(key.clone(), work.mod_revision));
+            if !state.locals.contains_key(key) && state.refused.get(key) != Some(&work.mod_revision)
+            {
+                plan.writes
+                    .push(NodeWrite::Claim(key.clone(), work.mod_revision));
             }
         }
     }
@@ -152,12 +160,28 @@ mod tests {
     }
 
     fn mk_work(placement: u32, revision: i64) -> Work {
-        let header = WorkHeader { placement: Some(placement), uid: "u".into(), source_revision: 1 };
-        Work { mod_revision: revision, header, pod: Arc::default(), text: Arc::from("") }
+        let header = WorkHeader {
+            placement: Some(placement),
+            uid: "u".into(),
+            source_revision: 1,
+        };
+        Work {
+            mod_revision: revision,
+            header,
+            pod: Arc::default(),
+            text: Arc::from(""),
+        }
     }
 
     fn mk_local(placement: u32, phase: Phase) -> Local {
-        Local { uid: "u".into(), placement, work_revision: 5, phase, actual: None, written: None }
+        Local {
+            uid: "u".into(),
+            placement,
+            work_revision: 5,
+            phase,
+            actual: None,
+            written: None,
+        }
     }
 
     fn state(work: &[(&str, Work)], locals: &[(&str, Local)]) -> State {
@@ -171,7 +195,13 @@ mod tests {
     #[test]
     fn new_work_is_claimed_at_the_revision_that_was_seen() {
         let s = state(&[("a", mk_work(1, 7))], &[]);
-        assert_eq!(plan(&s), Plan { calls: vec![], writes: vec![NodeWrite::Claim(key("a"), 7)] });
+        assert_eq!(
+            plan(&s),
+            Plan {
+                calls: vec![],
+                writes: vec![NodeWrite::Claim(key("a"), 7)]
+            }
+        );
     }
 
     #[test]
@@ -186,7 +216,13 @@ mod tests {
     #[test]
     fn withdrawn_work_is_stopped_then_forgotten() {
         let mut s = state(&[], &[("a", mk_local(1, Phase::Running))]);
-        assert_eq!(plan(&s), Plan { calls: vec![Call::Stop(key("a"))], writes: vec![] });
+        assert_eq!(
+            plan(&s),
+            Plan {
+                calls: vec![Call::Stop(key("a"))],
+                writes: vec![]
+            }
+        );
         s.locals.get_mut(&key("a")).unwrap().phase = Phase::Stopping;
         assert_eq!(plan(&s), Plan::default());
         s.locals.get_mut(&key("a")).unwrap().phase = Phase::Gone;
@@ -195,8 +231,17 @@ mod tests {
 
     #[test]
     fn another_placement_of_a_pod_waits_for_the_end_of_the_former_one() {
-        let mut s = state(&[("a", mk_work(2, 9))], &[("a", mk_local(1, Phase::Running))]);
-        assert_eq!(plan(&s), Plan { calls: vec![Call::Stop(key("a"))], writes: vec![] });
+        let mut s = state(
+            &[("a", mk_work(2, 9))],
+            &[("a", mk_local(1, Phase::Running))],
+        );
+        assert_eq!(
+            plan(&s),
+            Plan {
+                calls: vec![Call::Stop(key("a"))],
+                writes: vec![]
+            }
+        );
         s.locals.get_mut(&key("a")).unwrap().phase = Phase::Gone;
         assert_eq!(plan(&s).writes, [NodeWrite::Forget(key("a"))]);
         s.locals.clear();
@@ -205,12 +250,21 @@ mod tests {
 
     #[test]
     fn a_session_claims_nothing_before_what_is_no_longer_its_own_is_gone() {
-        let mut s = state(&[("new", mk_work(1, 7))], &[("old", mk_local(1, Phase::Stopping))]);
+        let mut s = state(
+            &[("new", mk_work(1, 7))],
+            &[("old", mk_local(1, Phase::Stopping))],
+        );
         s.stale = stale(&s);
         assert_eq!(s.stale, BTreeSet::from([key("old")]));
         assert_eq!(plan(&s), Plan::default());
         s.locals.get_mut(&key("old")).unwrap().phase = Phase::Gone;
-        assert_eq!(plan(&s).writes, [NodeWrite::Forget(key("old")), NodeWrite::Claim(key("new"), 7)]);
+        assert_eq!(
+            plan(&s).writes,
+            [
+                NodeWrite::Forget(key("old")),
+                NodeWrite::Claim(key("new"), 7)
+            ]
+        );
     }
 
     #[test]
@@ -224,7 +278,10 @@ mod tests {
     #[test]
     fn a_status_is_written_once() {
         let mut local = mk_local(1, Phase::Running);
-        let running = PodActual { stage: PodStage::Running, ..PodActual::default() };
+        let running = PodActual {
+            stage: PodStage::Running,
+            ..PodActual::default()
+        };
         local.actual = Some(Box::new(running.clone()));
         let mut s = state(&[("a", mk_work(1, 5))], &[("a", local)]);
         assert_eq!(plan(&s).writes, [NodeWrite::Status(key("a"))]);
@@ -234,7 +291,16 @@ mod tests {
 
     #[test]
     fn a_changed_document_of_the_same_placement_is_handed_on() {
-        let s = state(&[("a", mk_work(1, 6))], &[("a", mk_local(1, Phase::Running))]);
-        assert_eq!(plan(&s), Plan { calls: vec![Call::Update(key("a"))], writes: vec![] });
+        let s = state(
+            &[("a", mk_work(1, 6))],
+            &[("a", mk_local(1, Phase::Running))],
+        );
+        assert_eq!(
+            plan(&s),
+            Plan {
+                calls: vec![Call::Update(key("a"))],
+                writes: vec![]
+            }
+        );
     }
 }

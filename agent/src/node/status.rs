@@ -35,20 +35,30 @@ pub(crate) struct Sample {
 pub(crate) fn sample(data_dir: &Path) -> Sample {
     let mut s = Sample::default();
     if let Some(line) = read("/proc/stat").lines().next() {
-        let ticks: Vec<u64> = line.split_whitespace().skip(1).filter_map(|f| f.parse().ok()).collect();
+        let ticks: Vec<u64> = line
+            .split_whitespace()
+            .skip(1)
+            .filter_map(|f| f.parse().ok())
+            .collect();
         // user nice system idle iowait irq softirq steal; guest time is part of user.
         s.cpu_total = ticks.iter().take(8).sum();
-        s.cpu_busy = s.cpu_total - ticks.get(3).copied().unwrap_or(0) - ticks.get(4).copied().unwrap_or(0);
+        s.cpu_busy =
+            s.cpu_total - ticks.get(3).copied().unwrap_or(0) - ticks.get(4).copied().unwrap_or(0);
     }
     let memory: BTreeMap<String, u64> = read("/proc/meminfo")
         .lines()
         .filter_map(|l| {
             let (name, value) = l.split_once(':')?;
-            Some((name.to_owned(), value.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024))
+            Some((
+                name.to_owned(),
+                value.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024,
+            ))
         })
         .collect();
     s.memory_total = memory.get("MemTotal").copied().unwrap_or(0);
-    s.memory_used = s.memory_total.saturating_sub(memory.get("MemAvailable").copied().unwrap_or(0));
+    s.memory_used = s
+        .memory_total
+        .saturating_sub(memory.get("MemAvailable").copied().unwrap_or(0));
     if let Ok(fs) = rustix::fs::statvfs(data_dir) {
         s.disk_total = fs.f_blocks * fs.f_frsize;
         s.disk_used = s.disk_total.saturating_sub(fs.f_bavail * fs.f_frsize);
@@ -80,7 +90,10 @@ impl UsageMeter {
             let busy = sample.cpu_busy.saturating_sub(last.cpu_busy);
             if total > 0 {
                 let now = share(busy, total);
-                self.cpu = Some(self.cpu.map_or(now, |cpu| cpu + (now - cpu) * CPU_SMOOTHING));
+                self.cpu = Some(
+                    self.cpu
+                        .map_or(now, |cpu| cpu + (now - cpu) * CPU_SMOOTHING),
+                );
             }
         }
         self.last = Some(*sample);
@@ -90,7 +103,11 @@ impl UsageMeter {
             disk: share(sample.disk_used, sample.disk_total),
         };
         let reported = match self.reported {
-            None => Shares { cpu: step(now.cpu), memory: step(now.memory), disk: step(now.disk) },
+            None => Shares {
+                cpu: step(now.cpu),
+                memory: step(now.memory),
+                disk: step(now.disk),
+            },
             Some(old) => Shares {
                 cpu: follow(old.cpu, now.cpu),
                 memory: follow(old.memory, now.memory),
@@ -100,15 +117,31 @@ impl UsageMeter {
         self.reported = Some(reported);
         let cpus = cpu_count();
         ResourceList::from([
-            ("cpu".into(), quantity(&format!("{}m", (reported.cpu * cpus as f64 * 1000.0).round()))),
-            ("memory".into(), bytes((reported.memory * sample.memory_total as f64) as u64)),
-            ("ephemeral-storage".into(), bytes((reported.disk * sample.disk_total as f64) as u64)),
+            (
+                "cpu".into(),
+                quantity(&format!(
+                    "{}m",
+                    (reported.cpu * cpus as f64 * 1000.0).round()
+                )),
+            ),
+            (
+                "memory".into(),
+                bytes((reported.memory * sample.memory_total as f64) as u64),
+            ),
+            (
+                "ephemeral-storage".into(),
+                bytes((reported.disk * sample.disk_total as f64) as u64),
+            ),
         ])
     }
 }
 
 fn share(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+    if whole == 0 {
+        0.0
+    } else {
+        part as f64 / whole as f64
+    }
 }
 
 fn step(share: f64) -> f64 {
@@ -117,11 +150,20 @@ fn step(share: f64) -> f64 {
 
 /// Stays at what was reported until the present share is more than one step away.
 fn follow(reported: f64, now: f64) -> f64 {
-    if (now - reported).abs() > USAGE_STEP { step(now) } else { reported }
+    if (now - reported).abs() > USAGE_STEP {
+        step(now)
+    } else {
+        reported
+    }
 }
 
 /// The report, apart from the usage.
-pub(crate) fn describe(config: &AgentConfig, endpoint: Option<String>, sample: &Sample, now: Timestamp) -> NodeStatusRecord {
+pub(crate) fn describe(
+    config: &AgentConfig,
+    endpoint: Option<String>,
+    sample: &Sample,
+    now: Timestamp,
+) -> NodeStatusRecord {
     let mut capacity = ResourceList::from([
         ("cpu".into(), quantity(&cpu_count().to_string())),
         ("memory".into(), bytes(sample.memory_total)),
@@ -133,7 +175,11 @@ pub(crate) fn describe(config: &AgentConfig, endpoint: Option<String>, sample: &
     for (name, reserved) in &config.reserved {
         if let Some(all) = allocatable.get_mut(name) {
             let left = (all.milli_value() - reserved.milli_value()).max(0);
-            *all = if left % 1000 == 0 { quantity(&(left / 1000).to_string()) } else { quantity(&format!("{left}m")) };
+            *all = if left % 1000 == 0 {
+                quantity(&(left / 1000).to_string())
+            } else {
+                quantity(&format!("{left}m"))
+            };
         }
     }
     let uname = rustix::system::uname();
@@ -155,8 +201,14 @@ pub(crate) fn describe(config: &AgentConfig, endpoint: Option<String>, sample: &
         allocatable,
         conditions: conditions(sample, now),
         addresses: vec![
-            NodeAddress { type_: "InternalIP".into(), address: config.address.to_string() },
-            NodeAddress { type_: "Hostname".into(), address: hostname },
+            NodeAddress {
+                type_: "InternalIP".into(),
+                address: config.address.to_string(),
+            },
+            NodeAddress {
+                type_: "Hostname".into(),
+                address: hostname,
+            },
         ],
         labels,
         taints: config.taints.clone(),
@@ -179,11 +231,20 @@ pub(crate) fn describe(config: &AgentConfig, endpoint: Option<String>, sample: &
 }
 
 fn conditions(sample: &Sample, now: Timestamp) -> Vec<NodeCondition> {
-    let disk_pressure = sample.disk_total > 0 && share(sample.disk_used, sample.disk_total) > 1.0 - DISK_PRESSURE;
+    let disk_pressure =
+        sample.disk_total > 0 && share(sample.disk_used, sample.disk_total) > 1.0 - DISK_PRESSURE;
     let (status, reason, message) = if disk_pressure {
-        ("True", "AgentHasDiskPressure", "less than 10 % of the disk is free")
+        (
+            "True",
+            "AgentHasDiskPressure",
+            "less than 10 % of the disk is free",
+        )
     } else {
-        ("False", "AgentHasNoDiskPressure", "more than 10 % of the disk is free")
+        (
+            "False",
+            "AgentHasNoDiskPressure",
+            "more than 10 % of the disk is free",
+        )
     };
     vec![NodeCondition {
         type_: "DiskPressure".into(),
@@ -198,7 +259,11 @@ fn conditions(sample: &Sample, now: Timestamp) -> Vec<NodeCondition> {
 /// Whether two reports say the same; the time of a condition's last change is kept from the older one when they do.
 pub(crate) fn keep_transition_times(old: &NodeStatusRecord, new: &mut NodeStatusRecord) {
     for condition in &mut new.conditions {
-        if let Some(before) = old.conditions.iter().find(|c| c.type_ == condition.type_ && c.status == condition.status) {
+        if let Some(before) = old
+            .conditions
+            .iter()
+            .find(|c| c.type_ == condition.type_ && c.status == condition.status)
+        {
             condition.last_transition_time = before.last_transition_time;
         }
     }
@@ -242,7 +307,14 @@ mod tests {
     use super::*;
 
     fn mk_sample(busy: u64, total: u64, memory_percent: u64) -> Sample {
-        Sample { cpu_busy: busy, cpu_total: total, memory_used: memory_percent << 20, memory_total: 100 << 20, disk_used: 1, disk_total: 100 }
+        Sample {
+            cpu_busy: busy,
+            cpu_total: total,
+            memory_used: memory_percent << 20,
+            memory_total: 100 << 20,
+            disk_used: 1,
+            disk_total: 100,
+        }
     }
 
     #[test]
@@ -251,9 +323,15 @@ mod tests {
         let first = meter.take(&mk_sample(0, 0, 42));
         for n in 1..50 {
             let trembling = 38 + n % 9;
-            assert_eq!(meter.take(&mk_sample(n * 5, n * 100, trembling))["memory"], first["memory"]);
+            assert_eq!(
+                meter.take(&mk_sample(n * 5, n * 100, trembling))["memory"],
+                first["memory"]
+            );
         }
-        assert_ne!(meter.take(&mk_sample(250, 5000, 80))["memory"], first["memory"]);
+        assert_ne!(
+            meter.take(&mk_sample(250, 5000, 80))["memory"],
+            first["memory"]
+        );
     }
 
     #[test]
@@ -261,7 +339,11 @@ mod tests {
         let mut meter = UsageMeter::default();
         meter.take(&mk_sample(0, 0, 10));
         let idle = meter.take(&mk_sample(0, 100, 10))["cpu"].clone();
-        assert_eq!(meter.take(&mk_sample(30, 200, 10))["cpu"], idle, "30 % once");
+        assert_eq!(
+            meter.take(&mk_sample(30, 200, 10))["cpu"],
+            idle,
+            "30 % once"
+        );
         let mut busy = idle.clone();
         for n in 3..20 {
             busy = meter.take(&mk_sample(30 + (n - 2) * 90, n * 100, 10))["cpu"].clone();
@@ -275,9 +357,17 @@ mod tests {
             reserved: ResourceList::from([("cpu".into(), quantity("100m"))]),
             ..AgentConfig::new("n1", std::env::temp_dir())
         };
-        let status = describe(&config, None, &sample(&std::env::temp_dir()), Timestamp::default());
+        let status = describe(
+            &config,
+            None,
+            &sample(&std::env::temp_dir()),
+            Timestamp::default(),
+        );
         assert!(status.capacity["memory"].value() > 0);
-        assert_eq!(status.capacity["cpu"].milli_value() - status.allocatable["cpu"].milli_value(), 100);
+        assert_eq!(
+            status.capacity["cpu"].milli_value() - status.allocatable["cpu"].milli_value(),
+            100
+        );
         assert_eq!(status.labels["kubernetes.io/hostname"], "n1");
         assert!(!machine_id().is_empty());
     }

@@ -29,7 +29,11 @@ pub(crate) struct WorkTree {
 
 impl WorkTree {
     pub(crate) fn new(keyspace: Keyspace, content: Arc<Content>) -> Self {
-        Self { keyspace, content_revisions: BTreeMap::new(), content }
+        Self {
+            keyspace,
+            content_revisions: BTreeMap::new(),
+            content,
+        }
     }
 
     /// Takes up the content that the disk copy has.
@@ -37,13 +41,20 @@ impl WorkTree {
         for item in saved {
             let key = ObjectKey::namespaced(item.namespace, item.name);
             // No revision: the first listing brings the present one.
-            self.content_revisions.insert((item.plural.clone(), key.clone()), 0);
+            self.content_revisions
+                .insert((item.plural.clone(), key.clone()), 0);
             self.decode_content(&item.plural, &key, item.document.as_bytes());
         }
     }
 
     /// A key was written. Returns whether content changed.
-    pub(crate) fn put(&mut self, state: &mut State, disk: &Disk, kv: &KeyValue, named: Option<&mut Named>) -> bool {
+    pub(crate) fn put(
+        &mut self,
+        state: &mut State,
+        disk: &Disk,
+        kv: &KeyValue,
+        named: Option<&mut Named>,
+    ) -> bool {
         match self.keyspace.split(&kv.key) {
             Ok(Key::WorkPod(_, key)) => {
                 if let Some(named) = named {
@@ -79,7 +90,12 @@ impl WorkTree {
     pub(crate) fn listed(&mut self, state: &mut State, disk: &Disk, named: &Named) -> bool {
         state.work.retain(|key, _| named.pods.contains(key));
         state.frozen.retain(|key| named.pods.contains(key));
-        let gone: Vec<_> = self.content_revisions.keys().filter(|id| !named.content.contains(id)).cloned().collect();
+        let gone: Vec<_> = self
+            .content_revisions
+            .keys()
+            .filter(|id| !named.content.contains(id))
+            .cloned()
+            .collect();
         for (plural, key) in &gone {
             self.delete_content(disk, plural, key);
         }
@@ -88,7 +104,10 @@ impl WorkTree {
 
     fn put_pod(&self, state: &mut State, key: ObjectKey, kv: &KeyValue) {
         let decoded = document::split_work(&kv.value).and_then(|(header, pod)| {
-            Ok((document::decode_value(header)?, document::decode_keyed::<Pod>(&key, pod)?))
+            Ok((
+                document::decode_value(header)?,
+                document::decode_keyed::<Pod>(&key, pod)?,
+            ))
         });
         match decoded {
             Ok((header, pod)) => {
@@ -144,16 +163,17 @@ impl WorkTree {
                 .ok()
         }
         match plural {
-            ConfigMap::PLURAL => {
-                read(key, document).is_some_and(|object| self.content.put_config_map(key.clone(), Some(object)))
-            }
-            Secret::PLURAL => read(key, document).is_some_and(|object| self.content.put_secret(key.clone(), Some(object))),
+            ConfigMap::PLURAL => read(key, document)
+                .is_some_and(|object| self.content.put_config_map(key.clone(), Some(object))),
+            Secret::PLURAL => read(key, document)
+                .is_some_and(|object| self.content.put_secret(key.clone(), Some(object))),
             _ => false,
         }
     }
 
     fn delete_content(&mut self, disk: &Disk, plural: &str, key: &ObjectKey) -> bool {
-        self.content_revisions.remove(&(plural.to_owned(), key.clone()));
+        self.content_revisions
+            .remove(&(plural.to_owned(), key.clone()));
         if let Err(error) = disk.drop_content(plural, key) {
             warn!(object = %key, plural, error = &error as &dyn std::error::Error, "content stays in the disk copy");
         }

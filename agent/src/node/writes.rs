@@ -57,17 +57,28 @@ pub(crate) fn items(
                         ..PodActual::default()
                     };
                     let guards = vec![
-                        Compare::ModRevision(keyspace.build(&Key::WorkPod(node, key.clone())), *revision),
+                        Compare::ModRevision(
+                            keyspace.build(&Key::WorkPod(node, key.clone())),
+                            *revision,
+                        ),
                         Compare::absent(actual_key(keyspace, node, key)),
                     ];
                     (key, guards, Some(Box::new(claim)))
                 }
-                NodeWrite::Status(key) => (key, Vec::new(), Some(state.locals.get(key)?.actual.clone()?)),
+                NodeWrite::Status(key) => (
+                    key,
+                    Vec::new(),
+                    Some(state.locals.get(key)?.actual.clone()?),
+                ),
                 NodeWrite::Forget(key) => (key, Vec::new(), None),
             };
             let target = actual_key(keyspace, node, key);
             let op = match &record {
-                Some(record) => TxnOp::Put(Put { key: target, value: document::encode(&**record).into(), lease: None }),
+                Some(record) => TxnOp::Put(Put {
+                    key: target,
+                    value: document::encode(&**record).into(),
+                    lease: None,
+                }),
                 None => TxnOp::Delete(target),
             };
             let context = match &write {
@@ -77,7 +88,14 @@ pub(crate) fn items(
             };
             let mut all = vec![fence.clone()];
             all.extend(guards);
-            Some((Pending { write, record }, Item { guards: all, then: vec![op], context }))
+            Some((
+                Pending { write, record },
+                Item {
+                    guards: all,
+                    then: vec![op],
+                    context,
+                },
+            ))
         })
         .collect()
 }

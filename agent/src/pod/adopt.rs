@@ -9,7 +9,9 @@ use setpoint_apis::records::PodActual;
 use setpoint_apis::time::Timestamp;
 use tracing::{info, warn};
 
-use super::model::{ContainerRun, Now, Phase, PodState, RECOVERED_AFTER, Running, Verdict, definition, terminated};
+use super::model::{
+    ContainerRun, Now, Phase, PodState, RECOVERED_AFTER, Running, Verdict, definition, terminated,
+};
 use super::{PodContext, PodInput};
 use crate::driver::{Adopted, Container};
 use crate::layout::PodDir;
@@ -29,11 +31,18 @@ pub(super) struct Found {
 /// Looks at a pod's directory.
 pub(super) async fn adopt(ctx: &PodContext, input: &PodInput, now: Now) -> Found {
     let dir = ctx.data.pod(&input.uid, input.placement);
-    let claimed = Now { wall: input.claimed_at, mono: now.when(input.claimed_at) };
+    let claimed = Now {
+        wall: input.claimed_at,
+        mono: now.when(input.claimed_at),
+    };
     let mut state = PodState::new(&input.pod.spec, claimed);
     let mut handles = Vec::new();
     let reported: Option<PodActual> = read_record(dir.path(), STATUS_FILE).unwrap_or_default();
-    for (run, definition) in state.containers.iter_mut().zip(input.pod.spec.all_containers()) {
+    for (run, definition) in state
+        .containers
+        .iter_mut()
+        .zip(input.pod.spec.all_containers())
+    {
         let handle = adopt_container(ctx, &dir, definition, run, now).await;
         if handle.is_some()
             && let Some(before) = before(reported.as_ref(), &definition.name)
@@ -49,12 +58,23 @@ pub(super) async fn adopt(ctx: &PodContext, input: &PodInput, now: Now) -> Found
         handles.push(handle);
     }
     end_strangers(ctx, &dir, input).await;
-    Found { state, handles, reported }
+    Found {
+        state,
+        handles,
+        reported,
+    }
 }
 
-fn before<'a>(reported: Option<&'a PodActual>, name: &str) -> Option<&'a setpoint_apis::core::ContainerStatus> {
+fn before<'a>(
+    reported: Option<&'a PodActual>,
+    name: &str,
+) -> Option<&'a setpoint_apis::core::ContainerStatus> {
     let reported = reported?;
-    reported.init_container_statuses.iter().chain(&reported.container_statuses).find(|c| c.name == name)
+    reported
+        .init_container_statuses
+        .iter()
+        .chain(&reported.container_statuses)
+        .find(|c| c.name == name)
 }
 
 async fn adopt_container(
@@ -70,13 +90,19 @@ async fn adopt_container(
         let adopted = match ctx.driver.adopt(path.clone()).await {
             Ok(adopted) => adopted,
             Err(error) => {
-                warn!(container = container.name, attempt, error = &error as &dyn std::error::Error, "cannot adopt");
+                warn!(
+                    container = container.name,
+                    attempt,
+                    error = &error as &dyn std::error::Error,
+                    "cannot adopt"
+                );
                 Adopted::NotStarted
             }
         };
         let millis = |nanos: i64| Timestamp::from_unix_millis(nanos / 1_000_000);
         let previous = attempts.last().and_then(|a| {
-            let record: Option<ExitRecord> = read_record(&dir.attempt(&container.name, *a), EXIT_FILE).unwrap_or_default();
+            let record: Option<ExitRecord> =
+                read_record(&dir.attempt(&container.name, *a), EXIT_FILE).unwrap_or_default();
             record.map(|r| terminated(&r, None, None))
         });
         match adopted {
@@ -86,7 +112,12 @@ async fn adopt_container(
             Adopted::Running(handle) => {
                 let record = handle.record().clone();
                 let since = now.when(millis(record.started_at));
-                info!(container = container.name, attempt, pid = record.container.pid, "adopted");
+                info!(
+                    container = container.name,
+                    attempt,
+                    pid = record.container.pid,
+                    "adopted"
+                );
                 *run = ContainerRun {
                     phase: Phase::Running(Running {
                         pid: record.container.pid,
@@ -102,18 +133,28 @@ async fn adopt_container(
                     ..ContainerRun::default()
                 };
                 let spec: Option<ContainerSpec> = read_record(&path, SPEC_FILE).unwrap_or_default();
-                run.redefined = spec.is_some_and(|s| !s.definition.is_empty() && s.definition != definition(container));
+                run.redefined = spec.is_some_and(|s| {
+                    !s.definition.is_empty() && s.definition != definition(container)
+                });
                 return Some(handle);
             }
             Adopted::Ended(record) => {
-                let ran_for = u64::try_from(record.finished_at.saturating_sub(record.started_at)).unwrap_or(0);
-                let recovered = record.started_at > 0 && u128::from(ran_for) >= RECOVERED_AFTER.as_nanos();
+                let ran_for = u64::try_from(record.finished_at.saturating_sub(record.started_at))
+                    .unwrap_or(0);
+                let recovered =
+                    record.started_at > 0 && u128::from(ran_for) >= RECOVERED_AFTER.as_nanos();
                 *run = ContainerRun {
-                    phase: Phase::Ended { at: now.when(millis(record.finished_at)) },
+                    phase: Phase::Ended {
+                        at: now.when(millis(record.finished_at)),
+                    },
                     attempt,
                     exit: Some(terminated(&record, None, None)),
                     previous,
-                    streak: if recovered { 1 } else { attempt.saturating_add(1) },
+                    streak: if recovered {
+                        1
+                    } else {
+                        attempt.saturating_add(1)
+                    },
                     ..ContainerRun::default()
                 };
                 return None;
@@ -125,9 +166,19 @@ async fn adopt_container(
 
 /// Containers that the pod's definition no longer has are ended.
 async fn end_strangers(ctx: &PodContext, dir: &PodDir, input: &PodInput) {
-    let known: BTreeSet<&str> = input.pod.spec.all_containers().map(|c| c.name.as_str()).collect();
-    let Ok(entries) = fs::read_dir(dir.path().join("containers")) else { return };
-    for name in entries.flatten().filter_map(|e| e.file_name().into_string().ok()) {
+    let known: BTreeSet<&str> = input
+        .pod
+        .spec
+        .all_containers()
+        .map(|c| c.name.as_str())
+        .collect();
+    let Ok(entries) = fs::read_dir(dir.path().join("containers")) else {
+        return;
+    };
+    for name in entries
+        .flatten()
+        .filter_map(|e| e.file_name().into_string().ok())
+    {
         if known.contains(name.as_str()) {
             continue;
         }

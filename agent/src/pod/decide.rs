@@ -56,7 +56,12 @@ pub enum Action {
 
 /// Decides.
 pub fn decide(spec: &PodSpec, state: &PodState, now: Now) -> Plan {
-    let mut d = Decision { spec, state, now, plan: Plan::default() };
+    let mut d = Decision {
+        spec,
+        state,
+        now,
+        plan: Plan::default(),
+    };
     d.decide();
     d.plan
 }
@@ -70,7 +75,9 @@ struct Decision<'a> {
 
 impl Decision<'_> {
     fn decide(&mut self) {
-        let mains_begun = self.mains().any(|(i, _)| !matches!(self.state.containers[i].phase, Phase::Idle));
+        let mains_begun = self
+            .mains()
+            .any(|(i, _)| !matches!(self.state.containers[i].phase, Phase::Idle));
         self.plan.initialized = mains_begun || self.init_done();
         if let Some(stop) = self.state.stop {
             self.plan.stage = PodStage::Stopping;
@@ -88,7 +95,8 @@ impl Decision<'_> {
         }
         if self.past_deadline() {
             self.plan.stage = PodStage::Failed;
-            let message = "Pod was active on the node longer than the specified deadline".to_owned();
+            let message =
+                "Pod was active on the node longer than the specified deadline".to_owned();
             self.plan.reason = Some(("DeadlineExceeded".to_owned(), message));
             let grace = self.pod_grace();
             self.stop_all(self.now.mono + grace, "the pod's deadline is over");
@@ -105,11 +113,20 @@ impl Decision<'_> {
 
     fn mains(&self) -> impl Iterator<Item = (usize, &Container)> {
         let first = self.spec.init_containers.len();
-        self.spec.containers.iter().enumerate().map(move |(i, c)| (first + i, c))
+        self.spec
+            .containers
+            .iter()
+            .enumerate()
+            .map(move |(i, c)| (first + i, c))
     }
 
     fn pod_grace(&self) -> Duration {
-        Duration::from_secs(self.spec.termination_grace_period_seconds().max(0).unsigned_abs())
+        Duration::from_secs(
+            self.spec
+                .termination_grace_period_seconds()
+                .max(0)
+                .unsigned_abs(),
+        )
     }
 
     fn wake(&mut self, at: Duration) {
@@ -119,7 +136,13 @@ impl Decision<'_> {
     /// All init containers have ended well, sidecars are up.
     fn init_done(&self) -> bool {
         let runs = self.spec.init_containers.iter().zip(&self.state.containers);
-        runs.into_iter().all(|(c, run)| if c.is_sidecar() { run.is_started(c) } else { run.succeeded() })
+        runs.into_iter().all(|(c, run)| {
+            if c.is_sidecar() {
+                run.is_started(c)
+            } else {
+                run.succeeded()
+            }
+        })
     }
 
     /// How the pod ended, once it is clear that nothing of it will be started again.
@@ -127,7 +150,8 @@ impl Decision<'_> {
         for (i, init) in self.spec.init_containers.iter().enumerate() {
             let run = &self.state.containers[i];
             let over = matches!(run.phase, Phase::Ended { .. }) && !run.succeeded();
-            if !init.is_sidecar() && over && !restarts(self.spec, i, run) && !self.plan.initialized {
+            if !init.is_sidecar() && over && !restarts(self.spec, i, run) && !self.plan.initialized
+            {
                 return Some((PodStage::Failed, None));
             }
         }
@@ -142,11 +166,22 @@ impl Decision<'_> {
         if self.spec.containers.is_empty() {
             return None;
         }
-        Some((if failed { PodStage::Failed } else { PodStage::Succeeded }, None))
+        Some((
+            if failed {
+                PodStage::Failed
+            } else {
+                PodStage::Succeeded
+            },
+            None,
+        ))
     }
 
     fn past_deadline(&mut self) -> bool {
-        let (Some(seconds), Some(claimed)) = (self.spec.active_deadline_seconds, self.state.claimed) else { return false };
+        let (Some(seconds), Some(claimed)) =
+            (self.spec.active_deadline_seconds, self.state.claimed)
+        else {
+            return false;
+        };
         let deadline = claimed.mono + Duration::from_secs(seconds.max(0).unsigned_abs());
         if self.now.mono >= deadline {
             return true;
@@ -157,7 +192,14 @@ impl Decision<'_> {
 
     /// Pending until every container has run once.
     fn live_stage(&self) -> PodStage {
-        if self.mains().all(|(i, _)| self.state.containers[i].has_run()) { PodStage::Running } else { PodStage::Starting }
+        if self
+            .mains()
+            .all(|(i, _)| self.state.containers[i].has_run())
+        {
+            PodStage::Running
+        } else {
+            PodStage::Starting
+        }
     }
 
     fn volumes(&mut self) {
@@ -174,12 +216,19 @@ impl Decision<'_> {
     fn restart_unhealthy(&mut self) {
         for (i, c) in self.spec.all_containers().enumerate() {
             let run = &self.state.containers[i];
-            let Some(running) = run.running() else { continue };
-            let failed = [(&run.startup, &c.startup_probe), (&run.liveness, &c.liveness_probe)]
-                .into_iter()
-                .find_map(|(verdict, probe)| probe.as_ref().filter(|_| verdict.ok == Some(false)));
+            let Some(running) = run.running() else {
+                continue;
+            };
+            let failed = [
+                (&run.startup, &c.startup_probe),
+                (&run.liveness, &c.liveness_probe),
+            ]
+            .into_iter()
+            .find_map(|(verdict, probe)| probe.as_ref().filter(|_| verdict.ok == Some(false)));
             let grace = match failed {
-                Some(probe) => probe.termination_grace_period_seconds.map(|s| Duration::from_secs(s.max(0).unsigned_abs())),
+                Some(probe) => probe
+                    .termination_grace_period_seconds
+                    .map(|s| Duration::from_secs(s.max(0).unsigned_abs())),
                 None => None,
             };
             let deadline = self.now.mono + grace.unwrap_or_else(|| self.pod_grace());
@@ -196,7 +245,11 @@ impl Decision<'_> {
     fn start_what_should_run(&mut self, mains_begun: bool) {
         for (i, init) in self.spec.init_containers.iter().enumerate() {
             let run = &self.state.containers[i];
-            let done = if init.is_sidecar() { run.is_started(init) } else { run.succeeded() };
+            let done = if init.is_sidecar() {
+                run.is_started(init)
+            } else {
+                run.succeeded()
+            };
             if init.is_sidecar() || !mains_begun {
                 self.start_if_due(i);
                 if !done && !mains_begun {
@@ -214,7 +267,11 @@ impl Decision<'_> {
         let due = match &run.phase {
             Phase::Idle => Duration::ZERO,
             Phase::Ended { at } if restarts(self.spec, i, run) => {
-                if run.redefined { Duration::ZERO } else { *at + run.backoff() }
+                if run.redefined {
+                    Duration::ZERO
+                } else {
+                    *at + run.backoff()
+                }
             }
             _ => return,
         };
@@ -229,13 +286,25 @@ impl Decision<'_> {
     fn probes(&mut self) {
         for (i, c) in self.spec.all_containers().enumerate() {
             let run = &self.state.containers[i];
-            let regular_init = self.spec.init_containers.get(i).is_some_and(|c| !c.is_sidecar());
-            if regular_init || !run.running().is_some_and(|r| r.post_start_done && r.stopping.is_none()) {
+            let regular_init = self
+                .spec
+                .init_containers
+                .get(i)
+                .is_some_and(|c| !c.is_sidecar());
+            if regular_init
+                || !run
+                    .running()
+                    .is_some_and(|r| r.post_start_done && r.stopping.is_none())
+            {
                 continue;
             }
             let started = run.is_started(c);
             for kind in ProbeKind::ALL {
-                let wanted = if kind == ProbeKind::Startup { !started } else { started };
+                let wanted = if kind == ProbeKind::Startup {
+                    !started
+                } else {
+                    started
+                };
                 if wanted && kind.of(c).is_some() {
                     self.plan.probes.push((i, kind));
                 }
@@ -245,9 +314,16 @@ impl Decision<'_> {
 
     /// Stops the containers together, then the sidecars, the last one first.
     fn stop_all(&mut self, deadline: Duration, why: &'static str) {
-        let sidecar = |i: usize| self.spec.init_containers.get(i).is_some_and(Container::is_sidecar);
+        let sidecar = |i: usize| {
+            self.spec
+                .init_containers
+                .get(i)
+                .is_some_and(Container::is_sidecar)
+        };
         let count = self.state.containers.len();
-        let ordinary_down = (0..count).filter(|i| !sidecar(*i)).all(|i| self.state.containers[i].is_down());
+        let ordinary_down = (0..count)
+            .filter(|i| !sidecar(*i))
+            .all(|i| self.state.containers[i].is_down());
         for i in (0..count).filter(|i| !sidecar(*i)) {
             self.stop_one(i, deadline, why);
         }
@@ -265,10 +341,16 @@ impl Decision<'_> {
 
     /// The next step of stopping one container.
     fn stop_one(&mut self, container: usize, deadline: Duration, why: &'static str) {
-        let Some(running) = self.state.containers[container].running() else { return };
+        let Some(running) = self.state.containers[container].running() else {
+            return;
+        };
         let Some(stopping) = &running.stopping else {
             let grace = deadline.saturating_sub(self.now.mono);
-            self.plan.actions.push(Action::BeginStop { container, grace, why });
+            self.plan.actions.push(Action::BeginStop {
+                container,
+                grace,
+                why,
+            });
             return;
         };
         let deadline = stopping.deadline;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use setpoint_apis::core::{Container, ContainerStateTerminated, Pod, PodSpec, Probe, RestartPolicy};
+use setpoint_apis::core::{
+    Container, ContainerStateTerminated, Pod, PodSpec, Probe, RestartPolicy,
+};
 use setpoint_apis::time::Timestamp;
 
 use crate::spec::{Degraded, ExitRecord};
@@ -170,7 +172,10 @@ pub struct Verdict {
 impl Verdict {
     /// A verdict that an earlier agent had come to.
     pub fn known(ok: bool) -> Self {
-        Self { ok: Some(ok), ..Self::default() }
+        Self {
+            ok: Some(ok),
+            ..Self::default()
+        }
     }
 
     /// Takes a result.
@@ -227,7 +232,10 @@ impl PodState {
     /// Of a pod that has just been claimed.
     pub fn new(spec: &PodSpec, claimed: Now) -> Self {
         Self {
-            containers: spec.all_containers().map(|_| ContainerRun::default()).collect(),
+            containers: spec
+                .all_containers()
+                .map(|_| ContainerRun::default())
+                .collect(),
             claimed: Some(claimed),
             ..Self::default()
         }
@@ -240,7 +248,11 @@ impl PodState {
             _ => StopOrder { since: now, grace },
         };
         self.stop = Some(order);
-        for stopping in self.containers.iter_mut().filter_map(|c| c.running_mut()?.stopping.as_mut()) {
+        for stopping in self
+            .containers
+            .iter_mut()
+            .filter_map(|c| c.running_mut()?.stopping.as_mut())
+        {
             stopping.deadline = stopping.deadline.min(order.since + order.grace);
         }
     }
@@ -290,12 +302,14 @@ impl ContainerRun {
 
     /// Whether it is ready to serve.
     pub fn is_ready(&self, definition: &Container) -> bool {
-        self.is_started(definition) && (definition.readiness_probe.is_none() || self.readiness.ok == Some(true))
+        self.is_started(definition)
+            && (definition.readiness_probe.is_none() || self.readiness.ok == Some(true))
     }
 
     /// Whether its last run ended well.
     pub fn succeeded(&self) -> bool {
-        matches!(self.phase, Phase::Ended { .. }) && self.exit.as_ref().is_some_and(|e| e.exit_code == 0)
+        matches!(self.phase, Phase::Ended { .. })
+            && self.exit.as_ref().is_some_and(|e| e.exit_code == 0)
     }
 
     /// It is to end within `grace`.
@@ -360,8 +374,14 @@ impl ContainerRun {
 
     /// The run ended.
     pub fn ended(&mut self, exit: ContainerStateTerminated, at: Duration) {
-        let recovered = self.running().is_some_and(|r| at.saturating_sub(r.since) >= RECOVERED_AFTER);
-        self.streak = if recovered { 1 } else { self.streak.saturating_add(1) };
+        let recovered = self
+            .running()
+            .is_some_and(|r| at.saturating_sub(r.since) >= RECOVERED_AFTER);
+        self.streak = if recovered {
+            1
+        } else {
+            self.streak.saturating_add(1)
+        };
         self.exit = Some(exit);
         self.phase = Phase::Ended { at };
     }
@@ -370,7 +390,9 @@ impl ContainerRun {
     pub fn backoff(&self) -> Duration {
         match self.streak {
             0 | 1 => Duration::ZERO,
-            n => FIRST_BACKOFF.saturating_mul(1 << (n - 2).min(10)).min(LONGEST_BACKOFF),
+            n => FIRST_BACKOFF
+                .saturating_mul(1 << (n - 2).min(10))
+                .min(LONGEST_BACKOFF),
         }
     }
 }
@@ -393,8 +415,14 @@ pub fn restarts(spec: &PodSpec, index: usize, run: &ContainerRun) -> bool {
 }
 
 /// How a run ended, as a pod's status has it.
-pub fn terminated(record: &ExitRecord, container_id: Option<String>, last_words: Option<String>) -> ContainerStateTerminated {
-    let at = |nanos: i64| (nanos > 0).then(|| Timestamp::from_unix_millis(nanos / 1_000_000).whole_seconds());
+pub fn terminated(
+    record: &ExitRecord,
+    container_id: Option<String>,
+    last_words: Option<String>,
+) -> ContainerStateTerminated {
+    let at = |nanos: i64| {
+        (nanos > 0).then(|| Timestamp::from_unix_millis(nanos / 1_000_000).whole_seconds())
+    };
     let code = record.shell_code();
     let reason = match &record.error {
         Some(_) if record.started_at == 0 => "StartError",
@@ -406,7 +434,11 @@ pub fn terminated(record: &ExitRecord, container_id: Option<String>, last_words:
         exit_code: code,
         signal: record.signal,
         reason: Some(reason.to_owned()),
-        message: record.error.as_ref().map(ToString::to_string).or(last_words),
+        message: record
+            .error
+            .as_ref()
+            .map(ToString::to_string)
+            .or(last_words),
         started_at: at(record.started_at),
         finished_at: at(record.finished_at),
         container_id,
@@ -427,7 +459,9 @@ pub fn definition(container: &Container) -> String {
     };
     let text = serde_json::to_string(&relevant).unwrap_or_default();
     // FNV-1a: stable across versions of the compiler, unlike the standard library's hasher.
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
+        (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
+    });
     format!("{hash:016x}")
 }
 

@@ -33,8 +33,13 @@ pub struct Target {
 }
 
 /// Asks again and again. `tell` takes the results that count; the loop ends when it returns false.
-pub async fn run<F, Fut>(kind: ProbeKind, probe: Probe, target: Target, answered_before: bool, tell: F)
-where
+pub async fn run<F, Fut>(
+    kind: ProbeKind,
+    probe: Probe,
+    target: Target,
+    answered_before: bool,
+    tell: F,
+) where
     F: Fn(Result<(), String>) -> Fut + Send,
     Fut: Future<Output = bool> + Send,
 {
@@ -80,14 +85,20 @@ async fn check(probe: &Probe, target: &Target, limit: Duration) -> Result<(), St
             Err("grpc probes are not supported by this version".to_owned())
         }
     };
-    timeout(limit, asked).await.unwrap_or_else(|_| Err(format!("no answer within {limit:?}")))
+    timeout(limit, asked)
+        .await
+        .unwrap_or_else(|_| Err(format!("no answer within {limit:?}")))
 }
 
 /// Runs a hook.
 ///
 /// # Errors
 /// Why it failed, for people.
-pub async fn hook(handler: &LifecycleHandler, target: &Target, limit: Duration) -> Result<(), String> {
+pub async fn hook(
+    handler: &LifecycleHandler,
+    target: &Target,
+    limit: Duration,
+) -> Result<(), String> {
     if let Some(action) = &handler.exec {
         return exec(target, &action.command, limit).await;
     }
@@ -101,13 +112,26 @@ pub async fn hook(handler: &LifecycleHandler, target: &Target, limit: Duration) 
             Err("a hook needs exec, httpGet or sleep".to_owned())
         }
     };
-    timeout(limit, run).await.unwrap_or_else(|_| Err(format!("did not end within {limit:?}")))
+    timeout(limit, run)
+        .await
+        .unwrap_or_else(|_| Err(format!("did not end within {limit:?}")))
 }
 
 async fn exec(target: &Target, command: &[String], limit: Duration) -> Result<(), String> {
-    match target.container.exec(ExecRequest { argv: command.to_vec(), timeout: limit }).await {
+    match target
+        .container
+        .exec(ExecRequest {
+            argv: command.to_vec(),
+            timeout: limit,
+        })
+        .await
+    {
         Ok(output) if output.exit_code == 0 => Ok(()),
-        Ok(output) => Err(format!("exit code {}: {}", output.exit_code, output.output.trim())),
+        Ok(output) => Err(format!(
+            "exit code {}: {}",
+            output.exit_code,
+            output.output.trim()
+        )),
         Err(DriverError::Timeout(limit)) => Err(format!("command timed out after {limit:?}")),
         Err(error) => Err(error.to_string()),
     }
@@ -117,11 +141,20 @@ fn port(target: &Target, port: &IntOrString) -> Result<u16, String> {
     let number = match port {
         IntOrString::Int(n) => Some(*n),
         IntOrString::String(name) => {
-            let named = target.definition.ports.iter().find(|p| p.name.as_deref() == Some(name));
-            named.map(|p| p.container_port).or_else(|| name.parse().ok())
+            let named = target
+                .definition
+                .ports
+                .iter()
+                .find(|p| p.name.as_deref() == Some(name));
+            named
+                .map(|p| p.container_port)
+                .or_else(|| name.parse().ok())
         }
     };
-    number.and_then(|n| u16::try_from(n).ok()).filter(|n| *n > 0).ok_or_else(|| format!("the container has no port {port}"))
+    number
+        .and_then(|n| u16::try_from(n).ok())
+        .filter(|n| *n > 0)
+        .ok_or_else(|| format!("the container has no port {port}"))
 }
 
 fn host<'a>(target: &'a Target, host: Option<&'a str>) -> &'a str {
@@ -129,15 +162,24 @@ fn host<'a>(target: &'a Target, host: Option<&'a str>) -> &'a str {
 }
 
 async fn tcp(target: &Target, action: &TcpSocketAction) -> Result<(), String> {
-    let (host, port) = (host(target, action.host.as_deref()), port(target, &action.port)?);
-    TcpStream::connect((host, port)).await.map(drop).map_err(|e| format!("dial tcp {host}:{port}: {e}"))
+    let (host, port) = (
+        host(target, action.host.as_deref()),
+        port(target, &action.port)?,
+    );
+    TcpStream::connect((host, port))
+        .await
+        .map(drop)
+        .map_err(|e| format!("dial tcp {host}:{port}: {e}"))
 }
 
 async fn http_get(target: &Target, action: &HttpGetAction) -> Result<(), String> {
     if action.scheme == Some(UriScheme::Https) {
         return Err("scheme HTTPS is not supported by this version".to_owned());
     }
-    let (host, port) = (host(target, action.host.as_deref()), port(target, &action.port)?);
+    let (host, port) = (
+        host(target, action.host.as_deref()),
+        port(target, &action.port)?,
+    );
     let path = action.path.as_deref().unwrap_or("/");
     let request = request(action, host, port, path)?;
     let failed = |e: std::io::Error| format!("Get \"http://{host}:{port}{path}\": {e}");
@@ -146,24 +188,39 @@ async fn http_get(target: &Target, action: &HttpGetAction) -> Result<(), String>
     match status(&mut stream).await.map_err(failed)? {
         Some(code) if (200..400).contains(&code) => Ok(()),
         Some(code) => Err(format!("HTTP probe failed with statuscode: {code}")),
-        None => Err(format!("Get \"http://{host}:{port}{path}\": the answer is no HTTP")),
+        None => Err(format!(
+            "Get \"http://{host}:{port}{path}\": the answer is no HTTP"
+        )),
     }
 }
 
 fn request(action: &HttpGetAction, host: &str, port: u16, path: &str) -> Result<String, String> {
     let broken = |text: &str| text.contains(['\r', '\n']);
-    if path.contains(' ') || broken(path) || action.http_headers.iter().any(|h| broken(&h.name) || broken(&h.value)) {
+    if path.contains(' ')
+        || broken(path)
+        || action
+            .http_headers
+            .iter()
+            .any(|h| broken(&h.name) || broken(&h.value))
+    {
         return Err("the path or a header contains a blank or a line break".to_owned());
     }
     let slash = if path.starts_with('/') { "" } else { "/" };
     let mut request = format!("GET {slash}{path} HTTP/1.1\r\n");
     let own = [
         ("Host", format!("{host}:{port}")),
-        ("User-Agent", format!("setpoint-probe/{}", env!("CARGO_PKG_VERSION"))),
+        (
+            "User-Agent",
+            format!("setpoint-probe/{}", env!("CARGO_PKG_VERSION")),
+        ),
         ("Accept", "*/*".to_owned()),
     ];
     for (name, value) in own {
-        if !action.http_headers.iter().any(|h| h.name.eq_ignore_ascii_case(name)) {
+        if !action
+            .http_headers
+            .iter()
+            .any(|h| h.name.eq_ignore_ascii_case(name))
+        {
             request.push_str(&format!("{name}: {value}\r\n"));
         }
     }
@@ -186,7 +243,11 @@ async fn status(stream: &mut TcpStream) -> std::io::Result<Option<u16>> {
     }
     let line = String::from_utf8_lossy(&head);
     let mut words = line.lines().next().unwrap_or_default().split(' ');
-    Ok(words.next().filter(|v| v.starts_with("HTTP/1.")).and(words.next()).and_then(|code| code.parse().ok()))
+    Ok(words
+        .next()
+        .filter(|v| v.starts_with("HTTP/1."))
+        .and(words.next())
+        .and_then(|code| code.parse().ok()))
 }
 
 #[cfg(test)]

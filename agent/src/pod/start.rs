@@ -28,33 +28,57 @@ pub(super) fn request(
 ) -> Result<StartRequest, ConfigError> {
     let spec = &input.pod.spec;
     let mut base = ctx.node.base_env.clone();
-    base.push(("HOSTNAME".to_owned(), spec.hostname.clone().unwrap_or_else(|| input.pod.metadata.name.clone())));
+    base.push((
+        "HOSTNAME".to_owned(),
+        spec.hostname
+            .clone()
+            .unwrap_or_else(|| input.pod.metadata.name.clone()),
+    ));
     for mount in &container.volume_mounts {
         if let Some(volume) = volumes.iter().find(|v| v.name == mount.name) {
-            base.push((volumes::variable_name(&volume.name), volume.path.to_string_lossy().into_owned()));
+            base.push((
+                volumes::variable_name(&volume.name),
+                volume.path.to_string_lossy().into_owned(),
+            ));
         }
     }
     let invocation = env::resolve(&ctx.facts(input), container, &ctx.content, base)?;
-    let user = user(spec.security_context.as_ref(), container.security_context.as_ref())?;
+    let user = user(
+        spec.security_context.as_ref(),
+        container.security_context.as_ref(),
+    )?;
     let dir = ctx.data.pod(&input.uid, input.placement);
-    let log = LogSpec { path: dir.log(&container.name, attempt), max_bytes: ctx.log_max_bytes, max_files: ctx.log_max_files };
+    let log = LogSpec {
+        path: dir.log(&container.name, attempt),
+        max_bytes: ctx.log_max_bytes,
+        max_files: ctx.log_max_files,
+    };
     let container_spec = ContainerSpec {
         argv: invocation.argv,
         mounts: volumes::mounts(container, volumes, &invocation.env)?,
         env: invocation.env,
         search_path: ctx.node.search_path().to_owned(),
-        cwd: container.working_dir.as_ref().filter(|d| !d.is_empty()).map(PathBuf::from),
+        cwd: container
+            .working_dir
+            .as_ref()
+            .filter(|d| !d.is_empty())
+            .map(PathBuf::from),
         uid: user.uid,
         gid: user.gid,
         groups: user.groups,
-        no_new_privileges: container.security_context.as_ref().and_then(|s| s.allow_privilege_escalation) == Some(false),
+        no_new_privileges: container
+            .security_context
+            .as_ref()
+            .and_then(|s| s.allow_privilege_escalation)
+            == Some(false),
         mount_registry: ctx.mount_registry.clone(),
         log: Some(log),
         oom_score_adj: Some(oom_score(ctx, spec, container)),
         definition,
         ..ContainerSpec::default()
     };
-    let cgroup_name = PathBuf::from(pod_name(&input.uid, input.placement)).join(format!("{}.{attempt}", container.name));
+    let cgroup_name = PathBuf::from(pod_name(&input.uid, input.placement))
+        .join(format!("{}.{attempt}", container.name));
     Ok(StartRequest {
         dir: dir.attempt(&container.name, attempt),
         spec: container_spec,
@@ -64,8 +88,14 @@ pub(super) fn request(
 }
 
 fn limits(ctx: &PodContext, container: &Container) -> Limits {
-    let milli = |list: &setpoint_apis::ResourceList| list.get("cpu").and_then(|q| u64::try_from(q.milli_value()).ok());
-    let bytes = container.limits().get("memory").and_then(|q| u64::try_from(q.value()).ok());
+    let milli = |list: &setpoint_apis::ResourceList| {
+        list.get("cpu")
+            .and_then(|q| u64::try_from(q.milli_value()).ok())
+    };
+    let bytes = container
+        .limits()
+        .get("memory")
+        .and_then(|q| u64::try_from(q.value()).ok());
     Limits {
         cpu_request_milli: milli(container.requests()),
         cpu_limit_milli: milli(container.limits()).filter(|m| *m > 0),
@@ -80,8 +110,16 @@ fn oom_score(ctx: &PodContext, spec: &PodSpec, container: &Container) -> i32 {
         QosClass::Guaranteed => -997,
         QosClass::BestEffort => 1000,
         QosClass::Burstable => {
-            let request = container.requests().get("memory").map_or(0.0, |q| q.as_f64());
-            let capacity = ctx.node.capacity.get("memory").map_or(1.0, |q| q.as_f64()).max(1.0);
+            let request = container
+                .requests()
+                .get("memory")
+                .map_or(0.0, |q| q.as_f64());
+            let capacity = ctx
+                .node
+                .capacity
+                .get("memory")
+                .map_or(1.0, |q| q.as_f64())
+                .max(1.0);
             (1000 - (1000.0 * request / capacity) as i32).clamp(2, 999)
         }
     }
@@ -94,15 +132,31 @@ struct User {
     groups: Vec<u32>,
 }
 
-fn user(pod: Option<&PodSecurityContext>, container: Option<&SecurityContext>) -> Result<User, ConfigError> {
+fn user(
+    pod: Option<&PodSecurityContext>,
+    container: Option<&SecurityContext>,
+) -> Result<User, ConfigError> {
     let id = |value: Option<i64>, what: &str| match value.map(u32::try_from) {
         None => Ok(None),
         Some(Ok(id)) => Ok(Some(id)),
         Some(Err(_)) => Err(ConfigError::Definition(format!("{what} is out of range"))),
     };
-    let uid = id(container.and_then(|c| c.run_as_user).or(pod.and_then(|p| p.run_as_user)), "runAsUser")?;
-    let gid = id(container.and_then(|c| c.run_as_group).or(pod.and_then(|p| p.run_as_group)), "runAsGroup")?;
-    let non_root = container.and_then(|c| c.run_as_non_root).or(pod.and_then(|p| p.run_as_non_root)) == Some(true);
+    let uid = id(
+        container
+            .and_then(|c| c.run_as_user)
+            .or(pod.and_then(|p| p.run_as_user)),
+        "runAsUser",
+    )?;
+    let gid = id(
+        container
+            .and_then(|c| c.run_as_group)
+            .or(pod.and_then(|p| p.run_as_group)),
+        "runAsGroup",
+    )?;
+    let non_root = container
+        .and_then(|c| c.run_as_non_root)
+        .or(pod.and_then(|p| p.run_as_non_root))
+        == Some(true);
     let effective = uid.unwrap_or_else(|| rustix::process::geteuid().as_raw());
     if non_root && effective == 0 {
         let message = "container has runAsNonRoot and would run as root: set runAsUser";
@@ -111,7 +165,7 @@ fn user(pod: Option<&PodSecurityContext>, container: Option<&SecurityContext>) -
     // Kubernetes would take group 0; on a host that is root's.
     let gid = gid.or_else(|| uid.map(|uid| primary_group(uid).unwrap_or(uid)));
     let mut groups = Vec::new();
-    if let Some(pod) = pod.filter(|_| uid.is_some() || gid.is_some()) {
+    if let Some(pod) = pod {
         for group in pod.supplemental_groups.iter().chain(&pod.fs_group) {
             groups.extend(id(Some(*group), "a supplemental group")?);
         }
@@ -134,15 +188,46 @@ mod tests {
 
     #[test]
     fn the_container_overrides_the_pod_and_root_is_refused_where_it_must_not_be() {
-        let pod = PodSecurityContext { run_as_user: Some(1), fs_group: Some(7), supplemental_groups: vec![8], ..Default::default() };
-        let container = SecurityContext { run_as_user: Some(54321), ..Default::default() };
+        let pod = PodSecurityContext {
+            run_as_user: Some(1),
+            fs_group: Some(7),
+            supplemental_groups: vec![8],
+            ..Default::default()
+        };
+        let container = SecurityContext {
+            run_as_user: Some(54321),
+            ..Default::default()
+        };
         let both = user(Some(&pod), Some(&container)).unwrap();
-        assert_eq!(both, User { uid: Some(54321), gid: Some(54321), groups: vec![8, 7] });
-        let group = SecurityContext { run_as_group: Some(9), ..Default::default() };
+        assert_eq!(
+            both,
+            User {
+                uid: Some(54321),
+                gid: Some(54321),
+                groups: vec![8, 7]
+            }
+        );
+        let group = SecurityContext {
+            run_as_group: Some(9),
+            ..Default::default()
+        };
         assert_eq!(user(Some(&pod), Some(&group)).unwrap().gid, Some(9));
-        let root = SecurityContext { run_as_user: Some(0), run_as_non_root: Some(true), ..Default::default() };
+        let root = SecurityContext {
+            run_as_user: Some(0),
+            run_as_non_root: Some(true),
+            ..Default::default()
+        };
         assert!(user(None, Some(&root)).is_err());
-        assert!(user(None, Some(&SecurityContext { run_as_user: Some(-1), ..Default::default() })).is_err());
+        assert!(
+            user(
+                None,
+                Some(&SecurityContext {
+                    run_as_user: Some(-1),
+                    ..Default::default()
+                })
+            )
+            .is_err()
+        );
         assert_eq!(user(None, None).unwrap(), User::default());
         assert_eq!(primary_group(0), Some(0));
     }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use setpoint_apis::core::{Container as Definition, ContainerStateTerminated, Pod, TerminationMessagePolicy};
+use setpoint_apis::core::{
+    Container as Definition, ContainerStateTerminated, Pod, TerminationMessagePolicy,
+};
 use setpoint_apis::records::PodActual;
 use setpoint_apis::time::Timestamp;
 use setpoint_runtime::events::{EventRef, EventType};
@@ -14,17 +16,20 @@ use tracing::{debug, warn};
 
 use super::adopt::{STATUS_FILE, adopt};
 use super::decide::{Action, Plan, decide};
-use super::model::{Blocked, ContainerRun, Now, Phase, PodState, ProbeKind, Running, VolumesPhase, definition, pod_display, terminated};
+use super::model::{
+    Blocked, ContainerRun, Now, Phase, PodState, ProbeKind, Running, VolumesPhase, definition,
+    pod_display, terminated,
+};
 use super::probe::{self, Target};
 use super::status::{Identity, in_backoff, report};
-use super::{PodContext, PodInput, start};
+use super::{Orders, PodContext, PodInput, start};
 use crate::driver::{Container, DriverError};
 use crate::logs::{LogOptions, LogReader};
 use crate::spec::{ExitRecord, StepError, write_record};
 use crate::volumes::{self, PreparedVolume, VolumeError, VolumeProblem};
 
 /// Messages that may wait for a pod's task; senders wait beyond that.
-pub(super) const QUEUE: usize = 16;
+const QUEUE: usize = 16;
 /// While containers are being started for the first time nothing is reported for this long: the claim says as much, and
 /// usually they run before it is over.
 const QUIET_START: Duration = Duration::from_millis(300);
@@ -38,27 +43,48 @@ const LAST_WORDS_BYTES: usize = 2048;
 /// The longest a hook after the start may take; Kubernetes has no limit.
 const POST_START_LIMIT: Duration = Duration::from_secs(3600);
 
-/// What a pod's task is told.
-pub(super) enum Message {
-    Update(Box<PodInput>),
-    ContentChanged,
-    Stop(Option<Duration>),
+/// What a pod's task learns of its own doings.
+enum Message {
     Volumes(Result<Vec<PreparedVolume>, VolumeError>),
-    Started { name: String, content_version: u64, result: Result<Arc<dyn Container>, Failure> },
-    Ended { container: usize, run: u64, exit: ExitRecord, last_words: Option<String> },
-    Hook { container: usize, run: u64, post_start: bool, result: Result<(), String> },
-    Probe { container: usize, run: u64, kind: ProbeKind, result: Result<(), String> },
+    Started {
+        name: String,
+        content_version: u64,
+        result: Result<Arc<dyn Container>, Failure>,
+    },
+    Ended {
+        container: usize,
+        run: u64,
+        exit: ExitRecord,
+        last_words: Option<String>,
+    },
+    Hook {
+        container: usize,
+        run: u64,
+        post_start: bool,
+        result: Result<(), String>,
+    },
+    Probe {
+        container: usize,
+        run: u64,
+        kind: ProbeKind,
+        result: Result<(), String>,
+    },
 }
 
 /// Why a container did not start.
-pub(super) enum Failure {
+enum Failure {
     /// It cannot even be tried.
-    Blocked { reason: &'static str, message: String, until_content_changes: bool },
+    Blocked {
+        reason: &'static str,
+        message: String,
+        until_content_changes: bool,
+    },
     /// It was tried.
     Failed(StepError),
 }
 
-pub(super) async fn run(ctx: Arc<PodContext>, input: PodInput, sender: mpsc::Sender<Message>, receiver: mpsc::Receiver<Message>) {
+pub(super) async fn run(ctx: Arc<PodContext>, input: PodInput, orders: Arc<Orders>) {
+    let (sender, receiver) = mpsc::channel(QUEUE);
     let found = adopt(&ctx, &input, ctx.clock.now()).await;
     let count = found.handles.len();
     let mut worker = Worker {
@@ -75,6 +101,7 @@ pub(super) async fn run(ctx: Arc<PodContext>, input: PodInput, sender: mpsc::Sen
         reported: found.reported,
         ctx,
         input,
+        orders,
         sender,
         receiver,
     };
@@ -113,6 +140,7 @@ struct Worker {
     /// The version that the volumes were last prepared from.
     prepared_version: u64,
     reported: Option<PodActual>,
+    orders: Arc<Orders>,
     sender: mpsc::Sender<Message>,
     receiver: mpsc::Receiver<Message>,
 }
@@ -136,8 +164,9 @@ impl Worker {
                 return;
             }
             let wake = wake_at.map(|at| self.ctx.clock.instant(at));
-            // Cancel safety: a message is taken out of the channel or stays in it.
+            // Cancel safety: a message is taken out of the channel or stays in it; orders stay until they are taken.
             tokio::select! {
+                () = self.orders.given.notified() => {}
                 message = self.receiver.recv() => match message {
                     Some(message) => self.take(message),
                     None => return,
@@ -147,38 +176,80 @@ impl Worker {
             while let Ok(message) = self.receiver.try_recv() {
                 self.take(message);
             }
+            self.take_orders();
         }
     }
 
     // ---- what happens ----
 
+    fn take_orders(&mut self) {
+        let orders = self.orders.take();
+        if let Some(input) = orders.update {
+            self.update(*input);
+        }
+        if orders.content_changed {
+            self.content_changed();
+        }
+        if let Some(grace) = orders.stop {
+            let own = Duration::from_secs(
+                self.input
+                    .pod
+                    .spec
+                    .termination_grace_period_seconds()
+                    .max(0)
+                    .unsigned_abs(),
+            );
+            self.state
+                .order_stop(self.ctx.clock.now().mono, grace.map_or(own, |g| g.min(own)));
+        }
+    }
+
     fn take(&mut self, message: Message) {
         let now = self.ctx.clock.now();
         match message {
-            Message::Update(input) => self.update(*input),
-            Message::ContentChanged => self.content_changed(),
-            Message::Stop(grace) => {
-                let own = self.input.pod.spec.termination_grace_period_seconds().max(0).unsigned_abs();
-                let own = Duration::from_secs(own);
-                self.state.order_stop(now.mono, grace.map_or(own, |g| g.min(own)));
-            }
             Message::Volumes(result) => self.volumes_prepared(result, now),
-            Message::Started { name, content_version, result } => {
-                let container = self.input.pod.spec.all_containers().position(|c| c.name == name);
+            Message::Started {
+                name,
+                content_version,
+                result,
+            } => {
+                let container = self
+                    .input
+                    .pod
+                    .spec
+                    .all_containers()
+                    .position(|c| c.name == name);
                 match (container, result) {
-                    (Some(container), result) => self.started(container, content_version, result, now),
+                    (Some(container), result) => {
+                        self.started(container, content_version, result, now)
+                    }
                     // It was taken out of the definition while it was being started.
                     (None, Ok(handle)) => handle.kill(),
                     (None, Err(_)) => {}
                 }
             }
-            Message::Ended { container, run, exit, last_words } if self.is_present(container, run) => {
+            Message::Ended {
+                container,
+                run,
+                exit,
+                last_words,
+            } if self.is_present(container, run) => {
                 self.ended(container, &exit, last_words, now);
             }
-            Message::Hook { container, run, post_start, result } if self.is_present(container, run) => {
+            Message::Hook {
+                container,
+                run,
+                post_start,
+                result,
+            } if self.is_present(container, run) => {
                 self.hook_returned(container, post_start, result, now);
             }
-            Message::Probe { container, run, kind, result } if self.is_present(container, run) => {
+            Message::Probe {
+                container,
+                run,
+                kind,
+                result,
+            } if self.is_present(container, run) => {
                 self.probed(container, kind, result);
             }
             Message::Ended { .. } | Message::Hook { .. } | Message::Probe { .. } => {} // Of a run that is over.
@@ -195,7 +266,10 @@ impl Worker {
         let old: Vec<Definition> = self.input.pod.spec.all_containers().cloned().collect();
         self.input = input;
         self.identity = identity(&self.ctx, &self.input);
-        let mut states: Vec<Option<ContainerRun>> = std::mem::take(&mut self.state.containers).into_iter().map(Some).collect();
+        let mut states: Vec<Option<ContainerRun>> = std::mem::take(&mut self.state.containers)
+            .into_iter()
+            .map(Some)
+            .collect();
         let (mut handles, mut runs, mut backed_off) = (Vec::new(), Vec::new(), Vec::new());
         for new in self.input.pod.spec.all_containers() {
             let index = old.iter().position(|o| o.name == new.name);
@@ -214,7 +288,12 @@ impl Worker {
         for gone in self.handles.drain(..).flatten() {
             gone.kill();
         }
-        let moved = old.iter().map(|c| c.name.as_str()).ne(self.input.pod.spec.all_containers().map(|c| c.name.as_str()));
+        let moved = old.iter().map(|c| c.name.as_str()).ne(self
+            .input
+            .pod
+            .spec
+            .all_containers()
+            .map(|c| c.name.as_str()));
         (self.handles, self.runs, self.backed_off) = (handles, runs, backed_off);
         if moved {
             // Messages under way name containers by their old place: number the runs anew and follow them again.
@@ -252,9 +331,20 @@ impl Worker {
             }
             Err(error) => {
                 let message = error.reason();
-                self.event(EventType::Warning, "FailedMount", format!("MountVolume.SetUp failed for {message}"));
-                let retry = if matches!(error.source, VolumeProblem::Content(_)) { RETRY_CONTENT } else { RETRY };
-                self.state.volumes = VolumesPhase::Failed { message, retry_at: now.mono + retry };
+                self.event(
+                    EventType::Warning,
+                    "FailedMount",
+                    format!("MountVolume.SetUp failed for {message}"),
+                );
+                let retry = if matches!(error.source, VolumeProblem::Content(_)) {
+                    RETRY_CONTENT
+                } else {
+                    RETRY
+                };
+                self.state.volumes = VolumesPhase::Failed {
+                    message,
+                    retry_at: now.mono + retry,
+                };
             }
         }
         if self.prepared_version != self.content_version {
@@ -271,19 +361,32 @@ impl Worker {
     ) {
         let name = self.name(container);
         match &result {
-            Ok(_) => self.event(EventType::Normal, "Started", format!("Started container {name}")),
+            Ok(_) => self.event(
+                EventType::Normal,
+                "Started",
+                format!("Started container {name}"),
+            ),
             Err(Failure::Failed(error)) => {
-                self.event(EventType::Warning, "Failed", format!("Error: {name}: {error}"));
+                self.event(
+                    EventType::Warning,
+                    "Failed",
+                    format!("Error: {name}: {error}"),
+                );
             }
             Err(Failure::Blocked { message, .. }) => {
-                self.event(EventType::Warning, "Failed", format!("Error: {name}: {message}"));
+                self.event(
+                    EventType::Warning,
+                    "Failed",
+                    format!("Error: {name}: {message}"),
+                );
             }
         }
         let run = &mut self.state.containers[container];
         match result {
             Ok(handle) => {
                 let record = handle.record();
-                let has_hook = lifecycle(&self.input.pod, container).is_some_and(|l| l.post_start.is_some());
+                let has_hook =
+                    lifecycle(&self.input.pod, container).is_some_and(|l| l.post_start.is_some());
                 let running = Running {
                     pid: record.container.pid,
                     started_at: Timestamp::from_unix_millis(record.started_at / 1_000_000),
@@ -301,48 +404,100 @@ impl Worker {
             }
             Err(Failure::Failed(error)) => {
                 let at = now.wall.as_unix_millis() * 1_000_000;
-                let record = ExitRecord { finished_at: at, error: Some(error), ..ExitRecord::default() };
+                let record = ExitRecord {
+                    finished_at: at,
+                    error: Some(error),
+                    ..ExitRecord::default()
+                };
                 run.start_failed(terminated(&record, None, None), now.mono);
                 self.remove_old_run(container);
             }
-            Err(Failure::Blocked { reason, message, until_content_changes }) => {
+            Err(Failure::Blocked {
+                reason,
+                message,
+                until_content_changes,
+            }) => {
                 let retry = match until_content_changes {
                     // What is missing may have come while we looked for it.
                     true if content_version != self.content_version => Duration::ZERO,
                     true => RETRY_CONTENT,
                     false => RETRY,
                 };
-                run.start_blocked(Blocked { reason: reason.to_owned(), message, retry_at: now.mono + retry });
+                run.start_blocked(Blocked {
+                    reason: reason.to_owned(),
+                    message,
+                    retry_at: now.mono + retry,
+                });
             }
         }
     }
 
     fn ended(&mut self, container: usize, exit: &ExitRecord, last_words: Option<String>, now: Now) {
         let name = self.name(container);
-        let pid = self.state.containers[container].running().map_or(0, |r| r.pid);
-        let id = format!("{}://{}/{name}/{pid}", self.identity.driver, self.identity.uid);
+        let pid = self.state.containers[container]
+            .running()
+            .map_or(0, |r| r.pid);
+        let id = format!(
+            "{}://{}/{name}/{pid}",
+            self.identity.driver, self.identity.uid
+        );
         let state: ContainerStateTerminated = terminated(exit, Some(id), last_words);
-        debug!(pod = self.identity.display, container = name, code = state.exit_code, reason = state.reason, "ended");
+        debug!(
+            pod = self.identity.display,
+            container = name,
+            code = state.exit_code,
+            reason = state.reason,
+            "ended"
+        );
         if exit.oom_killed {
-            self.event(EventType::Warning, "OOMKilled", format!("Container {name} needed more memory than its limit"));
+            self.event(
+                EventType::Warning,
+                "OOMKilled",
+                format!("Container {name} needed more memory than its limit"),
+            );
         }
         if exit.log_lines_dropped > 0 {
             let lost = exit.log_lines_dropped;
-            self.event(EventType::Warning, "LogLinesLost", format!("{lost} log lines of container {name} could not be written"));
+            self.event(
+                EventType::Warning,
+                "LogLinesLost",
+                format!("{lost} log lines of container {name} could not be written"),
+            );
         }
         self.state.containers[container].ended(state, now.mono);
         self.handles[container] = None;
         self.runs[container] = 0;
     }
 
-    fn hook_returned(&mut self, container: usize, post_start: bool, result: Result<(), String>, now: Now) {
+    fn hook_returned(
+        &mut self,
+        container: usize,
+        post_start: bool,
+        result: Result<(), String>,
+        now: Now,
+    ) {
         let name = self.name(container);
-        let (reason, hook) = if post_start { ("FailedPostStartHook", "PostStartHook") } else { ("FailedPreStopHook", "PreStopHook") };
+        let (reason, hook) = if post_start {
+            ("FailedPostStartHook", "PostStartHook")
+        } else {
+            ("FailedPreStopHook", "PreStopHook")
+        };
         let failed = result.is_err();
         if let Err(why) = result {
-            self.event(EventType::Warning, reason, format!("{hook} of container {name} failed: {why}"));
+            self.event(
+                EventType::Warning,
+                reason,
+                format!("{hook} of container {name} failed: {why}"),
+            );
         }
-        let grace = Duration::from_secs(self.input.pod.spec.termination_grace_period_seconds().max(0).unsigned_abs());
+        let grace = Duration::from_secs(
+            self.input
+                .pod
+                .spec
+                .termination_grace_period_seconds()
+                .max(0)
+                .unsigned_abs(),
+        );
         let run = &mut self.state.containers[container];
         if !post_start {
             run.pre_stop_returned(now.mono);
@@ -355,9 +510,22 @@ impl Worker {
 
     fn probed(&mut self, container: usize, kind: ProbeKind, result: Result<(), String>) {
         if let Err(why) = &result {
-            self.event(EventType::Warning, "Unhealthy", format!("{} probe failed: {why}", kind.as_str()));
+            self.event(
+                EventType::Warning,
+                "Unhealthy",
+                format!("{} probe failed: {why}", kind.as_str()),
+            );
         }
-        let Some(probe) = self.input.pod.spec.all_containers().nth(container).and_then(|c| kind.of(c)) else { return };
+        let Some(probe) = self
+            .input
+            .pod
+            .spec
+            .all_containers()
+            .nth(container)
+            .and_then(|c| kind.of(c))
+        else {
+            return;
+        };
         let run = &mut self.state.containers[container];
         let verdict = match kind {
             ProbeKind::Startup => &mut run.startup,
@@ -373,11 +541,24 @@ impl Worker {
         match action {
             Action::PrepareVolumes => self.prepare_volumes(),
             Action::Start(container) => self.start(container),
-            Action::BeginStop { container, grace, why } => {
+            Action::BeginStop {
+                container,
+                grace,
+                why,
+            } => {
                 let name = self.name(container);
-                self.event(EventType::Normal, "Killing", format!("Stopping container {name}: {why}"));
-                let has_hook = lifecycle(&self.input.pod, container).is_some_and(|l| l.pre_stop.is_some());
-                self.state.containers[container].begin_stop(now.mono, grace, has_hook && !grace.is_zero());
+                self.event(
+                    EventType::Normal,
+                    "Killing",
+                    format!("Stopping container {name}: {why}"),
+                );
+                let has_hook =
+                    lifecycle(&self.input.pod, container).is_some_and(|l| l.pre_stop.is_some());
+                self.state.containers[container].begin_stop(
+                    now.mono,
+                    grace,
+                    has_hook && !grace.is_zero(),
+                );
             }
             Action::PreStop(container) => {
                 if let Some(stopping) = self.stopping(container) {
@@ -405,7 +586,10 @@ impl Worker {
     }
 
     fn stopping(&mut self, container: usize) -> Option<&mut super::model::Stopping> {
-        self.state.containers[container].running_mut()?.stopping.as_mut()
+        self.state.containers[container]
+            .running_mut()?
+            .stopping
+            .as_mut()
     }
 
     fn prepare_volumes(&mut self) {
@@ -431,63 +615,112 @@ impl Worker {
         let run = &mut self.state.containers[container];
         let attempt = run.next_attempt();
         run.begin_start();
-        let Some(own) = self.input.pod.spec.all_containers().nth(container).cloned() else { return };
-        let (ctx, input, volumes, sender) = (self.ctx.clone(), self.input.clone(), self.volumes.clone(), self.sender.clone());
+        let Some(own) = self.input.pod.spec.all_containers().nth(container).cloned() else {
+            return;
+        };
+        let (ctx, input, volumes, sender) = (
+            self.ctx.clone(),
+            self.input.clone(),
+            self.volumes.clone(),
+            self.sender.clone(),
+        );
         let (name, content_version) = (own.name.clone(), self.content_version);
         tokio::spawn(async move {
             let result = try_start(&ctx, input, own, volumes, attempt).await;
-            let _ = sender.send(Message::Started { name, content_version, result }).await;
+            let _ = sender
+                .send(Message::Started {
+                    name,
+                    content_version,
+                    result,
+                })
+                .await;
         });
     }
 
     /// Waits for the end of a container that runs.
     fn follow(&mut self, container: usize) {
-        let Some(handle) = &self.handles[container] else { return };
+        let Some(handle) = &self.handles[container] else {
+            return;
+        };
         let run = self.next_run;
         self.next_run += 1;
         self.runs[container] = run;
         let (ended, sender) = (handle.ended(), self.sender.clone());
-        let Some(own) = self.input.pod.spec.all_containers().nth(container) else { return };
-        let from_log = own.termination_message_policy == Some(TerminationMessagePolicy::FallbackToLogsOnError);
+        let Some(own) = self.input.pod.spec.all_containers().nth(container) else {
+            return;
+        };
+        let from_log =
+            own.termination_message_policy == Some(TerminationMessagePolicy::FallbackToLogsOnError);
         let dir = self.ctx.data.pod(&self.input.uid, self.input.placement);
         let log = from_log.then(|| dir.log(&own.name, self.state.containers[container].attempt));
         tokio::spawn(async move {
             let exit = ended.await;
             let last_words = match log {
                 Some(log) if exit.shell_code() != 0 => {
-                    tokio::task::spawn_blocking(move || last_words(&log)).await.ok().flatten()
+                    tokio::task::spawn_blocking(move || last_words(&log))
+                        .await
+                        .ok()
+                        .flatten()
                 }
                 _ => None,
             };
-            let _ = sender.send(Message::Ended { container, run, exit, last_words }).await;
+            let _ = sender
+                .send(Message::Ended {
+                    container,
+                    run,
+                    exit,
+                    last_words,
+                })
+                .await;
         });
     }
 
     fn run_hook(&mut self, container: usize, post_start: bool) {
-        let handler = lifecycle(&self.input.pod, container).and_then(|l| if post_start { l.post_start.clone() } else { l.pre_stop.clone() });
-        let (Some(handler), Some(target)) = (handler, self.target(container)) else { return };
+        let handler = lifecycle(&self.input.pod, container).and_then(|l| {
+            if post_start {
+                l.post_start.clone()
+            } else {
+                l.pre_stop.clone()
+            }
+        });
+        let (Some(handler), Some(target)) = (handler, self.target(container)) else {
+            return;
+        };
         let (run, sender) = (self.runs[container], self.sender.clone());
         let now = self.ctx.clock.now().mono;
         let limit = if post_start {
             POST_START_LIMIT
         } else {
-            self.stopping(container).map_or(Duration::ZERO, |s| s.deadline.saturating_sub(now))
+            self.stopping(container)
+                .map_or(Duration::ZERO, |s| s.deadline.saturating_sub(now))
         };
         tokio::spawn(async move {
             let result = probe::hook(&handler, &target, limit).await;
-            let _ = sender.send(Message::Hook { container, run, post_start, result }).await;
+            let _ = sender
+                .send(Message::Hook {
+                    container,
+                    run,
+                    post_start,
+                    result,
+                })
+                .await;
         });
     }
 
     fn target(&self, container: usize) -> Option<Target> {
         let definition = self.input.pod.spec.all_containers().nth(container)?.clone();
         let container = self.handles[container].clone()?;
-        Some(Target { container, definition: Arc::new(definition), pod_ip: self.input.pod_ip.clone() })
+        Some(Target {
+            container,
+            definition: Arc::new(definition),
+            pod_ip: self.input.pod_ip.clone(),
+        })
     }
 
     fn reconcile_probes(&mut self, wanted: &[(usize, ProbeKind)]) {
         self.probes.retain(|(container, kind), (run, task)| {
-            let keep = self.runs.get(*container) == Some(run) && wanted.contains(&(*container, *kind));
+            let keep =
+                self.runs.get(*container) == Some(run) && wanted.contains(&(*container, *kind));
             if !keep {
                 task.abort();
             }
@@ -497,14 +730,29 @@ impl Worker {
             if self.probes.contains_key(&(container, kind)) {
                 continue;
             }
-            let Some(target) = self.target(container) else { continue };
-            let Some(own) = kind.of(&target.definition).cloned() else { continue };
+            let Some(target) = self.target(container) else {
+                continue;
+            };
+            let Some(own) = kind.of(&target.definition).cloned() else {
+                continue;
+            };
             let run = self.runs[container];
-            let answered = kind == ProbeKind::Readiness && self.state.containers[container].readiness.ok == Some(true);
+            let answered = kind == ProbeKind::Readiness
+                && self.state.containers[container].readiness.ok == Some(true);
             let sender = self.sender.clone();
             let tell = move |result| {
                 let sender = sender.clone();
-                async move { sender.send(Message::Probe { container, run, kind, result }).await.is_ok() }
+                async move {
+                    sender
+                        .send(Message::Probe {
+                            container,
+                            run,
+                            kind,
+                            result,
+                        })
+                        .await
+                        .is_ok()
+                }
             };
             let task = tokio::spawn(probe::run(kind, own, target, answered, tell)).abort_handle();
             self.probes.insert((container, kind), (run, task));
@@ -512,18 +760,29 @@ impl Worker {
     }
 
     fn stop_probes(&mut self) {
-        std::mem::take(&mut self.probes).into_values().for_each(|(_, task)| task.abort());
+        std::mem::take(&mut self.probes)
+            .into_values()
+            .for_each(|(_, task)| task.abort());
     }
 
     /// Of a container's earlier runs only the last one is kept.
     fn remove_old_run(&self, container: usize) {
-        let Some(old) = self.state.containers[container].attempt.checked_sub(2) else { return };
+        let Some(old) = self.state.containers[container].attempt.checked_sub(2) else {
+            return;
+        };
         let dir = self.ctx.data.pod(&self.input.uid, self.input.placement);
         let name = self.name(container);
-        let (driver, attempt, log) = (self.ctx.driver.clone(), dir.attempt(&name, old), dir.log(&name, old));
+        let (driver, attempt, log) = (
+            self.ctx.driver.clone(),
+            dir.attempt(&name, old),
+            dir.log(&name, old),
+        );
         tokio::spawn(async move {
             if let Err(error) = driver.remove(attempt).await {
-                warn!(error = &error as &dyn std::error::Error, "an old run was not removed");
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "an old run was not removed"
+                );
             }
             let _ = tokio::task::spawn_blocking(move || crate::logs::remove(&log)).await;
         });
@@ -539,28 +798,52 @@ impl Worker {
         }
         let removed = tokio::task::spawn_blocking(move || volumes::remove_pod_dir(&dir)).await;
         if let Ok(Err(error)) = removed {
-            warn!(pod = self.identity.display, error = &error as &dyn std::error::Error, "the pod's directory was not removed");
+            warn!(
+                pod = self.identity.display,
+                error = &error as &dyn std::error::Error,
+                "the pod's directory was not removed"
+            );
         }
-        self.ctx.reporter.stopped(&self.input.key, self.input.placement);
+        self.ctx
+            .reporter
+            .stopped(&self.input.key, self.input.placement);
     }
 
     // ---- what is told ----
 
     /// Reports what has changed. Returns when to look again at the latest.
     fn report(&mut self, plan: &Plan, now: Now) -> Option<Duration> {
-        let quiet_until = self.state.claimed.map_or(Duration::ZERO, |c| c.mono + QUIET_START);
+        let quiet_until = self
+            .state
+            .claimed
+            .map_or(Duration::ZERO, |c| c.mono + QUIET_START);
         let starting = self.state.volumes == VolumesPhase::Preparing
-            || self.state.containers.iter().any(|c| matches!(c.phase, Phase::Starting(_)));
+            || self
+                .state
+                .containers
+                .iter()
+                .any(|c| matches!(c.phase, Phase::Starting(_)));
         if self.reported.is_none() && starting && now.mono < quiet_until {
             return Some(plan.wake_at.map_or(quiet_until, |w| w.min(quiet_until)));
         }
-        let actual = report(&self.identity, &self.input.pod.spec, &self.state, plan, self.reported.as_ref(), now);
+        let actual = report(
+            &self.identity,
+            &self.input.pod.spec,
+            &self.state,
+            plan,
+            self.reported.as_ref(),
+            now,
+        );
         if self.reported.as_ref() != Some(&actual) {
             let dir = self.ctx.data.pod(&self.input.uid, self.input.placement);
             if !plan.stopped
                 && let Err(error) = write_record(dir.path(), STATUS_FILE, &actual)
             {
-                warn!(pod = self.identity.display, error = &error as &dyn std::error::Error, "the status was not kept on disk");
+                warn!(
+                    pod = self.identity.display,
+                    error = &error as &dyn std::error::Error,
+                    "the status was not kept on disk"
+                );
             }
             self.reported = Some(actual.clone());
             self.ctx.reporter.status(&self.input.key, actual);
@@ -574,7 +857,11 @@ impl Worker {
             if in_backoff(run, now) && self.backed_off[i] != run.streak {
                 self.backed_off[i] = run.streak;
                 let name = self.name(i);
-                self.event(EventType::Warning, "BackOff", format!("Back-off restarting failed container {name}"));
+                self.event(
+                    EventType::Warning,
+                    "BackOff",
+                    format!("Back-off restarting failed container {name}"),
+                );
             }
         }
     }
@@ -585,7 +872,13 @@ impl Worker {
     }
 
     fn name(&self, container: usize) -> String {
-        self.input.pod.spec.all_containers().nth(container).map(|c| c.name.clone()).unwrap_or_default()
+        self.input
+            .pod
+            .spec
+            .all_containers()
+            .nth(container)
+            .map(|c| c.name.clone())
+            .unwrap_or_default()
     }
 }
 
@@ -623,13 +916,26 @@ async fn try_start(
 ) -> Result<Arc<dyn Container>, Failure> {
     let build = {
         let ctx = ctx.clone();
-        move || start::request(&ctx, &input, &container, &volumes, attempt, definition(&container))
+        move || {
+            start::request(
+                &ctx,
+                &input,
+                &container,
+                &volumes,
+                attempt,
+                definition(&container),
+            )
+        }
     };
     let request = match tokio::task::spawn_blocking(build).await {
         Ok(Ok(request)) => request,
         Ok(Err(error)) => {
             let message = error.to_string();
-            return Err(Failure::Blocked { reason: "CreateContainerConfigError", message, until_content_changes: true });
+            return Err(Failure::Blocked {
+                reason: "CreateContainerConfigError",
+                message,
+                until_content_changes: true,
+            });
         }
         Err(_) => std::future::pending().await, // The runtime is shutting down.
     };
@@ -644,13 +950,24 @@ async fn try_start(
             if let Some(cause) = std::error::Error::source(&error) {
                 message = format!("{message}: {cause}");
             }
-            Err(Failure::Blocked { reason: "CreateContainerError", message, until_content_changes: false })
+            Err(Failure::Blocked {
+                reason: "CreateContainerError",
+                message,
+                until_content_changes: false,
+            })
         }
     }
 }
 
 fn last_words(log: &std::path::Path) -> Option<String> {
-    let mut reader = LogReader::open(log, &LogOptions { tail: Some(LAST_WORDS_LINES), ..LogOptions::default() }).ok()?;
+    let mut reader = LogReader::open(
+        log,
+        &LogOptions {
+            tail: Some(LAST_WORDS_LINES),
+            ..LogOptions::default()
+        },
+    )
+    .ok()?;
     let mut text = Vec::new();
     while let Ok(Some(chunk)) = reader.next_chunk() {
         text.extend(chunk);

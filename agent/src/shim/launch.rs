@@ -323,26 +323,22 @@ impl Child<'_> {
 
     fn become_user(&self) -> Result<(), StepError> {
         let spec = self.spec;
-        if spec.uid.is_none() && spec.gid.is_none() {
+        let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+        let same_user = spec.uid.is_none_or(|u| u == uid.as_raw())
+            && spec.gid.is_none_or(|g| g == gid.as_raw());
+        let nothing_asked = spec.uid.is_none() && spec.gid.is_none();
+        if spec.groups.is_empty() && (nothing_asked || (same_user && !uid.is_root())) {
             return Ok(());
-        }
-        let is_root = rustix::process::geteuid().is_root();
-        if !is_root
-            && spec
-                .uid
-                .is_none_or(|u| u == rustix::process::geteuid().as_raw())
-            && spec
-                .gid
-                .is_none_or(|g| g == rustix::process::getegid().as_raw())
-        {
-            return Ok(()); // Already that user.
         }
         let failed = |what: &str, id: u32| {
             let what = format!("cannot become {what} {id}");
             move |e: rustix::io::Errno| StepError::new("user", format_args!("{what}: {}", errno(e)))
         };
         let groups: Vec<Gid> = spec.groups.iter().map(|g| Gid::from_raw(*g)).collect();
-        set_thread_groups(&groups).map_err(failed("a member of", spec.gid.unwrap_or(0)))?;
+        set_thread_groups(&groups).map_err(failed(
+            "a member of group",
+            spec.groups.first().copied().unwrap_or(0),
+        ))?;
         if let Some(gid) = spec.gid {
             set_thread_gid(Gid::from_raw(gid)).map_err(failed("group", gid))?;
         }

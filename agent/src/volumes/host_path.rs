@@ -18,8 +18,13 @@ pub(super) fn check(source: &HostPathVolumeSource) -> Result<(), VolumeProblem> 
             // Without a type nothing is checked, and what is missing is made, as other runtimes do.
             "" | "DirectoryOrCreate" => fs::create_dir_all(path).map_err(host(path))?,
             "FileOrCreate" => {
-                let file = File::options().create(true).append(true).open(path).map_err(host(path))?;
-                file.set_permissions(fs::Permissions::from_mode(0o644)).map_err(host(path))?;
+                let file = File::options()
+                    .create(true)
+                    .append(true)
+                    .open(path)
+                    .map_err(host(path))?;
+                file.set_permissions(fs::Permissions::from_mode(0o644))
+                    .map_err(host(path))?;
             }
             _ => return Err(host(path)(io::ErrorKind::NotFound.into())),
         }
@@ -34,5 +39,12 @@ pub(super) fn check(source: &HostPathVolumeSource) -> Result<(), VolumeProblem> 
         "BlockDevice" => found.is_block_device(),
         _ => false,
     };
-    if right { Ok(()) } else { Err(VolumeProblem::WrongType { path: path.into(), wanted: kind.to_owned() }) }
+    if right {
+        Ok(())
+    } else {
+        Err(VolumeProblem::WrongType {
+            path: path.into(),
+            wanted: kind.to_owned(),
+        })
+    }
 }

@@ -55,7 +55,11 @@ pub(super) fn write(volume: &Path, files: &Files, group: Option<u32>) -> io::Res
 }
 
 fn mode(payload: &Payload, group: Option<u32>) -> u32 {
-    if group.is_some() { payload.mode | 0o440 } else { payload.mode }
+    if group.is_some() {
+        payload.mode | 0o440
+    } else {
+        payload.mode
+    }
 }
 
 fn holds(dir: &Path, files: &Files, group: Option<u32>) -> io::Result<bool> {
@@ -91,7 +95,10 @@ fn fresh_name(volume: &Path) -> io::Result<String> {
     let mut highest = 0;
     for entry in fs::read_dir(volume)? {
         let name = entry?.file_name();
-        if let Some(number) = name.to_str().and_then(|n| n.strip_prefix("..set-")?.parse::<u64>().ok()) {
+        if let Some(number) = name
+            .to_str()
+            .and_then(|n| n.strip_prefix("..set-")?.parse::<u64>().ok())
+        {
             highest = highest.max(number);
         }
     }

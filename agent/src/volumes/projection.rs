@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
 use setpoint_apis::core::{
-    ConfigMapProjection, DownwardApiVolumeFile, KeyToPath, SecretProjection, Volume, VolumeProjection,
+    ConfigMapProjection, DownwardApiVolumeFile, KeyToPath, SecretProjection, Volume,
+    VolumeProjection,
 };
 use setpoint_apis::defaults::DEFAULT_MODE;
 
@@ -15,18 +16,33 @@ use crate::env::{self, ConfigError, PodFacts};
 
 /// Whether a volume's files may change while the pod runs.
 pub fn reads_content(volume: &Volume) -> bool {
-    volume.config_map.is_some() || volume.secret.is_some() || volume.downward_api.is_some() || volume.projected.is_some()
+    volume.config_map.is_some()
+        || volume.secret.is_some()
+        || volume.downward_api.is_some()
+        || volume.projected.is_some()
 }
 
 /// The files, or `None` for a volume of another kind.
-pub(super) fn files(facts: &PodFacts<'_>, content: &Content, volume: &Volume) -> Result<Option<Files>, VolumeProblem> {
+pub(super) fn files(
+    facts: &PodFacts<'_>,
+    content: &Content,
+    volume: &Volume,
+) -> Result<Option<Files>, VolumeProblem> {
     let mut files = Files::new();
     if let Some(s) = &volume.config_map {
-        let source = ConfigMapProjection { name: s.name.clone(), items: s.items.clone(), optional: s.optional };
+        let source = ConfigMapProjection {
+            name: s.name.clone(),
+            items: s.items.clone(),
+            optional: s.optional,
+        };
         config_map(&mut files, facts, content, &source, s.default_mode)?;
     } else if let Some(s) = &volume.secret {
         let name = s.secret_name.clone().unwrap_or_default();
-        let source = SecretProjection { name, items: s.items.clone(), optional: s.optional };
+        let source = SecretProjection {
+            name,
+            items: s.items.clone(),
+            optional: s.optional,
+        };
         secret(&mut files, facts, content, &source, s.default_mode)?;
     } else if let Some(s) = &volume.downward_api {
         downward(&mut files, facts, &s.items, s.default_mode)?;
@@ -71,9 +87,20 @@ fn config_map(
 ) -> Result<(), VolumeProblem> {
     let optional = source.optional == Some(true);
     match content.config_map(&facts.pod.metadata.namespace, &source.name) {
-        Some(object) => keys(files, &object.entries(), &source.items, optional, mode, |key| missing(facts, "ConfigMap", &source.name, key)),
+        Some(object) => keys(
+            files,
+            &object.entries(),
+            &source.items,
+            optional,
+            mode,
+            |key| missing(facts, "ConfigMap", &source.name, key),
+        ),
         None if optional => Ok(()),
-        None => Err(ConfigError::NotFound { kind: "configmap", name: source.name.clone() }.into()),
+        None => Err(ConfigError::NotFound {
+            kind: "configmap",
+            name: source.name.clone(),
+        }
+        .into()),
     }
 }
 
@@ -86,14 +113,30 @@ fn secret(
 ) -> Result<(), VolumeProblem> {
     let optional = source.optional == Some(true);
     match content.secret(&facts.pod.metadata.namespace, &source.name) {
-        Some(object) => keys(files, &object.entries(), &source.items, optional, mode, |key| missing(facts, "Secret", &source.name, key)),
+        Some(object) => keys(
+            files,
+            &object.entries(),
+            &source.items,
+            optional,
+            mode,
+            |key| missing(facts, "Secret", &source.name, key),
+        ),
         None if optional => Ok(()),
-        None => Err(ConfigError::NotFound { kind: "secret", name: source.name.clone() }.into()),
+        None => Err(ConfigError::NotFound {
+            kind: "secret",
+            name: source.name.clone(),
+        }
+        .into()),
     }
 }
 
 fn missing(facts: &PodFacts<'_>, kind: &'static str, name: &str, key: &str) -> ConfigError {
-    ConfigError::NoKey { kind, namespace: facts.pod.metadata.namespace.clone(), name: name.to_owned(), key: key.to_owned() }
+    ConfigError::NoKey {
+        kind,
+        namespace: facts.pod.metadata.namespace.clone(),
+        name: name.to_owned(),
+        key: key.to_owned(),
+    }
 }
 
 /// All keys, or the chosen ones at the chosen paths.
@@ -140,8 +183,15 @@ fn downward(
     Ok(())
 }
 
-fn add(files: &mut Files, path: &str, bytes: Vec<u8>, mode: Option<i32>) -> Result<(), VolumeProblem> {
-    let plain = Path::new(path).components().all(|c| matches!(c, Component::Normal(_)));
+fn add(
+    files: &mut Files,
+    path: &str,
+    bytes: Vec<u8>,
+    mode: Option<i32>,
+) -> Result<(), VolumeProblem> {
+    let plain = Path::new(path)
+        .components()
+        .all(|c| matches!(c, Component::Normal(_)));
     if path.is_empty() || !plain || path.starts_with("..") {
         return Err(VolumeProblem::Escapes(path.to_owned()));
     }

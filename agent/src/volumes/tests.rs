@@ -14,22 +14,41 @@ struct World {
 fn world() -> World {
     let tmp = tempfile::tempdir().unwrap();
     let dir = DataDir::new(tmp.path()).pod("u", 1);
-    let world = World { _tmp: tmp, dir, content: Content::default(), allocatable: ResourceList::new() };
+    let world = World {
+        _tmp: tmp,
+        dir,
+        content: Content::default(),
+        allocatable: ResourceList::new(),
+    };
     world.config("{a: '1', b: '2'}");
-    let secret: Secret = document::decode(b"apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {p: hunter2}\n").unwrap();
-    world.content.put_secret(ObjectKey::namespaced("ns", "s"), Some(secret));
+    let secret: Secret = document::decode(
+        b"apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {p: hunter2}\n",
+    )
+    .unwrap();
+    world
+        .content
+        .put_secret(ObjectKey::namespaced("ns", "s"), Some(secret));
     world
 }
 
 impl World {
     fn config(&self, data: &str) {
-        let text = format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c}}\ndata: {data}\n");
+        let text =
+            format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c}}\ndata: {data}\n");
         let object: ConfigMap = document::decode(text.as_bytes()).unwrap();
-        self.content.put_config_map(ObjectKey::namespaced("ns", "c"), Some(object));
+        self.content
+            .put_config_map(ObjectKey::namespaced("ns", "c"), Some(object));
     }
 
     fn prepare(&self, pod: &Pod) -> Result<Vec<PreparedVolume>, VolumeError> {
-        let facts = PodFacts { pod, uid: "u", node_name: "n", host_ip: "h", pod_ip: "p", allocatable: &self.allocatable };
+        let facts = PodFacts {
+            pod,
+            uid: "u",
+            node_name: "n",
+            host_ip: "h",
+            pod_ip: "p",
+            allocatable: &self.allocatable,
+        };
         prepare(&self.dir, &facts, &self.content)
     }
 
@@ -66,7 +85,10 @@ fn content_becomes_files_with_items_and_modes() {
     assert_eq!(mode(&w.dir.volume("some").join("z")), 0o400);
     assert_eq!(w.text("sec", "p"), "hunter2");
     assert_eq!(w.text("down", "labels"), "tier=\"x\"");
-    assert_eq!(w.text("mix", "cm/a") + &w.text("mix", "p") + &w.text("mix", "name"), "1hunter2p");
+    assert_eq!(
+        w.text("mix", "cm/a") + &w.text("mix", "p") + &w.text("mix", "name"),
+        "1hunter2p"
+    );
 }
 
 #[test]
@@ -76,22 +98,41 @@ fn a_change_is_swapped_in_whole_and_no_change_touches_nothing() {
     w.prepare(&pod).unwrap();
     let before = fs::read_link(w.dir.volume("v").join("..data")).unwrap();
     w.prepare(&pod).unwrap();
-    assert_eq!(fs::read_link(w.dir.volume("v").join("..data")).unwrap(), before);
+    assert_eq!(
+        fs::read_link(w.dir.volume("v").join("..data")).unwrap(),
+        before
+    );
     w.config("{a: new, c: '3'}");
     w.prepare(&pod).unwrap();
-    assert_ne!(fs::read_link(w.dir.volume("v").join("..data")).unwrap(), before);
+    assert_ne!(
+        fs::read_link(w.dir.volume("v").join("..data")).unwrap(),
+        before
+    );
     assert_eq!(w.text("v", "a") + &w.text("v", "c"), "new3");
-    let mut names: Vec<_> = fs::read_dir(w.dir.volume("v")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> = fs::read_dir(w.dir.volume("v"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
-    assert_eq!(names, ["..data", "..set-2", "a", "c"], "the old set and the old name are gone");
+    assert_eq!(
+        names,
+        ["..data", "..set-2", "a", "c"],
+        "the old set and the old name are gone"
+    );
 }
 
 #[test]
 fn missing_content_is_named_unless_it_is_optional() {
     let w = world();
     let failure = |volumes: &str| w.prepare(&pod(volumes, "[]")).unwrap_err().reason();
-    assert_eq!(failure("[{name: v, configMap: {name: gone}}]"), "volume \"v\": configmap \"gone\" not found");
-    assert_eq!(failure("[{name: v, secret: {secretName: s, items: [{key: q, path: q}]}}]"), "volume \"v\": couldn't find key q in Secret ns/s");
+    assert_eq!(
+        failure("[{name: v, configMap: {name: gone}}]"),
+        "volume \"v\": configmap \"gone\" not found"
+    );
+    assert_eq!(
+        failure("[{name: v, secret: {secretName: s, items: [{key: q, path: q}]}}]"),
+        "volume \"v\": couldn't find key q in Secret ns/s"
+    );
     assert!(failure("[{name: v, nfs: {server: a, path: /b}}]").contains("nfs are not supported"));
     let optional = "[{name: v, configMap: {name: gone, optional: true}}, {name: w, configMap: {name: c, optional: true, items: [{key: q, path: q}]}}]";
     w.prepare(&pod(optional, "[]")).unwrap();
@@ -102,15 +143,30 @@ fn missing_content_is_named_unless_it_is_optional() {
 fn paths_that_lead_out_are_refused() {
     let w = world();
     for path in ["../x", "/etc/x", "a/../../x", "..data", ""] {
-        let result = w.prepare(&pod(&format!("[{{name: v, configMap: {{name: c, items: [{{key: a, path: '{path}'}}]}}}}]"), "[]"));
-        assert!(matches!(result, Err(VolumeError { source: VolumeProblem::Escapes(_), .. })), "{path}");
+        let result = w.prepare(&pod(
+            &format!("[{{name: v, configMap: {{name: c, items: [{{key: a, path: '{path}'}}]}}}}]"),
+            "[]",
+        ));
+        assert!(
+            matches!(
+                result,
+                Err(VolumeError {
+                    source: VolumeProblem::Escapes(_),
+                    ..
+                })
+            ),
+            "{path}"
+        );
     }
 }
 
 #[test]
 fn an_empty_dir_is_kept_and_goes_with_the_pod() {
     let w = world();
-    let pod = pod("[{name: d, emptyDir: {}}, {name: m, emptyDir: {medium: Memory, sizeLimit: 1Mi}}]", "[]");
+    let pod = pod(
+        "[{name: d, emptyDir: {}}, {name: m, emptyDir: {medium: Memory, sizeLimit: 1Mi}}]",
+        "[]",
+    );
     let prepared = w.prepare(&pod).unwrap();
     fs::write(w.dir.volume("d").join("f"), "kept").unwrap();
     fs::write(w.dir.volume("m").join("f"), "kept").unwrap();
@@ -118,7 +174,10 @@ fn an_empty_dir_is_kept_and_goes_with_the_pod() {
     w.prepare(&pod).unwrap();
     assert_eq!(w.text("d", "f") + &w.text("m", "f"), "keptkept");
     if prepared[1].degraded.is_none() {
-        assert!(fs::write(w.dir.volume("m").join("big"), vec![0; 2 << 20]).is_err(), "the size limit holds in memory");
+        assert!(
+            fs::write(w.dir.volume("m").join("big"), vec![0; 2 << 20]).is_err(),
+            "the size limit holds in memory"
+        );
     }
     remove_pod_dir(&w.dir).unwrap();
     assert!(!w.dir.path().exists());
@@ -129,7 +188,15 @@ fn an_empty_dir_is_kept_and_goes_with_the_pod() {
 fn host_paths_are_checked_by_type() {
     let w = world();
     let base = w._tmp.path().join("host");
-    let prepare = |name: &str, kind: &str| w.prepare(&pod(&format!("[{{name: h, hostPath: {{path: {}, type: '{kind}'}}}}]", base.join(name).display()), "[]"));
+    let prepare = |name: &str, kind: &str| {
+        w.prepare(&pod(
+            &format!(
+                "[{{name: h, hostPath: {{path: {}, type: '{kind}'}}}}]",
+                base.join(name).display()
+            ),
+            "[]",
+        ))
+    };
     assert!(prepare("d", "Directory").is_err());
     prepare("d", "DirectoryOrCreate").unwrap();
     prepare("d", "Directory").unwrap();
@@ -151,14 +218,32 @@ fn mounts_resolve_sub_paths_inside_their_volume() {
     let volumes = w.prepare(&pod).unwrap();
     let env = [("NAME".to_owned(), "p".to_owned())];
     let mounts = mounts(&pod.spec.containers[0], &volumes, &env).unwrap();
-    let seen: Vec<_> = mounts.iter().map(|m| (m.target.to_str().unwrap(), m.read_only)).collect();
-    assert_eq!(seen, [("/etc/a", true), ("/srv", false), ("/srv/in/ner", false)]);
-    assert!(mounts[0].source.is_file(), "one file of the volume, as it is now");
+    let seen: Vec<_> = mounts
+        .iter()
+        .map(|m| (m.target.to_str().unwrap(), m.read_only))
+        .collect();
+    assert_eq!(
+        seen,
+        [("/etc/a", true), ("/srv", false), ("/srv/in/ner", false)]
+    );
+    assert!(
+        mounts[0].source.is_file(),
+        "one file of the volume, as it is now"
+    );
     assert!(mounts[1].source.ends_with("d/of-p") && mounts[2].source.ends_with("d/deep/er"));
     std::os::unix::fs::symlink("/etc", w.dir.volume("d").join("out")).unwrap();
-    for bad in ["{name: d, mountPath: /x, subPath: ../y}", "{name: d, mountPath: /x, subPath: out}", "{name: d, mountPath: rel}", "{name: d, mountPath: /}", "{name: nope, mountPath: /x}"] {
+    for bad in [
+        "{name: d, mountPath: /x, subPath: ../y}",
+        "{name: d, mountPath: /x, subPath: out}",
+        "{name: d, mountPath: rel}",
+        "{name: d, mountPath: /}",
+        "{name: nope, mountPath: /x}",
+    ] {
         let pod = super::tests::pod("[{name: d, emptyDir: {}}]", &format!("[{bad}]"));
-        assert!(super::mounts(&pod.spec.containers[0], &volumes, &env).is_err(), "{bad}");
+        assert!(
+            super::mounts(&pod.spec.containers[0], &volumes, &env).is_err(),
+            "{bad}"
+        );
     }
     assert_eq!(variable_name("my-data.x"), "SETPOINT_VOLUME_MY_DATA_X");
 }

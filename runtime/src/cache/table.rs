@@ -27,7 +27,9 @@ impl<K: setpoint_apis::Kind> Stored<K> {
     /// The object's uid: the one its writer gave it, else one derived from the key's create revision.
     pub fn uid(&self) -> String {
         let meta = self.value.metadata();
-        meta.uid.clone().unwrap_or_else(|| derived_uid(self.create_revision, K::PLURAL, &meta.key()))
+        meta.uid
+            .clone()
+            .unwrap_or_else(|| derived_uid(self.create_revision, K::PLURAL, &meta.key()))
     }
 }
 

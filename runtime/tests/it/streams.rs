@@ -120,11 +120,8 @@ async fn what_was_deleted_behind_a_compaction_is_told_of() {
 async fn combinators_of_futures_work_on_them() {
     let f = Fixture::start().await;
     f.put(&desired("a"), config_map("a", "1")).await;
-    let stream = watch_kind::<ConfigMap>(
-        f.store.clone(),
-        f.keyspace.clone(),
-        WatchOptions::default(),
-    );
+    let stream =
+        watch_kind::<ConfigMap>(f.store.clone(), f.keyspace.clone(), WatchOptions::default());
     let mut values = stream
         .predicate_filter(predicates::content)
         .applied_objects()

@@ -8,7 +8,10 @@ use super::*;
 use crate::pod::model::{Blocked, Running};
 
 fn pod(spec: &str) -> Pod {
-    let text = format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: p, namespace: ns}}\nspec:\n  {}\n", spec.replace('\n', "\n  "));
+    let text = format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: p, namespace: ns}}\nspec:\n  {}\n",
+        spec.replace('\n', "\n  ")
+    );
     document::decode(text.as_bytes()).unwrap_or_else(|e| panic!("{e}: {text}"))
 }
 
@@ -26,14 +29,32 @@ struct Story {
 impl Story {
     fn of(spec: &str) -> Self {
         let pod = pod(spec);
-        let state = PodState::new(&pod.spec, Now { wall: Timestamp::EPOCH, mono: Duration::ZERO });
-        let mut story = Self { pod, state, now: Duration::ZERO, done: Vec::new() };
+        let state = PodState::new(
+            &pod.spec,
+            Now {
+                wall: Timestamp::EPOCH,
+                mono: Duration::ZERO,
+            },
+        );
+        let mut story = Self {
+            pod,
+            state,
+            now: Duration::ZERO,
+            done: Vec::new(),
+        };
         story.settle();
         story
     }
 
     fn plan(&self) -> Plan {
-        decide(&self.pod.spec, &self.state, Now { wall: Timestamp::EPOCH, mono: self.now })
+        decide(
+            &self.pod.spec,
+            &self.state,
+            Now {
+                wall: Timestamp::EPOCH,
+                mono: self.now,
+            },
+        )
     }
 
     /// Carries out plans until there is nothing to do.
@@ -55,8 +76,18 @@ impl Story {
         let now = self.now;
         let word = match &action {
             Action::PrepareVolumes => return self.state.volumes = VolumesPhase::Ready,
-            Action::BeginStop { container, grace, .. } => {
-                let hook = self.pod.spec.all_containers().nth(*container).unwrap().lifecycle.as_ref().is_some_and(|l| l.pre_stop.is_some());
+            Action::BeginStop {
+                container, grace, ..
+            } => {
+                let hook = self
+                    .pod
+                    .spec
+                    .all_containers()
+                    .nth(*container)
+                    .unwrap()
+                    .lifecycle
+                    .as_ref()
+                    .is_some_and(|l| l.pre_stop.is_some());
                 return self.state.containers[*container].begin_stop(now, *grace, hook);
             }
             Action::Start(i) => format!("start {}", name(*i)),
@@ -69,7 +100,15 @@ impl Story {
             Action::Start(i) => {
                 let run = &mut self.state.containers[i];
                 run.begin_start();
-                run.started(Running { pid: 1, since: now, post_start_done: true, ..Running::default() }, Vec::new());
+                run.started(
+                    Running {
+                        pid: 1,
+                        since: now,
+                        post_start_done: true,
+                        ..Running::default()
+                    },
+                    Vec::new(),
+                );
             }
             Action::PreStop(i) => self.stopping(i).pre_stop_running = true,
             Action::Terminate(i) => self.stopping(i).terminated = true,
@@ -79,16 +118,31 @@ impl Story {
     }
 
     fn stopping(&mut self, i: usize) -> &mut crate::pod::model::Stopping {
-        self.state.containers[i].running_mut().unwrap().stopping.as_mut().unwrap()
+        self.state.containers[i]
+            .running_mut()
+            .unwrap()
+            .stopping
+            .as_mut()
+            .unwrap()
     }
 
     fn index(&self, name: &str) -> usize {
-        self.pod.spec.all_containers().position(|c| c.name == name).unwrap()
+        self.pod
+            .spec
+            .all_containers()
+            .position(|c| c.name == name)
+            .unwrap()
     }
 
     fn ends(&mut self, name: &str, code: i32) {
         let i = self.index(name);
-        self.state.containers[i].ended(ContainerStateTerminated { exit_code: code, ..Default::default() }, self.now);
+        self.state.containers[i].ended(
+            ContainerStateTerminated {
+                exit_code: code,
+                ..Default::default()
+            },
+            self.now,
+        );
         self.settle();
     }
 
@@ -104,7 +158,10 @@ impl Story {
 
     fn probed(&mut self, name: &str, kind: ProbeKind, ok: bool, times: usize) {
         let i = self.index(name);
-        let probe = kind.of(self.pod.spec.all_containers().nth(i).unwrap()).unwrap().clone();
+        let probe = kind
+            .of(self.pod.spec.all_containers().nth(i).unwrap())
+            .unwrap()
+            .clone();
         let run = &mut self.state.containers[i];
         let verdict = match kind {
             ProbeKind::Startup => &mut run.startup,
@@ -123,9 +180,14 @@ impl Story {
 
 #[test]
 fn containers_start_together_and_a_settled_pod_needs_nothing() {
-    let mut s = Story::of("containers: [{name: a, image: host, command: [x]}, {name: b, image: host, command: [x]}]");
+    let mut s = Story::of(
+        "containers: [{name: a, image: host, command: [x]}, {name: b, image: host, command: [x]}]",
+    );
     assert_eq!(s.did(), "start a, start b");
-    assert_eq!((s.plan().stage, s.plan().wake_at, s.plan().actions), (PodStage::Running, None, vec![]));
+    assert_eq!(
+        (s.plan().stage, s.plan().wake_at, s.plan().actions),
+        (PodStage::Running, None, vec![])
+    );
 }
 
 #[test]
@@ -133,20 +195,31 @@ fn init_containers_run_in_order_before_the_others() {
     let mut s = Story::of(
         "initContainers: [{name: i, image: host, command: [x]}, {name: j, image: host, command: [x]}]\ncontainers: [{name: a, image: host, command: [x]}]",
     );
-    assert_eq!((s.did().as_str(), s.plan().stage, s.plan().initialized), ("start i", PodStage::Starting, false));
+    assert_eq!(
+        (s.did().as_str(), s.plan().stage, s.plan().initialized),
+        ("start i", PodStage::Starting, false)
+    );
     s.ends("i", 0);
     assert_eq!(s.did(), "start j");
     s.ends("j", 1);
     assert_eq!(s.did(), "start j", "the first restart is at once");
     s.ends("j", 0);
-    assert_eq!((s.did().as_str(), s.plan().stage, s.plan().initialized), ("start a", PodStage::Running, true));
+    assert_eq!(
+        (s.did().as_str(), s.plan().stage, s.plan().initialized),
+        ("start a", PodStage::Running, true)
+    );
 }
 
 #[test]
 fn a_failed_init_container_fails_a_pod_that_never_restarts() {
-    let mut s = Story::of("restartPolicy: Never\ninitContainers: [{name: i, image: host, command: [x]}]\ncontainers: [{name: a, image: host, command: [x]}]");
+    let mut s = Story::of(
+        "restartPolicy: Never\ninitContainers: [{name: i, image: host, command: [x]}]\ncontainers: [{name: a, image: host, command: [x]}]",
+    );
     s.ends("i", 3);
-    assert_eq!((s.did().as_str(), s.plan().stage), ("start i", PodStage::Failed));
+    assert_eq!(
+        (s.did().as_str(), s.plan().stage),
+        ("start i", PodStage::Failed)
+    );
 }
 
 #[test]
@@ -160,9 +233,15 @@ fn a_sidecar_is_up_before_the_others_start_and_goes_last() {
     s.ends("side", 1);
     assert_eq!(s.did(), "start side", "a sidecar is always restarted");
     s.ends("a", 0);
-    assert_eq!((s.did().as_str(), s.plan().stage), ("term side", PodStage::Succeeded));
+    assert_eq!(
+        (s.did().as_str(), s.plan().stage),
+        ("term side", PodStage::Succeeded)
+    );
     s.ends("side", 143);
-    assert_eq!((s.did().as_str(), s.plan().stage), ("", PodStage::Succeeded));
+    assert_eq!(
+        (s.did().as_str(), s.plan().stage),
+        ("", PodStage::Succeeded)
+    );
 }
 
 #[test]
@@ -181,7 +260,11 @@ fn restarts_back_off_from_ten_seconds_to_five_minutes() {
     }
     s.after(600);
     s.ends("a", 1);
-    assert_eq!(s.did(), "start a", "after ten minutes of running it counts anew");
+    assert_eq!(
+        s.did(),
+        "start a",
+        "after ten minutes of running it counts anew"
+    );
 }
 
 #[test]
@@ -197,7 +280,11 @@ fn the_policy_decides_who_is_restarted() {
         let mut s = Story::of(&format!("restartPolicy: {policy}\n{ONE}"));
         s.did();
         s.ends("a", code);
-        assert_eq!((s.did() == "start a", s.plan().stage), (restarted, stage), "{policy} {code}");
+        assert_eq!(
+            (s.did() == "start a", s.plan().stage),
+            (restarted, stage),
+            "{policy} {code}"
+        );
     }
 }
 
@@ -206,7 +293,10 @@ fn a_pod_that_stops_is_asked_and_then_killed() {
     let mut s = Story::of(ONE);
     s.did();
     s.stop(30);
-    assert_eq!((s.did().as_str(), s.plan().stage, s.plan().stopped), ("term a", PodStage::Stopping, false));
+    assert_eq!(
+        (s.did().as_str(), s.plan().stage, s.plan().stopped),
+        ("term a", PodStage::Stopping, false)
+    );
     s.after(29);
     assert_eq!(s.did(), "");
     s.after(1);
@@ -221,7 +311,11 @@ fn no_grace_means_kill_and_a_shorter_order_wins() {
     s.did();
     s.stop(300);
     s.stop(600);
-    assert_eq!(s.plan().wake_at, Some(Duration::from_secs(300)), "an order is never made longer");
+    assert_eq!(
+        s.plan().wake_at,
+        Some(Duration::from_secs(300)),
+        "an order is never made longer"
+    );
     s.stop(0);
     assert_eq!(s.did(), "term a, kill a");
     let mut s = Story::of(ONE);
@@ -232,7 +326,9 @@ fn no_grace_means_kill_and_a_shorter_order_wins() {
 
 #[test]
 fn the_hook_before_the_end_runs_within_the_grace_period() {
-    let mut s = Story::of("containers: [{name: a, image: host, command: [x], lifecycle: {preStop: {exec: {command: [y]}}}}]");
+    let mut s = Story::of(
+        "containers: [{name: a, image: host, command: [x], lifecycle: {preStop: {exec: {command: [y]}}}}]",
+    );
     s.did();
     s.stop(10);
     assert_eq!(s.did(), "hook a");
@@ -249,7 +345,11 @@ fn the_hook_before_the_end_runs_within_the_grace_period() {
 #[test]
 fn sidecars_stop_in_reverse_order_after_the_others() {
     let side = |n: &str| format!("{{name: {n}, image: host, command: [x], restartPolicy: Always}}");
-    let mut s = Story::of(&format!("initContainers: [{}, {}]\n{ONE}", side("s1"), side("s2")));
+    let mut s = Story::of(&format!(
+        "initContainers: [{}, {}]\n{ONE}",
+        side("s1"),
+        side("s2")
+    ));
     assert_eq!(s.did(), "start s1, start s2, start a");
     s.stop(30);
     assert_eq!(s.did(), "term a");
@@ -271,7 +371,11 @@ fn a_failing_liveness_probe_restarts_the_container() {
     assert_eq!(s.did(), "");
     s.probed("a", ProbeKind::Liveness, false, 1);
     assert_eq!(s.did(), "term a");
-    assert_eq!(s.plan().probes, vec![], "a container that stops is not probed");
+    assert_eq!(
+        s.plan().probes,
+        vec![],
+        "a container that stops is not probed"
+    );
     s.after(5);
     assert_eq!(s.did(), "kill a");
     s.ends("a", 137);
@@ -286,7 +390,10 @@ fn other_probes_wait_for_the_startup_probe() {
     );
     assert_eq!(s.plan().probes, [(0, ProbeKind::Startup)]);
     s.probed("a", ProbeKind::Startup, true, 1);
-    assert_eq!(s.plan().probes, [(0, ProbeKind::Readiness), (0, ProbeKind::Liveness)]);
+    assert_eq!(
+        s.plan().probes,
+        [(0, ProbeKind::Readiness), (0, ProbeKind::Liveness)]
+    );
 }
 
 #[test]
@@ -296,7 +403,10 @@ fn the_deadline_fails_the_pod_and_stops_it() {
     assert_eq!(s.plan().wake_at, Some(Duration::from_secs(60)));
     s.after(60);
     assert_eq!(s.did(), "term a");
-    assert_eq!((s.plan().stage, s.plan().reason.unwrap().0.as_str()), (PodStage::Failed, "DeadlineExceeded"));
+    assert_eq!(
+        (s.plan().stage, s.plan().reason.unwrap().0.as_str()),
+        (PodStage::Failed, "DeadlineExceeded")
+    );
     s.ends("a", 143);
     assert_eq!((s.did().as_str(), s.plan().stage), ("", PodStage::Failed));
 }
@@ -307,20 +417,45 @@ fn a_blocked_start_is_tried_again_in_time_and_counts_as_no_restart() {
     s.did();
     let mut run = ContainerRun::default();
     run.begin_start();
-    run.start_blocked(Blocked { reason: "CreateContainerConfigError".into(), message: String::new(), retry_at: Duration::from_secs(7) });
+    run.start_blocked(Blocked {
+        reason: "CreateContainerConfigError".into(),
+        message: String::new(),
+        retry_at: Duration::from_secs(7),
+    });
     s.state.containers[0] = run;
-    assert_eq!((s.plan().actions, s.plan().wake_at, s.plan().stage), (vec![], Some(Duration::from_secs(7)), PodStage::Starting));
+    assert_eq!(
+        (s.plan().actions, s.plan().wake_at, s.plan().stage),
+        (vec![], Some(Duration::from_secs(7)), PodStage::Starting)
+    );
     s.after(7);
     assert_eq!(s.did(), "start a");
-    assert_eq!((s.state.containers[0].attempt, s.state.containers[0].blocked.clone()), (0, None));
+    assert_eq!(
+        (
+            s.state.containers[0].attempt,
+            s.state.containers[0].blocked.clone()
+        ),
+        (0, None)
+    );
 }
 
 #[test]
 fn nothing_starts_before_the_volumes_are_ready() {
     let mut s = Story::of(ONE);
-    s.state = PodState::new(&s.pod.spec, Now { wall: Timestamp::EPOCH, mono: Duration::ZERO });
-    s.state.volumes = VolumesPhase::Failed { message: String::new(), retry_at: Duration::from_secs(2) };
-    assert_eq!((s.plan().actions, s.plan().wake_at), (vec![], Some(Duration::from_secs(2))));
+    s.state = PodState::new(
+        &s.pod.spec,
+        Now {
+            wall: Timestamp::EPOCH,
+            mono: Duration::ZERO,
+        },
+    );
+    s.state.volumes = VolumesPhase::Failed {
+        message: String::new(),
+        retry_at: Duration::from_secs(2),
+    };
+    assert_eq!(
+        (s.plan().actions, s.plan().wake_at),
+        (vec![], Some(Duration::from_secs(2)))
+    );
     s.now = Duration::from_secs(2);
     assert_eq!(s.plan().actions, [Action::PrepareVolumes]);
 }
@@ -333,5 +468,8 @@ fn a_changed_definition_restarts_even_what_would_not_be() {
     s.settle();
     assert_eq!(s.did(), "term a");
     s.ends("a", 143);
-    assert_eq!((s.did().as_str(), s.plan().stage), ("start a", PodStage::Running));
+    assert_eq!(
+        (s.did().as_str(), s.plan().stage),
+        ("start a", PodStage::Running)
+    );
 }
