@@ -60,7 +60,11 @@ impl Turn<'_> {
     }
 
     fn writer<'a>(&'a self, key: &'a ObjectKey) -> Writer<'a> {
-        Writer { keyspace: self.keyspace, key, now: self.now }
+        Writer {
+            keyspace: self.keyspace,
+            key,
+            now: self.now,
+        }
     }
 }
 
@@ -74,8 +78,16 @@ pub(crate) struct Planned {
 /// See [`Planned`].
 #[derive(Debug)]
 pub(crate) enum Then {
-    Pod { key: ObjectKey, effects: Effects, binds: bool, tell: Option<Tell> },
-    Content { place: content::Place, written: Option<i64> },
+    Pod {
+        key: ObjectKey,
+        effects: Effects,
+        binds: bool,
+        tell: Option<Tell>,
+    },
+    Content {
+        place: content::Place,
+        written: Option<i64>,
+    },
 }
 
 /// Something to tell people when a write has been carried out.
@@ -184,7 +196,10 @@ impl Account {
             self.set_node(view, &node);
         }
         let pods = view.desired::<Pod>().entries().map(|(k, _)| k);
-        let all: Vec<_> = pods.chain(view.bindings().entries().map(|(k, _)| k)).cloned().collect();
+        let all: Vec<_> = pods
+            .chain(view.bindings().entries().map(|(k, _)| k))
+            .cloned()
+            .collect();
         for key in all {
             let mut state = self.pods.remove(&key).unwrap_or_default();
             self.count(&key, &mut state, view);
@@ -229,12 +244,19 @@ impl Account {
         }
         let mut pods = Vec::new();
         for _ in 0..DECIDE {
-            let Some(key) = self.dirty.pop_front() else { break };
+            let Some(key) = self.dirty.pop_front() else {
+                break;
+            };
             self.is_dirty.remove(&key);
             pods.extend(self.decide(key, turn));
         }
         if self.nodes_changed || self.room_freed {
-            self.pending.changed(self.nodes_changed, self.room_freed, &mut self.cluster, turn.tick);
+            self.pending.changed(
+                self.nodes_changed,
+                self.room_freed,
+                &mut self.cluster,
+                turn.tick,
+            );
             (self.nodes_changed, self.room_freed) = (false, false);
         }
         self.refresh_reasons(turn, &mut pods);
@@ -246,7 +268,10 @@ impl Account {
         let content = self.contents.plan(turn.view, turn.keyspace, CONTENT);
         let content = content.into_iter().map(|c| Planned {
             write: c.write,
-            then: Then::Content { place: c.place, written: c.written },
+            then: Then::Content {
+                place: c.place,
+                written: c.written,
+            },
         });
         content.chain(pods).collect()
     }
@@ -269,20 +294,35 @@ impl Account {
         let retry = self.retries.keys().next().map(|(at, _)| *at);
         // The cache reaches a revision without a change of interest only now and then.
         let deferred = (!self.deferred.is_empty()).then(|| tick + Duration::from_millis(100));
-        [retry, deferred, self.pending.next_refresh()].into_iter().flatten().min()
+        [retry, deferred, self.pending.next_refresh()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Takes note of what became of a write. Returns what to tell people.
-    pub(crate) fn finished(&mut self, then: Then, outcome: &WriteOutcome, tick: Instant) -> Option<(ObjectKey, Tell)> {
+    pub(crate) fn finished(
+        &mut self,
+        then: Then,
+        outcome: &WriteOutcome,
+        tick: Instant,
+    ) -> Option<(ObjectKey, Tell)> {
         match then {
-            Then::Pod { key, effects, binds, tell } => {
+            Then::Pod {
+                key,
+                effects,
+                binds,
+                tell,
+            } => {
                 self.binding -= usize::from(binds);
                 let committed = self.finished_pod(&key, effects, binds, outcome, tick);
                 tell.filter(|_| committed).map(|t| (key, t))
             }
             Then::Content { place, written } => {
                 match outcome {
-                    WriteOutcome::Committed(revision) => self.contents.committed(&place, written, revision.0),
+                    WriteOutcome::Committed(revision) => {
+                        self.contents.committed(&place, written, revision.0)
+                    }
                     other => {
                         let failures = self.contents.failed(&place);
                         let delay = self.delay(other, failures, &place.1.object);
@@ -311,8 +351,13 @@ impl Account {
             if effects.binding {
                 state.not_before = revision.0;
             }
-            state.work.retain(|w| !effects.work_gone.contains(&w.node) && Some(&w.node) != effects.work_put.as_ref());
-            state.work.extend(effects.work_put.map(|node| WorkCopy { node, revision: revision.0 }));
+            state.work.retain(|w| {
+                !effects.work_gone.contains(&w.node) && Some(&w.node) != effects.work_put.as_ref()
+            });
+            state.work.extend(effects.work_put.map(|node| WorkCopy {
+                node,
+                revision: revision.0,
+            }));
             if let Some(recorded) = effects.recorded {
                 state.recorded = recorded;
             }
@@ -361,29 +406,52 @@ impl Account {
             return None;
         }
         if state.not_before > turn.revision() {
-            self.deferred.entry(state.not_before).or_default().push(key.clone());
+            self.deferred
+                .entry(state.not_before)
+                .or_default()
+                .push(key.clone());
             self.pods.insert(key, state);
             return None;
         }
         let info = self.count(&key, &mut state, turn.view);
         let recorded = state.recorded.as_ref().map(|r| r.placements);
-        let facts = observe::facts(turn.view, &key, &state.work, recorded, self.intents.about(&key));
+        let facts = observe::facts(
+            turn.view,
+            &key,
+            &state.work,
+            recorded,
+            self.intents.about(&key),
+        );
         let step = decide(&facts);
         match &step {
             Step::Frozen(what) => debug!(object = %key, what, "frozen: a document does not parse"),
             Step::Wait(what) => debug!(object = %key, what, "waiting"),
             _ => {}
         }
-        let planned = if let (Step::Place, Seen::Valid(pod), Some(info)) = (&step, facts.desired, &info) {
-            place::want(&mut self.pending, &state, &key, pod, info, turn)
-        } else {
-            self.pending.remove(&key);
-            let spec = |_: &Pod| info.as_ref().map_or_else(String::new, |i| i.text().to_owned());
-            turn.writer(&key).step(&facts, &step, spec).map(|(write, effects)| {
-                let tell = tell(&facts, &step);
-                Planned { write, then: Then::Pod { key: key.clone(), effects, binds: false, tell } }
-            })
-        };
+        let planned =
+            if let (Step::Place, Seen::Valid(pod), Some(info)) = (&step, facts.desired, &info) {
+                place::want(&mut self.pending, &state, &key, pod, info, turn)
+            } else {
+                self.pending.remove(&key);
+                let spec = |_: &Pod| {
+                    info.as_ref()
+                        .map_or_else(String::new, |i| i.text().to_owned())
+                };
+                turn.writer(&key)
+                    .step(&facts, &step, spec)
+                    .map(|(write, effects)| {
+                        let tell = tell(&facts, &step);
+                        Planned {
+                            write,
+                            then: Then::Pod {
+                                key: key.clone(),
+                                effects,
+                                binds: false,
+                                tell,
+                            },
+                        }
+                    })
+            };
         let known = !matches!((facts.desired, facts.binding), (Seen::Absent, Seen::Absent));
         state.busy = planned.is_some();
         if known || state.busy || !state.work.is_empty() || state.recorded.is_some() {
@@ -394,8 +462,20 @@ impl Account {
 
     /// Counts what a pod takes where it is bound: its resources until it has ended, its content until it is gone. What
     /// does not parse counts as it did when it last parsed.
-    fn count(&mut self, key: &ObjectKey, state: &mut PodState, view: &View<'_>) -> Option<Arc<SpecInfo>> {
-        let Self { cluster, specs, contents, unknown, room_freed, .. } = self;
+    fn count(
+        &mut self,
+        key: &ObjectKey,
+        state: &mut PodState,
+        view: &View<'_>,
+    ) -> Option<Arc<SpecInfo>> {
+        let Self {
+            cluster,
+            specs,
+            contents,
+            unknown,
+            room_freed,
+            ..
+        } = self;
         let desired = observe::last_good(view.desired::<Pod>().entry(key));
         let Some(binding) = observe::binding(view, key) else {
             if !view.bindings().contains(key) {
@@ -408,8 +488,13 @@ impl Account {
             .filter(|pod| belongs(pod, &binding.value))
             .map(|pod| specs.get(&pod.value.spec, cluster));
         let node = &binding.value.node;
-        let ended = view.pod_on(node, key).and_then(|e| e.valid()).is_some_and(|a| is_terminal(&a.value));
-        let counted = cluster.placed(key).filter(|(at, _)| ***at == *node.as_str());
+        let ended = view
+            .pod_on(node, key)
+            .and_then(|e| e.valid())
+            .is_some_and(|a| is_terminal(&a.value));
+        let counted = cluster
+            .placed(key)
+            .filter(|(at, _)| ***at == *node.as_str());
         let class = match (&info, counted) {
             (Some(info), _) => info.class.clone(),
             (None, Some((_, class))) => class.clone(),
@@ -436,7 +521,10 @@ impl Account {
     /// What has become due.
     fn wake(&mut self, turn: &Turn<'_>) {
         let later = self.deferred.split_off(&(turn.revision() + 1));
-        for key in std::mem::replace(&mut self.deferred, later).into_values().flatten() {
+        for key in std::mem::replace(&mut self.deferred, later)
+            .into_values()
+            .flatten()
+        {
             self.touch(key);
         }
         while let Some(entry) = self.retries.first_entry()
@@ -469,7 +557,12 @@ impl Account {
 }
 
 /// Counts a pod as a user of content on the node where it is.
-fn uses_content(contents: &mut Contents, key: &ObjectKey, state: &mut PodState, now: Option<(&str, &Uses)>) {
+fn uses_content(
+    contents: &mut Contents,
+    key: &ObjectKey,
+    state: &mut PodState,
+    now: Option<(&str, &Uses)>,
+) {
     let now = now.filter(|(_, uses)| !uses.is_empty());
     let same = match (&state.content, now) {
         (None, None) => true,
@@ -491,23 +584,44 @@ fn uses_content(contents: &mut Contents, key: &ObjectKey, state: &mut PodState, 
 
 /// What people want to know of a step.
 fn tell(facts: &Facts<'_>, step: &Step) -> Option<Tell> {
-    let (Seen::Valid(pod), Seen::Valid(binding)) = (facts.desired, facts.binding) else { return None };
+    let (Seen::Valid(pod), Seen::Valid(binding)) = (facts.desired, facts.binding) else {
+        return None;
+    };
     let node = &binding.value.node;
     let (warning, reason, message) = match step {
-        Step::Withdraw { why, .. } => {
-            (false, "Withdrawn", format!("withdrawn from {node}: {}", why.as_str()))
-        }
-        Step::Release { .. } => (true, "Released", format!("released from {node}, which is lost; placing it elsewhere")),
+        Step::Withdraw { why, .. } => (
+            false,
+            "Withdrawn",
+            format!("withdrawn from {node}: {}", why.as_str()),
+        ),
+        Step::Release { .. } => (
+            true,
+            "Released",
+            format!("released from {node}, which is lost; placing it elsewhere"),
+        ),
         _ => return None,
     };
-    Some(Tell { uid: pod.uid(), warning, reason, message })
+    Some(Tell {
+        uid: pod.uid(),
+        warning,
+        reason,
+        message,
+    })
 }
 
 /// All nodes that anything says something about.
 fn nodes(view: &View<'_>) -> FxHashSet<Arc<str>> {
-    let desired = view.desired::<setpoint_apis::core::Node>().entries().map(|(k, _)| k);
+    let desired = view
+        .desired::<setpoint_apis::core::Node>()
+        .entries()
+        .map(|(k, _)| k);
     let alive = view.node_alive().entries().map(|(k, _)| k);
     let status = view.node_status().entries().map(|(k, _)| k);
     let health = view.health().entries().map(|(k, _)| k);
-    desired.chain(alive).chain(status).chain(health).map(|k| k.name.clone()).collect()
+    desired
+        .chain(alive)
+        .chain(status)
+        .chain(health)
+        .map(|k| k.name.clone())
+        .collect()
 }

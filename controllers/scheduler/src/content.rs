@@ -34,7 +34,10 @@ impl Source {
             Secret::PLURAL => SourceKind::Secret,
             _ => return None,
         };
-        Some(Self { kind, object: object.clone() })
+        Some(Self {
+            kind,
+            object: object.clone(),
+        })
     }
 
     pub(crate) fn plural(&self) -> &'static str {
@@ -50,9 +53,18 @@ pub(crate) type Uses = Arc<[(SourceKind, Arc<str>)]>;
 
 /// What pods with this spec use.
 pub(crate) fn uses(spec: &PodSpec) -> Uses {
-    let config_maps = spec.config_maps().into_keys().map(|n| (SourceKind::ConfigMap, Arc::from(n)));
-    let secrets = spec.secrets().into_keys().map(|n| (SourceKind::Secret, Arc::from(n)));
-    let pull = spec.image_pull_secrets.iter().filter(|r| !r.name.is_empty());
+    let config_maps = spec
+        .config_maps()
+        .into_keys()
+        .map(|n| (SourceKind::ConfigMap, Arc::from(n)));
+    let secrets = spec
+        .secrets()
+        .into_keys()
+        .map(|n| (SourceKind::Secret, Arc::from(n)));
+    let pull = spec
+        .image_pull_secrets
+        .iter()
+        .filter(|r| !r.name.is_empty());
     let pull = pull.map(|r| (SourceKind::Secret, Arc::from(r.name.as_str())));
     let mut all: Vec<_> = config_maps.chain(secrets).chain(pull).collect();
     all.sort_unstable();
@@ -101,7 +113,9 @@ pub(crate) enum SourceState {
 pub(crate) fn wanted(users: u32, source: SourceState, written: Option<i64>) -> ContentStep {
     match (users, source, written) {
         (0, _, Some(_)) | (1.., SourceState::Absent, Some(_)) => ContentStep::Delete,
-        (1.., SourceState::At(revision), written) if written != Some(revision) => ContentStep::Put(revision),
+        (1.., SourceState::At(revision), written) if written != Some(revision) => {
+            ContentStep::Put(revision)
+        }
         _ => ContentStep::Rest,
     }
 }
@@ -156,7 +170,12 @@ impl Contents {
     }
 
     /// Plans at most `limit` writes.
-    pub(crate) fn plan(&mut self, view: &View<'_>, keyspace: &Keyspace, limit: usize) -> Vec<ContentWrite> {
+    pub(crate) fn plan(
+        &mut self,
+        view: &View<'_>,
+        keyspace: &Keyspace,
+        limit: usize,
+    ) -> Vec<ContentWrite> {
         let mut writes = Vec::new();
         let mut texts = FxHashMap::default();
         let mut later = FxHashSet::default();
@@ -165,13 +184,19 @@ impl Contents {
                 later.insert(place);
                 continue;
             }
-            let Some(projection) = self.projections.get_mut(&place) else { continue };
+            let Some(projection) = self.projections.get_mut(&place) else {
+                continue;
+            };
             if projection.busy {
                 projection.again = true;
                 continue;
             }
             let source = &place.1;
-            let key = keyspace.build(&Key::WorkContent(&place.0, source.plural(), source.object.clone()));
+            let key = keyspace.build(&Key::WorkContent(
+                &place.0,
+                source.plural(),
+                source.object.clone(),
+            ));
             match wanted(projection.users, state(view, source), projection.written) {
                 ContentStep::Rest => {
                     if projection.users == 0 && projection.written.is_none() {
@@ -179,24 +204,50 @@ impl Contents {
                     }
                 }
                 ContentStep::Put(revision) => {
-                    let value = texts.entry(source.clone()).or_insert_with(|| text(view, source)).clone();
-                    let desired = keyspace.build(&Key::Desired(source.plural(), source.object.clone()));
+                    let value = texts
+                        .entry(source.clone())
+                        .or_insert_with(|| text(view, source))
+                        .clone();
+                    let desired =
+                        keyspace.build(&Key::Desired(source.plural(), source.object.clone()));
                     projection.busy = true;
                     let write = Write {
                         guards: vec![Compare::ModRevision(desired, revision)],
-                        ops: vec![TxnOp::Put(Put { key, value, lease: None })],
-                        context: format!("{} {} for node {}", source.plural(), source.object, place.0),
+                        ops: vec![TxnOp::Put(Put {
+                            key,
+                            value,
+                            lease: None,
+                        })],
+                        context: format!(
+                            "{} {} for node {}",
+                            source.plural(),
+                            source.object,
+                            place.0
+                        ),
                     };
-                    writes.push(ContentWrite { place, write, written: Some(revision) });
+                    writes.push(ContentWrite {
+                        place,
+                        write,
+                        written: Some(revision),
+                    });
                 }
                 ContentStep::Delete => {
                     projection.busy = true;
                     let write = Write {
                         guards: Vec::new(),
                         ops: vec![TxnOp::Delete(key)],
-                        context: format!("removal of {} {} from node {}", source.plural(), source.object, place.0),
+                        context: format!(
+                            "removal of {} {} from node {}",
+                            source.plural(),
+                            source.object,
+                            place.0
+                        ),
                     };
-                    writes.push(ContentWrite { place, write, written: None });
+                    writes.push(ContentWrite {
+                        place,
+                        write,
+                        written: None,
+                    });
                 }
             }
         }
@@ -208,15 +259,23 @@ impl Contents {
     pub(crate) fn committed(&mut self, place: &Place, written: Option<i64>, at: i64) {
         if let Some(projection) = self.projections.get_mut(place) {
             // Looked at once more in any case: the source or the users may have changed meanwhile.
-            *projection =
-                Projection { written, changed_at: at, busy: false, again: false, failures: 0, ..*projection };
+            *projection = Projection {
+                written,
+                changed_at: at,
+                busy: false,
+                again: false,
+                failures: 0,
+                ..*projection
+            };
             self.dirty.insert(place.clone());
         }
     }
 
     /// A write was not carried out. Returns how often in a row.
     pub(crate) fn failed(&mut self, place: &Place) -> u32 {
-        let Some(projection) = self.projections.get_mut(place) else { return 0 };
+        let Some(projection) = self.projections.get_mut(place) else {
+            return 0;
+        };
         projection.busy = false;
         projection.failures = projection.failures.saturating_add(1);
         if std::mem::take(&mut projection.again) {
@@ -230,11 +289,16 @@ impl Contents {
         let mut wrong: Vec<(Place, Option<i64>)> = Vec::new();
         for (place, projection) in &self.projections {
             let written = found.get(place).copied();
-            if !projection.busy && projection.changed_at <= revision && projection.written != written {
+            if !projection.busy
+                && projection.changed_at <= revision
+                && projection.written != written
+            {
                 wrong.push((place.clone(), written));
             }
         }
-        let unknown = found.iter().filter(|(place, _)| !self.projections.contains_key(*place));
+        let unknown = found
+            .iter()
+            .filter(|(place, _)| !self.projections.contains_key(*place));
         wrong.extend(unknown.map(|(place, written)| (place.clone(), Some(*written))));
         let count = wrong.len();
         for (place, written) in wrong {
@@ -245,14 +309,29 @@ impl Contents {
 
     fn count(&mut self, node: &Arc<str>, namespace: &Arc<str>, uses: &Uses, apply: fn(u32) -> u32) {
         for (kind, name) in uses.iter() {
-            let object = ObjectKey { namespace: namespace.clone(), name: name.clone() };
-            self.change((node.clone(), Source { kind: *kind, object }), |p| p.users = apply(p.users));
+            let object = ObjectKey {
+                namespace: namespace.clone(),
+                name: name.clone(),
+            };
+            self.change(
+                (
+                    node.clone(),
+                    Source {
+                        kind: *kind,
+                        object,
+                    },
+                ),
+                |p| p.users = apply(p.users),
+            );
         }
     }
 
     fn change(&mut self, place: Place, apply: impl FnOnce(&mut Projection)) {
         apply(self.projections.entry(place.clone()).or_default());
-        self.nodes.entry(place.1.clone()).or_default().insert(place.0.clone());
+        self.nodes
+            .entry(place.1.clone())
+            .or_default()
+            .insert(place.0.clone());
         self.dirty.insert(place);
     }
 
@@ -271,7 +350,9 @@ fn state(view: &View<'_>, source: &Source) -> SourceState {
     fn of<K: Kind>(entry: Option<&Entry<K>>) -> SourceState {
         match entry {
             None => SourceState::Absent,
-            Some(entry) => entry.valid().map_or(SourceState::Frozen, |s| SourceState::At(s.mod_revision)),
+            Some(entry) => entry
+                .valid()
+                .map_or(SourceState::Frozen, |s| SourceState::At(s.mod_revision)),
         }
     }
     match source.kind {
@@ -283,8 +364,14 @@ fn state(view: &View<'_>, source: &Source) -> SourceState {
 /// The document as it is written for nodes.
 fn text(view: &View<'_>, source: &Source) -> bytes::Bytes {
     fn of<K: Kind>(table: &setpoint_runtime::cache::Table<K>, key: &ObjectKey) -> String {
-        let Some(stored) = table.get(key) else { return String::new() };
-        let header = WorkHeader { placement: None, uid: stored.uid(), source_revision: stored.mod_revision };
+        let Some(stored) = table.get(key) else {
+            return String::new();
+        };
+        let header = WorkHeader {
+            placement: None,
+            uid: stored.uid(),
+            source_revision: stored.mod_revision,
+        };
         document::encode_work(&header, &document::encode(&stored.value))
     }
     match source.kind {
@@ -316,7 +403,11 @@ mod tests {
             (1, Frozen, None, Rest),
             (1, Frozen, Some(5), Rest),
         ] {
-            assert_eq!(wanted(users, source, written), step, "{users} {source:?} {written:?}");
+            assert_eq!(
+                wanted(users, source, written),
+                step,
+                "{users} {source:?} {written:?}"
+            );
         }
     }
 
@@ -334,6 +425,9 @@ mod tests {
         )
         .unwrap();
         let names: Vec<_> = uses(&spec).iter().map(|(_, n)| n.to_string()).collect();
-        assert_eq!(names, ["c1", "c2", "c3", "c4", "s1", "s2", "s3", "s4", "s5"]);
+        assert_eq!(
+            names,
+            ["c1", "c2", "c3", "c4", "s1", "s2", "s3", "s4", "s5"]
+        );
     }
 }

@@ -220,10 +220,15 @@ pub fn decide(facts: &Facts<'_>) -> Step {
 fn unbound(facts: &Facts<'_>) -> Step {
     let moot = readable(facts, |_| true);
     if !moot.is_empty() {
-        return Step::DropIntents { which: moot, why: Stale::Elsewhere };
+        return Step::DropIntents {
+            which: moot,
+            why: Stale::Elsewhere,
+        };
     }
     if !facts.work.is_empty() {
-        return Step::DropWork { nodes: facts.work.iter().map(|w| w.node.clone()).collect() };
+        return Step::DropWork {
+            nodes: facts.work.iter().map(|w| w.node.clone()).collect(),
+        };
     }
     match facts.desired {
         Seen::Frozen => Step::Frozen("desired document"),
@@ -247,12 +252,20 @@ fn bound(facts: &Facts<'_>, binding: &Stored<Binding>) -> Step {
 
     let elsewhere = readable(facts, |i| !concerns(i, bound));
     if !elsewhere.is_empty() {
-        return Step::DropIntents { which: elsewhere, why: Stale::Elsewhere };
+        return Step::DropIntents {
+            which: elsewhere,
+            why: Stale::Elsewhere,
+        };
     }
     let asked = readable(facts, |_| true);
-    if let (Some(revision), Some(_), None, false) = (ended, wanted, &bound.withdrawn, asked.is_empty()) {
+    if let (Some(revision), Some(_), None, false) =
+        (ended, wanted, &bound.withdrawn, asked.is_empty())
+    {
         // Nothing of it runs, and placing it again would run it a second time.
-        return Step::DropIntents { which: asked, why: Stale::Ended(revision) };
+        return Step::DropIntents {
+            which: asked,
+            why: Stale::Ended(revision),
+        };
     }
     let releases = of_verb(facts, &asked, Verb::Release);
     if !releases.is_empty() {
@@ -264,7 +277,14 @@ fn bound(facts: &Facts<'_>, binding: &Stored<Binding>) -> Step {
     }
     let why = match wanted {
         None => Some(Why::Deleted),
-        Some(pod) if pod.value.spec.node_name.as_deref().is_some_and(|n| !n.is_empty() && n != bound.node) => {
+        Some(pod)
+            if pod
+                .value
+                .spec
+                .node_name
+                .as_deref()
+                .is_some_and(|n| !n.is_empty() && n != bound.node) =>
+        {
             Some(Why::NodeNameChanged)
         }
         Some(_) if !evictions.is_empty() => Some(Why::Evicted),
@@ -273,14 +293,23 @@ fn bound(facts: &Facts<'_>, binding: &Stored<Binding>) -> Step {
     if let Some(why) = why {
         // What cannot be read exists all the same.
         let claimed = !matches!(facts.actual, Seen::Absent);
-        return Step::Withdraw { why, claimed, consume: evictions };
+        return Step::Withdraw {
+            why,
+            claimed,
+            consume: evictions,
+        };
     }
     let copy = facts.work.iter().find(|w| *w.node == *bound.node);
     let current = wanted.is_some_and(|pod| pod.mod_revision == bound.pod_revision);
     if !current || copy.is_none_or(|w| w.revision != binding.mod_revision) {
         return Step::Refresh;
     }
-    let strays: Vec<_> = facts.work.iter().filter(|w| *w.node != *bound.node).map(|w| w.node.clone()).collect();
+    let strays: Vec<_> = facts
+        .work
+        .iter()
+        .filter(|w| *w.node != *bound.node)
+        .map(|w| w.node.clone())
+        .collect();
     if !strays.is_empty() {
         return Step::DropWork { nodes: strays };
     }
@@ -294,10 +323,15 @@ fn bound(facts: &Facts<'_>, binding: &Stored<Binding>) -> Step {
 fn withdrawn(facts: &Facts<'_>, evictions: Vec<usize>) -> Step {
     if !evictions.is_empty() {
         // It is leaving already.
-        return Step::DropIntents { which: evictions, why: Stale::Elsewhere };
+        return Step::DropIntents {
+            which: evictions,
+            why: Stale::Elsewhere,
+        };
     }
     if !facts.work.is_empty() {
-        return Step::DropWork { nodes: facts.work.iter().map(|w| w.node.clone()).collect() };
+        return Step::DropWork {
+            nodes: facts.work.iter().map(|w| w.node.clone()).collect(),
+        };
     }
     match facts.actual {
         Seen::Absent => Step::Finish,
@@ -310,7 +344,12 @@ fn release(facts: &Facts<'_>, wanted: Option<&Stored<Pod>>, consume: Vec<usize>)
     match facts.session {
         // The node came back: its agent sees that the work is still its own, and adopts what runs. If it is lost again
         // somebody will ask again.
-        Session::Alive(session) => return Step::DropIntents { which: consume, why: Stale::NodeAlive(session) },
+        Session::Alive(session) => {
+            return Step::DropIntents {
+                which: consume,
+                why: Stale::NodeAlive(session),
+            };
+        }
         Session::Unreadable => return Step::Frozen("node session"),
         Session::Absent => {}
     }
@@ -327,7 +366,10 @@ fn release(facts: &Facts<'_>, wanted: Option<&Stored<Pod>>, consume: Vec<usize>)
 
 /// Whether the pod must never run twice.
 fn stops(pod: &Pod) -> bool {
-    pod.metadata().annotations.get(PARTITION_POLICY).is_some_and(|p| p == "stop")
+    pod.metadata()
+        .annotations
+        .get(PARTITION_POLICY)
+        .is_some_and(|p| p == "stop")
 }
 
 /// Whether the binding was made for this incarnation of the pod, and not for a former one of the same name.
@@ -344,17 +386,30 @@ pub fn is_terminal(actual: &PodActual) -> bool {
 /// the one it speaks of. Sessions of a node grow, so a late intent cannot hit a newer placement.
 fn concerns(intent: &Intent, binding: &Binding) -> bool {
     intent.node.as_ref().is_none_or(|n| *n == binding.node)
-        && intent.session.is_none_or(|session| binding.session <= session)
+        && intent
+            .session
+            .is_none_or(|session| binding.session <= session)
 }
 
 /// The intents that can be read and of which `pick` holds. Moves are left alone: nobody carries them out yet.
 fn readable(facts: &Facts<'_>, pick: impl Fn(&Intent) -> bool) -> Vec<usize> {
-    let candidates = facts.intents.iter().enumerate().filter(|(_, i)| i.verb != Verb::Move);
-    candidates.filter(|(_, i)| i.intent.as_ref().is_some_and(&pick)).map(|(n, _)| n).collect()
+    let candidates = facts
+        .intents
+        .iter()
+        .enumerate()
+        .filter(|(_, i)| i.verb != Verb::Move);
+    candidates
+        .filter(|(_, i)| i.intent.as_ref().is_some_and(&pick))
+        .map(|(n, _)| n)
+        .collect()
 }
 
 fn of_verb(facts: &Facts<'_>, among: &[usize], verb: Verb) -> Vec<usize> {
-    among.iter().copied().filter(|i| facts.intents[*i].verb == verb).collect()
+    among
+        .iter()
+        .copied()
+        .filter(|i| facts.intents[*i].verb == verb)
+        .collect()
 }
 
 #[cfg(test)]

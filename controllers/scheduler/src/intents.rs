@@ -27,8 +27,17 @@ impl Intents {
 
     /// The pods of requests that name this node, or none.
     pub(crate) fn concerning(&self, node: &str) -> Vec<ObjectKey> {
-        let names = |i: &IntentFacts| i.intent.as_ref().and_then(|i| i.node.as_deref()).is_none_or(|n| n == node);
-        self.by_pod.iter().filter(|(_, intents)| intents.iter().any(names)).map(|(pod, _)| pod.clone()).collect()
+        let names = |i: &IntentFacts| {
+            i.intent
+                .as_ref()
+                .and_then(|i| i.node.as_deref())
+                .is_none_or(|n| n == node)
+        };
+        self.by_pod
+            .iter()
+            .filter(|(_, intents)| intents.iter().any(names))
+            .map(|(pod, _)| pod.clone())
+            .collect()
     }
 
     /// Takes over what a watcher says. Returns the pods that it is about.
@@ -51,7 +60,9 @@ impl Intents {
             }
             WatcherEvent::Batch(batch) => {
                 for event in batch.events {
-                    let Some((pod, intent)) = read(&event.kv, keyspace) else { continue };
+                    let Some((pod, intent)) = read(&event.kv, keyspace) else {
+                        continue;
+                    };
                     self.gone(&pod, intent.verb, &intent.by, i64::MAX);
                     if event.kind == EventKind::Put {
                         self.by_pod.entry(pod.clone()).or_default().push(intent);
@@ -75,7 +86,9 @@ impl Intents {
 }
 
 fn read(kv: &KeyValue, keyspace: &Keyspace) -> Option<(ObjectKey, IntentFacts)> {
-    let Ok(Key::Intent { verb, pod, by }) = keyspace.split(&kv.key) else { return None };
+    let Ok(Key::Intent { verb, pod, by }) = keyspace.split(&kv.key) else {
+        return None;
+    };
     let Some(verb) = Verb::parse(verb) else {
         warn!(key = kv.key, "a request with an unknown verb is left alone");
         return None;
@@ -85,11 +98,25 @@ fn read(kv: &KeyValue, keyspace: &Keyspace) -> Option<(ObjectKey, IntentFacts)> 
         Some(Default::default())
     } else {
         document::decode_value(&kv.value)
-            .inspect_err(|e| warn!(key = kv.key, error = e as &dyn std::error::Error, "a request cannot be read and is left alone"))
+            .inspect_err(|e| {
+                warn!(
+                    key = kv.key,
+                    error = e as &dyn std::error::Error,
+                    "a request cannot be read and is left alone"
+                )
+            })
             .ok()
     };
     if verb == Verb::Move && !kv.value.is_empty() {
         warn!(object = %pod, %by, "pods cannot be moved yet: the request is left alone");
     }
-    Some((pod, IntentFacts { verb, by: by.into(), revision: kv.mod_revision, intent }))
+    Some((
+        pod,
+        IntentFacts {
+            verb,
+            by: by.into(),
+            revision: kv.mod_revision,
+            intent,
+        },
+    ))
 }

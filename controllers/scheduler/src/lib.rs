@@ -55,20 +55,49 @@ use listing::Listing;
 
 /// Writes that are handed over together. Their outcomes are taken note of together, so more would only delay.
 const BATCH: usize = 500;
-/// A slow pass over everything that repairs what a bug missed.
-const FULL_PASS: Duration = Duration::from_secs(600);
+
+/// How to schedule.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Breaks ties between equally good nodes.
+    pub seed: u64,
+    /// The time between slow passes over everything, which repair what a bug missed.
+    pub full_pass: Duration,
+}
+
+impl Options {
+    /// A full pass every ten minutes.
+    pub const fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            full_pass: Duration::from_secs(600),
+        }
+    }
+}
 
 /// Names the kinds that this controller reads.
 pub fn register(cache: CacheBuilder) -> CacheBuilder {
-    cache.kind::<Pod>().kind::<Node>().kind::<ConfigMap>().kind::<Secret>().kind::<Namespace>()
+    cache
+        .kind::<Pod>()
+        .kind::<Node>()
+        .kind::<ConfigMap>()
+        .kind::<Secret>()
+        .kind::<Namespace>()
 }
 
 /// Schedules until the leadership is lost or given up. The seed breaks ties between equally good nodes.
 pub async fn run(leader: Leader, clock: Clock, recorder: Recorder, seed: u64) {
+    run_with(leader, clock, recorder, Options::new(seed)).await;
+}
+
+/// As [`run`], with options.
+pub async fn run_with(leader: Leader, clock: Clock, recorder: Recorder, options: Options) {
     loop {
-        match term(&leader, &clock, &recorder, seed).await {
+        match term(&leader, &clock, &recorder, options).await {
             End::Lost => return,
-            End::Refenced => info!("some writes had unknown outcomes and are fenced off; building the account anew"),
+            End::Refenced => info!(
+                "some writes had unknown outcomes and are fenced off; building the account anew"
+            ),
         }
     }
 }
@@ -81,13 +110,26 @@ enum End {
 }
 
 /// One life of an account.
-async fn term(leader: &Leader, clock: &Clock, recorder: &Recorder, seed: u64) -> End {
-    let mut subscription = leader.cache().subscribe(|key| observe::subject(key).is_some());
+async fn term(leader: &Leader, clock: &Clock, recorder: &Recorder, options: Options) -> End {
+    let mut subscription = leader
+        .cache()
+        .subscribe(|key| observe::subject(key).is_some());
     let range = leader.keyspace().intent_range(None);
-    let mut requests = std::pin::pin!(watcher(leader.store().clone(), range, WatcherOptions::default()));
-    let Some(listing) = list(leader).await else { return End::Lost };
-    debug!(pods = listing.work.len(), content = listing.content.len(), revision = listing.revision, "listed the work");
-    let mut account = Account::new(listing, seed);
+    let mut requests = std::pin::pin!(watcher(
+        leader.store().clone(),
+        range,
+        WatcherOptions::default()
+    ));
+    let Some(listing) = list(leader).await else {
+        return End::Lost;
+    };
+    debug!(
+        pods = listing.work.len(),
+        content = listing.content.len(),
+        revision = listing.revision,
+        "listed the work"
+    );
+    let mut account = Account::new(listing, options.seed);
     // The first changes say that everything is to be looked at, and until then nothing is counted.
     let first = tokio::select! {
         () = leader.lost().cancelled() => return End::Lost,
@@ -97,7 +139,7 @@ async fn term(leader: &Leader, clock: &Clock, recorder: &Recorder, seed: u64) ->
 
     let mut in_flight = FuturesUnordered::new();
     let mut audits = FuturesUnordered::new();
-    let mut full_pass = Instant::now() + FULL_PASS;
+    let mut full_pass = Instant::now() + options.full_pass;
     loop {
         let (planned, due) = {
             let view = leader.cache().view();
@@ -105,13 +147,21 @@ async fn term(leader: &Leader, clock: &Clock, recorder: &Recorder, seed: u64) ->
                 account.changed(&changes, &view);
             }
             let tick = Instant::now();
-            let turn = Turn { view: &view, keyspace: leader.keyspace(), now: clock.now(), tick };
+            let turn = Turn {
+                view: &view,
+                keyspace: leader.keyspace(),
+                now: clock.now(),
+                tick,
+            };
             (account.turn(&turn), account.next_due(tick))
         };
         let mut planned = planned.into_iter();
         loop {
-            let (writes, thens): (Vec<Write>, Vec<Then>) =
-                planned.by_ref().take(BATCH).map(|Planned { write, then }| (write, then)).unzip();
+            let (writes, thens): (Vec<Write>, Vec<Then>) = planned
+                .by_ref()
+                .take(BATCH)
+                .map(|Planned { write, then }| (write, then))
+                .unzip();
             if writes.is_empty() {
                 break;
             }
@@ -145,8 +195,10 @@ async fn term(leader: &Leader, clock: &Clock, recorder: &Recorder, seed: u64) ->
             }
             () = tokio::time::sleep_until(wake_at), if !more => {
                 if Instant::now() >= full_pass {
-                    full_pass = Instant::now() + FULL_PASS;
-                    audits.push(list(leader));
+                    full_pass = Instant::now() + options.full_pass;
+                    if audits.is_empty() {
+                        audits.push(list(leader));
+                    }
                 }
             }
             () = tokio::task::yield_now(), if more => {}
@@ -159,8 +211,17 @@ fn settle(account: &mut Account, recorder: &Recorder, thens: Vec<Then>, outcomes
     let tick = Instant::now();
     for (then, outcome) in thens.into_iter().zip(outcomes) {
         if let Some((pod, tell)) = account.finished(then, outcome, tick) {
-            let kind = if tell.warning { EventType::Warning } else { EventType::Normal };
-            recorder.event(EventRef::of::<Pod>(&pod, tell.uid), kind, tell.reason, tell.message);
+            let kind = if tell.warning {
+                EventType::Warning
+            } else {
+                EventType::Normal
+            };
+            recorder.event(
+                EventRef::of::<Pod>(&pod, tell.uid),
+                kind,
+                tell.reason,
+                tell.message,
+            );
         }
     }
 }
@@ -179,7 +240,10 @@ async fn list(leader: &Leader) -> Option<Listing> {
             Ok(listing) => return Some(listing),
             Err(error) => {
                 failures += 1;
-                warn!(error = &error as &dyn std::error::Error, "the work could not be listed; trying again");
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the work could not be listed; trying again"
+                );
                 tokio::select! {
                     () = leader.lost().cancelled() => return None,
                     () = tokio::time::sleep(backoff.delay(failures, &mut rng)) => {}
@@ -200,12 +264,25 @@ fn audit(
     if let Some(changes) = subscription.try_next() {
         account.changed(&changes, &view);
     }
-    let turn = Turn { view: &view, keyspace: leader.keyspace(), now: clock.now(), tick: Instant::now() };
+    let turn = Turn {
+        view: &view,
+        keyspace: leader.keyspace(),
+        now: clock.now(),
+        tick: Instant::now(),
+    };
     let found = account.audit(listing, &turn);
     if found.repairs() > 0 {
-        warn!(store = found.store, nodes = found.nodes, missed = found.missed, "a full pass found something to repair");
+        warn!(
+            store = found.store,
+            nodes = found.nodes,
+            missed = found.missed,
+            "a full pass found something to repair"
+        );
     } else {
         let (ready, waiting) = account.pending();
-        debug!(pods = found.pods, ready, waiting, "a full pass found nothing to repair");
+        debug!(
+            pods = found.pods,
+            ready, waiting, "a full pass found nothing to repair"
+        );
     }
 }

@@ -35,16 +35,26 @@ pub(crate) async fn list(store: &SharedStore, keyspace: &Keyspace) -> Result<Lis
     let mut listing = Listing::default();
     let mut nodes: FxHashMap<Arc<str>, ()> = FxHashMap::default();
     let mut pinned = None;
-    each(store, keyspace.work_range(None), KEYS, true, &mut pinned, |kv| match keyspace.split(&kv.key) {
-        Ok(Key::WorkPod(node, pod)) => {
-            let copy = WorkCopy { node: node.into(), revision: kv.mod_revision };
-            listing.work.entry(pod).or_default().push(copy);
-        }
-        Ok(Key::WorkContent(node, ..)) if !nodes.contains_key(node) => {
-            nodes.insert(node.into(), ());
-        }
-        _ => {}
-    })
+    each(
+        store,
+        keyspace.work_range(None),
+        KEYS,
+        true,
+        &mut pinned,
+        |kv| match keyspace.split(&kv.key) {
+            Ok(Key::WorkPod(node, pod)) => {
+                let copy = WorkCopy {
+                    node: node.into(),
+                    revision: kv.mod_revision,
+                };
+                listing.work.entry(pod).or_default().push(copy);
+            }
+            Ok(Key::WorkContent(node, ..)) if !nodes.contains_key(node) => {
+                nodes.insert(node.into(), ());
+            }
+            _ => {}
+        },
+    )
     .await?;
     let records = keyspace.actual_range(Pod::PLURAL, None);
     each(store, records, VALUES, false, &mut pinned, |kv| {
@@ -61,7 +71,10 @@ pub(crate) async fn list(store: &SharedStore, keyspace: &Keyspace) -> Result<Lis
         let mut at = pinned;
         // `pods/` sorts behind `content/`, so the range ends where the pods begin.
         let all = keyspace.work_range(Some(&node));
-        let range = KeyRange { end: format!("{}pods/", all.start), start: all.start };
+        let range = KeyRange {
+            end: format!("{}pods/", all.start),
+            start: all.start,
+        };
         each(store, range, VALUES, false, &mut at, |kv| {
             if let Ok(Key::WorkContent(node, plural, object)) = keyspace.split(&kv.key)
                 && let Some(source) = Source::of(plural, &object)
@@ -72,7 +85,10 @@ pub(crate) async fn list(store: &SharedStore, keyspace: &Keyspace) -> Result<Lis
         .await?;
         Ok::<_, StoreError>(found)
     };
-    let found: Vec<_> = stream::iter(nodes.into_keys().map(read)).buffer_unordered(NODES_AT_ONCE).try_collect().await?;
+    let found: Vec<_> = stream::iter(nodes.into_keys().map(read))
+        .buffer_unordered(NODES_AT_ONCE)
+        .try_collect()
+        .await?;
     listing.content = found.into_iter().flatten().collect();
     listing.revision = pinned.map_or(0, |r: Revision| r.0);
     Ok(listing)

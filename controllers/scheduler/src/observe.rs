@@ -26,9 +26,9 @@ pub(crate) enum Subject {
 /// Whether a change matters here, and to what.
 pub(crate) fn subject(key: &StateKey) -> Option<Subject> {
     Some(match key {
-        StateKey::Desired(Pod::PLURAL, key) | StateKey::Binding(key) | StateKey::NodePod(_, key) => {
-            Subject::Pod(key.clone())
-        }
+        StateKey::Desired(Pod::PLURAL, key)
+        | StateKey::Binding(key)
+        | StateKey::NodePod(_, key) => Subject::Pod(key.clone()),
         StateKey::Desired(Node::PLURAL, key) => Subject::Node(key.name.clone()),
         StateKey::NodeAlive(node) => Subject::Session(node.clone()),
         StateKey::NodeStatus(node) | StateKey::Health(node) => Subject::Node(node.clone()),
@@ -54,13 +54,24 @@ pub(crate) fn facts<'a>(
         session = node_session(view, node);
         fenced = view.fence_stands(node);
     }
-    Facts { desired: Seen::from(view.desired::<Pod>().entry(key)), binding, actual, session, fenced, work, recorded, intents }
+    Facts {
+        desired: Seen::from(view.desired::<Pod>().entry(key)),
+        binding,
+        actual,
+        session,
+        fenced,
+        work,
+        recorded,
+        intents,
+    }
 }
 
 fn node_session(view: &View<'_>, node: &str) -> Session {
     match view.node_alive().entry(&ObjectKey::cluster(node)) {
         None => Session::Absent,
-        Some(entry) => entry.last_good().map_or(Session::Unreadable, |s| Session::Alive(s.create_revision)),
+        Some(entry) => entry
+            .last_good()
+            .map_or(Session::Unreadable, |s| Session::Alive(s.create_revision)),
     }
 }
 
@@ -85,7 +96,10 @@ pub(crate) fn node_facts(view: &View<'_>, name: &Arc<str>) -> Option<NodeFacts> 
         },
     );
     // A document that never parsed could have said anything: nothing is placed on what it may have forbidden.
-    let unknown = never_good(desired) || never_good(status) || never_good(health) || session == Session::Unreadable;
+    let unknown = never_good(desired)
+        || never_good(status)
+        || never_good(health)
+        || session == Session::Unreadable;
     let not_ready = match (merged.session, merged.state) {
         _ if unknown => Some(NotReady::Invalid),
         (None, NodeState::Suspended) => Some(NotReady::Suspended),

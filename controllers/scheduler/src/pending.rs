@@ -74,12 +74,20 @@ impl Pending {
         }
         self.remove(&wish.order.pod.clone());
         self.ready.insert(wish.order.clone());
-        self.held.insert(wish.order.pod.clone(), Held { wish, waiting: false });
+        self.held.insert(
+            wish.order.pod.clone(),
+            Held {
+                wish,
+                waiting: false,
+            },
+        );
     }
 
     /// A pod wants no node any more.
     pub(crate) fn remove(&mut self, pod: &ObjectKey) {
-        let Some(held) = self.held.remove(pod) else { return };
+        let Some(held) = self.held.remove(pod) else {
+            return;
+        };
         if !held.waiting {
             self.ready.remove(&held.wish.order);
         } else if let Some(waiting) = self.waiting.get_mut(&held.wish.class) {
@@ -110,8 +118,12 @@ impl Pending {
         while self.ready.len() < limit
             && let Some(class) = self.awake.last().cloned()
         {
-            let some = self.waiting.get(&class).filter(|_| cluster.has_room(&class));
-            let some: Vec<Order> = some.map_or_else(Vec::new, |w| w.pods.iter().take(TRY).cloned().collect());
+            let some = self
+                .waiting
+                .get(&class)
+                .filter(|_| cluster.has_room(&class));
+            let some: Vec<Order> =
+                some.map_or_else(Vec::new, |w| w.pods.iter().take(TRY).cloned().collect());
             if some.len() < TRY {
                 self.awake.pop();
             }
@@ -135,20 +147,31 @@ impl Pending {
 
     /// No node can run a pod that was taken: it waits.
     pub(crate) fn wait(&mut self, wish: Wish, verdict: &Arc<Unschedulable>) {
-        let waiting = self.waiting.entry(wish.class.clone()).or_insert_with(|| Waiting {
-            pods: BTreeSet::new(),
-            verdict: verdict.clone(),
-            refresh_at: None,
-        });
+        let waiting = self
+            .waiting
+            .entry(wish.class.clone())
+            .or_insert_with(|| Waiting {
+                pods: BTreeSet::new(),
+                verdict: verdict.clone(),
+                refresh_at: None,
+            });
         waiting.pods.insert(wish.order.clone());
-        self.held.insert(wish.order.pod.clone(), Held { wish, waiting: true });
+        self.held.insert(
+            wish.order.pod.clone(),
+            Held {
+                wish,
+                waiting: true,
+            },
+        );
     }
 
     /// The written reasons of the pods of a class are out of date.
     pub(crate) fn refresh_later(&mut self, class: &Class, now: Instant) {
         if let Some(waiting) = self.waiting.get_mut(class) {
             let delay = Duration::from_secs((waiting.pods.len() / REFRESH_PODS_PER_SEC) as u64);
-            waiting.refresh_at.get_or_insert(now + delay.clamp(REFRESH_LEAST, REFRESH_MOST));
+            waiting
+                .refresh_at
+                .get_or_insert(now + delay.clamp(REFRESH_LEAST, REFRESH_MOST));
         }
     }
 
@@ -174,7 +197,11 @@ impl Pending {
     }
 
     /// The waiting pods whose reasons changed and are to be written again.
-    pub(crate) fn refresh(&mut self, cluster: &mut Cluster, now: Instant) -> Vec<(ObjectKey, Arc<Unschedulable>)> {
+    pub(crate) fn refresh(
+        &mut self,
+        cluster: &mut Cluster,
+        now: Instant,
+    ) -> Vec<(ObjectKey, Arc<Unschedulable>)> {
         let mut changed = Vec::new();
         for (class, waiting) in &mut self.waiting {
             if waiting.refresh_at.is_none_or(|at| at > now) {
@@ -182,7 +209,12 @@ impl Pending {
             }
             waiting.refresh_at = None;
             waiting.verdict = cluster.explain(class);
-            changed.extend(waiting.pods.iter().map(|o| (o.pod.clone(), waiting.verdict.clone())));
+            changed.extend(
+                waiting
+                    .pods
+                    .iter()
+                    .map(|o| (o.pod.clone(), waiting.verdict.clone())),
+            );
         }
         changed
     }
@@ -201,7 +233,13 @@ impl Pending {
                 }
             }
             self.ready.insert(held.wish.order.clone());
-            self.held.insert(pod.clone(), Held { waiting: false, ..held });
+            self.held.insert(
+                pod.clone(),
+                Held {
+                    waiting: false,
+                    ..held
+                },
+            );
         }
     }
 }
@@ -225,19 +263,35 @@ mod tests {
 
     fn node(name: &str, pods: u32) -> NodeFacts {
         let allocatable = [("pods".to_owned(), pods.to_string().parse().unwrap())].into();
-        NodeFacts { name: name.into(), drivers: vec!["process".into()], allocatable, ..NodeFacts::default() }
+        NodeFacts {
+            name: name.into(),
+            drivers: vec!["process".into()],
+            allocatable,
+            ..NodeFacts::default()
+        }
     }
 
     fn wish(c: &mut Cluster, n: i64, priority: i32) -> Wish {
         let class = c.class(&PodSpec::default());
-        Wish { order: Order { priority: Reverse(priority), created: n, pod: pod(n) }, revision: n, class }
+        Wish {
+            order: Order {
+                priority: Reverse(priority),
+                created: n,
+                pod: pod(n),
+            },
+            revision: n,
+            class,
+        }
     }
 
     /// One round: takes pods, places them, and lets those wait that cannot be.
     fn round(pending: &mut Pending, c: &mut Cluster, limit: usize) -> Vec<String> {
         let mut bound = Vec::new();
         for wish in pending.take(limit, c) {
-            let request = PodRequest { pod: wish.order.pod.clone(), class: wish.class.clone() };
+            let request = PodRequest {
+                pod: wish.order.pod.clone(),
+                class: wish.class.clone(),
+            };
             match c.schedule(&[request], 0).remove(0) {
                 Decision::Bind(_) => bound.push(wish.order.pod.name.to_string()),
                 Decision::Unschedulable(verdict) => pending.wait(wish, &verdict),

@@ -37,14 +37,23 @@ impl Specs {
     /// What follows from `spec`.
     pub(crate) fn get(&mut self, spec: &Arc<PodSpec>, cluster: &mut Cluster) -> Arc<SpecInfo> {
         let same = |i: &Arc<SpecInfo>| Arc::ptr_eq(&i.spec, spec);
-        let found = self.recent.iter().position(same).or_else(|| self.recent.iter().position(|i| *i.spec == **spec));
+        let found = self
+            .recent
+            .iter()
+            .position(same)
+            .or_else(|| self.recent.iter().position(|i| *i.spec == **spec));
         if let Some(at) = found {
             // Moves to the front in a few uses; the order in between does not matter.
             self.recent.swap(at, at / 2);
             return self.recent[at / 2].clone();
         }
         let class = cluster.class(spec);
-        let info = Arc::new(SpecInfo { spec: spec.clone(), class, uses: uses(spec), text: OnceLock::new() });
+        let info = Arc::new(SpecInfo {
+            spec: spec.clone(),
+            class,
+            uses: uses(spec),
+            text: OnceLock::new(),
+        });
         if self.recent.len() < MOST {
             self.recent.push(info.clone());
         } else {
@@ -62,7 +71,10 @@ mod tests {
 
     fn spec(n: usize) -> Arc<PodSpec> {
         let scheduler_name = Some(format!("s{n}"));
-        Arc::new(PodSpec { scheduler_name, ..PodSpec::default() })
+        Arc::new(PodSpec {
+            scheduler_name,
+            ..PodSpec::default()
+        })
     }
 
     #[test]
@@ -71,8 +83,15 @@ mod tests {
         let kept = specs.get(&spec(0), &mut cluster);
         assert!(Arc::ptr_eq(&kept, &specs.get(&spec(0), &mut cluster)));
         for n in 1..500 {
-            assert_eq!(specs.get(&spec(n), &mut cluster).class, kept.class, "only the name differs");
-            assert!(Arc::ptr_eq(&kept, &specs.get(&spec(0), &mut cluster)), "{n}");
+            assert_eq!(
+                specs.get(&spec(n), &mut cluster).class,
+                kept.class,
+                "only the name differs"
+            );
+            assert!(
+                Arc::ptr_eq(&kept, &specs.get(&spec(0), &mut cluster)),
+                "{n}"
+            );
         }
         assert_eq!(specs.recent.len(), MOST);
     }

@@ -46,7 +46,11 @@ pub(crate) fn work(header: &WorkHeader, pod: &Pod, spec: &str) -> String {
         let _ = writeln!(out, "placement: {placement}");
     }
     field(&mut out, "uid", &header.uid);
-    let _ = write!(out, "sourceRevision: {}\n---\napiVersion: v1\nkind: Pod\nmetadata:\n", header.source_revision);
+    let _ = write!(
+        out,
+        "sourceRevision: {}\n---\napiVersion: v1\nkind: Pod\nmetadata:\n",
+        header.source_revision
+    );
     let m = &pod.metadata;
     for (name, value) in [
         ("name", Some(&m.name)),
@@ -97,12 +101,20 @@ pub(crate) fn spec(spec: &PodSpec) -> String {
 }
 
 fn owner_reference(out: &mut String, owner: &OwnerReference) {
-    let fields = [("apiVersion", &owner.api_version), ("kind", &owner.kind), ("name", &owner.name), ("uid", &owner.uid)];
+    let fields = [
+        ("apiVersion", &owner.api_version),
+        ("kind", &owner.kind),
+        ("name", &owner.name),
+        ("uid", &owner.uid),
+    ];
     for (i, (name, value)) in fields.into_iter().enumerate() {
         out.push_str(if i == 0 { "  - " } else { "    " });
         field(out, name, value);
     }
-    for (name, value) in [("controller", owner.controller), ("blockOwnerDeletion", owner.block_owner_deletion)] {
+    for (name, value) in [
+        ("controller", owner.controller),
+        ("blockOwnerDeletion", owner.block_owner_deletion),
+    ] {
         if let Some(value) = value {
             let _ = writeln!(out, "    {name}: {value}");
         }
@@ -129,7 +141,12 @@ fn scalar(out: &mut String, text: &str) {
             '\\' => out.push_str("\\\\"),
             '\n' => out.push_str("\\n"),
             // What YAML does not take as it is, or takes for the end of a line.
-            c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}') => {
+            c if c.is_control()
+                || matches!(
+                    c,
+                    '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}'
+                ) =>
+            {
                 let _ = write!(out, "\\u{:04x}", c as u32);
             }
             c => out.push(c),
@@ -144,9 +161,11 @@ fn is_plain(text: &str) -> bool {
     let rest = bytes.all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b));
     // Words that some reader takes for a boolean, for nothing, or for a number. All are short.
     let word = text.len() <= 5
-        && ["true", "false", "yes", "no", "on", "off", "y", "n", "null", "nan", "inf"]
-            .iter()
-            .any(|w| text.eq_ignore_ascii_case(w));
+        && [
+            "true", "false", "yes", "no", "on", "off", "y", "n", "null", "nan", "inf",
+        ]
+        .iter()
+        .any(|w| text.eq_ignore_ascii_case(w));
     first && rest && !word
 }
 
@@ -161,9 +180,40 @@ mod tests {
     use super::*;
 
     const AWKWARD: &[&str] = &[
-        "n1", "1", "true", "No", "~", "", "1e3", "0x1f", "a: b", "a #b", "- a", "\"q\"", "'q'", "a\nb", "\u{e4}\u{1f600}", "null",
-        ".inf", "2026-11-23", "*a", "&a", "!a", "%a", "@a", "{a}", "[a]", "a\\b", " a ", "e1", "\u{7f}\u{85}", "=", "<<", "y",
-        "\u{2028}\u{feff}\u{fffe}", "\r\n\t\u{0}",
+        "n1",
+        "1",
+        "true",
+        "No",
+        "~",
+        "",
+        "1e3",
+        "0x1f",
+        "a: b",
+        "a #b",
+        "- a",
+        "\"q\"",
+        "'q'",
+        "a\nb",
+        "\u{e4}\u{1f600}",
+        "null",
+        ".inf",
+        "2026-11-23",
+        "*a",
+        "&a",
+        "!a",
+        "%a",
+        "@a",
+        "{a}",
+        "[a]",
+        "a\\b",
+        " a ",
+        "e1",
+        "\u{7f}\u{85}",
+        "=",
+        "<<",
+        "y",
+        "\u{2028}\u{feff}\u{fffe}",
+        "\r\n\t\u{0}",
     ];
 
     fn seen<T: serde::de::DeserializeOwned>(text: &str) -> T {
@@ -183,25 +233,49 @@ mod tests {
                 decision: None,
             };
             assert_eq!(seen::<Binding>(&binding(&b)), b);
-            b.withdrawn = Some(Withdrawal { reason: (*text).into(), at: Timestamp::from_unix_seconds(3) });
-            b.decision = Some(PlacementDecision { revision: 1, nodes: 3, feasible: 2, score: -9, runner_up: None });
+            b.withdrawn = Some(Withdrawal {
+                reason: (*text).into(),
+                at: Timestamp::from_unix_seconds(3),
+            });
+            b.decision = Some(PlacementDecision {
+                revision: 1,
+                nodes: 3,
+                feasible: 2,
+                score: -9,
+                runner_up: None,
+            });
             assert_eq!(seen::<Binding>(&binding(&b)), b);
-            b.decision = Some(PlacementDecision { runner_up: Some(((*text).into(), 4)), ..b.decision.unwrap() });
+            b.decision = Some(PlacementDecision {
+                runner_up: Some(((*text).into(), 4)),
+                ..b.decision.unwrap()
+            });
             assert_eq!(seen::<Binding>(&binding(&b)), b);
         }
     }
 
     #[test]
     fn work_copies_are_read_back_equal() {
-        let texts: std::collections::BTreeMap<String, String> =
-            AWKWARD.iter().enumerate().map(|(i, t)| (format!("k{i}"), (*t).to_owned())).collect();
-        let keys: std::collections::BTreeMap<String, String> =
-            AWKWARD.iter().map(|t| ((*t).to_owned(), "v".to_owned())).collect();
+        let texts: std::collections::BTreeMap<String, String> = AWKWARD
+            .iter()
+            .enumerate()
+            .map(|(i, t)| (format!("k{i}"), (*t).to_owned()))
+            .collect();
+        let keys: std::collections::BTreeMap<String, String> = AWKWARD
+            .iter()
+            .map(|t| ((*t).to_owned(), "v".to_owned()))
+            .collect();
         let script = "#!/bin/sh\n\n  indented\n\ttab\n\nend: of it\n";
         let container = setpoint_apis::core::Container {
             name: "c".into(),
             image: "host".into(),
-            command: vec!["sh".into(), "-c".into(), script.into(), "\n\n".into(), "  x".into(), "x\n\n\n".into()],
+            command: vec![
+                "sh".into(),
+                "-c".into(),
+                script.into(),
+                "\n\n".into(),
+                "  x".into(),
+                "x\n\n\n".into(),
+            ],
             args: AWKWARD.iter().map(|t| (*t).to_owned()).collect(),
             ..Default::default()
         };
@@ -219,19 +293,35 @@ mod tests {
                 namespace: "default".into(),
                 labels: keys,
                 annotations: texts,
-                owner_references: vec![owner.clone(), OwnerReference { block_owner_deletion: Some(false), ..owner }],
+                owner_references: vec![
+                    owner.clone(),
+                    OwnerReference {
+                        block_owner_deletion: Some(false),
+                        ..owner
+                    },
+                ],
                 ..ObjectMeta::default()
             },
-            spec: Arc::new(PodSpec { containers: vec![container], ..PodSpec::default() }),
+            spec: Arc::new(PodSpec {
+                containers: vec![container],
+                ..PodSpec::default()
+            }),
             ..Pod::default()
         };
         for (placement, uid) in [(Some(3), None), (None, Some("5e790000-x".to_owned()))] {
             pod.metadata.uid = uid;
-            let header = WorkHeader { placement, uid: "77".into(), source_revision: 9 };
+            let header = WorkHeader {
+                placement,
+                uid: "77".into(),
+                source_revision: 9,
+            };
             let text = work(&header, &pod, &spec(&pod.spec));
             let (h, p) = document::split_work(text.as_bytes()).unwrap();
             assert_eq!(document::decode_value::<WorkHeader>(h).unwrap(), header);
-            assert_eq!(document::decode_value::<Pod>(p).unwrap_or_else(|e| panic!("{e}\n{text}")), pod);
+            assert_eq!(
+                document::decode_value::<Pod>(p).unwrap_or_else(|e| panic!("{e}\n{text}")),
+                pod
+            );
         }
     }
 }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use setpoint_apis::core::{Pod, PodCondition};
-use setpoint_apis::records::{Binding, PlacementDecision, PodScheduling, WorkHeader, Withdrawal};
+use setpoint_apis::records::{Binding, PlacementDecision, PodScheduling, Withdrawal, WorkHeader};
 use setpoint_apis::time::Timestamp;
 use setpoint_apis::{Key, Keyspace, Kind, ObjectKey, document};
 use setpoint_runtime::{Stored, Write};
@@ -49,7 +49,10 @@ impl Recorded {
         Self {
             placements: record.placements,
             message: condition.map_or(0, |c| {
-                hash(c.reason.as_deref().unwrap_or_default(), c.message.as_deref().unwrap_or_default())
+                hash(
+                    c.reason.as_deref().unwrap_or_default(),
+                    c.message.as_deref().unwrap_or_default(),
+                )
             }),
             unschedulable: condition.is_some_and(|c| c.reason.as_deref() == Some(UNSCHEDULABLE)),
             since: condition.and_then(|c| c.last_transition_time),
@@ -102,12 +105,18 @@ impl Writer<'_> {
                 nodes: placement.nodes,
                 feasible: placement.feasible,
                 score: placement.score,
-                runner_up: placement.runner_up.as_ref().map(|(n, s)| ((**n).into(), *s)),
+                runner_up: placement
+                    .runner_up
+                    .as_ref()
+                    .map(|(n, s)| ((**n).into(), *s)),
             }),
         };
         let mut ops = vec![
             put(self.binding_key(), text::binding(&binding)),
-            put(self.work_key(&placement.node), work(pod, binding.placement, spec)),
+            put(
+                self.work_key(&placement.node),
+                work(pod, binding.placement, spec),
+            ),
         ];
         if recorded.is_some() {
             ops.push(TxnOp::Delete(self.record_key()));
@@ -116,7 +125,10 @@ impl Writer<'_> {
             guards: vec![
                 Compare::ModRevision(self.desired_key(), pod.mod_revision),
                 Compare::absent(self.binding_key()),
-                Compare::CreateRevision(self.keyspace.build(&Key::NodeAlive(&placement.node)), placement.session),
+                Compare::CreateRevision(
+                    self.keyspace.build(&Key::NodeAlive(&placement.node)),
+                    placement.session,
+                ),
             ],
             ops,
             context: format!("binding of {} to {}", self.key, placement.node),
@@ -131,8 +143,16 @@ impl Writer<'_> {
     }
 
     /// Says why a pod has no node.
-    pub(crate) fn record(&self, pod: &Stored<Pod>, before: Option<&Recorded>, reason: &str, message: &str) -> (Write, Effects) {
-        let since = before.and_then(|b| b.since).unwrap_or_else(|| self.now.whole_seconds());
+    pub(crate) fn record(
+        &self,
+        pod: &Stored<Pod>,
+        before: Option<&Recorded>,
+        reason: &str,
+        message: &str,
+    ) -> (Write, Effects) {
+        let since = before
+            .and_then(|b| b.since)
+            .unwrap_or_else(|| self.now.whole_seconds());
         let record = PodScheduling {
             placements: before.map_or(0, |b| b.placements),
             conditions: vec![PodCondition::new(SCHEDULED, false, since).because(reason, message)],
@@ -146,14 +166,29 @@ impl Writer<'_> {
             ops: vec![put(self.record_key(), document::encode(&record))],
             context: format!("condition of {}", self.key),
         };
-        (write, Effects { recorded: Some(Some(Recorded::of(&record))), ..Effects::default() })
+        (
+            write,
+            Effects {
+                recorded: Some(Some(Recorded::of(&record))),
+                ..Effects::default()
+            },
+        )
     }
 
     /// The write of a step; `None` for steps that write nothing.
-    pub(crate) fn step(&self, facts: &Facts<'_>, step: &Step, spec: impl Fn(&Pod) -> String) -> Option<(Write, Effects)> {
+    pub(crate) fn step(
+        &self,
+        facts: &Facts<'_>,
+        step: &Step,
+        spec: impl Fn(&Pod) -> String,
+    ) -> Option<(Write, Effects)> {
         match step {
             Step::Rest | Step::Wait(_) | Step::Frozen(_) | Step::Place => None,
-            Step::Withdraw { why, claimed, consume } => Some(self.withdraw(facts, *why, *claimed, consume)),
+            Step::Withdraw {
+                why,
+                claimed,
+                consume,
+            } => Some(self.withdraw(facts, *why, *claimed, consume)),
             Step::Finish => self.finish(facts),
             Step::Release { consume, fence } => self.release(facts, consume, *fence),
             Step::Refresh => self.refresh(facts, spec),
@@ -163,17 +198,35 @@ impl Writer<'_> {
         }
     }
 
-    fn withdraw(&self, facts: &Facts<'_>, why: Why, claimed: bool, consume: &[usize]) -> (Write, Effects) {
-        let mut b = Building::new(self, facts, format!("withdrawal of {} ({})", self.key, why.as_str()));
+    fn withdraw(
+        &self,
+        facts: &Facts<'_>,
+        why: Why,
+        claimed: bool,
+        consume: &[usize],
+    ) -> (Write, Effects) {
+        let mut b = Building::new(
+            self,
+            facts,
+            format!("withdrawal of {} ({})", self.key, why.as_str()),
+        );
         b.consume(consume);
         if let Seen::Valid(binding) = facts.binding {
             let node = binding.value.node.as_str();
             b.drop_work(node);
             b.effects.binding = true;
             if claimed {
-                let withdrawn = Withdrawal { reason: why.as_str().into(), at: self.now };
-                let binding = Binding { withdrawn: Some(withdrawn), ..binding.value.clone() };
-                b.write.ops.push(put(self.binding_key(), text::binding(&binding)));
+                let withdrawn = Withdrawal {
+                    reason: why.as_str().into(),
+                    at: self.now,
+                };
+                let binding = Binding {
+                    withdrawn: Some(withdrawn),
+                    ..binding.value.clone()
+                };
+                b.write
+                    .ops
+                    .push(put(self.binding_key(), text::binding(&binding)));
             } else {
                 b.write.guards.push(Compare::absent(self.actual_key(node)));
                 b.unbind(&binding.value, self.wanted_again(facts, why.as_str(), node));
@@ -183,40 +236,78 @@ impl Writer<'_> {
     }
 
     fn finish(&self, facts: &Facts<'_>) -> Option<(Write, Effects)> {
-        let Seen::Valid(binding) = facts.binding else { return None };
+        let Seen::Valid(binding) = facts.binding else {
+            return None;
+        };
         let node = binding.value.node.as_str();
         let mut b = Building::new(self, facts, format!("end of the binding of {}", self.key));
         b.write.guards.push(Compare::absent(self.actual_key(node)));
-        let why = binding.value.withdrawn.as_ref().map_or("Withdrawn", |w| w.reason.as_str());
+        let why = binding
+            .value
+            .withdrawn
+            .as_ref()
+            .map_or("Withdrawn", |w| w.reason.as_str());
         b.unbind(&binding.value, self.wanted_again(facts, why, node));
         Some(b.done())
     }
 
-    fn release(&self, facts: &Facts<'_>, consume: &[usize], fence: bool) -> Option<(Write, Effects)> {
-        let Seen::Valid(binding) = facts.binding else { return None };
+    fn release(
+        &self,
+        facts: &Facts<'_>,
+        consume: &[usize],
+        fence: bool,
+    ) -> Option<(Write, Effects)> {
+        let Seen::Valid(binding) = facts.binding else {
+            return None;
+        };
         let node = binding.value.node.as_str();
         let mut b = Building::new(self, facts, format!("release of {} from {node}", self.key));
-        b.write.guards.push(Compare::absent(self.keyspace.build(&Key::NodeAlive(node))));
+        b.write
+            .guards
+            .push(Compare::absent(self.keyspace.build(&Key::NodeAlive(node))));
         if fence {
-            b.write.guards.push(Compare::absent(self.keyspace.build(&Key::NodeFence(node))));
+            b.write
+                .guards
+                .push(Compare::absent(self.keyspace.build(&Key::NodeFence(node))));
         }
         b.consume(consume);
         b.write.ops.push(TxnOp::Delete(self.actual_key(node)));
         b.drop_work(node);
-        let asked = consume.first().and_then(|i| facts.intents[*i].intent.as_ref());
-        let reason = asked.map(|i| i.reason.as_str()).filter(|r| !r.is_empty()).unwrap_or("the node is lost");
+        let asked = consume
+            .first()
+            .and_then(|i| facts.intents[*i].intent.as_ref());
+        let reason = asked
+            .map(|i| i.reason.as_str())
+            .filter(|r| !r.is_empty())
+            .unwrap_or("the node is lost");
         let record = wanted(facts).map(|_| ("Released", format!("released from {node}: {reason}")));
         b.unbind(&binding.value, record);
         Some(b.done())
     }
 
-    fn refresh(&self, facts: &Facts<'_>, spec: impl Fn(&Pod) -> String) -> Option<(Write, Effects)> {
-        let (Seen::Valid(pod), Seen::Valid(binding)) = (facts.desired, facts.binding) else { return None };
+    fn refresh(
+        &self,
+        facts: &Facts<'_>,
+        spec: impl Fn(&Pod) -> String,
+    ) -> Option<(Write, Effects)> {
+        let (Seen::Valid(pod), Seen::Valid(binding)) = (facts.desired, facts.binding) else {
+            return None;
+        };
         let mut b = Building::new(self, facts, format!("work of {}", self.key));
-        b.write.guards.push(Compare::ModRevision(self.desired_key(), pod.mod_revision));
-        let binding = Binding { pod_revision: pod.mod_revision, ..binding.value.clone() };
-        b.write.ops.push(put(self.binding_key(), text::binding(&binding)));
-        b.write.ops.push(put(self.work_key(&binding.node), work(pod, binding.placement, &spec(&pod.value))));
+        b.write
+            .guards
+            .push(Compare::ModRevision(self.desired_key(), pod.mod_revision));
+        let binding = Binding {
+            pod_revision: pod.mod_revision,
+            ..binding.value.clone()
+        };
+        b.write
+            .ops
+            .push(put(self.binding_key(), text::binding(&binding)));
+        b.write.ops.push(put(
+            self.work_key(&binding.node),
+            work(pod, binding.placement, &spec(&pod.value)),
+        ));
         b.effects.binding = true;
         b.effects.work_put = Some(binding.node.into());
         Some(b.done())
@@ -230,9 +321,15 @@ impl Writer<'_> {
             match why {
                 Stale::Elsewhere => {}
                 Stale::NodeAlive(session) => {
-                    b.write.guards.push(Compare::CreateRevision(self.keyspace.build(&Key::NodeAlive(node)), session));
+                    b.write.guards.push(Compare::CreateRevision(
+                        self.keyspace.build(&Key::NodeAlive(node)),
+                        session,
+                    ));
                 }
-                Stale::Ended(revision) => b.write.guards.push(Compare::ModRevision(self.actual_key(node), revision)),
+                Stale::Ended(revision) => b
+                    .write
+                    .guards
+                    .push(Compare::ModRevision(self.actual_key(node), revision)),
             }
         }
         b.done()
@@ -257,13 +354,19 @@ impl Writer<'_> {
     }
 
     /// The reason and message of a pod that leaves a node and is to be placed again; `None` when it is not wanted.
-    fn wanted_again(&self, facts: &Facts<'_>, why: &str, node: &str) -> Option<(&'static str, String)> {
+    fn wanted_again(
+        &self,
+        facts: &Facts<'_>,
+        why: &str,
+        node: &str,
+    ) -> Option<(&'static str, String)> {
         wanted(facts)?;
         Some(("Withdrawn", format!("withdrawn from {node}: {why}")))
     }
 
     fn desired_key(&self) -> String {
-        self.keyspace.build(&Key::Desired(Pod::PLURAL, self.key.clone()))
+        self.keyspace
+            .build(&Key::Desired(Pod::PLURAL, self.key.clone()))
     }
 
     fn binding_key(&self) -> String {
@@ -271,7 +374,8 @@ impl Writer<'_> {
     }
 
     fn record_key(&self) -> String {
-        self.keyspace.build(&Key::Actual(Pod::PLURAL, self.key.clone()))
+        self.keyspace
+            .build(&Key::Actual(Pod::PLURAL, self.key.clone()))
     }
 
     fn work_key(&self, node: &str) -> String {
@@ -286,7 +390,9 @@ impl Writer<'_> {
 /// The desired document when the binding was made for it: the pod is wanted though it leaves its node.
 fn wanted<'a>(facts: &Facts<'a>) -> Option<&'a Stored<Pod>> {
     match (facts.desired, facts.binding) {
-        (Seen::Valid(pod), Seen::Valid(binding)) if crate::decide::belongs(pod, &binding.value) => Some(pod),
+        (Seen::Valid(pod), Seen::Valid(binding)) if crate::decide::belongs(pod, &binding.value) => {
+            Some(pod)
+        }
         _ => None,
     }
 }
@@ -302,41 +408,69 @@ struct Building<'a, 'b> {
 impl<'a, 'b> Building<'a, 'b> {
     fn new(writer: &'a Writer<'a>, facts: &'a Facts<'b>, context: String) -> Self {
         let guard = match facts.binding {
-            Seen::Valid(binding) => Some(Compare::ModRevision(writer.binding_key(), binding.mod_revision)),
+            Seen::Valid(binding) => Some(Compare::ModRevision(
+                writer.binding_key(),
+                binding.mod_revision,
+            )),
             Seen::Absent => Some(Compare::absent(writer.binding_key())),
             Seen::Frozen => None,
         };
-        let write = Write { guards: guard.into_iter().collect(), ops: Vec::new(), context };
-        Self { writer, facts, write, effects: Effects::default() }
+        let write = Write {
+            guards: guard.into_iter().collect(),
+            ops: Vec::new(),
+            context,
+        };
+        Self {
+            writer,
+            facts,
+            write,
+            effects: Effects::default(),
+        }
     }
 
     /// Deletes intents, as they were seen.
     fn consume(&mut self, which: &[usize]) {
         for intent in which.iter().map(|i| &self.facts.intents[*i]) {
-            let key = Key::Intent { verb: intent.verb.as_str(), pod: self.writer.key.clone(), by: &intent.by };
+            let key = Key::Intent {
+                verb: intent.verb.as_str(),
+                pod: self.writer.key.clone(),
+                by: &intent.by,
+            };
             let key = self.writer.keyspace.build(&key);
-            self.write.guards.push(Compare::ModRevision(key.clone(), intent.revision));
+            self.write
+                .guards
+                .push(Compare::ModRevision(key.clone(), intent.revision));
             self.write.ops.push(TxnOp::Delete(key));
-            self.effects.intents_gone.push((intent.verb, intent.by.clone(), intent.revision));
+            self.effects
+                .intents_gone
+                .push((intent.verb, intent.by.clone(), intent.revision));
         }
     }
 
     fn drop_work(&mut self, node: &str) {
-        self.write.ops.push(TxnOp::Delete(self.writer.work_key(node)));
+        self.write
+            .ops
+            .push(TxnOp::Delete(self.writer.work_key(node)));
         self.effects.work_gone.push(node.into());
     }
 
     /// Deletes the binding. A pod that is wanted keeps the count of its placements, and says why it has no node.
     fn unbind(&mut self, binding: &Binding, record: Option<(&str, String)>) {
-        self.write.ops.push(TxnOp::Delete(self.writer.binding_key()));
+        self.write
+            .ops
+            .push(TxnOp::Delete(self.writer.binding_key()));
         self.effects.binding = true;
         if let Some((reason, message)) = record {
             let since = self.writer.now.whole_seconds();
             let record = PodScheduling {
                 placements: binding.placement,
-                conditions: vec![PodCondition::new(SCHEDULED, false, since).because(reason, &message)],
+                conditions: vec![
+                    PodCondition::new(SCHEDULED, false, since).because(reason, &message),
+                ],
             };
-            self.write.ops.push(put(self.writer.record_key(), document::encode(&record)));
+            self.write
+                .ops
+                .push(put(self.writer.record_key(), document::encode(&record)));
             self.effects.recorded = Some(Some(Recorded::of(&record)));
         } else if self.facts.recorded.is_some() {
             self.write.ops.push(TxnOp::Delete(self.writer.record_key()));
@@ -350,10 +484,21 @@ impl<'a, 'b> Building<'a, 'b> {
 }
 
 fn work(pod: &Stored<Pod>, placement: u32, spec: &str) -> String {
-    let header = WorkHeader { placement: Some(placement), uid: pod.uid(), source_revision: pod.mod_revision };
+    let header = WorkHeader {
+        placement: Some(placement),
+        uid: pod.uid(),
+        source_revision: pod.mod_revision,
+    };
     text::work(&header, &pod.value, spec)
 }
 
 fn put(key: String, value: String) -> TxnOp {
-    TxnOp::Put(Put { key, value: value.into(), lease: None })
+    TxnOp::Put(Put {
+        key,
+        value: value.into(),
+        lease: None,
+    })
 }
+
+#[cfg(test)]
+mod tests;

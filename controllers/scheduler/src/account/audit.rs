@@ -33,7 +33,10 @@ impl Account {
     /// Compares. To be called when no change is left to be taken note of. What is wrong is corrected, or decided again
     /// in the next turns.
     pub(crate) fn audit(&mut self, listing: &Listing, turn: &Turn<'_>) -> Audit {
-        let mut audit = Audit { store: self.contents.audit(&listing.content, listing.revision), ..Audit::default() };
+        let mut audit = Audit {
+            store: self.contents.audit(&listing.content, listing.revision),
+            ..Audit::default()
+        };
         for node in nodes(turn.view) {
             let before = self.nodes_changed;
             self.nodes_changed = false;
@@ -42,13 +45,20 @@ impl Account {
             self.nodes_changed |= before;
         }
         let known: Vec<_> = self.pods.keys().cloned().collect();
-        let unknown = listing.work.keys().chain(listing.records.keys()).filter(|k| !self.pods.contains_key(*k));
+        let unknown = listing
+            .work
+            .keys()
+            .chain(listing.records.keys())
+            .filter(|k| !self.pods.contains_key(*k));
         let unknown: Vec<_> = unknown.cloned().collect();
         for key in known.into_iter().chain(unknown) {
             audit.store += usize::from(self.audit_store(&key, listing));
         }
         let pods = turn.view.desired::<Pod>().entries().map(|(k, _)| k);
-        let all: Vec<_> = pods.chain(turn.view.bindings().entries().map(|(k, _)| k)).cloned().collect();
+        let all: Vec<_> = pods
+            .chain(turn.view.bindings().entries().map(|(k, _)| k))
+            .cloned()
+            .collect();
         for key in all {
             audit.pods += 1;
             audit.missed += usize::from(self.audit_pod(&key, turn));
@@ -64,7 +74,8 @@ impl Account {
         }
         let work = listing.work.get(key).map_or(&[][..], Vec::as_slice);
         let recorded = listing.records.get(key);
-        let same_work = work.len() == state.work.len() && work.iter().all(|w| state.work.contains(w));
+        let same_work =
+            work.len() == state.work.len() && work.iter().all(|w| state.work.contains(w));
         if same_work && recorded == state.recorded.as_ref() {
             return false;
         }
@@ -85,11 +96,21 @@ impl Account {
             return false;
         }
         let recorded = state.recorded.as_ref().map(|r| r.placements);
-        let facts = observe::facts(turn.view, key, &state.work, recorded, self.intents.about(key));
+        let facts = observe::facts(
+            turn.view,
+            key,
+            &state.work,
+            recorded,
+            self.intents.about(key),
+        );
         let missed = match decide(&facts) {
             Step::Rest | Step::Wait(_) | Step::Frozen(_) => self.miscounted(key, turn),
             Step::Place => {
-                let gated = turn.view.desired::<Pod>().get(key).is_some_and(|p| !p.value.spec.scheduling_gates.is_empty());
+                let gated = turn
+                    .view
+                    .desired::<Pod>()
+                    .get(key)
+                    .is_some_and(|p| !p.value.spec.scheduling_gates.is_empty());
                 !gated && !self.pending.contains(key)
             }
             _ => true,
@@ -106,7 +127,11 @@ impl Account {
             return counted.is_some() && !turn.view.bindings().contains(key);
         };
         let node = binding.value.node.as_str();
-        let ended = turn.view.pod_on(node, key).and_then(|e| e.valid()).is_some_and(|a| is_terminal(&a.value));
+        let ended = turn
+            .view
+            .pod_on(node, key)
+            .and_then(|e| e.valid())
+            .is_some_and(|a| is_terminal(&a.value));
         counted != (!ended).then_some(node)
     }
 }

@@ -40,11 +40,25 @@ pub(super) fn want(
     }
     pending.remove(key);
     let message = "Scheduling is blocked due to non-empty scheduling gates";
-    if state.recorded.as_ref().is_some_and(|r| r.message == hash(GATED, message)) {
+    if state
+        .recorded
+        .as_ref()
+        .is_some_and(|r| r.message == hash(GATED, message))
+    {
         return None;
     }
-    let (write, effects) = turn.writer(key).record(pod, state.recorded.as_ref(), GATED, message);
-    Some(Planned { write, then: Then::Pod { key: key.clone(), effects, binds: false, tell: None } })
+    let (write, effects) = turn
+        .writer(key)
+        .record(pod, state.recorded.as_ref(), GATED, message);
+    Some(Planned {
+        write,
+        then: Then::Pod {
+            key: key.clone(),
+            effects,
+            binds: false,
+            tell: None,
+        },
+    })
 }
 
 impl Account {
@@ -58,8 +72,15 @@ impl Account {
         let mut requests = Vec::with_capacity(wishes.len());
         for mut wish in wishes {
             let key = &wish.order.pod;
-            let ready = self.pods.get(key).is_some_and(|s| !s.busy && s.not_before <= turn.revision());
-            let pod = turn.view.desired::<Pod>().get(key).filter(|_| ready && !turn.view.bindings().contains(key));
+            let ready = self
+                .pods
+                .get(key)
+                .is_some_and(|s| !s.busy && s.not_before <= turn.revision());
+            let pod = turn
+                .view
+                .desired::<Pod>()
+                .get(key)
+                .filter(|_| ready && !turn.view.bindings().contains(key));
             let Some(pod) = pod else {
                 // It changed, or a write about it is under way: decided from scratch.
                 let key = key.clone();
@@ -69,7 +90,10 @@ impl Account {
             let info = self.specs.get(&pod.value.spec, &mut self.cluster);
             wish.class = info.class.clone();
             wish.revision = pod.mod_revision;
-            requests.push(PodRequest { pod: wish.order.pod.clone(), class: info.class.clone() });
+            requests.push(PodRequest {
+                pod: wish.order.pod.clone(),
+                class: info.class.clone(),
+            });
             candidates.push((wish, pod, info));
         }
         let quiet = requests.len() > MOST_EVENTS;
@@ -108,7 +132,9 @@ impl Account {
         let state = pods.entry(key.clone()).or_default();
         uses_content(contents, key, state, Some((&placement.node, &info.uses)));
         let recorded = state.recorded.as_ref();
-        let (write, effects) = turn.writer(key).bind(pod, info.text(), placement, recorded, turn.revision());
+        let (write, effects) =
+            turn.writer(key)
+                .bind(pod, info.text(), placement, recorded, turn.revision());
         state.busy = true;
         self.binding += 1;
         let tell = (!quiet).then(|| Tell {
@@ -117,22 +143,53 @@ impl Account {
             reason: "Scheduled",
             message: format!("Successfully assigned {key} to {}", placement.node),
         });
-        Planned { write, then: Then::Pod { key: key.clone(), effects, binds: true, tell } }
+        Planned {
+            write,
+            then: Then::Pod {
+                key: key.clone(),
+                effects,
+                binds: true,
+                tell,
+            },
+        }
     }
 
     /// Writes why a pod waits.
-    fn explain(&mut self, turn: &Turn<'_>, key: &ObjectKey, pod: &Stored<Pod>, message: &str) -> Option<Planned> {
+    fn explain(
+        &mut self,
+        turn: &Turn<'_>,
+        key: &ObjectKey,
+        pod: &Stored<Pod>,
+        message: &str,
+    ) -> Option<Planned> {
         let state = self.pods.get_mut(key).filter(|s| !s.busy)?;
-        let (write, effects) = turn.writer(key).record(pod, state.recorded.as_ref(), UNSCHEDULABLE, message);
+        let (write, effects) =
+            turn.writer(key)
+                .record(pod, state.recorded.as_ref(), UNSCHEDULABLE, message);
         state.busy = true;
-        let tell = Tell { uid: pod.uid(), warning: true, reason: "FailedScheduling", message: message.into() };
-        Some(Planned { write, then: Then::Pod { key: key.clone(), effects, binds: false, tell: Some(tell) } })
+        let tell = Tell {
+            uid: pod.uid(),
+            warning: true,
+            reason: "FailedScheduling",
+            message: message.into(),
+        };
+        Some(Planned {
+            write,
+            then: Then::Pod {
+                key: key.clone(),
+                effects,
+                binds: false,
+                tell: Some(tell),
+            },
+        })
     }
 
     /// Writes the reasons of waiting pods anew where they changed.
     pub(super) fn refresh_reasons(&mut self, turn: &Turn<'_>, out: &mut Vec<Planned>) {
         for (key, verdict) in self.pending.refresh(&mut self.cluster, turn.tick) {
-            let Some(pod) = turn.view.desired::<Pod>().get(&key) else { continue };
+            let Some(pod) = turn.view.desired::<Pod>().get(&key) else {
+                continue;
+            };
             let message = verdict.message(&pod.value.spec);
             let state = self.pods.get(&key).and_then(|s| s.recorded.as_ref());
             if state.is_none_or(|r| r.message != hash(UNSCHEDULABLE, &message)) {

@@ -20,7 +20,12 @@ struct State {
 }
 
 fn stored<T>(value: T, create_revision: i64, mod_revision: i64) -> Stored<T> {
-    Stored { value, create_revision, mod_revision, version: 1 }
+    Stored {
+        value,
+        create_revision,
+        mod_revision,
+        version: 1,
+    }
 }
 
 fn binding() -> Binding {
@@ -36,16 +41,36 @@ fn binding() -> Binding {
 }
 
 fn actual(stage: PodStage) -> Option<Stored<PodActual>> {
-    Some(stored(PodActual { placement: 1, stage, ..PodActual::default() }, 21, 22))
+    Some(stored(
+        PodActual {
+            placement: 1,
+            stage,
+            ..PodActual::default()
+        },
+        21,
+        22,
+    ))
 }
 
 fn work(node: &str, revision: i64) -> WorkCopy {
-    WorkCopy { node: node.into(), revision }
+    WorkCopy {
+        node: node.into(),
+        revision,
+    }
 }
 
 fn intent(verb: Verb, node: Option<&str>, session: Option<i64>) -> IntentFacts {
-    let intent = Intent { node: node.map(Into::into), session, reason: String::new() };
-    IntentFacts { verb, by: "x".into(), revision: 30, intent: Some(intent) }
+    let intent = Intent {
+        node: node.map(Into::into),
+        session,
+        reason: String::new(),
+    };
+    IntentFacts {
+        verb,
+        by: "x".into(),
+        revision: 30,
+        intent: Some(intent),
+    }
 }
 
 impl State {
@@ -64,7 +89,13 @@ impl State {
     }
 
     fn unbound() -> Self {
-        Self { binding: None, actual: None, session: Session::Absent, work: Vec::new(), ..Self::bound() }
+        Self {
+            binding: None,
+            actual: None,
+            session: Session::Absent,
+            work: Vec::new(),
+            ..Self::bound()
+        }
     }
 
     fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
@@ -74,7 +105,10 @@ impl State {
 
     fn withdrawn(self) -> Self {
         self.with(|s| {
-            let withdrawn = Withdrawal { reason: "Evicted".into(), at: Timestamp::EPOCH };
+            let withdrawn = Withdrawal {
+                reason: "Evicted".into(),
+                at: Timestamp::EPOCH,
+            };
             s.binding.as_mut().unwrap().value.withdrawn = Some(withdrawn);
             s.work.clear();
         })
@@ -82,7 +116,11 @@ impl State {
 
     fn decide(&self) -> Step {
         fn seen<'a, T>(frozen: bool, value: Option<&'a Stored<T>>) -> Seen<'a, T> {
-            if frozen { Seen::Frozen } else { value.map_or(Seen::Absent, Seen::Valid) }
+            if frozen {
+                Seen::Frozen
+            } else {
+                value.map_or(Seen::Absent, Seen::Valid)
+            }
         }
         decide(&Facts {
             desired: seen(self.frozen.contains(&"desired"), self.desired.as_ref()),
@@ -98,95 +136,236 @@ impl State {
 }
 
 fn named(node: &str) -> Pod {
-    Pod { spec: Arc::new(PodSpec { node_name: Some(node.into()), ..PodSpec::default() }), ..Pod::default() }
+    Pod {
+        spec: Arc::new(PodSpec {
+            node_name: Some(node.into()),
+            ..PodSpec::default()
+        }),
+        ..Pod::default()
+    }
 }
 
 fn stop_pod() -> Pod {
     let mut pod = Pod::default();
-    pod.metadata.annotations.insert(PARTITION_POLICY.into(), "stop".into());
+    pod.metadata
+        .annotations
+        .insert(PARTITION_POLICY.into(), "stop".into());
     pod
 }
 
 #[test]
 fn a_bound_pod_that_is_as_wanted_is_left_alone() {
     assert_eq!(State::bound().decide(), Step::Rest);
-    assert_eq!(State::bound().with(|s| s.actual = None).decide(), Step::Rest);
-    assert_eq!(State::bound().with(|s| s.session = Session::Absent).decide(), Step::Rest, "nobody asked for a release");
-    assert_eq!(State::bound().with(|s| s.desired = Some(stored(named("n1"), 10, 10))).decide(), Step::Rest);
-    assert_eq!(State::bound().with(|s| s.actual = actual(PodStage::Succeeded)).decide(), Step::Rest);
+    assert_eq!(
+        State::bound().with(|s| s.actual = None).decide(),
+        Step::Rest
+    );
+    assert_eq!(
+        State::bound()
+            .with(|s| s.session = Session::Absent)
+            .decide(),
+        Step::Rest,
+        "nobody asked for a release"
+    );
+    assert_eq!(
+        State::bound()
+            .with(|s| s.desired = Some(stored(named("n1"), 10, 10)))
+            .decide(),
+        Step::Rest
+    );
+    assert_eq!(
+        State::bound()
+            .with(|s| s.actual = actual(PodStage::Succeeded))
+            .decide(),
+        Step::Rest
+    );
 }
 
 #[test]
 fn a_pod_without_a_binding_is_placed_and_one_without_a_document_is_nothing() {
     assert_eq!(State::unbound().decide(), Step::Place);
-    assert_eq!(State::unbound().with(|s| s.recorded = Some(0)).decide(), Step::Place);
-    assert_eq!(State::unbound().with(|s| s.desired = None).decide(), Step::Rest);
+    assert_eq!(
+        State::unbound().with(|s| s.recorded = Some(0)).decide(),
+        Step::Place
+    );
+    assert_eq!(
+        State::unbound().with(|s| s.desired = None).decide(),
+        Step::Rest
+    );
     let record = State::unbound().with(|s| (s.desired, s.recorded) = (None, Some(0)));
     assert_eq!(record.decide(), Step::DropRecord);
 }
 
 #[test]
 fn a_deleted_pod_is_withdrawn_at_once_or_stopped_first_when_it_was_claimed() {
-    let withdraw = |claimed| Step::Withdraw { why: Why::Deleted, claimed, consume: vec![] };
+    let withdraw = |claimed| Step::Withdraw {
+        why: Why::Deleted,
+        claimed,
+        consume: vec![],
+    };
     let deleted = || State::bound().with(|s| s.desired = None);
     assert_eq!(deleted().decide(), withdraw(true));
-    assert_eq!(deleted().with(|s| s.actual = None).decide(), withdraw(false));
-    assert_eq!(deleted().with(|s| s.frozen = &["actual"]).decide(), withdraw(true), "what cannot be read is there");
-    assert_eq!(deleted().with(|s| s.actual = actual(PodStage::Failed)).decide(), withdraw(true));
+    assert_eq!(
+        deleted().with(|s| s.actual = None).decide(),
+        withdraw(false)
+    );
+    assert_eq!(
+        deleted().with(|s| s.frozen = &["actual"]).decide(),
+        withdraw(true),
+        "what cannot be read is there"
+    );
+    assert_eq!(
+        deleted()
+            .with(|s| s.actual = actual(PodStage::Failed))
+            .decide(),
+        withdraw(true)
+    );
 }
 
 #[test]
 fn a_new_incarnation_waits_for_the_end_of_the_former() {
     let recreated = || State::bound().with(|s| s.desired = Some(stored(Pod::default(), 25, 26)));
-    assert_eq!(recreated().decide(), Step::Withdraw { why: Why::Deleted, claimed: true, consume: vec![] });
-    assert_eq!(recreated().withdrawn().decide(), Step::Wait("its agent to stop it"));
-    assert_eq!(recreated().withdrawn().with(|s| s.actual = None).decide(), Step::Finish);
+    assert_eq!(
+        recreated().decide(),
+        Step::Withdraw {
+            why: Why::Deleted,
+            claimed: true,
+            consume: vec![]
+        }
+    );
+    assert_eq!(
+        recreated().withdrawn().decide(),
+        Step::Wait("its agent to stop it")
+    );
+    assert_eq!(
+        recreated().withdrawn().with(|s| s.actual = None).decide(),
+        Step::Finish
+    );
 }
 
 #[test]
 fn a_withdrawn_pod_is_finished_when_its_agent_has_removed_its_record() {
-    assert_eq!(State::bound().withdrawn().decide(), Step::Wait("its agent to stop it"));
-    assert_eq!(State::bound().withdrawn().with(|s| s.frozen = &["actual"]).decide(), Step::Frozen("status"));
-    assert_eq!(State::bound().withdrawn().with(|s| s.actual = None).decide(), Step::Finish);
-    let left_over = State::bound().withdrawn().with(|s| s.work = vec![work("n1", 20)]);
-    assert_eq!(left_over.decide(), Step::DropWork { nodes: vec!["n1".into()] });
+    assert_eq!(
+        State::bound().withdrawn().decide(),
+        Step::Wait("its agent to stop it")
+    );
+    assert_eq!(
+        State::bound()
+            .withdrawn()
+            .with(|s| s.frozen = &["actual"])
+            .decide(),
+        Step::Frozen("status")
+    );
+    assert_eq!(
+        State::bound()
+            .withdrawn()
+            .with(|s| s.actual = None)
+            .decide(),
+        Step::Finish
+    );
+    let left_over = State::bound()
+        .withdrawn()
+        .with(|s| s.work = vec![work("n1", 20)]);
+    assert_eq!(
+        left_over.decide(),
+        Step::DropWork {
+            nodes: vec!["n1".into()]
+        }
+    );
 }
 
 #[test]
 fn a_changed_document_or_a_work_copy_that_is_not_the_bindings_is_written_again() {
-    assert_eq!(State::bound().with(|s| s.desired = Some(stored(Pod::default(), 10, 25))).decide(), Step::Refresh);
-    assert_eq!(State::bound().with(|s| s.work = vec![]).decide(), Step::Refresh);
-    assert_eq!(State::bound().with(|s| s.work = vec![work("n1", 21)]).decide(), Step::Refresh);
+    assert_eq!(
+        State::bound()
+            .with(|s| s.desired = Some(stored(Pod::default(), 10, 25)))
+            .decide(),
+        Step::Refresh
+    );
+    assert_eq!(
+        State::bound().with(|s| s.work = vec![]).decide(),
+        Step::Refresh
+    );
+    assert_eq!(
+        State::bound()
+            .with(|s| s.work = vec![work("n1", 21)])
+            .decide(),
+        Step::Refresh
+    );
     let moved = State::bound().with(|s| s.desired = Some(stored(named("n2"), 10, 25)));
-    assert_eq!(moved.decide(), Step::Withdraw { why: Why::NodeNameChanged, claimed: true, consume: vec![] });
+    assert_eq!(
+        moved.decide(),
+        Step::Withdraw {
+            why: Why::NodeNameChanged,
+            claimed: true,
+            consume: vec![]
+        }
+    );
 }
 
 #[test]
 fn work_that_no_binding_stands_behind_is_removed() {
     let stray = State::bound().with(|s| s.work.push(work("n2", 3)));
-    assert_eq!(stray.decide(), Step::DropWork { nodes: vec!["n2".into()] });
+    assert_eq!(
+        stray.decide(),
+        Step::DropWork {
+            nodes: vec!["n2".into()]
+        }
+    );
     let stray = State::unbound().with(|s| s.work = vec![work("n2", 3)]);
-    assert_eq!(stray.decide(), Step::DropWork { nodes: vec!["n2".into()] });
-    assert_eq!(State::bound().with(|s| s.recorded = Some(1)).decide(), Step::DropRecord);
+    assert_eq!(
+        stray.decide(),
+        Step::DropWork {
+            nodes: vec!["n2".into()]
+        }
+    );
+    assert_eq!(
+        State::bound().with(|s| s.recorded = Some(1)).decide(),
+        Step::DropRecord
+    );
 }
 
 #[test]
 fn what_does_not_parse_is_frozen_whatever_else_is_so() {
     for gone in [true, false] {
-        let state = || State::bound().with(|s| if gone { s.desired = None });
-        assert_eq!(state().with(|s| s.frozen = &["binding"]).decide(), Step::Frozen("binding"));
-        assert_eq!(state().with(|s| s.frozen = &["desired"]).decide(), Step::Frozen("desired document"));
+        let state = || {
+            State::bound().with(|s| {
+                if gone {
+                    s.desired = None
+                }
+            })
+        };
+        assert_eq!(
+            state().with(|s| s.frozen = &["binding"]).decide(),
+            Step::Frozen("binding")
+        );
+        assert_eq!(
+            state().with(|s| s.frozen = &["desired"]).decide(),
+            Step::Frozen("desired document")
+        );
     }
-    assert_eq!(State::unbound().with(|s| s.frozen = &["desired"]).decide(), Step::Frozen("desired document"));
+    assert_eq!(
+        State::unbound().with(|s| s.frozen = &["desired"]).decide(),
+        Step::Frozen("desired document")
+    );
     let lost = || {
         State::bound().with(|s| {
             s.session = Session::Absent;
             s.intents = vec![intent(Verb::Release, Some("n1"), Some(5))];
         })
     };
-    assert_eq!(lost().with(|s| s.frozen = &["desired"]).decide(), Step::Frozen("desired document"));
-    assert_eq!(lost().with(|s| s.frozen = &["actual"]).decide(), Step::Frozen("status"));
-    assert_eq!(lost().with(|s| s.session = Session::Unreadable).decide(), Step::Frozen("node session"));
+    assert_eq!(
+        lost().with(|s| s.frozen = &["desired"]).decide(),
+        Step::Frozen("desired document")
+    );
+    assert_eq!(
+        lost().with(|s| s.frozen = &["actual"]).decide(),
+        Step::Frozen("status")
+    );
+    assert_eq!(
+        lost().with(|s| s.session = Session::Unreadable).decide(),
+        Step::Frozen("node session")
+    );
 }
 
 #[test]
@@ -197,14 +376,28 @@ fn a_pod_of_a_lost_node_is_released_on_request() {
             s.intents = vec![intent(Verb::Release, Some("n1"), Some(5))];
         })
     };
-    let release = |fence| Step::Release { consume: vec![0], fence };
+    let release = |fence| Step::Release {
+        consume: vec![0],
+        fence,
+    };
     assert_eq!(asked().decide(), release(false));
-    assert_eq!(asked().with(|s| s.actual = None).decide(), release(false), "claimed or not");
-    assert_eq!(asked().withdrawn().decide(), release(false), "withdrawn or not");
+    assert_eq!(
+        asked().with(|s| s.actual = None).decide(),
+        release(false),
+        "claimed or not"
+    );
+    assert_eq!(
+        asked().withdrawn().decide(),
+        release(false),
+        "withdrawn or not"
+    );
     assert_eq!(asked().with(|s| s.desired = None).decide(), release(true));
     let stop = || asked().with(|s| s.desired = Some(stored(stop_pod(), 10, 10)));
     assert_eq!(stop().decide(), release(true));
-    assert_eq!(stop().with(|s| s.fenced = true).decide(), Step::Wait("the fence lease of its node to end"));
+    assert_eq!(
+        stop().with(|s| s.fenced = true).decide(),
+        Step::Wait("the fence lease of its node to end")
+    );
     assert_eq!(asked().with(|s| s.fenced = true).decide(), release(false));
 }
 
@@ -215,18 +408,47 @@ fn a_node_that_came_back_keeps_its_pods() {
             s.session = Session::Alive(session);
             s.intents = vec![intent(Verb::Release, Some("n1"), Some(5))];
         });
-        assert_eq!(back.decide(), Step::DropIntents { which: vec![0], why: Stale::NodeAlive(session) });
+        assert_eq!(
+            back.decide(),
+            Step::DropIntents {
+                which: vec![0],
+                why: Stale::NodeAlive(session)
+            }
+        );
     }
 }
 
 #[test]
 fn a_late_request_cannot_hit_a_newer_placement() {
     let lost = |i| State::bound().with(|s| (s.session, s.intents) = (Session::Absent, vec![i]));
-    let moot = Step::DropIntents { which: vec![0], why: Stale::Elsewhere };
-    assert_eq!(lost(intent(Verb::Release, Some("n2"), Some(5))).decide(), moot, "another node");
-    assert_eq!(lost(intent(Verb::Release, Some("n1"), Some(4))).decide(), moot, "bound under a later session");
-    assert!(matches!(lost(intent(Verb::Release, Some("n1"), Some(7))).decide(), Step::Release { .. }), "adopted since");
-    assert!(matches!(lost(intent(Verb::Release, None, None)).decide(), Step::Release { .. }), "by hand");
+    let moot = Step::DropIntents {
+        which: vec![0],
+        why: Stale::Elsewhere,
+    };
+    assert_eq!(
+        lost(intent(Verb::Release, Some("n2"), Some(5))).decide(),
+        moot,
+        "another node"
+    );
+    assert_eq!(
+        lost(intent(Verb::Release, Some("n1"), Some(4))).decide(),
+        moot,
+        "bound under a later session"
+    );
+    assert!(
+        matches!(
+            lost(intent(Verb::Release, Some("n1"), Some(7))).decide(),
+            Step::Release { .. }
+        ),
+        "adopted since"
+    );
+    assert!(
+        matches!(
+            lost(intent(Verb::Release, None, None)).decide(),
+            Step::Release { .. }
+        ),
+        "by hand"
+    );
     assert_eq!(lost(intent(Verb::Evict, Some("n2"), None)).decide(), moot);
     let unbound = State::unbound().with(|s| s.intents = vec![intent(Verb::Evict, None, None)]);
     assert_eq!(unbound.decide(), moot);
@@ -235,12 +457,34 @@ fn a_late_request_cannot_hit_a_newer_placement() {
 #[test]
 fn an_evicted_pod_is_withdrawn_and_a_finished_one_is_not_run_again() {
     let asked = || State::bound().with(|s| s.intents = vec![intent(Verb::Evict, None, None)]);
-    assert_eq!(asked().decide(), Step::Withdraw { why: Why::Evicted, claimed: true, consume: vec![0] });
+    assert_eq!(
+        asked().decide(),
+        Step::Withdraw {
+            why: Why::Evicted,
+            claimed: true,
+            consume: vec![0]
+        }
+    );
     let unclaimed = asked().with(|s| s.actual = None);
-    assert_eq!(unclaimed.decide(), Step::Withdraw { why: Why::Evicted, claimed: false, consume: vec![0] });
-    let moot = |why| Step::DropIntents { which: vec![0], why };
+    assert_eq!(
+        unclaimed.decide(),
+        Step::Withdraw {
+            why: Why::Evicted,
+            claimed: false,
+            consume: vec![0]
+        }
+    );
+    let moot = |why| Step::DropIntents {
+        which: vec![0],
+        why,
+    };
     assert_eq!(asked().withdrawn().decide(), moot(Stale::Elsewhere));
-    assert_eq!(asked().with(|s| s.actual = actual(PodStage::Succeeded)).decide(), moot(Stale::Ended(22)));
+    assert_eq!(
+        asked()
+            .with(|s| s.actual = actual(PodStage::Succeeded))
+            .decide(),
+        moot(Stale::Ended(22))
+    );
     let release = State::bound().with(|s| {
         s.session = Session::Absent;
         s.actual = actual(PodStage::Failed);
@@ -248,15 +492,42 @@ fn an_evicted_pod_is_withdrawn_and_a_finished_one_is_not_run_again() {
     });
     assert_eq!(release.decide(), moot(Stale::Ended(22)));
     let deleted = asked().with(|s| s.desired = None);
-    assert_eq!(deleted.decide(), Step::Withdraw { why: Why::Deleted, claimed: true, consume: vec![0] });
+    assert_eq!(
+        deleted.decide(),
+        Step::Withdraw {
+            why: Why::Deleted,
+            claimed: true,
+            consume: vec![0]
+        }
+    );
 }
 
 #[test]
 fn requests_that_cannot_be_read_and_moves_are_left_alone() {
-    let unreadable = IntentFacts { intent: None, ..intent(Verb::Evict, None, None) };
-    assert_eq!(State::bound().with(|s| s.intents = vec![unreadable]).decide(), Step::Rest);
-    assert_eq!(State::bound().with(|s| s.intents = vec![intent(Verb::Move, None, None)]).decide(), Step::Rest);
-    let both = vec![intent(Verb::Move, Some("n9"), None), intent(Verb::Evict, None, None)];
-    let step = Step::Withdraw { why: Why::Evicted, claimed: true, consume: vec![1] };
+    let unreadable = IntentFacts {
+        intent: None,
+        ..intent(Verb::Evict, None, None)
+    };
+    assert_eq!(
+        State::bound()
+            .with(|s| s.intents = vec![unreadable])
+            .decide(),
+        Step::Rest
+    );
+    assert_eq!(
+        State::bound()
+            .with(|s| s.intents = vec![intent(Verb::Move, None, None)])
+            .decide(),
+        Step::Rest
+    );
+    let both = vec![
+        intent(Verb::Move, Some("n9"), None),
+        intent(Verb::Evict, None, None),
+    ];
+    let step = Step::Withdraw {
+        why: Why::Evicted,
+        claimed: true,
+        consume: vec![1],
+    };
     assert_eq!(State::bound().with(|s| s.intents = both).decide(), step);
 }

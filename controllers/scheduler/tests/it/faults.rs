@@ -1,17 +1,21 @@
 //! Broken documents, take-overs, an etcd that dies, and quiet.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use setpoint_apis::records::{Intent, PodStage};
 use setpoint_apis::{Key, ObjectKey};
+use setpoint_scheduler::Options;
 use setpoint_store::testing::TestEtcd;
 
-use crate::rig::{Rig, pod, pod_key};
+use crate::rig::{Rig, pod, pod_key, pod_with};
 
 #[tokio::test]
 async fn what_does_not_parse_is_frozen_and_disturbs_no_other() {
     let (rig, _s, agents) = Rig::with_nodes("frozen", &[1]).await;
-    let (big, small) = (pod("a").replace("cpu: 100m", "cpu: 900m"), |name: &str| pod(name));
+    let (big, small) = (pod("a").replace("cpu: 100m", "cpu: 900m"), |name: &str| {
+        pod(name)
+    });
     rig.apply("a", big.clone()).await;
     agents[0].run(&rig, "a").await;
     let bound = rig.until_bound("a").await;
@@ -30,12 +34,20 @@ async fn what_does_not_parse_is_frozen_and_disturbs_no_other() {
 
     rig.until_bound("b").await;
     rig.until_record("c", "1 Insufficient cpu").await;
-    assert_eq!(rig.until_bound("a").await, bound, "neither withdrawn nor written again");
+    assert_eq!(
+        rig.until_bound("a").await,
+        bound,
+        "neither withdrawn nor written again"
+    );
     assert_eq!(rig.work("n1", "a").await.unwrap().2, bound.mod_revision);
-    assert!(rig.work("n1", "ghost").await.is_none(), "a binding that cannot be read is a binding");
+    assert!(
+        rig.work("n1", "ghost").await.is_none(),
+        "a binding that cannot be read is a binding"
+    );
 
     // A node that comes to an invalid document keeps what runs there.
-    rig.put(&Key::Desired("nodes", ObjectKey::cluster("n1")), "spec: 7").await;
+    rig.put(&Key::Desired("nodes", ObjectKey::cluster("n1")), "spec: 7")
+        .await;
     rig.delete_pod("b").await;
     rig.until_bound("c").await;
 
@@ -60,7 +72,11 @@ async fn a_frozen_pod_is_not_released() {
     agents[0].run(&rig, "a").await;
     rig.apply("a", "spec: [broken").await;
     agents[0].lose().await;
-    let ask = Intent { node: Some("n1".into()), session: Some(agents[0].session), reason: String::new() };
+    let ask = Intent {
+        node: Some("n1".into()),
+        session: Some(agents[0].session),
+        reason: String::new(),
+    };
     rig.ask("release", "a", &ask).await;
     let _n2 = rig.node("n2", 1).await;
     rig.settle("probe").await;
@@ -79,11 +95,17 @@ async fn a_new_leader_changes_nothing_that_is_right_and_repairs_what_is_not() {
         rig.apply(name, pod(name)).await;
         rig.until_bound(name).await;
     }
-    rig.apply("waits", pod("waits").replace("cpu: 100m", "cpu: 9")).await;
+    rig.apply("waits", pod("waits").replace("cpu: 100m", "cpu: 9"))
+        .await;
     rig.until_record("waits", "Insufficient cpu").await;
     let on = |name: &'static str| {
         let view = rig.cache.view();
-        view.bindings().get(&pod_key(name)).unwrap().value.node.clone()
+        view.bindings()
+            .get(&pod_key(name))
+            .unwrap()
+            .value
+            .node
+            .clone()
     };
     let node_of_b = on("b");
     let agent_of_b = agents.iter().find(|a| a.node == node_of_b).unwrap();
@@ -98,9 +120,16 @@ async fn a_new_leader_changes_nothing_that_is_right_and_repairs_what_is_not() {
     rig.settle("probe").await;
     let cut = |state: &str| {
         // All but who leads.
-        state.split("--- ").filter(|k| !k.contains("leaders/")).collect::<String>()
+        state
+            .split("--- ")
+            .filter(|k| !k.contains("leaders/"))
+            .collect::<String>()
     };
-    assert_eq!(cut(&rig.state().await), cut(&before), "a second leader finds nothing to do");
+    assert_eq!(
+        cut(&rig.state().await),
+        cut(&before),
+        "a second leader finds nothing to do"
+    );
     s.stop().await;
 
     // While nobody leads: work vanishes, work appears that nobody is bound to, a claimed pod is deleted, a record is left.
@@ -108,39 +137,112 @@ async fn a_new_leader_changes_nothing_that_is_right_and_repairs_what_is_not() {
     rig.delete(&Key::WorkPod(&node_of_a, pod_key("a"))).await;
     rig.put(&Key::WorkPod("n1", pod_key("stray")), "x").await;
     rig.put(&Key::WorkPod("gone", pod_key("c")), "x").await;
-    rig.put(&Key::Actual("pods", pod_key("deleted")), "placements: 1\n").await;
+    rig.put(&Key::Actual("pods", pod_key("deleted")), "placements: 1\n")
+        .await;
     rig.delete_pod("b").await;
     let _s = rig.scheduler();
-    rig.until_key("the work is back", &Key::WorkPod(&node_of_a, pod_key("a")), |v| v.map(|_| ())).await;
+    rig.until_key(
+        "the work is back",
+        &Key::WorkPod(&node_of_a, pod_key("a")),
+        |v| v.map(|_| ()),
+    )
+    .await;
     rig.until_gone(&Key::WorkPod("n1", pod_key("stray"))).await;
     rig.until_gone(&Key::WorkPod("gone", pod_key("c"))).await;
-    rig.until_gone(&Key::Actual("pods", pod_key("deleted"))).await;
+    rig.until_gone(&Key::Actual("pods", pod_key("deleted")))
+        .await;
     rig.until_withdrawn("b").await;
     agent_of_b.stopped("b").await;
     rig.until_unbound("b").await;
 }
 
 #[tokio::test]
+async fn a_full_pass_repairs_what_others_did_to_the_schedulers_keys() {
+    let (rig, s, _agents) = Rig::with_nodes("repair", &[2]).await;
+    s.stop().await;
+    let _s = rig.scheduler_with(Options {
+        full_pass: Duration::from_millis(200),
+        ..Options::new(1)
+    });
+    rig.put(
+        &Key::Desired("configmaps", pod_key("settings")),
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\n",
+    )
+    .await;
+    rig.apply(
+        "a",
+        pod_with("a", "  volumes: [{name: v, configMap: {name: settings}}]\n"),
+    )
+    .await;
+    rig.until_bound("a").await;
+    let content = Key::WorkContent("n1", "configmaps", pod_key("settings"));
+    rig.until_key("the content is there", &content, |v| v.map(|_| ()))
+        .await;
+    let work = Key::WorkPod("n1", pod_key("a"));
+    for broken in [&work, &content] {
+        rig.delete(broken).await;
+        rig.until_key("it is back", broken, |v| v.map(|_| ())).await;
+        rig.put(broken, "broken").await;
+        rig.until_key("it is right again", broken, |v| {
+            v.filter(|v| *v != "broken").map(|_| ())
+        })
+        .await;
+    }
+    rig.put(&Key::WorkPod("n7", pod_key("stray")), "x").await;
+    rig.put(&Key::WorkContent("n7", "secrets", pod_key("stray")), "x")
+        .await;
+    rig.put(&Key::Actual("pods", pod_key("stray")), "x").await;
+    rig.until_gone(&Key::WorkPod("n7", pod_key("stray"))).await;
+    rig.until_gone(&Key::WorkContent("n7", "secrets", pod_key("stray")))
+        .await;
+    rig.until_gone(&Key::Actual("pods", pod_key("stray"))).await;
+}
+
+#[tokio::test]
 async fn a_quiet_cluster_is_not_written_to() {
-    let (rig, _s, agents) = Rig::with_nodes("quiet", &[2]).await;
+    let (rig, s, agents) = Rig::with_nodes("quiet", &[2]).await;
+    // Full passes all the time find nothing.
+    s.stop().await;
+    let _s = rig.scheduler_with(Options {
+        full_pass: Duration::from_millis(20),
+        ..Options::new(1)
+    });
     rig.apply("a", pod("a")).await;
     agents[0].run(&rig, "a").await;
-    rig.apply("waits", pod("waits").replace("cpu: 100m", "cpu: 9")).await;
+    rig.apply("waits", pod("waits").replace("cpu: 100m", "cpu: 9"))
+        .await;
     rig.until_record("waits", "Insufficient cpu").await;
     agents[0].report("a", PodStage::Running).await;
     rig.settle("probe").await;
     let revisions = |state: &TestEtcd| {
-        let all = state.etcdctl(&["get", "--prefix", &format!("{}/", rig.keyspace), "-w", "fields"]);
-        all.lines().filter(|l| l.starts_with("\"ModRevision\"")).map(str::to_owned).collect::<Vec<_>>()
+        let all = state.etcdctl(&[
+            "get",
+            "--prefix",
+            &format!("{}/", rig.keyspace),
+            "-w",
+            "fields",
+        ]);
+        all.lines()
+            .filter(|l| l.starts_with("\"ModRevision\""))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
     };
     let before = revisions(&rig.etcd);
     // What is looked at again for no reason does not lead to a write: the same document, the same status.
     let status = rig.get(&Key::NodeStatus("n1")).await.unwrap();
-    rig.put(&Key::NodeStatus("n1"), String::from_utf8(status.value.to_vec()).unwrap()).await;
+    rig.put(
+        &Key::NodeStatus("n1"),
+        String::from_utf8(status.value.to_vec()).unwrap(),
+    )
+    .await;
     rig.settle("probe").await;
     let after = revisions(&rig.etcd);
     let changed = before.iter().zip(&after).filter(|(a, b)| a != b).count();
-    assert_eq!((before.len(), changed), (after.len(), 1), "only the status itself");
+    assert_eq!(
+        (before.len(), changed),
+        (after.len(), 1),
+        "only the status itself"
+    );
 }
 
 #[tokio::test]
@@ -154,7 +256,8 @@ async fn an_etcd_that_dies_in_the_middle_loses_no_pod_and_binds_none_twice() {
     let mut applied = 0;
     for round in 0..3 {
         for _ in 0..100 {
-            rig.apply(&format!("p{applied}"), pod(&format!("p{applied}"))).await;
+            rig.apply(&format!("p{applied}"), pod(&format!("p{applied}")))
+                .await;
             applied += 1;
         }
         // In the middle of binding, with outcomes that nobody learns.
@@ -162,7 +265,10 @@ async fn an_etcd_that_dies_in_the_middle_loses_no_pod_and_binds_none_twice() {
             etcd.restart().await;
         }
     }
-    rig.until("all are bound", |v| (v.bindings().len() == applied).then_some(())).await;
+    rig.until("all are bound", |v| {
+        (v.bindings().len() == applied).then_some(())
+    })
+    .await;
     let mut on = std::collections::BTreeMap::<String, usize>::new();
     for (pod, binding) in rig.cache.view().bindings().iter() {
         *on.entry(binding.value.node.clone()).or_default() += 1;
@@ -175,5 +281,9 @@ async fn an_etcd_that_dies_in_the_middle_loses_no_pod_and_binds_none_twice() {
         assert!(rig.work(&node, &name).await.is_some(), "{name}");
     }
     let all = rig.state().await;
-    assert_eq!(all.matches("/work/").count(), applied, "no work without a binding");
+    assert_eq!(
+        all.matches("/work/").count(),
+        applied,
+        "no work without a binding"
+    );
 }

