@@ -100,6 +100,22 @@ impl Cgroups {
         }
     }
 
+    /// Removes the group of the agent itself, and what it holds, in every hierarchy. What has processes stays.
+    pub fn remove_base(&self) {
+        let roots: Vec<&PathBuf> = match &self.layout {
+            Layout::None => Vec::new(),
+            Layout::V1(mounts) => mounts.values().collect(),
+            Layout::V2(root) => vec![root],
+        };
+        for root in roots {
+            // An error means that there is none, or that it is in use.
+            let _ = remove_tree(&root.join(&self.base));
+            if let Some(parent) = self.base.parent().filter(|p| !p.as_os_str().is_empty()) {
+                let _ = fs::remove_dir(root.join(parent));
+            }
+        }
+    }
+
     fn create_v1(
         &self,
         mounts: &BTreeMap<String, PathBuf>,

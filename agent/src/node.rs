@@ -28,6 +28,7 @@ use setpoint_store::group_commit::{GroupCommit, Options};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::cgroup::Cgroups;
 use crate::content::Content;
 use crate::workload::{PodRunner, Reports};
 use config::AgentConfig;
@@ -132,7 +133,10 @@ pub async fn run(
         content_version,
         endpoint,
     };
+    let groups = Cgroups::detect(&parts.config.cgroup_root);
     let result = NodeLoop::new(parts).run(shutdown).await;
+    // Nothing is left of an agent that has stopped its pods; the groups of pods that go on stay.
+    groups.remove_base();
     events_done.cancel();
     let _ = tokio::time::timeout(Duration::from_secs(2), events).await;
     result

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use setpoint_apis::ResourceList;
@@ -42,11 +42,11 @@ pub struct AgentConfig {
 impl AgentConfig {
     /// The defaults for a node of this name and directory.
     pub fn new(node: impl Into<String>, data_dir: impl Into<PathBuf>) -> Self {
-        let node = node.into();
+        let (node, data_dir) = (node.into(), data_dir.into());
         Self {
-            cgroup_root: PathBuf::from("setpoint").join(&node),
+            cgroup_root: cgroup_root(&node, &data_dir),
             node,
-            data_dir: data_dir.into(),
+            data_dir,
             labels: BTreeMap::new(),
             taints: Vec::new(),
             capacity: ResourceList::new(),
@@ -59,6 +59,19 @@ impl AgentConfig {
             offline_after: Duration::from_secs(3),
         }
     }
+}
+
+/// The control group of an agent: node names repeat among the clusters of one machine, data directories do not.
+fn cgroup_root(node: &str, data_dir: &Path) -> PathBuf {
+    // FNV-1a, 32 bits: the next agent of this directory must find the same.
+    let hash = data_dir
+        .as_os_str()
+        .as_encoded_bytes()
+        .iter()
+        .fold(0x811c_9dc5_u32, |h, b| {
+            (h ^ u32::from(*b)).wrapping_mul(0x0100_0193)
+        });
+    PathBuf::from("setpoint").join(format!("{node}-{hash:08x}"))
 }
 
 /// An IPv4 network for pods.

@@ -4,11 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::support::{Fixture, alive, eventually, is_root, sh, within};
 use setpoint_agent::cgroup::Limits;
 use setpoint_agent::driver::{Adopted, Driver, DriverError, ExecRequest};
 use setpoint_agent::logs::{LogOptions, LogReader};
 use setpoint_agent::spec::{BindMount, ContainerSpec, LogSpec};
-use crate::support::{Fixture, alive, eventually, is_root, sh, within};
 
 #[tokio::test]
 async fn an_exit_code_is_recorded_exactly() {

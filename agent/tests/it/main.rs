@@ -1,5 +1,6 @@
 //! The agent with real processes and, where a test says so, a real etcd. One binary, so that it is linked once.
 
 mod driver;
+mod node;
 mod pods;
 mod support;

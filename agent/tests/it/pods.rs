@@ -5,6 +5,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::{Fixture, alive, eventually, is_root};
 use parking_lot::Mutex;
 use setpoint_agent::content::Content;
 use setpoint_agent::layout::DataDir;
@@ -15,7 +16,6 @@ use setpoint_apis::records::{PodActual, PodStage};
 use setpoint_apis::{Kind, ObjectKey, document};
 use setpoint_runtime::Clock;
 use setpoint_runtime::events::Recorder;
-use crate::support::{Fixture, alive, eventually, is_root};
 
 /// Keeps what pods report.
 #[derive(Default)]
@@ -44,7 +44,10 @@ struct Agent {
 
 impl World {
     fn new() -> Self {
-        Self { f: Fixture::new(), content: Arc::default() }
+        Self {
+            f: Fixture::new(),
+            content: Arc::default(),
+        }
     }
 
     fn agent(&self) -> Agent {
@@ -67,7 +70,10 @@ impl World {
             log_max_bytes: 1 << 20,
             log_max_files: 2,
         };
-        Agent { ctx: Arc::new(ctx), reports }
+        Agent {
+            ctx: Arc::new(ctx),
+            reports,
+        }
     }
 
     fn data(&self) -> DataDir {
@@ -82,7 +88,8 @@ impl World {
         let pod: Pod = document::decode(text.as_bytes()).unwrap_or_else(|e| panic!("{e}\n{text}"));
         for container in pod.spec.all_containers() {
             for attempt in 0..6 {
-                self.f.track(&self.data().pod("u", 1).attempt(&container.name, attempt));
+                self.f
+                    .track(&self.data().pod("u", 1).attempt(&container.name, attempt));
             }
         }
         PodInput {
@@ -96,7 +103,11 @@ impl World {
     }
 
     fn log(&self, container: &str, attempt: u32) -> String {
-        let mut reader = LogReader::open(&self.data().pod("u", 1).log(container, attempt), &LogOptions::default()).unwrap();
+        let mut reader = LogReader::open(
+            &self.data().pod("u", 1).log(container, attempt),
+            &LogOptions::default(),
+        )
+        .unwrap();
         let mut text = Vec::new();
         while let Some(chunk) = reader.next_chunk().unwrap() {
             text.extend(chunk);
@@ -106,7 +117,11 @@ impl World {
 
     fn put<K: Kind>(&self, text: &str, put: impl Fn(&Content, ObjectKey, Option<K>) -> bool) {
         let object: K = document::decode(text.as_bytes()).unwrap();
-        put(&self.content, ObjectKey::namespaced("ns", object.metadata().name.as_str()), Some(object));
+        put(
+            &self.content,
+            ObjectKey::namespaced("ns", object.metadata().name.as_str()),
+            Some(object),
+        );
     }
 }
 
@@ -116,7 +131,12 @@ impl Agent {
     }
 
     fn last(&self) -> Option<PodActual> {
-        self.reports.0.lock().values().next().and_then(|(all, _)| all.last().cloned())
+        self.reports
+            .0
+            .lock()
+            .values()
+            .next()
+            .and_then(|(all, _)| all.last().cloned())
     }
 
     async fn until(&self, what: &str, holds: impl Fn(&PodActual) -> bool) -> PodActual {
@@ -126,23 +146,33 @@ impl Agent {
             if let Some(actual) = last.as_ref().filter(|a| holds(a)) {
                 return actual.clone();
             }
-            assert!(begun.elapsed() < Duration::from_secs(60), "timed out waiting until {what}; last: {last:#?}");
+            assert!(
+                begun.elapsed() < Duration::from_secs(60),
+                "timed out waiting until {what}; last: {last:#?}"
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
     async fn stopped(&self) {
-        eventually("the pod is stopped", || self.reports.0.lock().values().any(|(_, stopped)| *stopped)).await;
+        eventually("the pod is stopped", || {
+            self.reports.0.lock().values().any(|(_, stopped)| *stopped)
+        })
+        .await;
     }
 }
 
 fn waits_for<'a>(a: &'a PodActual, reason: &str) -> Option<&'a str> {
     let waiting = a.container_statuses.first()?.state.waiting.as_ref()?;
-    (waiting.reason.as_deref() == Some(reason)).then_some(waiting.message.as_deref().unwrap_or_default())
+    (waiting.reason.as_deref() == Some(reason))
+        .then_some(waiting.message.as_deref().unwrap_or_default())
 }
 
 fn sh(script: &str) -> String {
-    format!("{{name: c, image: host, command: [sh, -c, {}]}}", serde_json::to_string(script).unwrap())
+    format!(
+        "{{name: c, image: host, command: [sh, -c, {}]}}",
+        serde_json::to_string(script).unwrap()
+    )
 }
 
 #[tokio::test]
@@ -152,11 +182,15 @@ async fn a_pod_runs_is_ready_and_leaves_nothing_when_it_is_taken_back() {
     let agent = w.agent();
     let pod = agent.run(&input);
     let actual = agent.until("it is ready", PodActual::is_ready).await;
-    assert_eq!(agent.reports.0.lock().values().next().unwrap().0.len(), 1, "one report is enough for a start");
+    assert_eq!(
+        agent.reports.0.lock().values().next().unwrap().0.len(),
+        1,
+        "one report is enough for a start"
+    );
     let id = actual.container_statuses[0].container_id.clone().unwrap();
     let pid: i32 = id.rsplit('/').next().unwrap().parse().unwrap();
     assert!(alive(pid));
-    pod.stop(None).await;
+    pod.stop(None);
     agent.stopped().await;
     assert!(!alive(pid));
     assert!(!w.data().pod("u", 1).path().exists());
@@ -173,9 +207,28 @@ async fn init_containers_hand_over_and_a_finished_pod_has_succeeded() {
     ));
     let agent = w.agent();
     let _pod = agent.run(&input);
-    let a = agent.until("it has succeeded", |a| a.stage == PodStage::Succeeded).await;
-    assert_eq!(a.container_statuses[0].state.terminated.as_ref().unwrap().reason.as_deref(), Some("Completed"));
-    assert_eq!(a.init_container_statuses[0].state.terminated.as_ref().unwrap().exit_code, 0);
+    let a = agent
+        .until("it has succeeded", |a| a.stage == PodStage::Succeeded)
+        .await;
+    assert_eq!(
+        a.container_statuses[0]
+            .state
+            .terminated
+            .as_ref()
+            .unwrap()
+            .reason
+            .as_deref(),
+        Some("Completed")
+    );
+    assert_eq!(
+        a.init_container_statuses[0]
+            .state
+            .terminated
+            .as_ref()
+            .unwrap()
+            .exit_code,
+        0
+    );
     assert_eq!(w.log("c", 0), "one\n");
 }
 
@@ -185,9 +238,19 @@ async fn a_failing_container_restarts_once_and_then_backs_off() {
     let input = w.input(&format!("containers: [{}]", sh("echo again; exit 3")));
     let agent = w.agent();
     let _pod = agent.run(&input);
-    let a = agent.until("it backs off", |a| waits_for(a, "CrashLoopBackOff").is_some()).await;
+    let a = agent
+        .until("it backs off", |a| {
+            waits_for(a, "CrashLoopBackOff").is_some()
+        })
+        .await;
     let c = &a.container_statuses[0];
-    assert_eq!((c.restart_count, c.last_state.terminated.as_ref().unwrap().exit_code), (1, 3));
+    assert_eq!(
+        (
+            c.restart_count,
+            c.last_state.terminated.as_ref().unwrap().exit_code
+        ),
+        (1, 3)
+    );
     assert_eq!(w.log("c", 0), "again\n");
     assert_eq!(w.log("c", 1), "again\n");
 }
@@ -198,9 +261,14 @@ async fn a_command_that_does_not_exist_says_so() {
     let input = w.input("restartPolicy: Never\ncontainers: [{name: c, image: host, command: [no-such-program-xyz]}]");
     let agent = w.agent();
     let _pod = agent.run(&input);
-    let a = agent.until("it has failed", |a| a.stage == PodStage::Failed).await;
+    let a = agent
+        .until("it has failed", |a| a.stage == PodStage::Failed)
+        .await;
     let end = a.container_statuses[0].state.terminated.clone().unwrap();
-    assert_eq!((end.reason.as_deref(), end.exit_code), (Some("StartError"), 128));
+    assert_eq!(
+        (end.reason.as_deref(), end.exit_code),
+        (Some("StartError"), 128)
+    );
     assert!(end.message.unwrap().contains("not found in PATH"));
 }
 
@@ -213,20 +281,42 @@ async fn missing_content_is_waited_for_and_changes_arrive_in_files() {
     );
     let agent = w.agent();
     let pod = agent.run(&input);
-    agent.until("it waits for the volume", |a| waits_for(a, "ContainerCreating").is_some_and(|m| m.contains("configmap \"m\" not found"))).await;
-    let map = |v: &str| w.put::<ConfigMap>(&format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: m}}\ndata: {{a: '{v}'}}\n"), Content::put_config_map);
+    agent
+        .until("it waits for the volume", |a| {
+            waits_for(a, "ContainerCreating")
+                .is_some_and(|m| m.contains("configmap \"m\" not found"))
+        })
+        .await;
+    let map = |v: &str| {
+        w.put::<ConfigMap>(
+            &format!(
+                "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: m}}\ndata: {{a: '{v}'}}\n"
+            ),
+            Content::put_config_map,
+        )
+    };
     map("1");
-    pod.content_changed().await;
-    agent.until("it waits for the secret", |a| waits_for(a, "CreateContainerConfigError") == Some("secret \"s\" not found")).await;
-    w.put::<Secret>("apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {k: hunter2}\n", Content::put_secret);
-    pod.content_changed().await;
+    pod.content_changed();
+    agent
+        .until("it waits for the secret", |a| {
+            waits_for(a, "CreateContainerConfigError") == Some("secret \"s\" not found")
+        })
+        .await;
+    w.put::<Secret>(
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {k: hunter2}\n",
+        Content::put_secret,
+    );
+    pod.content_changed();
     agent.until("it runs", PodActual::is_ready).await;
     eventually("it has said the secret", || w.log("c", 0) == "hunter2\n").await;
     let file = w.data().pod("u", 1).volume("v").join("a");
     assert_eq!(fs::read_to_string(&file).unwrap(), "1");
     map("2");
-    pod.content_changed().await;
-    eventually("the file has changed", || fs::read_to_string(&file).is_ok_and(|t| t == "2")).await;
+    pod.content_changed();
+    eventually("the file has changed", || {
+        fs::read_to_string(&file).is_ok_and(|t| t == "2")
+    })
+    .await;
     assert_eq!(agent.last().unwrap().container_statuses[0].restart_count, 0);
 }
 
@@ -236,7 +326,10 @@ async fn volumes_are_at_their_mount_paths() {
         return; // Without root a condition says so; the driver's tests show that.
     }
     let w = World::new();
-    w.put::<ConfigMap>("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m}\ndata: {a: hello}\n", Content::put_config_map);
+    w.put::<ConfigMap>(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m}\ndata: {a: hello}\n",
+        Content::put_config_map,
+    );
     let at = w.f.path("mounted/here");
     let input = w.input(&format!(
         "containers: [{{name: c, image: host, command: [cat, {at}/conf/a, {at}/labels], volumeMounts: [{{name: v, mountPath: {at}/conf}}, {{name: d, mountPath: {at}/labels, subPath: labels}}]}}]\n\
@@ -245,7 +338,11 @@ async fn volumes_are_at_their_mount_paths() {
     ));
     let agent = w.agent();
     let _pod = agent.run(&input);
-    agent.until("it has ended", |a| a.stage == PodStage::Succeeded || a.stage == PodStage::Failed).await;
+    agent
+        .until("it has ended", |a| {
+            a.stage == PodStage::Succeeded || a.stage == PodStage::Failed
+        })
+        .await;
     assert_eq!(w.log("c", 0), "hellotier=\"x\"\n");
     assert!(!w.f.path("mounted").exists());
 }
@@ -254,8 +351,14 @@ async fn volumes_are_at_their_mount_paths() {
 async fn the_next_agent_goes_on_where_the_last_one_stopped() {
     let w = World::new();
     let gate = w.f.path("gate");
-    let script = format!("echo up; while [ ! -e {} ]; do sleep 0.02; done; exit 5", gate.display());
-    let input = w.input(&format!("restartPolicy: Never\ncontainers: [{}]", sh(&script).replace("]}", "], readinessProbe: {exec: {command: ['true']}}}")));
+    let script = format!(
+        "echo up; while [ ! -e {} ]; do sleep 0.02; done; exit 5",
+        gate.display()
+    );
+    let input = w.input(&format!(
+        "restartPolicy: Never\ncontainers: [{}]",
+        sh(&script).replace("]}", "], readinessProbe: {exec: {command: ['true']}}}")
+    ));
     let first = w.agent();
     let pod = first.run(&input);
     let before = first.until("it is ready", PodActual::is_ready).await;
@@ -264,16 +367,39 @@ async fn the_next_agent_goes_on_where_the_last_one_stopped() {
     let pod = second.run(&input);
     // Nothing has changed, so nothing is reported; the container's end is.
     fs::write(&gate, "").unwrap();
-    let after = second.until("it has failed", |a| a.stage == PodStage::Failed).await;
-    assert_eq!(after.container_statuses[0].state.terminated.as_ref().unwrap().exit_code, 5);
+    let after = second
+        .until("it has failed", |a| a.stage == PodStage::Failed)
+        .await;
+    assert_eq!(
+        after.container_statuses[0]
+            .state
+            .terminated
+            .as_ref()
+            .unwrap()
+            .exit_code,
+        5
+    );
     assert_eq!(after.container_statuses[0].restart_count, 0);
     assert_eq!(after.start_time, before.start_time);
-    let seen: Vec<bool> = second.reports.0.lock().values().next().unwrap().0.iter().map(|a| a.container_statuses[0].state.running.is_some() && !a.is_ready()).collect();
-    assert!(!seen.contains(&true), "it was never reported as not ready while it ran");
+    let seen: Vec<bool> = second
+        .reports
+        .0
+        .lock()
+        .values()
+        .next()
+        .unwrap()
+        .0
+        .iter()
+        .map(|a| a.container_statuses[0].state.running.is_some() && !a.is_ready())
+        .collect();
+    assert!(
+        !seen.contains(&true),
+        "it was never reported as not ready while it ran"
+    );
     drop(pod);
     let third = w.agent();
     let pod = third.run(&input);
-    pod.stop(None).await;
+    pod.stop(None);
     third.stopped().await;
     assert!(!w.data().pod("u", 1).path().exists());
 }
@@ -290,7 +416,7 @@ async fn hooks_run_after_the_start_and_before_the_end() {
     let pod = agent.run(&input);
     agent.until("it is ready", PodActual::is_ready).await;
     assert!(after.exists() && !before.exists());
-    pod.stop(None).await;
+    pod.stop(None);
     agent.stopped().await;
     assert!(before.exists());
 }
@@ -307,13 +433,24 @@ async fn readiness_follows_the_probe_and_liveness_restarts() {
     ));
     let agent = w.agent();
     let _pod = agent.run(&input);
-    agent.until("it runs, not ready", |a| a.stage == PodStage::Running && !a.is_ready()).await;
+    agent
+        .until("it runs, not ready", |a| {
+            a.stage == PodStage::Running && !a.is_ready()
+        })
+        .await;
     fs::write(&ready, "").unwrap();
     agent.until("it is ready", PodActual::is_ready).await;
     fs::remove_file(&ready).unwrap();
-    agent.until("it is not ready any more", |a| !a.is_ready()).await;
+    agent
+        .until("it is not ready any more", |a| !a.is_ready())
+        .await;
     fs::write(&sick, "").unwrap();
-    let a = agent.until("it was restarted", |a| a.container_statuses[0].restart_count == 1 && a.container_statuses[0].state.running.is_some()).await;
+    let a = agent
+        .until("it was restarted", |a| {
+            a.container_statuses[0].restart_count == 1
+                && a.container_statuses[0].state.running.is_some()
+        })
+        .await;
     assert!(a.container_statuses[0].last_state.terminated.is_some());
 }
 
@@ -324,12 +461,38 @@ async fn a_changed_definition_restarts_the_container_and_a_gone_one_is_killed() 
     let one = w.input("containers: [{name: c, image: host, command: [sleep, '1002']}]");
     let agent = w.agent();
     let pod = agent.run(&two);
-    let before = agent.until("both run", |a| a.is_ready() && a.container_statuses.len() == 2).await;
-    let pids: Vec<i32> = before.container_statuses.iter().map(|c| c.container_id.clone().unwrap().rsplit('/').next().unwrap().parse().unwrap()).collect();
-    pod.update(PodInput { claimed_at: two.claimed_at, ..one }).await;
-    let a = agent.until("the new one runs", |a| a.is_ready() && a.container_statuses.len() == 1 && a.container_statuses[0].restart_count == 1).await;
+    let before = agent
+        .until("both run", |a| {
+            a.is_ready() && a.container_statuses.len() == 2
+        })
+        .await;
+    let pids: Vec<i32> = before
+        .container_statuses
+        .iter()
+        .map(|c| {
+            c.container_id
+                .clone()
+                .unwrap()
+                .rsplit('/')
+                .next()
+                .unwrap()
+                .parse()
+                .unwrap()
+        })
+        .collect();
+    pod.update(PodInput {
+        claimed_at: two.claimed_at,
+        ..one
+    });
+    let a = agent
+        .until("the new one runs", |a| {
+            a.is_ready()
+                && a.container_statuses.len() == 1
+                && a.container_statuses[0].restart_count == 1
+        })
+        .await;
     assert!(a.is_ready());
     eventually("the old ones are gone", || pids.iter().all(|p| !alive(*p))).await;
-    pod.stop(None).await;
+    pod.stop(None);
     agent.stopped().await;
 }

@@ -53,6 +53,10 @@ impl Fixture {
         }
     }
 
+    pub(crate) fn cgroups(&self) -> Option<Cgroups> {
+        self.cgroups.clone()
+    }
+
     pub(crate) fn another_driver(&self) -> ProcessDriver {
         make_driver(&[env!("CARGO_BIN_EXE_setpoint-shim")], self.cgroups.clone())
     }
