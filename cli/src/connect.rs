@@ -1,11 +1,20 @@
 //! The way to etcd: from flags, environment and contexts to a store that answers.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, anyhow};
 use setpoint_apis::Keyspace;
 use setpoint_store::config::{self, Connection, Flags};
 use setpoint_store::etcd::{ConnectOptions, EtcdStore, Health};
 use setpoint_store::{SharedStore, StoreError};
-use std::sync::Arc;
+use tokio::time::Instant;
+
+/// An etcd that has not answered for so long is slow, not away.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// How long a slow etcd is asked.
+const PATIENCE: Duration = Duration::from_secs(8);
 
 /// A store that has answered.
 pub(crate) struct Connected {
@@ -63,7 +72,11 @@ pub(crate) async fn patient(flags: &Flags) -> Result<(SharedStore, Keyspace)> {
             }
         }
         Err(error) if error.is_retryable() => {
-            tracing::warn!(endpoints = options.endpoints.join(","), "{:#}; waiting for it", explain(error, &source));
+            tracing::warn!(
+                endpoints = options.endpoints.join(","),
+                "{:#}; waiting for it",
+                explain(error, &source)
+            );
         }
         Err(error) => return Err(explain(error, &source)),
     }
@@ -81,8 +94,18 @@ pub(crate) async fn open(endpoint: &str) -> Result<SharedStore> {
 
 async fn reach(options: &ConnectOptions) -> Result<(EtcdStore, Health), StoreError> {
     let store = EtcdStore::connect(options).await?;
-    let health = store.check().await?;
-    Ok((store, health))
+    let begun = Instant::now();
+    loop {
+        let asked = Instant::now();
+        match store.check().await {
+            Ok(health) => return Ok((store, health)),
+            // A refusal is an answer. One that is only slow is given a little more time: its disk may be busy.
+            Err(error)
+                if error.is_retryable() && asked.elapsed() > SLOW && begun.elapsed() < PATIENCE => {
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 fn explain(error: StoreError, source: &str) -> anyhow::Error {

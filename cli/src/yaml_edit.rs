@@ -15,6 +15,8 @@ pub(crate) enum Change {
     Set(Vec<String>, Value),
     /// The field at the path goes, and mappings that get empty by that go too.
     Remove(Vec<String>),
+    /// The list at the path gets one more item; a list on the way is made.
+    Append(Vec<String>, Value),
 }
 
 impl Change {
@@ -54,6 +56,7 @@ pub(crate) fn edit(text: &str, changes: &[Change]) -> Result<Edited> {
         match change {
             Change::Set(path, value) => set(&mut after, path, value.clone())?,
             Change::Remove(path) => remove(&mut after, path),
+            Change::Append(path, item) => append(&mut after, path, item.clone())?,
         }
         if after == before {
             continue;
@@ -61,6 +64,7 @@ pub(crate) fn edit(text: &str, changes: &[Change]) -> Result<Edited> {
         let attempt = match change {
             Change::Set(path, value) => set_in_text(&edited.text, path, value),
             Change::Remove(path) => remove_in_text(&edited.text, path),
+            Change::Append(path, item) => append_in_text(&edited.text, path, item),
         };
         match attempt.filter(|t| serde_yaml::from_str::<Value>(t).is_ok_and(|v| v == after)) {
             Some(text) => edited.text = text,
@@ -111,6 +115,17 @@ fn remove(value: &mut Value, path: &[String]) {
     }
 }
 
+fn append(value: &mut Value, path: &[String], item: Value) -> Result<()> {
+    let at = path.iter().try_fold(&*value, |v, key| v.get(key));
+    let mut list = match at {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::Array(list)) => list.clone(),
+        Some(_) => bail!("{} is not a list", path.join(".")),
+    };
+    list.push(item);
+    set(value, path, Value::Array(list))
+}
+
 /// A node of a document and where its text is, in bytes.
 struct Node {
     start: usize,
@@ -119,6 +134,8 @@ struct Node {
     text_end: usize,
     /// For mappings: keys with the place of the key.
     entries: Option<Vec<(String, usize, Node)>>,
+    /// For lists: where the first item is.
+    first_item: Option<usize>,
     plain: bool,
 }
 
@@ -199,6 +216,28 @@ fn remove_in_text(text: &str, path: &[String]) -> Option<String> {
     Some(format!("{}{}", &text[..from], &text[line_end(text, end)..]))
 }
 
+/// Adds an item at the end of a block list that has some.
+fn append_in_text(text: &str, path: &[String], item: &Value) -> Option<String> {
+    let root = parse(text)?;
+    let list = path.iter().try_fold(&root, |node, key| {
+        let entries = node.entries.as_ref()?;
+        entries.iter().find(|(k, ..)| k == key).map(|(.., n)| n)
+    })?;
+    let line = &text[..list.first_item?];
+    let line = &line[line.rfind('\n').map_or(0, |i| i + 1)..];
+    let dash = line.rfind('-').filter(|d| line[..*d].trim().is_empty())?;
+    let at = line_end(text, list.text_end);
+    let mut lines = String::new();
+    if at > 0 && !text[..at].ends_with('\n') {
+        lines.push('\n');
+    }
+    for (i, line) in serde_yaml::to_string(item).ok()?.lines().enumerate() {
+        let lead = if i == 0 { "- " } else { "  " };
+        lines.push_str(&format!("{}{lead}{line}\n", " ".repeat(dash)));
+    }
+    Some(format!("{}{lines}{}", &text[..at], &text[at..]))
+}
+
 /// The beginning of the line after the one that a piece of text ends in.
 fn line_end(text: &str, end: usize) -> usize {
     if end > 0 && text.as_bytes()[end - 1] == b'\n' {
@@ -249,22 +288,27 @@ fn node<'a>(
         end,
         text_end: end,
         entries: None,
+        first_item: None,
         plain,
     };
     match event {
         Event::Scalar(_, _, anchor, ref tag) => Some(leaf(anchor == 0 && tag.is_none())),
         Event::Alias(_) => Some(leaf(false)),
         Event::SequenceStart(..) => {
-            let mut text_end = end;
+            let (mut text_end, mut first_item) = (end, None);
             loop {
                 match sibling(events, byte, |e| matches!(e, Event::SequenceEnd))? {
-                    Ok(item) => text_end = text_end.max(item.text_end),
+                    Ok(item) => {
+                        first_item.get_or_insert(item.start);
+                        text_end = text_end.max(item.text_end);
+                    }
                     Err(closed) => {
                         return Some(Node {
                             start,
                             end: closed,
                             text_end: text_end.max(closed),
                             entries: None,
+                            first_item,
                             plain: false,
                         });
                     }
@@ -287,6 +331,7 @@ fn node<'a>(
                             end: closed,
                             text_end,
                             entries: Some(entries),
+                            first_item: None,
                             plain: false,
                         });
                     }
@@ -444,6 +489,18 @@ spec:
             &[Change::remove(&["a", "b", "c"])],
             "d: 3\n",
         );
+    }
+
+    #[test]
+    fn items_are_added_at_the_end_of_their_list() {
+        let add = Change::Append(vec!["l".into()], serde_json::json!({"a": 2, "b": 3}));
+        check(
+            "l:\n  - a: 1 # one\nm: 1\n",
+            &[add.clone()],
+            "l:\n  - a: 1 # one\n  - a: 2\n    b: 3\nm: 1\n",
+        );
+        check("l:\n- a: 1", &[add.clone()], "l:\n- a: 1\n- a: 2\n  b: 3\n");
+        assert!(edit("m: 1\n", &[add]).unwrap().rewritten);
     }
 
     #[test]

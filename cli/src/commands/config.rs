@@ -158,15 +158,17 @@ fn set(path: &Path, name: &str, context: &Context) -> Result<bool> {
     let text = if path.exists() {
         std::fs::read_to_string(path)?
     } else {
-        "contexts: []\n".to_owned()
+        "{}\n".to_owned()
     };
-    let contexts = serde_json::to_value(&file.contexts)?;
     let current = Value::from(file.current_context.unwrap_or_default());
-    // The list is written anew, the rest of the file stays.
-    let changes = [
-        Change::Set(vec!["contexts".into()], contexts),
-        Change::Set(vec!["currentContext".into()], current),
-    ];
+    let list = vec!["contexts".to_owned()];
+    let change = if created {
+        // The others stay as they were written.
+        Change::Append(list, serde_json::to_value(file.contexts.pop())?)
+    } else {
+        Change::Set(list, serde_json::to_value(&file.contexts)?)
+    };
+    let changes = [change, Change::Set(vec!["currentContext".into()], current)];
     let edited = yaml_edit::edit(&text, &changes)?;
     ConfigFile::parse(&edited.text, path)?;
     save(path, &edited.text)?;

@@ -1,2 +1,12 @@
-//! The real binary against a real etcd.
-fn main() {}
+//! The real program against a real etcd. One binary, a shared etcd, a prefix per test.
+//!
+//! Nothing here needs controllers or agents: what they write is put by the tests. Flows through a whole cluster are in
+//! `e2e/`.
+
+mod apply;
+mod delete;
+mod errors;
+mod fixture;
+mod offline;
+mod show;
+mod watch;

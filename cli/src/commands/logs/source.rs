@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
+use reqwest::{StatusCode, Url};
 use setpoint_agent::layout::DataDir;
 use setpoint_agent::logs::{LogFollower, LogOptions, LogReader};
 use setpoint_apis::records::{Binding, NodeStatusRecord, PodActual};
@@ -11,6 +12,7 @@ use setpoint_apis::{Key, document};
 
 use super::why_no_log;
 use crate::client::Client;
+use crate::manifest;
 use crate::object::Object;
 
 /// What of a log to show.
@@ -135,9 +137,7 @@ fn local(
     };
     let log = LogOptions {
         tail: options.tail,
-        since: options
-            .since
-            .map(|t| t.as_unix_millis().saturating_mul(1_000_000)),
+        since: options.since.map(nanos),
         timestamps: options.timestamps,
     };
     let reading = || format!("opening {}", found.log.display());
@@ -160,6 +160,89 @@ async fn remote(
     container: &str,
     options: &Options,
 ) -> Result<Source> {
-    let _ = (endpoint, pod, actual, container, options);
-    bail!("reading logs over the network needs the agent's server")
+    let url = url(endpoint, actual, container, options)?;
+    let asked = || format!("asking the agent at {endpoint}");
+    let answer = manifest::http()?
+        .get(url)
+        .send()
+        .await
+        .with_context(asked)?;
+    match answer.status() {
+        status if status.is_success() => Ok(Source::Http(answer)),
+        StatusCode::NOT_FOUND => bail!("{}", why_no_log(pod, container, options.previous)),
+        status => {
+            let words = answer.text().await.unwrap_or_default();
+            bail!(
+                "the agent at {endpoint} answered {status}: {}",
+                words.trim()
+            )
+        }
+    }
+}
+
+fn url(endpoint: &str, actual: &PodActual, container: &str, options: &Options) -> Result<Url> {
+    let mut url =
+        Url::parse(endpoint).with_context(|| format!("the agent's endpoint {endpoint:?}"))?;
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.extend([
+            "logs",
+            &actual.uid,
+            &actual.placement.to_string(),
+            container,
+        ]);
+    }
+    let mut query = url.query_pairs_mut();
+    for (name, set) in [
+        ("follow", options.follow && !options.previous),
+        ("previous", options.previous),
+        ("timestamps", options.timestamps),
+    ] {
+        if set {
+            query.append_pair(name, "true");
+        }
+    }
+    if let Some(lines) = options.tail {
+        query.append_pair("tail", &lines.to_string());
+    }
+    if let Some(since) = options.since {
+        query.append_pair("since", &nanos(since).to_string());
+    }
+    drop(query);
+    Ok(url)
+}
+
+fn nanos(time: Timestamp) -> i64 {
+    time.as_unix_millis().saturating_mul(1_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_agent_is_asked_for_what_was_asked_for() {
+        let actual = PodActual {
+            uid: "a/b".into(),
+            placement: 2,
+            ..PodActual::default()
+        };
+        let mut options = Options {
+            follow: true,
+            previous: false,
+            tail: Some(5),
+            since: Some(Timestamp::from_unix_seconds(1)),
+            timestamps: true,
+        };
+        let text = |o: &Options| {
+            url("http://127.0.0.1:1", &actual, "c", o)
+                .unwrap()
+                .to_string()
+        };
+        assert_eq!(
+            text(&options),
+            "http://127.0.0.1:1/logs/a%2Fb/2/c?follow=true&timestamps=true&tail=5&since=1000000000"
+        );
+        options.previous = true;
+        assert!(!text(&options).contains("follow"));
+    }
 }

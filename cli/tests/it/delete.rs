@@ -1,0 +1,179 @@
+//! Deleting: what is wanted goes at once, what runs is waited for.
+
+use setpoint_apis::{Key, ObjectKey};
+
+use crate::fixture::{Fixture, Running, config_map, deployment, eventually, pod};
+
+fn key(name: &str) -> ObjectKey {
+    ObjectKey::namespaced("default", name)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_are_deleted_by_name_file_selector_and_kind() {
+    let f = Fixture::new("delete").await;
+    let manifest = format!(
+        "{}---\n{}---\n{}",
+        config_map("a", "1"),
+        pod("p"),
+        deployment("web", 1)
+    );
+    let file = f.file("m.yaml", &manifest);
+    let path = file.to_str().unwrap();
+    f.run(&["apply", "-f", path]).ok();
+    assert_eq!(
+        f.run(&["delete", "cm", "a"]).ok(),
+        "configmap \"a\" deleted\n"
+    );
+    let ran = f.run(&["delete", "-f", path]);
+    assert!(
+        ran.out.contains("pod \"p\" deleted")
+            && ran.out.contains("deployment.apps \"web\" deleted"),
+        "{ran:?}"
+    );
+    assert!(ran.fails().contains("configmaps \"a\" not found"));
+    f.run(&["delete", "-f", path, "--ignore-not-found"]).ok();
+    f.run(&["apply", "-f", path]).ok();
+    assert_eq!(
+        f.run(&["delete", "pods", "-l", "app=p", "-o", "name"]).ok(),
+        "pod/p\n"
+    );
+    f.run(&["delete", "cm", "--all"]).ok();
+    assert_eq!(f.run(&["get", "cm,pods", "-o", "name"]).ok(), "");
+    let err = f.run(&["delete", "deploy"]).fails();
+    assert!(err.contains("--all"), "{err}");
+    let out = f.run(&["delete", "deploy", "web", "--dry-run=server"]).ok();
+    assert!(out.contains("(server dry run)"), "{out}");
+    assert!(f.desired("deployments", "web").await.is_some());
+    for unsupported in ["--force", "--now", "--grace-period=0"] {
+        let err = f.run(&["delete", "deploy", "web", unsupported]).fails();
+        assert!(err.contains("not supported"), "{err}");
+    }
+    assert!(f.desired("deployments", "web").await.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleting_waits_until_the_pod_has_stopped() {
+    let f = Fixture::new("delete-wait").await;
+    f.apply(&pod("p"));
+    let binding =
+        "node: n1\nsession: 7\nplacement: 1\npodRevision: 1\nboundAt: 2026-01-01T00:00:00Z\n";
+    f.put(&Key::Binding(key("p")), binding).await;
+    f.put(
+        &Key::NodePod("n1", key("p")),
+        "placement: 1\nuid: ''\nstage: Running\n",
+    )
+    .await;
+    let err = f.run(&["delete", "pod", "p", "--timeout", "200ms"]).fails();
+    assert!(err.contains("timed out waiting for pod/p"), "{err}");
+    assert_eq!(f.desired("pods", "p").await, None);
+    let mut running = Running::start(f.command(&["delete", "pod", "p"]));
+    running
+        .until("the word", |out| out == "pod \"p\" deleted\n")
+        .await;
+    f.remove(&Key::NodePod("n1", key("p"))).await;
+    f.remove(&Key::Binding(key("p"))).await;
+    assert_eq!(running.ended().await, Some(0));
+    let err = f.run(&["delete", "pod", "p"]).fails();
+    assert!(err.contains("pods \"p\" not found"), "{err}");
+    f.apply(&pod("p"));
+    f.put(&Key::Binding(key("p")), binding).await;
+    f.run(&["delete", "pod", "p", "--wait=false"]).ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cascades_leave_a_record_for_the_collector() {
+    let f = Fixture::new("cascade").await;
+    f.apply(&deployment("web", 1));
+    f.run(&["delete", "deploy", "web", "--cascade=orphan"]).ok();
+    assert_eq!(f.desired("deployments", "web").await, None);
+    let record = f
+        .get(&Key::Deletion("deployments", key("web")))
+        .await
+        .expect("a record");
+    let record = String::from_utf8_lossy(&record.value).into_owned();
+    assert!(
+        record.contains("propagationPolicy: Orphan") && record.contains("uid: "),
+        "{record}"
+    );
+    f.apply(&deployment("api", 1));
+    f.run(&[
+        "delete",
+        "deploy",
+        "api",
+        "--cascade=foreground",
+        "--wait=false",
+    ])
+    .ok();
+    // The owner goes last, and the collector sees to that.
+    assert!(f.desired("deployments", "api").await.is_some());
+    assert!(
+        f.get(&Key::Deletion("deployments", key("api")))
+            .await
+            .is_some()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_goes_with_everything_in_it_at_one_revision() {
+    let f = Fixture::new("delete-ns").await;
+    f.run(&["create", "ns", "team"]).ok();
+    for text in [pod("p"), deployment("web", 1), config_map("a", "1")] {
+        f.run_with_input(&["apply", "-n", "team", "-f", "-"], &text)
+            .ok();
+    }
+    f.apply(&config_map("stays", "1"));
+    let foreign = "apiVersion: example.com/v1\nkind: Widget\nmetadata: {name: w}\n";
+    f.put(
+        &Key::Desired("widgets", ObjectKey::namespaced("team", "w")),
+        foreign,
+    )
+    .await;
+    assert_eq!(
+        f.run(&["delete", "ns", "team"]).ok(),
+        "namespace \"team\" deleted\n"
+    );
+    let left: Vec<String> = f
+        .range(f.keyspace.all_desired())
+        .await
+        .into_iter()
+        .map(|kv| kv.key)
+        .collect();
+    assert!(left.iter().all(|k| !k.contains("/team")), "{left:?}");
+    assert!(
+        left.iter()
+            .any(|k| k.ends_with("/configmaps/default/stays"))
+    );
+    let err = f.run(&["delete", "ns", "default"]).fails();
+    assert!(err.contains("may not be deleted"), "{err}");
+    let err = f
+        .run_with_input(&["apply", "-n", "team", "-f", "-"], &pod("p"))
+        .fails();
+    assert!(err.contains("namespaces \"team\" not found"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_created_anew_meanwhile_is_not_taken_for_gone_or_deleted() {
+    let f = Fixture::new("delete-anew").await;
+    f.apply(&pod("p"));
+    f.put(
+        &Key::Binding(key("p")),
+        "node: n1\nsession: 7\nplacement: 1\npodRevision: 1\nboundAt: 2026-01-01T00:00:00Z\n",
+    )
+    .await;
+    let mut running = Running::start(f.command(&["delete", "pod", "p"]));
+    running
+        .until("the word", |out| out.contains("deleted"))
+        .await;
+    // A pod of the same name: the one that was deleted is gone.
+    f.remove(&Key::Binding(key("p"))).await;
+    f.apply(&pod("p"));
+    assert_eq!(running.ended().await, Some(0));
+    eventually("the new pod", || {
+        f.run(&["get", "pod", "p"])
+            .out
+            .contains('p')
+            .then_some(())
+            .ok_or_else(String::new)
+    })
+    .await;
+}

@@ -1,0 +1,139 @@
+//! Following changes: watches, waits, rollouts; and how they end.
+
+use setpoint_apis::{Key, ObjectKey};
+
+use crate::fixture::{Fixture, Running, config_map, deployment, pod};
+
+fn key(name: &str) -> ObjectKey {
+    ObjectKey::namespaced("default", name)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_prints_what_changes_and_headers_once() {
+    let f = Fixture::new("watch").await;
+    f.apply(&pod("a"));
+    let running = Running::start(f.command(&["get", "pods", "-w"]));
+    running
+        .until("the first row", |out| {
+            out.contains("a      0/1     Pending")
+        })
+        .await;
+    let binding =
+        "node: n1\nsession: 7\nplacement: 1\npodRevision: 1\nboundAt: 2026-01-01T00:00:00Z\n";
+    f.put(&Key::Binding(key("a")), binding).await;
+    let actual = "placement: 1\nuid: u\nstage: Running\nconditions: [{type: Ready, status: 'True'}]\n\
+                  containerStatuses: [{name: c, ready: true, restartCount: 0, state: {running: {}}}]\n";
+    f.put(&Key::NodePod("n1", key("a")), actual).await;
+    running
+        .until("the second row", |out| {
+            out.contains("a      1/1     Running")
+        })
+        .await;
+    f.apply(&pod("b"));
+    let out = running
+        .until("another pod", |out| out.contains("b      0/1     Pending"))
+        .await;
+    assert_eq!(out.matches("NAME").count(), 1, "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_ends_a_watch_with_130() {
+    let f = Fixture::new("ctrl-c").await;
+    f.apply(&config_map("a", "1"));
+    let mut running = Running::start(f.command(&["get", "cm", "-w", "-o", "name"]));
+    running
+        .until("the first row", |out| out.contains("configmap/a"))
+        .await;
+    let pid = rustix::process::Pid::from_raw(i32::try_from(running.pid()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(running.ended().await, Some(130));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waits_end_when_the_condition_holds_and_say_when_it_does_not() {
+    let f = Fixture::new("wait").await;
+    f.apply(&deployment("web", 1));
+    let err = f
+        .run(&[
+            "wait",
+            "deploy/web",
+            "--for=condition=Available",
+            "--timeout=200ms",
+        ])
+        .fails();
+    assert!(
+        err.contains("timed out waiting for the condition on deployment.apps/web"),
+        "{err}"
+    );
+    let mut running = Running::start(f.command(&[
+        "wait",
+        "deploy/web",
+        "--for=condition=Available",
+        "--timeout=60s",
+    ]));
+    // A status about an earlier document does not count.
+    let status = |observed: i64| {
+        format!(
+            "observedGeneration: {observed}\nreplicas: 1\nupdatedReplicas: 1\nreadyReplicas: 1\navailableReplicas: 1\n\
+             conditions: [{{type: Available, status: 'True'}}]\n"
+        )
+    };
+    f.put(&Key::Actual("deployments", key("web")), &status(0))
+        .await;
+    f.put(&Key::Actual("deployments", key("web")), &status(1))
+        .await;
+    running
+        .until("the word", |out| {
+            out == "deployment.apps/web condition met\n"
+        })
+        .await;
+    assert_eq!(running.ended().await, Some(0));
+    let out = f.run(&["rollout", "status", "deploy/web"]).ok();
+    assert_eq!(out, "deployment \"web\" successfully rolled out\n");
+    f.run(&[
+        "wait",
+        "deploy",
+        "--all",
+        "--for=jsonpath={.status.replicas}=1",
+    ])
+    .ok();
+    f.run(&["wait", "pod/none", "--for=delete"]).ok();
+    let err = f
+        .run(&["wait", "pod/none", "--for=condition=Ready"])
+        .fails();
+    assert!(err.contains("pods \"none\" not found"), "{err}");
+    let err = f.run(&["wait", "deploy/web", "--for=ready"]).fails();
+    assert!(err.contains("condition=NAME"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_is_followed_line_by_line() {
+    let f = Fixture::new("rollout").await;
+    f.apply(&deployment("web", 2));
+    let mut running = Running::start(f.command(&["rollout", "status", "deploy/web"]));
+    running
+        .until("the first line", |out| {
+            out.contains("spec update to be observed")
+        })
+        .await;
+    let status = |available: i64| {
+        format!(
+            "observedGeneration: 1\nreplicas: 2\nupdatedReplicas: 2\navailableReplicas: {available}\n"
+        )
+    };
+    f.put(&Key::Actual("deployments", key("web")), &status(1))
+        .await;
+    running
+        .until("progress", |out| {
+            out.contains("1 of 2 updated replicas are available")
+        })
+        .await;
+    f.put(&Key::Actual("deployments", key("web")), &status(2))
+        .await;
+    running
+        .until("the end", |out| out.contains("successfully rolled out"))
+        .await;
+    assert_eq!(running.ended().await, Some(0));
+    let err = f.run(&["rollout", "status", "deploy/none"]).fails();
+    assert!(err.contains("deployments.apps \"none\" not found"), "{err}");
+}
