@@ -154,7 +154,10 @@ pub(crate) enum Command {
 impl Command {
     /// Whether it is a client: one thread, ended by Ctrl-C at any time.
     pub(crate) fn is_client(&self) -> bool {
-        !matches!(self, Self::Dev(_) | Self::Agent(_) | Self::Controllers(_) | Self::Bench(_))
+        !matches!(
+            self,
+            Self::Dev(_) | Self::Agent(_) | Self::Controllers(_) | Self::Bench(_)
+        )
     }
 }
 
