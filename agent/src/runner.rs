@@ -26,10 +26,13 @@ const LOG_MAX_FILES: u32 = 5;
 /// How long containers of which nothing is known any more get to end by themselves.
 const PURGE_GRACE: Duration = Duration::from_secs(10);
 
+/// The tasks of all pods, by key and placement.
+type Pods = Arc<Mutex<BTreeMap<(ObjectKey, u32), Arc<PodHandle>>>>;
+
 /// Runs pods with one driver.
 pub struct Runner {
     ctx: Arc<PodContext>,
-    pods: Arc<Mutex<BTreeMap<(ObjectKey, u32), Arc<PodHandle>>>>,
+    pods: Pods,
     reports: Arc<Reports>,
     host_ip: String,
 }
@@ -48,6 +51,10 @@ impl Runner {
     }
 
     /// A pod layer over any driver.
+    #[expect(
+        clippy::new_ret_no_self,
+        reason = "callers know the pod layer by its trait alone"
+    )]
     pub fn new(
         config: &AgentConfig,
         context: RunnerContext,
@@ -225,7 +232,7 @@ async fn purge(driver: &dyn Driver, dir: &PodDir) {
 /// Hands on what pods say, and forgets pods that have stopped.
 struct Forward {
     reports: Arc<Reports>,
-    pods: Arc<Mutex<BTreeMap<(ObjectKey, u32), Arc<PodHandle>>>>,
+    pods: Pods,
 }
 
 impl Reporter for Forward {

@@ -77,6 +77,10 @@ impl Disk {
             Ok(text) if !text.trim().is_empty() => text.trim().to_owned(),
             _ => {
                 // Not a matter of decisions: two directories must differ, that is all.
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "an identity, not a decision: it must not be repeatable"
+                )]
                 let fresh = format!("{:016x}", fastrand::Rng::new().u64(..));
                 write(&path, fresh.as_bytes())?;
                 fresh
@@ -174,7 +178,7 @@ fn read_all<T: serde::de::DeserializeOwned>(dir: &Path) -> Vec<T> {
     paths
         .into_iter()
         .filter_map(|path| {
-            let record = fs::read(&path).map_err(io::Error::from).and_then(|b| Ok(serde_json::from_slice(&b)?));
+            let record = fs::read(&path).and_then(|b| Ok(serde_json::from_slice(&b)?));
             record.map_err(|error| tracing::warn!(path = %path.display(), %error, "a file of the disk copy cannot be read")).ok()
         })
         .collect()

@@ -338,15 +338,15 @@ mod tests {
     fn a_short_burst_of_the_cpu_is_not_reported_and_a_long_load_is() {
         let mut meter = UsageMeter::default();
         meter.take(&mk_sample(0, 0, 10));
-        let idle = meter.take(&mk_sample(0, 100, 10))["cpu"].clone();
+        let idle = meter.take(&mk_sample(0, 100, 10))["cpu"];
         assert_eq!(
             meter.take(&mk_sample(30, 200, 10))["cpu"],
             idle,
             "30 % once"
         );
-        let mut busy = idle.clone();
+        let mut busy = idle;
         for n in 3..20 {
-            busy = meter.take(&mk_sample(30 + (n - 2) * 90, n * 100, 10))["cpu"].clone();
+            busy = meter.take(&mk_sample(30 + (n - 2) * 90, n * 100, 10))["cpu"];
         }
         assert!(busy.milli_value() > idle.milli_value());
     }

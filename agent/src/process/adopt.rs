@@ -54,7 +54,7 @@ pub(super) async fn adopt(
 enum Found {
     Nothing,
     Starting,
-    Running(ContainerSpec, PidRecord),
+    Running(Box<ContainerSpec>, PidRecord),
     Ended(ExitRecord),
 }
 
@@ -72,8 +72,8 @@ fn look(dir: &Path) -> io::Result<Found> {
     match (shim_lives, record) {
         (true, None) => Ok(Found::Starting),
         (true, Some(record)) => {
-            let spec = read_record(dir, SPEC_FILE)?.unwrap_or_default();
-            Ok(Found::Running(spec, record))
+            let spec = read_record::<ContainerSpec>(dir, SPEC_FILE)?.unwrap_or_default();
+            Ok(Found::Running(Box::new(spec), record))
         }
         (false, record) => {
             // It may have ended since the first look.

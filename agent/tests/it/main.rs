@@ -3,4 +3,5 @@
 mod driver;
 mod node;
 mod pods;
+mod server;
 mod support;

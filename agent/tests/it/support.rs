@@ -149,6 +149,10 @@ impl Fixture {
 }
 
 impl Drop for Fixture {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a destructor cannot wait asynchronously"
+    )]
     fn drop(&mut self) {
         for dir in self.started.lock().unwrap().drain(..) {
             let Ok(Some(record)) = read_record::<PidRecord>(&dir, PID_FILE) else {
