@@ -3,10 +3,14 @@
 
 mod rig;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use setpoint_apis::apps::{Deployment, ReplicaSet};
 use setpoint_apis::core::Pod;
 use setpoint_apis::{Key, Kind, ObjectKey};
-use setpoint_store::Revision;
+use setpoint_store::testing::TestEtcd;
+use setpoint_store::{Revision, Txn};
 
 use rig::{BROKEN, Process, Rig};
 
@@ -348,19 +352,22 @@ async fn a_thousand_pods_are_created_and_deleted_in_few_revisions() {
     let rig = rig("thousand").await;
     let _controllers = controllers(&rig).await;
     let history = rig.history().await;
-    let begin = apply(&rig, 1_000, "host", DEFAULT).await;
+    apply(&rig, 1_000, "host", DEFAULT).await;
     rig.until("all pods are wanted", |view| {
         (view.desired::<Pod>().len() == 1_000).then_some(())
     })
     .await;
-    let end = apply(&rig, 0, "host", DEFAULT).await;
+    apply(&rig, 0, "host", DEFAULT).await;
     rig.until("none is", |view| {
         view.desired::<Pod>().is_empty().then_some(())
     })
     .await;
-    let (_, now) = rig.store.get("/x").await.unwrap();
-    history.until(Revision(end.0)).await;
-    assert!(now.0 - begin.0 < 100, "{} revisions", now.0 - begin.0);
+    let end = rig
+        .put(&Key::Actual("leaders", ObjectKey::cluster("end")), "x: 1\n")
+        .await;
+    history.until(end).await;
+    let revisions = history.counts().len();
+    assert!(revisions < 60, "{revisions} revisions for 2,000 changes");
 }
 
 #[tokio::test]
@@ -389,4 +396,63 @@ async fn nothing_is_created_in_a_namespace_that_does_not_exist_until_it_does() {
         (view.desired::<Pod>().len() == 2).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_rollout_survives_an_etcd_that_freezes_and_one_that_is_killed() {
+    let etcd = Arc::new(TestEtcd::start().await);
+    let rig = Rig::on(etcd.clone(), "faults", setpoint_workloads::register).await;
+    let (_controllers, _agents) = (controllers(&rig).await, rig.agents());
+    let strategy = "{rollingUpdate: {maxSurge: 1, maxUnavailable: 0}}";
+    let history = rig.history().await;
+    let revision = apply(&rig, 6, "v1", strategy).await;
+    rig.rolled_out(&web(), revision).await;
+    let begin = apply(&rig, 6, "v2", strategy).await;
+    rig.until("the rollout has begun", |view| {
+        (view
+            .actual::<Deployment>()
+            .get(&web())?
+            .value
+            .updated_replicas?
+            >= 2)
+            .then_some(())
+    })
+    .await;
+    // Longer than the election lease: the leadership is lost, and won again.
+    etcd.freeze();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    etcd.thaw();
+    rig.rolled_out(&web(), begin).await;
+    let middle = apply(&rig, 6, "v3", strategy).await;
+    etcd.restart().await;
+    rig.rolled_out(&web(), middle).await;
+    let end = apply(&rig, 6, "v3", strategy).await;
+    history.until(end).await;
+    for c in history.counts().iter().filter(|c| c.revision >= begin.0) {
+        assert!(c.pods <= 7 && c.ready >= 6, "{c:?}");
+    }
+}
+
+#[tokio::test]
+async fn deployments_that_one_transaction_created_do_not_mix_up_their_pods() {
+    let rig = rig("together").await;
+    let (_controllers, _agents) = (controllers(&rig).await, rig.agents());
+    let key = |i: usize| ObjectKey::namespaced("default", format!("web{i}"));
+    let mut txn = Txn::new();
+    for i in 0..40 {
+        let text = manifest(3, "host", DEFAULT)
+            .replace("name: web,", &format!("name: web{i},"))
+            .replace("app: web", &format!("app: web{i}"));
+        txn = txn.put(
+            rig.keyspace
+                .build(&Key::Desired(Deployment::PLURAL, key(i))),
+            text,
+        );
+    }
+    let revision = rig.store.txn(txn).await.unwrap().revision;
+    for i in 0..40 {
+        rig.rolled_out(&key(i), revision).await;
+    }
+    rig.settled().await;
+    assert_eq!((sets(&rig).len(), rig.pods().len()), (40, 120));
 }
