@@ -37,6 +37,7 @@ pub(crate) async fn connect(flags: &Flags) -> Result<Connected> {
         options,
         prefix,
         source,
+        ..
     } = config::load(flags)?;
     let keyspace = Keyspace::new(&prefix)?;
     let (store, health) = reach(&options)
@@ -60,6 +61,7 @@ pub(crate) async fn patient(flags: &Flags) -> Result<(SharedStore, Keyspace)> {
         options,
         prefix,
         source,
+        ..
     } = config::load(flags)?;
     let keyspace = Keyspace::new(&prefix)?;
     let store = EtcdStore::connect(&options)

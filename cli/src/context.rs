@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 use setpoint_apis::time::Timestamp;
 use setpoint_runtime::Clock;
+use setpoint_store::config;
 
 use crate::args::GlobalArgs;
 use crate::client::Client;
@@ -72,11 +73,12 @@ impl Context {
     /// # Errors
     /// When it cannot be one's name.
     pub(crate) fn namespace(&self) -> Result<String> {
-        let name = self
-            .global
-            .namespace
-            .as_deref()
-            .unwrap_or(DEFAULT_NAMESPACE);
+        let of_context = match &self.global.namespace {
+            Some(_) => None,
+            None => config::load(&self.global.flags())?.namespace,
+        };
+        let given = self.global.namespace.as_deref().or(of_context.as_deref());
+        let name = given.unwrap_or(DEFAULT_NAMESPACE);
         if name.is_empty() {
             bail!("--namespace is empty");
         }

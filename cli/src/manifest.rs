@@ -6,8 +6,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use serde::Deserialize as _;
+use serde_json::Value;
+use setpoint_apis::ObjectKey;
+use setpoint_apis::registry::Registry;
 use setpoint_apis::strict::{self, Document, Manifest, Options, Problem};
 
+use crate::kinds::KindInfo;
+use crate::resolve;
 use crate::term;
 
 /// The most bytes of one file or answer. Far beyond what etcd takes; keeps a mistaken `-f` of a disk image cheap.
@@ -118,6 +124,64 @@ pub(crate) fn documents(sources: &[Source], options: &Options<'_>) -> Result<Vec
         );
     }
     Ok(manifest.documents)
+}
+
+/// The objects that sources name, whatever else stands in them: enough to delete them.
+///
+/// # Errors
+/// When a source is not YAML, or a document does not say what it is about.
+pub(crate) fn identities(
+    sources: &[Source],
+    default_namespace: &str,
+) -> Result<Vec<(KindInfo, ObjectKey)>> {
+    let mut found = Vec::new();
+    for source in sources {
+        for document in serde_yaml::Deserializer::from_str(&source.text) {
+            let value = Value::deserialize(document)
+                .with_context(|| format!("{} is not valid YAML", source.name))?;
+            collect_identities(&source.name, &value, default_namespace, &mut found)?;
+        }
+    }
+    if found.is_empty() {
+        bail!("no objects are named");
+    }
+    Ok(found)
+}
+
+fn collect_identities(
+    source: &str,
+    value: &Value,
+    default_namespace: &str,
+    found: &mut Vec<(KindInfo, ObjectKey)>,
+) -> Result<()> {
+    if value.is_null() {
+        return Ok(());
+    }
+    let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+    let (api_version, kind) = (text(&value["apiVersion"]), text(&value["kind"]));
+    if let (true, Some(items)) = (kind.ends_with("List"), value["items"].as_array()) {
+        return items
+            .iter()
+            .try_for_each(|item| collect_identities(source, item, default_namespace, found));
+    }
+    let Some(info) = Registry::builtin()
+        .lookup(&api_version, &kind)
+        .map(KindInfo::from)
+    else {
+        bail!("{source}: the kind {kind:?} ({api_version:?}) is not known here");
+    };
+    let name = text(&value["metadata"]["name"]);
+    resolve::check_name(&info, &name).with_context(|| source.to_owned())?;
+    let key = match (info.namespaced, text(&value["metadata"]["namespace"])) {
+        (false, _) => ObjectKey::cluster(name),
+        (true, none) if none.is_empty() => ObjectKey::namespaced(default_namespace, name),
+        (true, namespace) => {
+            resolve::check_namespace(&namespace).with_context(|| source.to_owned())?;
+            ObjectKey::namespaced(namespace, name)
+        }
+    };
+    found.push((info, key));
+    Ok(())
 }
 
 /// Errors as one text, each on a line.

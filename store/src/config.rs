@@ -51,6 +51,8 @@ pub struct Connection {
     pub options: ConnectOptions,
     /// The key prefix, without a slash at the end.
     pub prefix: String,
+    /// The namespace that the context works in.
+    pub namespace: Option<String>,
     /// Where the endpoints come from: `--endpoints`, `SETPOINT_ENDPOINTS`, `context prod of ~/.config/...`, `default`.
     pub source: String,
 }
@@ -226,6 +228,7 @@ pub fn resolve(
             ..ConnectOptions::new(endpoints)
         },
         prefix: checked_prefix(&prefix)?,
+        namespace: context.and_then(|context| context.namespace.clone()),
         source,
     })
 }

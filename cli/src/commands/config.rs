@@ -9,6 +9,7 @@ use setpoint_store::config::{self, ConfigFile};
 
 use crate::context::Context;
 use crate::printers::table::Table;
+use crate::resolve::check_namespace;
 use crate::yaml_edit::{self, Change};
 
 /// Flags of `setpoint config`.
@@ -32,11 +33,16 @@ enum What {
         /// Its name
         name: String,
     },
-    /// Add a context, or change one: what --endpoints, --prefix, --cacert, --cert, --key, --user and --password-file say
+    /// Add a context, or change one, as --endpoints, --prefix, --namespace, --cacert, --cert, --key, --user and
+    /// --password-file say
     #[command(name = "set-context")]
     SetContext {
         /// Its name
-        name: String,
+        #[arg(required_unless_present = "current")]
+        name: Option<String>,
+        /// The current context
+        #[arg(long, conflicts_with = "name")]
+        current: bool,
     },
     /// Print the configuration file
     View,
@@ -71,7 +77,13 @@ pub(crate) fn run(args: ConfigArgs, context: &mut Context) -> Result<()> {
                 .out
                 .line(format_args!("Switched to context {name:?}."));
         }
-        What::SetContext { name } => {
+        What::SetContext { name, .. } => {
+            let name = match name {
+                Some(name) => name,
+                None => read(&path)?
+                    .current_context
+                    .context("no current context is set")?,
+            };
             let created = set(&path, &name, context)?;
             context.out.line(format_args!(
                 "Context {name:?} {}.",
@@ -109,11 +121,20 @@ fn contexts(context: &mut Context, file: &ConfigFile) {
                 c.prefix
                     .clone()
                     .unwrap_or_else(|| config::DEFAULT_PREFIX.to_owned()),
+                c.namespace.clone().unwrap_or_default(),
                 c.user.clone().unwrap_or_default(),
             ]
         })
         .collect();
-    Table::new(["CURRENT", "NAME", "ENDPOINTS", "PREFIX", "USER"]).print(&mut context.out, &rows);
+    Table::new([
+        "CURRENT",
+        "NAME",
+        "ENDPOINTS",
+        "PREFIX",
+        "NAMESPACE",
+        "USER",
+    ])
+    .print(&mut context.out, &rows);
 }
 
 fn set(path: &Path, name: &str, context: &Context) -> Result<bool> {
@@ -147,6 +168,10 @@ fn set(path: &Path, name: &str, context: &Context) -> Result<bool> {
             .collect();
     }
     entry.prefix = flags.prefix.or(entry.prefix.take());
+    if let Some(namespace) = context.given_namespace() {
+        check_namespace(namespace)?;
+        entry.namespace = Some(namespace.to_owned());
+    }
     entry.ca_file = absolute(&flags.cacert)?.or(entry.ca_file.take());
     entry.cert_file = absolute(&flags.cert)?.or(entry.cert_file.take());
     entry.key_file = absolute(&flags.key)?.or(entry.key_file.take());

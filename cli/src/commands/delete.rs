@@ -8,14 +8,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use setpoint_apis::records::Deletion;
-use setpoint_apis::strict::Options;
 use setpoint_apis::{Key, ObjectKey, document};
 use setpoint_store::{Compare, Put, Txn, TxnOp};
 
 use super::DryRun;
 use crate::client::Client;
 use crate::commands::get::key_of;
-use crate::context::Context;
+use crate::context::{Context, DEFAULT_NAMESPACE};
 use crate::kinds::{self, KindInfo};
 use crate::manifest::{self, FileArgs};
 use crate::object::Object;
@@ -164,19 +163,9 @@ async fn find(
             bail!("-f and resources on the command line exclude each other");
         }
         let sources = args.files.read().await?;
-        let options = Options {
-            ignore_unsupported: true,
-            default_namespace: namespace.as_deref(),
-            ..Options::default()
-        };
         // The last one first: what needs another goes before it.
-        let documents = manifest::documents(&sources, &options)?;
-        named.extend(
-            documents
-                .iter()
-                .rev()
-                .map(|d| (KindInfo::from(&d.kind), d.key.clone())),
-        );
+        named = manifest::identities(&sources, namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE))?;
+        named.reverse();
     } else {
         match resolve::targets(client, &args.words).await? {
             Targets::Named(_) if args.select.is_given() || args.all => {

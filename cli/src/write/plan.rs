@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde_json::Value;
 use setpoint_apis::registry::Registry;
@@ -92,13 +92,14 @@ pub(crate) async fn write(
 ) -> Result<Vec<Outcome>> {
     no_doubles(documents)?;
     let mut first: Vec<Option<Verdict>> = vec![None; documents.len()];
-    let mut conflict = None;
+    // Whether a try may have been written without our knowing.
+    let mut unknown = false;
     'again: for _ in 0..TRIES {
         let stored = read(client, documents).await?;
         let namespaces = namespaces(client, documents).await?;
         let mut verdicts = Vec::with_capacity(documents.len());
         for (document, stored) in documents.iter().zip(&stored) {
-            verdicts.push(judge(document, stored.as_ref(), options.mode)?);
+            verdicts.push(judge(document, stored.as_ref(), options.mode, unknown)?);
         }
         // What an earlier try of ours may have written counts as this run's doing.
         for (first, now) in first.iter_mut().zip(&verdicts) {
@@ -113,11 +114,10 @@ pub(crate) async fn write(
                 match client.txn(chunk).await {
                     Ok(result) if result.succeeded => {}
                     Ok(_) => {
-                        conflict = None;
                         continue 'again;
                     }
-                    Err(error) if error.is_retryable() => {
-                        conflict = Some(error);
+                    Err(error) if error.is_retryable() && !unknown => {
+                        unknown = true;
                         continue 'again;
                     }
                     Err(error) => return Err(explain(error, done, total)),
@@ -134,14 +134,17 @@ pub(crate) async fn write(
             })
             .collect());
     }
-    match conflict {
-        Some(error) => Err(error).context("it was tried several times; whether it was written is not known, applying again is safe"),
-        None => bail!("others are changing these objects all the time, so nothing was written; try again"),
-    }
+    bail!("others are changing these objects all the time, so nothing was written; try again")
 }
 
 fn explain(error: StoreError, done: usize, total: usize) -> anyhow::Error {
     let error = anyhow::Error::from(error);
+    if error
+        .downcast_ref::<StoreError>()
+        .is_some_and(|e| e.outcome() == setpoint_store::Outcome::Unknown)
+    {
+        return error.context("whether it was written is not known; applying again is safe");
+    }
     match (done, total) {
         (0, _) => error.context("nothing was written"),
         (done, total) => error.context(format!("{done} of {total} transactions were written")),
@@ -214,19 +217,25 @@ async fn namespaces(client: &Client, documents: &[Document]) -> Result<BTreeSet<
     Ok(needed)
 }
 
-fn judge(document: &Document, stored: Option<&KeyValue>, mode: Mode) -> Result<Verdict> {
+fn judge(
+    document: &Document,
+    stored: Option<&KeyValue>,
+    mode: Mode,
+    perhaps_ours: bool,
+) -> Result<Verdict> {
     let kind = KindInfo::from(&document.kind);
     let Some(stored) = stored else {
         return Ok(Verdict::Created);
     };
-    if mode == Mode::Create {
+    let same = stored.value == document.text.as_bytes();
+    if mode == Mode::Create && !(same && perhaps_ours) {
         bail!(
             "{} {:?} already exists",
             kind.full_plural(),
             &*document.key.name
         );
     }
-    if stored.value == document.text.as_bytes() {
+    if same {
         return Ok(Verdict::Unchanged);
     }
     let new = kind.read(&document.key, document.text.as_bytes())?;
@@ -234,7 +243,14 @@ fn judge(document: &Document, stored: Option<&KeyValue>, mode: Mode) -> Result<V
     let Ok(old) = kind.read(&document.key, &stored.value) else {
         return Ok(Verdict::Configured);
     };
-    if content(&old) == content(&new) {
+    let mut new = content(&new);
+    if kind.plural == "pods" && old["spec"].get("nodeName").is_none() {
+        // What `get` shows says where the pod is; applying it again does not mean to pin it there.
+        if let Some(spec) = new.get_mut("spec").and_then(Value::as_object_mut) {
+            spec.remove("nodeName");
+        }
+    }
+    if content(&old) == new {
         return Ok(Verdict::Unchanged);
     }
     match immutable::refusal(kind.plural, &old, &new) {

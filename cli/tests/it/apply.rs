@@ -244,6 +244,31 @@ async fn what_is_immutable_is_refused_and_nothing_else_is_changed_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_get_prints_can_be_applied_and_changes_nothing() {
+    let f = Fixture::new("round-trip").await;
+    f.apply(&format!(
+        "{}---\n{}---\n{}",
+        config_map("a", "1"),
+        deployment("web", 2),
+        pod("p")
+    ));
+    let binding =
+        "node: n1\nsession: 7\nplacement: 1\npodRevision: 1\nboundAt: 2026-01-01T00:00:00Z\n";
+    f.put(
+        &Key::Binding(ObjectKey::namespaced("default", "p")),
+        binding,
+    )
+    .await;
+    let shown = f.run(&["get", "cm,deploy,pods", "-o", "yaml"]).ok();
+    assert!(shown.contains("nodeName: n1"), "{shown}");
+    let out = f.apply(&shown);
+    assert_eq!(
+        out,
+        "configmap/a unchanged\ndeployment.apps/web unchanged\npod/p unchanged\n"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_selector_and_directories_choose_what_is_applied() {
     let f = Fixture::new("apply-select").await;
     f.file("dir/a.yaml", &pod("a"));

@@ -52,6 +52,25 @@ async fn objects_are_deleted_by_name_file_selector_and_kind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_need_not_be_valid_to_delete_what_it_names() {
+    let f = Fixture::new("delete-loose").await;
+    f.apply(&format!("{}---\n{}", pod("p"), config_map("a", "1")));
+    let text = format!(
+        "{}---\napiVersion: v1\nkind: List\nitems:\n- {{apiVersion: v1, kind: ConfigMap, metadata: {{name: a}}}}\n",
+        pod("p").replace("image", "imgae")
+    );
+    let out = f.run_with_input(&["delete", "-f", "-"], &text).ok();
+    assert_eq!(out, "configmap \"a\" deleted\npod \"p\" deleted\n");
+    let err = f
+        .run_with_input(
+            &["delete", "-f", "-"],
+            &text.replace("name: a", "name: ../a"),
+        )
+        .fails();
+    assert!(err.contains("not a valid name"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn deleting_waits_until_the_pod_has_stopped() {
     let f = Fixture::new("delete-wait").await;
     f.apply(&pod("p"));

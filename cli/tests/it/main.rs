@@ -9,4 +9,5 @@ mod errors;
 mod fixture;
 mod offline;
 mod show;
+mod tls;
 mod watch;

@@ -109,6 +109,12 @@ fn contexts_are_made_listed_and_chosen() {
             .unwrap()
             .starts_with("# mine\n")
     );
+    assert_eq!(
+        run(&["config", "set-context", "--current", "-n", "team"]).1,
+        "Context \"prod\" modified.\n"
+    );
+    let (_, out, _) = run(&["config", "get-contexts"]);
+    assert!(out.contains("/prod") && out.contains("team"), "{out}");
     let (code, _, err) = run(&["config", "use-context", "nope"]);
     assert_eq!(code, Some(1));
     assert!(err.contains("dev, prod"), "{err}");

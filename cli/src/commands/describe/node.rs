@@ -82,14 +82,12 @@ pub(super) async fn describe(sheet: &mut Sheet, client: &Client, node: &Object) 
     ] {
         let list = pairs(node.at(&["status", field]));
         if !list.is_empty() {
-            sheet.section(title, |s| list.iter().for_each(|(k, v)| s.field(k, v)));
+            sheet.section(title, |s| s.aligned(&list));
         }
     }
     let info = pairs(node.at(&["status", "nodeInfo"]));
     if !info.is_empty() {
-        sheet.section("System Info", |s| {
-            info.iter().for_each(|(k, v)| s.field(k, v))
-        });
+        sheet.section("System Info", |s| s.aligned(&info));
     }
     pods(sheet, client, node).await
 }

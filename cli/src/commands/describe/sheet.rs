@@ -55,6 +55,14 @@ impl Sheet {
         self.field(name, lines.join("\n"));
     }
 
+    /// Names and values one below the other, in a column that is as wide as the names ask for.
+    pub(crate) fn aligned(&mut self, pairs: &BTreeMap<String, String>) {
+        let width = pairs.keys().map(|k| k.chars().count()).max().unwrap_or(0) + 1;
+        for (name, value) in pairs {
+            self.line(format!("{:<width$}  {value}", format!("{name}:")));
+        }
+    }
+
     /// A heading with what belongs under it.
     pub(crate) fn section(&mut self, name: &str, f: impl FnOnce(&mut Self)) {
         self.line(format!("{name}:"));
