@@ -3,9 +3,10 @@
 use anyhow::{Context as _, Result};
 use clap::Args;
 use serde_json::Value;
+use setpoint_apis::fields::{self, Class};
 use setpoint_apis::registry::{KindInfo, Registry};
+use setpoint_apis::schema;
 use setpoint_apis::strict::nearest;
-use setpoint_apis::{fields, schema};
 
 use crate::context::Context;
 use crate::kinds;
@@ -117,12 +118,11 @@ fn outline(context: &mut Context, place: &Place<'_>, depth: usize, recursive: bo
         } else {
             ""
         };
-        let class = fields::fields_of(&place.type_name)
-            .find(|(n, _)| *n == name)
-            .map(|(_, class)| class);
-        let remark = match class {
-            Some(class) => format!(" ({})", format!("{class:?}").to_lowercase()),
-            None => String::new(),
+        let remark = match fields::lookup(&place.target().1, &name) {
+            Some(row) if row.class != Class::Supported => {
+                format!(" ({}: {})", row.class.as_str(), row.why)
+            }
+            _ => String::new(),
         };
         let indent = "    ".repeat(depth);
         context.out.line(format_args!(
@@ -135,8 +135,9 @@ fn outline(context: &mut Context, place: &Place<'_>, depth: usize, recursive: bo
                 outline(context, &field, depth + 1, true, level + 1);
             }
         } else if let Some(text) = field.own_description() {
-            let first = text.lines().next().unwrap_or_default();
-            context.out.line(format_args!("{indent}  {first}"));
+            for line in text.lines() {
+                context.out.line(format_args!("{indent}  {line}"));
+            }
         }
     }
 }
