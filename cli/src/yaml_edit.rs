@@ -318,9 +318,7 @@ fn node<'a>(
         Event::MappingStart(..) => {
             let (mut entries, mut text_end) = (Vec::new(), end);
             loop {
-                let Some((event, span)) = events.next() else {
-                    return None;
-                };
+                let (event, span) = events.next()?;
                 match event {
                     Event::MappingEnd => {
                         let closed = byte(span.end.index());
@@ -496,10 +494,10 @@ spec:
         let add = Change::Append(vec!["l".into()], serde_json::json!({"a": 2, "b": 3}));
         check(
             "l:\n  - a: 1 # one\nm: 1\n",
-            &[add.clone()],
+            std::slice::from_ref(&add),
             "l:\n  - a: 1 # one\n  - a: 2\n    b: 3\nm: 1\n",
         );
-        check("l:\n- a: 1", &[add.clone()], "l:\n- a: 1\n- a: 2\n  b: 3\n");
+        check("l:\n- a: 1", std::slice::from_ref(&add), "l:\n- a: 1\n- a: 2\n  b: 3\n");
         assert!(edit("m: 1\n", &[add]).unwrap().rewritten);
     }
 

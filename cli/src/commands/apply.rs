@@ -160,10 +160,8 @@ pub(crate) fn check_namespace_flag(documents: &[Document], context: &Context) ->
     let Some(asked) = context.given_namespace() else {
         return Ok(());
     };
-    for d in documents
-        .iter()
-        .filter(|d| d.kind.namespaced && &*d.key.namespace != asked)
-    {
+    let other = |d: &&Document| d.kind.namespaced && &*d.key.namespace != asked;
+    if let Some(d) = documents.iter().find(other) {
         bail!(
             "{}:{}: the namespace of the document, {:?}, is not the one that was asked for, {asked:?}; leave out --namespace or \
              the namespace of the document",

@@ -69,7 +69,11 @@ impl Fixture {
 
     /// A keyspace with nothing in it.
     pub(crate) async fn bare(name: &str) -> Self {
-        let etcd = TestEtcd::shared().await;
+        Self::of(TestEtcd::shared().await, name).await
+    }
+
+    /// A keyspace with nothing in it, in an etcd of the test's own.
+    pub(crate) async fn of(etcd: Arc<TestEtcd>, name: &str) -> Self {
         let keyspace = Keyspace::new(&etcd.prefix(name)).expect("a prefix");
         let store = etcd.store().await;
         let dir = tempfile::tempdir().expect("a temporary directory");

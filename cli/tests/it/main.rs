@@ -7,6 +7,7 @@ mod apply;
 mod delete;
 mod errors;
 mod fixture;
+mod logs;
 mod offline;
 mod show;
 mod tls;

@@ -1,6 +1,9 @@
 //! Following changes: watches, waits, rollouts; and how they end.
 
+use std::sync::Arc;
+
 use setpoint_apis::{Key, ObjectKey};
+use setpoint_store::testing::TestEtcd;
 
 use crate::fixture::{Fixture, Running, config_map, deployment, pod};
 
@@ -34,6 +37,24 @@ async fn a_watch_prints_what_changes_and_headers_once() {
         .until("another pod", |out| out.contains("b      0/1     Pending"))
         .await;
     assert_eq!(out.matches("NAME").count(), 1, "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_goes_on_after_etcd_has_restarted() {
+    let etcd = TestEtcd::start().await;
+    let f = Fixture::of(Arc::new(etcd), "watch-restart").await;
+    f.run(&["init"]).ok();
+    f.apply(&config_map("a", "1"));
+    let running = Running::start(f.command(&["get", "cm", "-w", "-o", "name"]));
+    running
+        .until("the first row", |out| out.contains("configmap/a"))
+        .await;
+    f.etcd.kill();
+    f.etcd.restart().await;
+    f.apply(&config_map("b", "1"));
+    running
+        .until("what came after", |out| out.contains("configmap/b"))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
