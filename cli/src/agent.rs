@@ -52,11 +52,15 @@ pub(crate) struct AgentArgs {
 }
 
 fn node_name(text: &str) -> Result<String, String> {
-    names::dns_subdomain(text).map(|()| text.to_owned()).map_err(|e| e.to_string())
+    names::dns_subdomain(text)
+        .map(|()| text.to_owned())
+        .map_err(|e| e.to_string())
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not of the form key=value"))?;
+    let (key, value) = text
+        .split_once('=')
+        .ok_or_else(|| format!("{text:?} is not of the form key=value"))?;
     names::label_key(key).map_err(|e| e.to_string())?;
     names::label_value(value).map_err(|e| e.to_string())?;
     Ok((key.to_owned(), value.to_owned()))
@@ -69,15 +73,28 @@ fn taint(text: &str) -> Result<Taint, String> {
         "NoSchedule" => TaintEffect::NoSchedule,
         "PreferNoSchedule" => TaintEffect::PreferNoSchedule,
         "NoExecute" => TaintEffect::NoExecute,
-        _ => return Err(format!("effect {effect:?} is none of NoSchedule, PreferNoSchedule, NoExecute")),
+        _ => {
+            return Err(format!(
+                "effect {effect:?} is none of NoSchedule, PreferNoSchedule, NoExecute"
+            ));
+        }
     };
-    let (key, value) = rest.split_once('=').map_or((rest, None), |(k, v)| (k, Some(v)));
+    let (key, value) = rest
+        .split_once('=')
+        .map_or((rest, None), |(k, v)| (k, Some(v)));
     names::label_key(key).map_err(|e| e.to_string())?;
-    Ok(Taint { key: key.into(), value: value.map(Into::into), effect, time_added: None })
+    Ok(Taint {
+        key: key.into(),
+        value: value.map(Into::into),
+        effect,
+        time_added: None,
+    })
 }
 
 fn resource(text: &str) -> Result<(String, Quantity), String> {
-    let (name, quantity) = text.split_once('=').ok_or_else(|| format!("{text:?} is not of the form name=quantity"))?;
+    let (name, quantity) = text
+        .split_once('=')
+        .ok_or_else(|| format!("{text:?} is not of the form name=quantity"))?;
     let quantity = quantity.parse().map_err(|e| format!("{name}: {e}"))?;
     Ok((name.to_owned(), quantity))
 }
@@ -86,21 +103,35 @@ fn seconds(text: &str) -> Result<Duration, String> {
     let number = text.strip_suffix('s').unwrap_or(text);
     match number.parse::<u64>() {
         Ok(n) if (1..=3600).contains(&n) => Ok(Duration::from_secs(n)),
-        _ => Err(format!("{text:?} is not a number of seconds from 1s to 3600s")),
+        _ => Err(format!(
+            "{text:?} is not a number of seconds from 1s to 3600s"
+        )),
     }
 }
 
 /// Runs until `shutdown`.
-pub(crate) async fn run(args: AgentArgs, store: SharedStore, keyspace: Keyspace, shutdown: CancellationToken) -> Result<()> {
+pub(crate) async fn run(
+    args: AgentArgs,
+    store: SharedStore,
+    keyspace: Keyspace,
+    shutdown: CancellationToken,
+) -> Result<()> {
     let node = match args.node_name {
         Some(name) => name,
         None => {
-            let host = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
-            node_name(&host).map_err(anyhow::Error::msg).context("the host's name is no name for a node; give one with --node-name")?
+            let host = rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .to_lowercase();
+            node_name(&host)
+                .map_err(anyhow::Error::msg)
+                .context("the host's name is no name for a node; give one with --node-name")?
         }
     };
     let data_dir = match args.data_dir {
-        Some(dir) => std::path::absolute(dir).context("making the data directory's path absolute")?,
+        Some(dir) => {
+            std::path::absolute(dir).context("making the data directory's path absolute")?
+        }
         None => default_data_dir()?,
     };
     let config = AgentConfig {
@@ -123,7 +154,8 @@ fn default_data_dir() -> Result<PathBuf> {
     if rustix::process::geteuid().is_root() {
         return Ok("/var/lib/setpoint".into());
     }
-    let home = std::env::var_os("HOME").context("HOME is not set; name a directory with --data-dir")?;
+    let home =
+        std::env::var_os("HOME").context("HOME is not set; name a directory with --data-dir")?;
     Ok(PathBuf::from(home).join(".local/share/setpoint"))
 }
 
@@ -133,10 +165,21 @@ mod tests {
 
     #[test]
     fn flags_are_checked_where_they_are_given() {
-        assert!(node_name("n1").is_ok() && node_name("N 1").is_err() && node_name("a/b").is_err() && node_name("..").is_err());
+        assert!(
+            node_name("n1").is_ok()
+                && node_name("N 1").is_err()
+                && node_name("a/b").is_err()
+                && node_name("..").is_err()
+        );
         assert_eq!(taint("a=b:NoSchedule").unwrap().value.as_deref(), Some("b"));
-        assert!(taint("a:NoExecute").is_ok() && taint("a=b").is_err() && taint("a=b:Never").is_err());
-        assert!(resource("cpu=500m").is_ok() && resource("cpu").is_err() && resource("cpu=lots").is_err());
+        assert!(
+            taint("a:NoExecute").is_ok() && taint("a=b").is_err() && taint("a=b:Never").is_err()
+        );
+        assert!(
+            resource("cpu=500m").is_ok()
+                && resource("cpu").is_err()
+                && resource("cpu=lots").is_err()
+        );
         assert_eq!(seconds("6s"), Ok(Duration::from_secs(6)));
         assert!(seconds("0").is_err() && seconds("6m").is_err());
     }

@@ -11,8 +11,8 @@ use setpoint_runtime::events::Recorder;
 use setpoint_runtime::{CacheBuilder, Clock, Elector};
 use setpoint_store::SharedStore;
 use setpoint_store::group_commit::{GroupCommit, Options as CommitOptions};
-use tokio_util::sync::CancellationToken;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
@@ -89,8 +89,12 @@ pub(crate) async fn run(
     macro_rules! lead {
         ($name:expr, $key:literal, |$leader:ident, $clock:ident, $recorder:ident| $run:expr) => {
             if runs($name) {
-                let (elector, shutdown, $clock, $recorder) =
-                    (elector.clone(), shutdown.clone(), clock.clone(), recorder($key));
+                let (elector, shutdown, $clock, $recorder) = (
+                    elector.clone(),
+                    shutdown.clone(),
+                    clock.clone(),
+                    recorder($key),
+                );
                 tasks.spawn(async move {
                     elector
                         .run($key, shutdown, |$leader| {
@@ -104,11 +108,23 @@ pub(crate) async fn run(
             }
         };
     }
-    lead!(Name::Scheduler, "scheduler", |leader, clock, recorder| setpoint_scheduler::run(leader, clock, recorder, seed));
-    lead!(Name::Workloads, "workloads", |leader, clock, recorder| setpoint_workloads::run(leader, clock, recorder, seed));
-    lead!(Name::NodeLifecycle, "node-lifecycle", |leader, clock, recorder| setpoint_node_lifecycle::run(leader, clock, recorder));
-    lead!(Name::Failover, "failover", |leader, clock, recorder| setpoint_failover::run(leader, clock, recorder));
-    lead!(Name::Gc, "gc", |leader, clock, recorder| setpoint_gc::run(leader, clock, recorder));
+    lead!(Name::Scheduler, "scheduler", |leader, clock, recorder| {
+        setpoint_scheduler::run(leader, clock, recorder, seed)
+    });
+    lead!(Name::Workloads, "workloads", |leader, clock, recorder| {
+        setpoint_workloads::run(leader, clock, recorder, seed)
+    });
+    lead!(
+        Name::NodeLifecycle,
+        "node-lifecycle",
+        |leader, clock, recorder| setpoint_node_lifecycle::run(leader, clock, recorder)
+    );
+    lead!(Name::Failover, "failover", |leader, clock, recorder| {
+        setpoint_failover::run(leader, clock, recorder)
+    });
+    lead!(Name::Gc, "gc", |leader, clock, recorder| setpoint_gc::run(
+        leader, clock, recorder
+    ));
     info!(identity, "controllers started");
 
     tokio::select! {
@@ -119,13 +135,19 @@ pub(crate) async fn run(
     }
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {
-            warn!(error = &error as &dyn std::error::Error, "a controller ended badly");
+            warn!(
+                error = &error as &dyn std::error::Error,
+                "a controller ended badly"
+            );
         }
     }
     elector.resign().await;
     events_done.cancel();
     events.close();
-    if tokio::time::timeout(Duration::from_secs(2), events.wait()).await.is_err() {
+    if tokio::time::timeout(Duration::from_secs(2), events.wait())
+        .await
+        .is_err()
+    {
         info!("some events were not written");
     }
     Ok(())
@@ -133,11 +155,16 @@ pub(crate) async fn run(
 
 /// Host, process and something that differs between two lives of the same process id.
 fn identity() -> Result<String> {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
     let unique = u32::from_ne_bytes(crate::random::bytes()?);
     Ok(format!("{host}-{}-{unique:08x}", std::process::id()))
 }
 
 fn seed_from(identity: &str) -> u64 {
-    identity.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3))
+    identity.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| {
+        (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }

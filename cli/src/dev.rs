@@ -14,6 +14,8 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use futures::future::select_all;
 use serde::Serialize;
+use setpoint_agent::cgroup::Cgroups;
+use setpoint_agent::node::config::AgentConfig;
 use setpoint_apis::Keyspace;
 use setpoint_apis::records::NodeState;
 use setpoint_runtime::{CacheBuilder, StateKey};
@@ -57,7 +59,10 @@ pub(crate) struct DevArgs {
 
 fn parse_base(text: &str) -> Result<(u8, u8), String> {
     let wrong = || format!("{text:?} is not a /16 of loopback such as 127.10.0.0/16");
-    let address: Ipv4Addr = text.strip_suffix("/16").and_then(|a| a.parse().ok()).ok_or_else(wrong)?;
+    let address: Ipv4Addr = text
+        .strip_suffix("/16")
+        .and_then(|a| a.parse().ok())
+        .ok_or_else(wrong)?;
     match address.octets() {
         [127, b, 0, 0] => Ok((127, b)),
         _ => Err(wrong()),
@@ -109,7 +114,8 @@ impl DevCluster {
             Some(endpoint) => (None, endpoint.clone()),
             None => {
                 let binary = etcd::find_or_build(args.etcd_bin.as_deref()).await?;
-                let (etcd, endpoint) = etcd::start(&binary, &dir.join("etcd"), &logs, args.etcd_port).await?;
+                let (etcd, endpoint) =
+                    etcd::start(&binary, &dir.join("etcd"), &logs, args.etcd_port).await?;
                 (Some(etcd), endpoint)
             }
         };
@@ -120,7 +126,9 @@ impl DevCluster {
         let program = std::env::current_exe().context("finding the setpoint program")?;
         let command = |subcommand: &str| {
             let mut command = Command::new(&program);
-            command.arg(subcommand).args(["--endpoints", &endpoint, "--prefix", keyspace.as_str()]);
+            command
+                .arg(subcommand)
+                .args(["--endpoints", &endpoint, "--prefix", keyspace.as_str()]);
             command
         };
         let controllers = Managed::start("controllers", command("controllers"), &logs)?;
@@ -130,17 +138,44 @@ impl DevCluster {
             let data_dir = dir.join("nodes").join(&name);
             let mut agent = command("agent");
             agent
-                .args(["--node-name", &name, "--listen", "127.0.0.1:0", "--stop-pods-on-exit"])
+                .args([
+                    "--node-name",
+                    &name,
+                    "--listen",
+                    "127.0.0.1:0",
+                    "--stop-pods-on-exit",
+                ])
                 .args(["--lease-ttl", &format!("{}s", args.lease_ttl)])
-                .args(["--pod-cidr", &format!("{}.{}.{number}.0/24", args.pod_cidr_base.0, args.pod_cidr_base.1)])
+                .args([
+                    "--pod-cidr",
+                    &format!(
+                        "{}.{}.{number}.0/24",
+                        args.pod_cidr_base.0, args.pod_cidr_base.1
+                    ),
+                ])
                 .arg("--data-dir")
                 .arg(&data_dir);
-            agents.push(Agent { process: Managed::start(&name, agent, &logs)?, data_dir });
+            agents.push(Agent {
+                process: Managed::start(&name, agent, &logs)?,
+                data_dir,
+            });
         }
-        let mut cluster =
-            Self { endpoint, store, keyspace, dir, _temporary: temporary, etcd, controllers, agents };
+        let mut cluster = Self {
+            endpoint,
+            store,
+            keyspace,
+            dir,
+            _temporary: temporary,
+            etcd,
+            controllers,
+            agents,
+        };
         cluster.describe()?;
-        let nodes: Vec<String> = cluster.agents.iter().map(|a| a.process.name.clone()).collect();
+        let nodes: Vec<String> = cluster
+            .agents
+            .iter()
+            .map(|a| a.process.name.clone())
+            .collect();
         let ready = nodes_ready(cluster.store.clone(), cluster.keyspace.clone(), nodes);
         let failed = tokio::select! {
             ready = tokio::time::timeout(START_LIMIT, ready) => match ready {
@@ -166,7 +201,11 @@ impl DevCluster {
             agents: self
                 .agents
                 .iter()
-                .map(|a| AgentDescription { name: &a.process.name, pid: a.process.pid(), data_dir: &a.data_dir })
+                .map(|a| AgentDescription {
+                    name: &a.process.name,
+                    pid: a.process.pid(),
+                    data_dir: &a.data_dir,
+                })
                 .collect(),
         };
         let path = self.dir.join("dev.json");
@@ -177,15 +216,23 @@ impl DevCluster {
     /// Waits until a child ends that should not have, and says which and why. Children that had ended before are not
     /// named again.
     pub(crate) async fn child_ended(&mut self) -> String {
-        let children =
-            self.etcd.iter_mut().chain([&mut self.controllers]).chain(self.agents.iter_mut().map(|a| &mut a.process));
+        let children = self
+            .etcd
+            .iter_mut()
+            .chain([&mut self.controllers])
+            .chain(self.agents.iter_mut().map(|a| &mut a.process));
         let waits: Vec<_> = children
             .filter_map(|child| child.is_running().then_some(child))
             .map(|child| {
                 Box::pin(async move {
                     let status = child.wait().await;
                     let how = status.map_or_else(|e| e.to_string(), |s| s.to_string());
-                    format!("{} ended: {how}; the end of {}:\n{}", child.name, child.log.display(), child.log_tail(5))
+                    format!(
+                        "{} ended: {how}; the end of {}:\n{}",
+                        child.name,
+                        child.log.display(),
+                        child.log_tail(5)
+                    )
                 })
             })
             .collect();
@@ -200,18 +247,18 @@ impl DevCluster {
         self.etcd.as_mut().is_none_or(Managed::is_running) && self.controllers.is_running()
     }
 
-    /// The process id of the etcd that belongs to the cluster.
-    pub(crate) fn etcd_pid(&self) -> Option<u32> {
-        self.etcd.as_ref().map(Managed::pid)
-    }
-
     /// Stops the agents with their pods, then the controllers, then etcd.
     pub(crate) async fn stop(&mut self) {
-        let agents = self.agents.iter_mut().map(|a| a.process.stop(Duration::from_secs(40)));
+        let agents = self
+            .agents
+            .iter_mut()
+            .map(|a| a.process.stop(Duration::from_secs(40)));
         futures::future::join_all(agents).await;
         for agent in &self.agents {
             // What an agent that was killed has left behind.
             kill_node(None, &agent.data_dir);
+            let config = AgentConfig::new(&agent.process.name, &agent.data_dir);
+            Cgroups::detect(config.cgroup_root).remove_base();
         }
         self.controllers.stop(Duration::from_secs(5)).await;
         if let Some(etcd) = &mut self.etcd {
@@ -236,10 +283,23 @@ pub(crate) async fn run(args: DevArgs) -> Result<()> {
         cluster = DevCluster::start(&args) => cluster?,
         () = crate::signals::interrupted() => bail!("interrupted"),
     };
-    writeln!(out, "setpoint dev: {} nodes, data and logs in {}", cluster.agents.len(), cluster.dir.display())?;
-    writeln!(out, "setpoint dev: export SETPOINT_ENDPOINTS={}", cluster.endpoint)?;
+    writeln!(
+        out,
+        "setpoint dev: {} nodes, data and logs in {}",
+        cluster.agents.len(),
+        cluster.dir.display()
+    )?;
+    writeln!(
+        out,
+        "setpoint dev: export SETPOINT_ENDPOINTS={}",
+        cluster.endpoint
+    )?;
     if cluster.keyspace != Keyspace::default() {
-        writeln!(out, "setpoint dev: export SETPOINT_PREFIX={}", cluster.keyspace)?;
+        writeln!(
+            out,
+            "setpoint dev: export SETPOINT_PREFIX={}",
+            cluster.keyspace
+        )?;
     }
     writeln!(out, "setpoint dev: ready")?;
     out.flush()?;
@@ -261,18 +321,28 @@ pub(crate) async fn run(args: DevArgs) -> Result<()> {
         () = cluster.stop() => {}
         () = crate::signals::interrupted() => {}
     }
-    if failed { bail!("a part of the cluster ended") } else { Ok(()) }
+    if failed {
+        bail!("a part of the cluster ended")
+    } else {
+        Ok(())
+    }
 }
 
 fn directory(asked: Option<&Path>) -> Result<(PathBuf, Option<tempfile::TempDir>)> {
     match asked {
         Some(dir) => {
-            std::fs::create_dir_all(dir).with_context(|| format!("creating the data directory {}", dir.display()))?;
-            Ok((std::path::absolute(dir).context("making the data directory's path absolute")?, None))
+            std::fs::create_dir_all(dir)
+                .with_context(|| format!("creating the data directory {}", dir.display()))?;
+            Ok((
+                std::path::absolute(dir).context("making the data directory's path absolute")?,
+                None,
+            ))
         }
         None => {
-            let temporary =
-                tempfile::Builder::new().prefix("setpoint-dev-").tempdir().context("creating a temporary directory")?;
+            let temporary = tempfile::Builder::new()
+                .prefix("setpoint-dev-")
+                .tempdir()
+                .context("creating a temporary directory")?;
             Ok((temporary.path().into(), Some(temporary)))
         }
     }
@@ -285,9 +355,15 @@ async fn connect(endpoint: &str, mut etcd: Option<&mut Managed>) -> Result<Share
         match crate::connect::open(endpoint).await {
             Ok(store) => return Ok(store),
             Err(error) => {
-                let Some(etcd) = etcd.as_mut() else { return Err(error) };
+                let Some(etcd) = etcd.as_mut() else {
+                    return Err(error);
+                };
                 if !etcd.is_running() {
-                    bail!("etcd ended at its start; the end of {}:\n{}", etcd.log.display(), etcd.log_tail(5));
+                    bail!(
+                        "etcd ended at its start; the end of {}:\n{}",
+                        etcd.log.display(),
+                        etcd.log_tail(5)
+                    );
                 }
                 if tokio::time::Instant::now() > deadline {
                     return Err(error);
@@ -306,9 +382,13 @@ async fn nodes_ready(store: SharedStore, keyspace: Keyspace, nodes: Vec<String>)
             subscription.next().await;
             let view = cache.view();
             let ready = |node: &String| {
-                let health = view.health().get(&setpoint_apis::ObjectKey::cluster(node.as_str()));
+                let health = view
+                    .health()
+                    .get(&setpoint_apis::ObjectKey::cluster(node.as_str()));
                 let session = view.session(node);
-                health.is_some_and(|h| h.value.state == NodeState::Ready && Some(h.value.session) == session)
+                health.is_some_and(|h| {
+                    h.value.state == NodeState::Ready && Some(h.value.session) == session
+                })
             };
             if nodes.iter().all(ready) {
                 return;

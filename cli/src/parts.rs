@@ -37,5 +37,9 @@ pub(crate) async fn begin(context: &Context) -> Result<Part> {
         connected = connect::patient(&flags) => connected?,
         () = shutdown.cancelled() => anyhow::bail!("interrupted"),
     };
-    Ok(Part { store, keyspace, shutdown })
+    Ok(Part {
+        store,
+        keyspace,
+        shutdown,
+    })
 }

@@ -68,9 +68,14 @@ pub(crate) async fn run(args: StartupArgs) -> Result<()> {
         pod_cidr_base: (127, 77),
         lease_ttl: 6,
         // A prefix of its own keeps a shared etcd's other users apart.
-        key_prefix: setpoint_apis::Keyspace::new(&format!("/setpoint-bench-{}", std::process::id()))?,
+        key_prefix: setpoint_apis::Keyspace::new(&format!(
+            "/setpoint-bench-{}",
+            std::process::id()
+        ))?,
     };
-    let mut cluster = DevCluster::start(&dev).await.context("starting a cluster to measure")?;
+    let mut cluster = DevCluster::start(&dev)
+        .await
+        .context("starting a cluster to measure")?;
     let result = tokio::select! {
         report = measure(&args, &dev, &mut cluster) => report,
         () = crate::signals::interrupted() => Err(anyhow::anyhow!("interrupted")),
@@ -79,10 +84,17 @@ pub(crate) async fn run(args: StartupArgs) -> Result<()> {
     if args.etcd.is_some() {
         let all = cluster.keyspace.all();
         let wipe = Txn {
-            then: vec![setpoint_store::TxnOp::DeleteRange { start: all.start, end: all.end }],
+            then: vec![setpoint_store::TxnOp::DeleteRange {
+                start: all.start,
+                end: all.end,
+            }],
             ..Txn::new()
         };
-        cluster.store.txn(wipe).await.context("removing the benchmark's keys")?;
+        cluster
+            .store
+            .txn(wipe)
+            .await
+            .context("removing the benchmark's keys")?;
     }
     print(&result?, args.output)
 }
@@ -105,12 +117,21 @@ async fn measure(args: &StartupArgs, dev: &DevArgs, cluster: &mut DevCluster) ->
 
     let begin = Instant::now();
     put(cluster, "deployments", "bench", deployment(args.pods)).await?;
-    watch.until("all pods run", |view| running(view, None) == args.pods as usize).await?;
+    watch
+        .until("all pods run", |view| {
+            running(view, None) == args.pods as usize
+        })
+        .await?;
     let apply_to_running_ms = millis(begin);
 
     // What settles after the start (statuses, events) belongs to the start.
     tokio::time::sleep(Duration::from_secs(5)).await;
-    let agent_rss_bytes = cluster.agents.iter().map(|a| rss_bytes(a.process.pid())).max().unwrap_or_default();
+    let agent_rss_bytes = cluster
+        .agents
+        .iter()
+        .map(|a| rss_bytes(a.process.pid()))
+        .max()
+        .unwrap_or_default();
     let controllers_rss_bytes = rss_bytes(cluster.controllers.pid());
     let idle_writes_per_minute = idle_writes(args, cluster).await?;
 
@@ -119,7 +140,9 @@ async fn measure(args: &StartupArgs, dev: &DevArgs, cluster: &mut DevCluster) ->
     let begin = Instant::now();
     kill_node(Some(victim.process.pid()), &victim.data_dir);
     watch
-        .until("the pods of the dead node run elsewhere", |view| running(view, Some(&name)) == args.pods as usize)
+        .until("the pods of the dead node run elsewhere", |view| {
+            running(view, Some(&name)) == args.pods as usize
+        })
         .await?;
     let failover_ms = millis(begin);
     driver.abort();
@@ -148,11 +171,21 @@ async fn single_pod(cluster: &DevCluster, watch: &mut Watch<'_>, number: u32) ->
     );
     let begin = Instant::now();
     put(cluster, "pods", &name, text).await?;
-    watch.until("a single pod runs", |view| is_running(view, &key, None)).await?;
+    watch
+        .until("a single pod runs", |view| is_running(view, &key, None))
+        .await?;
     let took = millis(begin);
     let desired = cluster.keyspace.build(&Key::Desired("pods", key.clone()));
-    cluster.store.txn(Txn::new().delete(desired)).await.context("deleting a pod")?;
-    watch.until("a single pod is gone", |view| !view.bindings().contains(&key)).await?;
+    cluster
+        .store
+        .txn(Txn::new().delete(desired))
+        .await
+        .context("deleting a pod")?;
+    watch
+        .until("a single pod is gone", |view| {
+            !view.bindings().contains(&key)
+        })
+        .await?;
     Ok(took)
 }
 
@@ -177,7 +210,10 @@ struct Watch<'a> {
 impl<'a> Watch<'a> {
     fn new(cache: &'a Cache) -> Self {
         let interest = |key: &StateKey| matches!(key, StateKey::NodePod(..) | StateKey::Binding(_));
-        Self { cache, subscription: cache.subscribe(interest) }
+        Self {
+            cache,
+            subscription: cache.subscribe(interest),
+        }
     }
 
     async fn until(&mut self, what: &str, holds: impl Fn(&View<'_>) -> bool) -> Result<()> {
@@ -204,7 +240,9 @@ impl<'a> Watch<'a> {
 fn running(view: &View<'_>, dead: Option<&str>) -> usize {
     view.desired::<Pod>()
         .iter()
-        .filter(|(key, pod)| pod.value.metadata.labels.contains_key("app") && is_running(view, key, dead))
+        .filter(|(key, pod)| {
+            pod.value.metadata.labels.contains_key("app") && is_running(view, key, dead)
+        })
         .count()
 }
 
@@ -214,14 +252,24 @@ fn is_running(view: &View<'_>, pod: &ObjectKey, dead: Option<&str>) -> bool {
             && view
                 .pod_on(&binding.value.node, pod)
                 .and_then(|e| e.valid())
-                .is_some_and(|a| a.value.stage == PodStage::Running && a.value.placement == binding.value.placement)
+                .is_some_and(|a| {
+                    a.value.stage == PodStage::Running
+                        && a.value.placement == binding.value.placement
+                })
     })
 }
 
 async fn put(cluster: &DevCluster, plural: &str, name: &str, text: String) -> Result<()> {
-    let key = cluster.keyspace.build(&Key::Desired(plural, ObjectKey::namespaced(NAMESPACE, name)));
+    let key = cluster.keyspace.build(&Key::Desired(
+        plural,
+        ObjectKey::namespaced(NAMESPACE, name),
+    ));
     let txn = Txn::new().when(Compare::absent(key.clone())).put(key, text);
-    let done = cluster.store.txn(txn).await.with_context(|| format!("creating {plural}/{name}"))?;
+    let done = cluster
+        .store
+        .txn(txn)
+        .await
+        .with_context(|| format!("creating {plural}/{name}"))?;
     ensure!(done.succeeded, "{plural}/{name} exists already");
     Ok(())
 }
@@ -241,7 +289,10 @@ fn millis(begin: Instant) -> f64 {
 /// The nearest-rank quantile of a sorted sample.
 fn quantile(sorted: &[f64], q: f64) -> f64 {
     let rank = (q * sorted.len() as f64).ceil() as usize;
-    sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()
+    sorted
+        .get(rank.saturating_sub(1))
+        .copied()
+        .unwrap_or_default()
 }
 
 fn print(report: &Report, output: Output) -> Result<()> {
@@ -253,16 +304,44 @@ fn print(report: &Report, output: Output) -> Result<()> {
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
     let rows = [
         ("nodes".to_owned(), report.nodes.to_string()),
-        (format!("Deployment of {} pods: apply to all Running", report.pods), format!("{:.0} ms", report.apply_to_running_ms)),
-        ("one pod: apply to Running, median".to_owned(), format!("{:.1} ms", report.single_pod_p50_ms)),
-        ("one pod: apply to Running, 99th percentile".to_owned(), format!("{:.1} ms", report.single_pod_p99_ms)),
-        ("node killed to replacements Running".to_owned(), format!("{:.0} ms", report.failover_ms)),
-        ("  of that the node's lease".to_owned(), format!("{} ms", report.lease_ttl_ms)),
-        ("largest agent's memory".to_owned(), mib(report.agent_rss_bytes)),
-        ("controllers' memory".to_owned(), mib(report.controllers_rss_bytes)),
-        ("writes of the idle cluster per minute".to_owned(), format!("{:.1}", report.idle_writes_per_minute)),
+        (
+            format!("Deployment of {} pods: apply to all Running", report.pods),
+            format!("{:.0} ms", report.apply_to_running_ms),
+        ),
+        (
+            "one pod: apply to Running, median".to_owned(),
+            format!("{:.1} ms", report.single_pod_p50_ms),
+        ),
+        (
+            "one pod: apply to Running, 99th percentile".to_owned(),
+            format!("{:.1} ms", report.single_pod_p99_ms),
+        ),
+        (
+            "node killed to replacements Running".to_owned(),
+            format!("{:.0} ms", report.failover_ms),
+        ),
+        (
+            "  of that the node's lease".to_owned(),
+            format!("{} ms", report.lease_ttl_ms),
+        ),
+        (
+            "largest agent's memory".to_owned(),
+            mib(report.agent_rss_bytes),
+        ),
+        (
+            "controllers' memory".to_owned(),
+            mib(report.controllers_rss_bytes),
+        ),
+        (
+            "writes of the idle cluster per minute".to_owned(),
+            format!("{:.1}", report.idle_writes_per_minute),
+        ),
     ];
-    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    let width = rows
+        .iter()
+        .map(|(name, _)| name.len())
+        .max()
+        .unwrap_or_default();
     for (name, value) in rows {
         writeln!(out, "{name:width$}  {value}")?;
     }
@@ -276,6 +355,13 @@ mod tests {
     #[test]
     fn quantiles_are_of_the_sample() {
         let sample: Vec<f64> = (1..=100).map(f64::from).collect();
-        assert_eq!((quantile(&sample, 0.5), quantile(&sample, 0.99), quantile(&[], 0.5)), (50.0, 99.0, 0.0));
+        assert_eq!(
+            (
+                quantile(&sample, 0.5),
+                quantile(&sample, 0.99),
+                quantile(&[], 0.5)
+            ),
+            (50.0, 99.0, 0.0)
+        );
     }
 }

@@ -29,11 +29,25 @@ impl Managed {
             .open(&log)
             .with_context(|| format!("opening the log file {} of {name}", log.display()))?;
         let errors = file.try_clone().context("sharing a log file")?;
-        command.stdin(Stdio::null()).stdout(file).stderr(errors).process_group(0).kill_on_drop(true);
+        command
+            .stdin(Stdio::null())
+            .stdout(file)
+            .stderr(errors)
+            .process_group(0)
+            .kill_on_drop(true);
         let program = command.as_std().get_program().to_owned();
-        let child = command.spawn().with_context(|| format!("starting {name} ({})", program.display()))?;
-        let pid = child.id().context("a child that was just started has a process id")?;
-        Ok(Self { name: name.into(), log, child, pid })
+        let child = command
+            .spawn()
+            .with_context(|| format!("starting {name} ({})", program.display()))?;
+        let pid = child
+            .id()
+            .context("a child that was just started has a process id")?;
+        Ok(Self {
+            name: name.into(),
+            log,
+            child,
+            pid,
+        })
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -42,7 +56,10 @@ impl Managed {
 
     /// Waits for its end. Cancel safe.
     pub(crate) async fn wait(&mut self) -> Result<ExitStatus> {
-        self.child.wait().await.with_context(|| format!("waiting for {}", self.name))
+        self.child
+            .wait()
+            .await
+            .with_context(|| format!("waiting for {}", self.name))
     }
 
     /// Whether it still runs.
@@ -75,7 +92,9 @@ impl Managed {
 
     /// The last lines of its log, to say why it ended.
     pub(crate) fn log_tail(&self, lines: usize) -> String {
-        let text = std::fs::read(&self.log).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
+        let text = std::fs::read(&self.log)
+            .map(|b| String::from_utf8_lossy(&b).into_owned())
+            .unwrap_or_default();
         let all: Vec<&str> = text.lines().collect();
         all[all.len().saturating_sub(lines)..].join("\n")
     }

@@ -14,7 +14,10 @@ use super::child::Managed;
 const MODULE: [(&str, &str); 3] = [
     ("go.mod", include_str!("../../../hack/etcd/go.mod")),
     ("go.sum", include_str!("../../../hack/etcd/go.sum")),
-    ("cmd/etcd/main.go", include_str!("../../../hack/etcd/cmd/etcd/main.go")),
+    (
+        "cmd/etcd/main.go",
+        include_str!("../../../hack/etcd/cmd/etcd/main.go"),
+    ),
 ];
 
 /// Finds an etcd: the one asked for, `SETPOINT_ETCD`, one on PATH, one that was built into the cache directory. Where
@@ -37,7 +40,10 @@ fn find(asked: Option<&Path>) -> Result<Option<PathBuf>> {
         if path.is_file() {
             return Ok(Some(path));
         }
-        bail!("SETPOINT_ETCD names {}, which is not a file", path.display());
+        bail!(
+            "SETPOINT_ETCD names {}, which is not a file",
+            path.display()
+        );
     }
     let on_path = std::env::var_os("PATH")
         .into_iter()
@@ -60,28 +66,42 @@ async fn build() -> Result<PathBuf> {
         cache.display()
     );
     std::fs::create_dir_all(&cache).with_context(|| format!("creating {}", cache.display()))?;
-    let work = tempfile::Builder::new().prefix(".build.").tempdir_in(&cache).context("making room to build etcd")?;
+    let work = tempfile::Builder::new()
+        .prefix(".build.")
+        .tempdir_in(&cache)
+        .context("making room to build etcd")?;
     for (file, text) in MODULE {
         let path = work.path().join("module").join(file);
-        std::fs::create_dir_all(path.parent().unwrap_or(work.path())).context("writing the module that builds etcd")?;
+        std::fs::create_dir_all(path.parent().unwrap_or(work.path()))
+            .context("writing the module that builds etcd")?;
         std::fs::write(&path, text).context("writing the module that builds etcd")?;
     }
     let mut out = std::io::stderr();
-    writeln!(out, "setpoint dev: no etcd found; building etcd {version} from its published Go modules (a minute or two, once)")?;
+    writeln!(
+        out,
+        "setpoint dev: no etcd found; building etcd {version} from its published Go modules (a minute or two, once)"
+    )?;
     let built = work.path().join("bin");
     let output = Command::new("go")
         .args(["build", "-trimpath", "-ldflags=-s -w", "-o"])
         .arg(built.join("etcd"))
         .arg("./cmd/etcd")
         .current_dir(work.path().join("module"))
-        .envs([("GOTOOLCHAIN", "local"), ("GOFLAGS", "-mod=readonly"), ("CGO_ENABLED", "0")])
+        .envs([
+            ("GOTOOLCHAIN", "local"),
+            ("GOFLAGS", "-mod=readonly"),
+            ("CGO_ENABLED", "0"),
+        ])
         .kill_on_drop(true)
         .output()
         .await;
     match output {
         Err(error) => bail!("no etcd found, and none can be built (go: {error}): {help}"),
         Ok(output) if !output.status.success() => {
-            bail!("no etcd found, and building one failed:\n{}\n{help}", String::from_utf8_lossy(&output.stderr).trim_end())
+            bail!(
+                "no etcd found, and building one failed:\n{}\n{help}",
+                String::from_utf8_lossy(&output.stderr).trim_end()
+            )
         }
         Ok(_) => {}
     }
@@ -105,14 +125,25 @@ fn cache_dir() -> PathBuf {
 
 /// `scripts/etcd.sh` builds into `<cache>/<version>/etcd`.
 fn newest_built() -> Option<PathBuf> {
-    let mut versions: Vec<PathBuf> =
-        std::fs::read_dir(cache_dir()).ok()?.filter_map(|e| Some(e.ok()?.path())).collect();
+    let mut versions: Vec<PathBuf> = std::fs::read_dir(cache_dir())
+        .ok()?
+        .filter_map(|e| Some(e.ok()?.path()))
+        .collect();
     versions.sort();
-    versions.into_iter().rev().map(|v| v.join("etcd")).find(|p| p.is_file())
+    versions
+        .into_iter()
+        .rev()
+        .map(|v| v.join("etcd"))
+        .find(|p| p.is_file())
 }
 
 /// Starts `binary` on loopback. The client port is `port`, or a free one when that is taken. Returns its endpoint.
-pub(crate) async fn start(binary: &Path, data: &Path, logs: &Path, port: u16) -> Result<(Managed, String)> {
+pub(crate) async fn start(
+    binary: &Path,
+    data: &Path,
+    logs: &Path,
+    port: u16,
+) -> Result<(Managed, String)> {
     let (client, peer) = (free_port(port)?, free_port(0)?);
     let endpoint = format!("http://127.0.0.1:{client}");
     let peer_url = format!("http://127.0.0.1:{peer}");
@@ -145,5 +176,8 @@ fn free_port(wanted: u16) -> Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, wanted))
         .or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
         .context("finding a free port on loopback")?;
-    Ok(listener.local_addr().context("reading a listener's address")?.port())
+    Ok(listener
+        .local_addr()
+        .context("reading a listener's address")?
+        .port())
 }
