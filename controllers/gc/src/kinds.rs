@@ -22,6 +22,9 @@ pub struct Object {
     pub owners: Vec<OwnerReference>,
 }
 
+/// Writes a document again with other owners.
+type Reown = fn(&ObjectKey, &[u8], &[OwnerReference]) -> Result<String, DecodeError>;
+
 /// One kind.
 #[derive(Clone, Copy)]
 pub struct KindEntry {
@@ -39,7 +42,7 @@ pub struct KindEntry {
     keys_in: fn(&View<'_>, &str) -> Vec<ObjectKey>,
     has_status: fn(&View<'_>, &ObjectKey) -> bool,
     status_keys: fn(&View<'_>) -> Vec<ObjectKey>,
-    reown: fn(&ObjectKey, &[u8], &[OwnerReference]) -> Result<String, DecodeError>,
+    reown: Reown,
 }
 
 impl std::fmt::Debug for KindEntry {

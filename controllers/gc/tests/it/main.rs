@@ -364,3 +364,53 @@ async fn what_is_left_in_a_deleted_namespace_goes_and_one_that_was_never_there_g
     assert!(view.desired::<ConfigMap>().contains(&object("never")));
     assert!(view.desired::<ConfigMap>().contains(&object("default")));
 }
+
+/// Both at work: what is deleted is not made again.
+#[tokio::test]
+async fn a_deployment_under_control_is_deleted_in_all_three_ways() {
+    for (policy, remove) in [
+        ("Background", true),
+        ("Foreground", false),
+        ("Orphan", true),
+    ] {
+        let rig = Rig::start("together", |b| {
+            setpoint_gc::register(setpoint_workloads::register(b))
+        })
+        .await;
+        let _collector = collector(&rig).await;
+        let _workloads = rig
+            .process("workloads", |leader, clock, recorder| {
+                setpoint_workloads::run(leader, clock, recorder, 1)
+            })
+            .await;
+        let text = format!(
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: web}}\nspec: {{replicas: 5, {TEMPLATE}}}\n"
+        );
+        rig.put_desired::<Deployment>(&key("web"), &text).await;
+        rig.until("the pods are wanted", |view| {
+            (view.desired::<Pod>().len() == 5).then_some(())
+        })
+        .await;
+        rig.settled().await;
+        record(&rig, policy, remove).await;
+        rig.until("it is deleted and the record gone", |view| {
+            (view.desired::<Deployment>().is_empty()
+                && view.deletions(Deployment::PLURAL).is_none())
+            .then_some(())
+        })
+        .await;
+        let pods = if policy == "Orphan" { 5 } else { 0 };
+        rig.until("the pods are as many as they are to be", |view| {
+            (view.desired::<Pod>().len() == pods).then_some(())
+        })
+        .await;
+        swept(&rig).await;
+        rig.settled().await;
+        assert_eq!(left(&rig), (0, usize::from(pods > 0), pods), "{policy}");
+        let view = rig.cache.view();
+        assert!(
+            view.actual::<Deployment>().is_empty(),
+            "its status goes, too"
+        );
+    }
+}

@@ -9,7 +9,7 @@ use futures::StreamExt;
 use setpoint_apis::apps::{Deployment, ReplicaSet};
 use setpoint_apis::core::{Namespace, Pod, PodCondition};
 use setpoint_apis::records::{Binding, PodActual, PodStage};
-use setpoint_apis::{Key, Keyspace, Kind, ObjectKey, Timestamp, document};
+use setpoint_apis::{Key, Keyspace, Kind, ObjectKey, document};
 use setpoint_runtime::events::Recorder;
 use setpoint_runtime::{Cache, CacheBuilder, Clock, Elector, Leader, View};
 use setpoint_store::group_commit::{GroupCommit, Options};
@@ -100,9 +100,12 @@ impl Rig {
         }
     }
 
+    /// Writes a key of the state trees; the rig's cache has it then.
     pub(crate) async fn put(&self, key: &Key<'_>, value: &str) -> Revision {
         let txn = Txn::new().put(self.keyspace.build(key), value.to_owned());
-        self.store.txn(txn).await.unwrap().revision
+        let revision = self.store.txn(txn).await.unwrap().revision;
+        self.cache.wait_for(revision).await;
+        revision
     }
 
     pub(crate) async fn put_desired<K: Kind>(&self, key: &ObjectKey, value: &str) -> Revision {
@@ -183,13 +186,8 @@ impl Rig {
 
     /// Waits until the rig's cache has seen all that is written by now.
     pub(crate) async fn settled(&self) {
-        let revision = self
-            .put(
-                &Key::Actual("leaders", ObjectKey::cluster("test")),
-                "x: 1\n",
-            )
-            .await;
-        self.cache.wait_for(revision).await;
+        let key = Key::Actual("leaders", ObjectKey::cluster("test"));
+        self.put(&key, "x: 1\n").await;
     }
 
     /// Follows what happens from now on.
@@ -329,7 +327,7 @@ fn step(view: &View<'_>, keyspace: &Keyspace, many: usize, stops: bool, node: us
         .iter()
         .filter(|(k, _)| !view.bindings().contains(k));
     for (key, pod) in unbound.take(many) {
-        let now = Timestamp::from(std::time::SystemTime::now());
+        let now = Clock::system().now();
         let binding = Binding {
             node: node.clone(),
             session: 1,
@@ -421,6 +419,13 @@ impl History {
             });
         }
         counts
+    }
+
+    /// The keys that were written, elections aside.
+    pub(crate) fn written(&self) -> Vec<String> {
+        let events = self.events.lock();
+        let keys = events.iter().map(|e| e.kv.key.clone());
+        keys.filter(|k| !k.contains("/actual/leaders/")).collect()
     }
 
     /// The keys that were deleted.
