@@ -1,6 +1,7 @@
 //! The command line: every command with its flags.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use setpoint_store::config::Flags;
@@ -66,6 +67,9 @@ pub(crate) struct GlobalArgs {
         value_name = "NAME"
     )]
     pub(crate) namespace: Option<String>,
+    /// Give up on a request to etcd after so long; 0 is the default of a few seconds
+    #[arg(long, global = true, value_name = "DURATION", value_parser = commands::duration, hide_short_help = true)]
+    pub(crate) request_timeout: Option<Duration>,
     /// Say more of what is done; twice for details
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,

@@ -32,17 +32,31 @@ pub(crate) struct Connected {
 ///
 /// # Errors
 /// When the settings contradict each other, or etcd does not answer; in words that tell what to do.
-pub(crate) async fn connect(flags: &Flags) -> Result<Connected> {
+pub(crate) async fn connect(flags: &Flags, request_timeout: Option<Duration>) -> Result<Connected> {
     let Connection {
-        options,
+        mut options,
         prefix,
         source,
         ..
     } = config::load(flags)?;
+    let mut patience = PATIENCE;
+    if let Some(limit) = request_timeout.filter(|limit| !limit.is_zero()) {
+        options.request_timeout = limit;
+        options.connect_timeout = options.connect_timeout.min(limit);
+        patience = limit;
+    }
     let keyspace = Keyspace::new(&prefix)?;
-    let (store, health) = reach(&options)
-        .await
-        .map_err(|error| explain(error, &source))?;
+    let reached = match tokio::time::timeout(patience, reach(&options)).await {
+        Ok(reached) => reached,
+        Err(_) => Err(StoreError::Unavailable {
+            context: "checking etcd".to_owned(),
+            message: format!(
+                "etcd at {} does not answer (no answer within {patience:?}): is it running, and is that its client URL?",
+                options.endpoints.join(",")
+            ),
+        }),
+    };
+    let (store, health) = reached.map_err(|error| explain(error, &source))?;
     Ok(Connected {
         store: Arc::new(store),
         keyspace,

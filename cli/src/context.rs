@@ -47,7 +47,7 @@ impl Context {
     /// # Errors
     /// When it does not answer.
     pub(crate) async fn connect(&self) -> Result<Connected> {
-        let connected = connect::connect(&self.global.flags()).await?;
+        let connected = connect::connect(&self.global.flags(), self.global.request_timeout).await?;
         for warning in &connected.health.warnings {
             // An old version is no news at every command; an alarm is.
             if self.global.verbose > 0 || !warning.contains("known holes") {

@@ -1,10 +1,11 @@
 //! What the words after a verb name: `TYPE`, `TYPE NAME...`, `TYPE/NAME...`, `TYPE,TYPE`, `all`.
 
 use anyhow::{Result, bail};
-use setpoint_apis::names;
+use setpoint_apis::{ObjectKey, names};
 
 use crate::client::Client;
 use crate::kinds::{self, KindInfo};
+use crate::manifest::{self, FileArgs};
 
 /// What is named.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,14 +13,36 @@ pub(crate) enum Targets {
     /// All objects of these kinds.
     Kinds(Vec<KindInfo>),
     /// These objects.
-    Named(Vec<(KindInfo, String)>),
+    Named(Vec<(KindInfo, ObjectKey)>),
 }
 
-/// Reads the words. Kinds that this program does not know are looked for in the store.
+/// Reads the words, or the manifests where there are any in their place.
+///
+/// # Errors
+/// As [`targets`]; and when both are given, or a manifest does not say what it is about.
+pub(crate) async fn words_or_files(
+    client: &Client,
+    words: &[String],
+    files: &FileArgs,
+    namespace: &str,
+) -> Result<Targets> {
+    if !files.is_given() {
+        return targets(client, words, namespace).await;
+    }
+    if !words.is_empty() {
+        bail!("-f and resources on the command line exclude each other");
+    }
+    Ok(Targets::Named(manifest::identities(
+        &files.read().await?,
+        namespace,
+    )?))
+}
+
+/// Reads the words; names are those of objects in `namespace`, where their kind has one. Kinds that this program does not know are looked for in the store.
 ///
 /// # Errors
 /// When a word means no kind, a name cannot be one, or the forms are mixed.
-pub(crate) async fn targets(client: &Client, words: &[String]) -> Result<Targets> {
+pub(crate) async fn targets(client: &Client, words: &[String], namespace: &str) -> Result<Targets> {
     let (types, named) = split(words)?;
     let mut found = Vec::new();
     for word in &types {
@@ -29,7 +52,7 @@ pub(crate) async fn targets(client: &Client, words: &[String]) -> Result<Targets
             }
         }
     }
-    let names = match named {
+    let names: Vec<(KindInfo, String)> = match named {
         Names::None => return Ok(Targets::Kinds(found)),
         Names::OfTypes(names) => found
             .iter()
@@ -46,18 +69,32 @@ pub(crate) async fn targets(client: &Client, words: &[String]) -> Result<Targets
             all
         }
     };
-    for (kind, name) in &names {
-        check_name(kind, name)?;
-    }
-    Ok(Targets::Named(names))
+    let keys = names
+        .into_iter()
+        .map(|(kind, name)| Ok((kind, key_of(&kind, namespace, &name)?)));
+    Ok(Targets::Named(keys.collect::<Result<_>>()?))
+}
+
+/// The key of a named object.
+fn key_of(kind: &KindInfo, namespace: &str, name: &str) -> Result<ObjectKey> {
+    check_name(kind, name)?;
+    Ok(if kind.namespaced {
+        ObjectKey::namespaced(namespace, name)
+    } else {
+        ObjectKey::cluster(name)
+    })
 }
 
 /// Like [`targets`], for verbs that only take named objects.
 ///
 /// # Errors
 /// As [`targets`], and when no object is named.
-pub(crate) async fn named(client: &Client, words: &[String]) -> Result<Vec<(KindInfo, String)>> {
-    match targets(client, words).await? {
+pub(crate) async fn named(
+    client: &Client,
+    words: &[String],
+    namespace: &str,
+) -> Result<Vec<(KindInfo, ObjectKey)>> {
+    match targets(client, words, namespace).await? {
         Targets::Named(all) => Ok(all),
         Targets::Kinds(_) => bail!("a resource name is needed: TYPE NAME or TYPE/NAME"),
     }
@@ -67,14 +104,17 @@ pub(crate) async fn named(client: &Client, words: &[String]) -> Result<Vec<(Kind
 ///
 /// # Errors
 /// As [`named`].
-pub(crate) async fn pod_or_owner(client: &Client, words: &[String]) -> Result<(KindInfo, String)> {
+pub(crate) async fn pod_or_owner(
+    client: &Client,
+    words: &[String],
+    namespace: &str,
+) -> Result<(KindInfo, ObjectKey)> {
     match words {
         [one] if !one.contains('/') => {
             let pods = kinds::builtin("pods");
-            check_name(&pods, one)?;
-            Ok((pods, one.clone()))
+            Ok((pods, key_of(&pods, namespace, one)?))
         }
-        _ => match named(client, words).await?.as_slice() {
+        _ => match named(client, words, namespace).await?.as_slice() {
             [one] => Ok(one.clone()),
             _ => bail!("one resource is needed: POD or TYPE/NAME"),
         },

@@ -497,7 +497,11 @@ spec:
             std::slice::from_ref(&add),
             "l:\n  - a: 1 # one\n  - a: 2\n    b: 3\nm: 1\n",
         );
-        check("l:\n- a: 1", std::slice::from_ref(&add), "l:\n- a: 1\n- a: 2\n  b: 3\n");
+        check(
+            "l:\n- a: 1",
+            std::slice::from_ref(&add),
+            "l:\n- a: 1\n- a: 2\n  b: 3\n",
+        );
         assert!(edit("m: 1\n", &[add]).unwrap().rewritten);
     }
 

@@ -13,10 +13,9 @@ use setpoint_store::{Compare, Put, Txn, TxnOp};
 
 use super::DryRun;
 use crate::client::Client;
-use crate::commands::get::key_of;
 use crate::context::{Context, DEFAULT_NAMESPACE};
 use crate::kinds::{self, KindInfo};
-use crate::manifest::{self, FileArgs};
+use crate::manifest::FileArgs;
 use crate::object::Object;
 use crate::printers::Format;
 use crate::resolve::{self, Targets};
@@ -158,38 +157,29 @@ async fn find(
     let filter = args.select.filter()?;
     let mut named: Vec<(KindInfo, ObjectKey)> = Vec::new();
     let mut objects = Vec::new();
-    if args.files.is_given() {
-        if !args.words.is_empty() {
-            bail!("-f and resources on the command line exclude each other");
+    let in_namespace = namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+    match resolve::words_or_files(client, &args.words, &args.files, in_namespace).await? {
+        Targets::Named(_) if args.select.is_given() || args.all => {
+            bail!("names exclude a selector and --all")
         }
-        let sources = args.files.read().await?;
-        // The last one first: what needs another goes before it.
-        named = manifest::identities(&sources, namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE))?;
-        named.reverse();
-    } else {
-        match resolve::targets(client, &args.words).await? {
-            Targets::Named(_) if args.select.is_given() || args.all => {
-                bail!("names exclude a selector and --all")
-            }
-            Targets::Named(names) => {
-                if args.all_namespaces {
-                    bail!("a resource cannot be deleted by name across all namespaces");
-                }
-                named.extend(
-                    names
-                        .iter()
-                        .map(|(k, n)| (*k, key_of(k, namespace.as_deref(), n))),
-                );
-            }
-            Targets::Kinds(kinds) if args.all || args.select.is_given() => {
-                for kind in kinds {
-                    filter.check(&kind)?;
-                    let listed = client.list(kind, namespace.as_deref()).await?.objects;
-                    objects.extend(listed.into_iter().filter(|o| filter.matches(o)));
-                }
-            }
-            Targets::Kinds(_) => bail!("a resource name is needed, a selector (-l) or --all"),
+        Targets::Named(names) if args.files.is_given() => {
+            // The last one first: what needs another goes before it.
+            named.extend(names.into_iter().rev());
         }
+        Targets::Named(names) => {
+            if args.all_namespaces {
+                bail!("a resource cannot be deleted by name across all namespaces");
+            }
+            named = names;
+        }
+        Targets::Kinds(kinds) if args.all || args.select.is_given() => {
+            for kind in kinds {
+                filter.check(&kind)?;
+                let listed = client.list(kind, namespace.as_deref()).await?.objects;
+                objects.extend(listed.into_iter().filter(|o| filter.matches(o)));
+            }
+        }
+        Targets::Kinds(_) => bail!("a resource name is needed, a selector (-l) or --all"),
     }
     let mut missing = Vec::new();
     for (kind, key) in named {

@@ -11,8 +11,8 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::client::Client;
-use crate::commands::get::key_of;
-use crate::context::Context;
+use crate::context::{Context, DEFAULT_NAMESPACE};
+use crate::manifest::FileArgs;
 use crate::object::Object;
 use crate::printers::age;
 use crate::resolve::{self, Targets};
@@ -23,8 +23,10 @@ use sheet::Sheet;
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DescribeArgs {
     /// TYPE, TYPE NAME... or TYPE/NAME...; the beginning of a name will do
-    #[arg(required = true, value_name = "RESOURCE")]
+    #[arg(required_unless_present = "filenames", value_name = "RESOURCE")]
     words: Vec<String>,
+    #[command(flatten)]
+    files: FileArgs,
     /// Objects of all namespaces
     #[arg(short = 'A', long)]
     all_namespaces: bool,
@@ -41,9 +43,10 @@ pub(crate) async fn run(args: DescribeArgs, context: &mut Context) -> Result<()>
     } else {
         Some(context.namespace()?)
     };
+    let in_namespace = namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
     let mut objects = Vec::new();
     let mut missing = Vec::new();
-    match resolve::targets(&client, &args.words).await? {
+    match resolve::words_or_files(&client, &args.words, &args.files, in_namespace).await? {
         Targets::Kinds(kinds) => {
             for kind in kinds {
                 filter.check(&kind)?;
@@ -52,15 +55,15 @@ pub(crate) async fn run(args: DescribeArgs, context: &mut Context) -> Result<()>
             objects.retain(|o| filter.matches(o));
         }
         Targets::Named(names) => {
-            for (kind, name) in names {
-                let key = key_of(&kind, namespace.as_deref(), &name);
+            for (kind, key) in names {
+                let name = &*key.name;
                 if let Some(object) = client.find(kind, &key).await? {
                     objects.push(object);
                     continue;
                 }
                 // As kubectl: the beginning of a name is enough.
                 let mut listed = client.list(kind, namespace.as_deref()).await?.objects;
-                listed.retain(|o| o.key.name.starts_with(&name));
+                listed.retain(|o| o.key.name.starts_with(name));
                 if listed.is_empty() {
                     missing.push(format!("{} {name:?} not found", kind.full_plural()));
                 }

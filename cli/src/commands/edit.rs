@@ -10,7 +10,6 @@ use setpoint_apis::{Key, ObjectKey};
 use setpoint_store::{Compare, KeyValue, Txn};
 
 use crate::client::Client;
-use crate::commands::get::key_of;
 use crate::context::Context;
 use crate::kinds::KindInfo;
 use crate::manifest::{self, Source, StrictArgs};
@@ -36,14 +35,14 @@ pub(crate) async fn run(args: EditArgs, context: &mut Context) -> Result<()> {
     let client = context.client().await?;
     let namespace = context.namespace()?;
     let editor = editor();
-    for (kind, name) in resolve::named(&client, &args.words).await? {
-        let key = key_of(&kind, Some(&namespace), &name);
+    for (kind, key) in resolve::named(&client, &args.words, &namespace).await? {
+        let name = &*key.name;
         let (stored, _) = client.get(&Key::Desired(kind.plural, key.clone())).await?;
         let Some(stored) = stored else {
             bail!("{} {name:?} not found", kind.full_plural())
         };
         let changed = one(&client, kind, &key, &stored, &editor, args.strict).await?;
-        let name = kind.full_name(&name);
+        let name = kind.full_name(name);
         if changed {
             context.out.line(format_args!("{name} edited"));
         } else {

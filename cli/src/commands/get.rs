@@ -9,8 +9,9 @@ use serde_json::Value;
 use setpoint_apis::ObjectKey;
 
 use crate::client::{Client, Listing};
-use crate::context::Context;
+use crate::context::{Context, DEFAULT_NAMESPACE};
 use crate::kinds::KindInfo;
+use crate::manifest::FileArgs;
 use crate::object::Object;
 use crate::printers::jsonpath::{Path, plain};
 use crate::printers::{self, Format, Printer, TableOptions, columns};
@@ -22,8 +23,10 @@ use crate::term;
 #[derive(Args, Clone, Debug)]
 pub(crate) struct GetArgs {
     /// TYPE, TYPE NAME..., TYPE/NAME..., TYPE,TYPE or `all`
-    #[arg(required = true, value_name = "RESOURCE")]
+    #[arg(required_unless_present = "filenames", value_name = "RESOURCE")]
     words: Vec<String>,
+    #[command(flatten)]
+    files: FileArgs,
     /// wide, name, yaml, json, jsonpath=TEMPLATE or custom-columns=HEADER:PATH,...
     #[arg(short, long, value_name = "FORMAT")]
     output: Option<Format>,
@@ -63,12 +66,18 @@ pub(crate) async fn run(args: GetArgs, context: &mut Context) -> Result<()> {
     let filter = args.select.filter()?;
     let sort = args.sort_by.as_deref().map(Path::parse).transpose()?;
     let client = context.client().await?;
-    let targets = resolve::targets(&client, &args.words).await?;
     let namespace = if args.all_namespaces {
         None
     } else {
         Some(context.namespace()?)
     };
+    let targets = resolve::words_or_files(
+        &client,
+        &args.words,
+        &args.files,
+        namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE),
+    )
+    .await?;
     if args.watch || args.watch_only {
         return watch(&args, context, &client, targets, namespace, &filter).await;
     }
@@ -145,12 +154,14 @@ async fn collect(
             if args.select.is_given() {
                 bail!("a name and a selector exclude each other");
             }
-            for (kind, name) in names {
-                let key = key_of(kind, namespace, name);
-                match client.find(*kind, &key).await? {
-                    None => found
-                        .missing
-                        .push(format!("{} {name:?} not found", kind.full_plural())),
+            for (kind, key) in names {
+                match client.find(*kind, key).await? {
+                    None => {
+                        let name = &*key.name;
+                        found
+                            .missing
+                            .push(format!("{} {name:?} not found", kind.full_plural()));
+                    }
                     Some(object) => match found.groups.last_mut() {
                         Some((last, objects)) if last == kind => objects.push(object),
                         _ => found.groups.push((*kind, vec![object])),
@@ -160,14 +171,6 @@ async fn collect(
         }
     }
     Ok(found)
-}
-
-/// The key of a named object.
-pub(crate) fn key_of(kind: &KindInfo, namespace: Option<&str>, name: &str) -> ObjectKey {
-    match namespace {
-        Some(namespace) if kind.namespaced => ObjectKey::namespaced(namespace, name),
-        _ => ObjectKey::cluster(name),
-    }
 }
 
 fn tables(
@@ -239,7 +242,7 @@ async fn watch(
             _ => bail!("only one resource type can be watched"),
         },
         Targets::Named(names) => match names.as_slice() {
-            [(kind, name)] => (*kind, Some(name.clone())),
+            [(kind, key)] => (*kind, Some(key.name.to_string())),
             _ => bail!("only one resource can be watched"),
         },
     };

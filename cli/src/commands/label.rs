@@ -4,7 +4,6 @@ use anyhow::{Result, bail};
 use clap::Args;
 use setpoint_apis::{ObjectKey, names};
 
-use crate::commands::get::key_of;
 use crate::context::Context;
 use crate::kinds::KindInfo;
 use crate::object::pairs;
@@ -65,27 +64,25 @@ pub(crate) async fn run(args: LabelArgs, what: What, context: &mut Context) -> R
     let filter = args.select.filter()?;
     let client = context.client().await?;
     let namespace = context.namespace()?;
-    let objects: Vec<(KindInfo, ObjectKey)> = match resolve::targets(&client, &words).await? {
-        Targets::Named(names) => names
-            .into_iter()
-            .map(|(k, n)| (k, key_of(&k, Some(&namespace), &n)))
-            .collect(),
-        Targets::Kinds(kinds) if args.all || args.select.is_given() => {
-            let mut all = Vec::new();
-            for kind in kinds {
-                filter.check(&kind)?;
-                let listed = client.list(kind, Some(&namespace)).await?.objects;
-                all.extend(
-                    listed
-                        .into_iter()
-                        .filter(|o| filter.matches(o))
-                        .map(|o| (kind, o.key)),
-                );
+    let objects: Vec<(KindInfo, ObjectKey)> =
+        match resolve::targets(&client, &words, &namespace).await? {
+            Targets::Named(names) => names,
+            Targets::Kinds(kinds) if args.all || args.select.is_given() => {
+                let mut all = Vec::new();
+                for kind in kinds {
+                    filter.check(&kind)?;
+                    let listed = client.list(kind, Some(&namespace)).await?.objects;
+                    all.extend(
+                        listed
+                            .into_iter()
+                            .filter(|o| filter.matches(o))
+                            .map(|o| (kind, o.key)),
+                    );
+                }
+                all
             }
-            all
-        }
-        Targets::Kinds(_) => bail!("a resource name is needed, a selector or --all"),
-    };
+            Targets::Kinds(_) => bail!("a resource name is needed, a selector or --all"),
+        };
     for (kind, key) in objects {
         let modified = modify(&client, kind, &key, |text, stored| {
             let now = kind.read(&key, &stored.value)?;

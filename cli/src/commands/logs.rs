@@ -12,7 +12,6 @@ use setpoint_apis::time::Timestamp;
 use tokio::sync::mpsc;
 
 use crate::client::Client;
-use crate::commands::get::key_of;
 use crate::context::Context;
 use crate::kinds;
 use crate::object::Object;
@@ -218,11 +217,10 @@ async fn pods(
         }
         _ => bail!("one pod is needed: POD [CONTAINER]"),
     };
-    let (found, name) = resolve::pod_or_owner(client, &words).await?;
-    let object = client
-        .find(found, &key_of(&found, Some(namespace), &name))
-        .await?;
-    let object = object.with_context(|| format!("{} {name:?} not found", found.full_plural()))?;
+    let (found, key) = resolve::pod_or_owner(client, &words, namespace).await?;
+    let object = client.find(found, &key).await?;
+    let object =
+        object.with_context(|| format!("{} {:?} not found", found.full_plural(), &*key.name))?;
     if found.plural == "pods" {
         return Ok((vec![object], container));
     }

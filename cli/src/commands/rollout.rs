@@ -9,7 +9,6 @@ use setpoint_apis::{Key, ObjectKey};
 use tokio::time::Instant;
 
 use crate::client::Client;
-use crate::commands::get::key_of;
 use crate::context::Context;
 use crate::kinds::KindInfo;
 use crate::object::Object;
@@ -78,8 +77,7 @@ pub(crate) async fn run(args: RolloutArgs, context: &mut Context) -> Result<()> 
             } else {
                 timeout
             };
-            for (kind, name) in resolve::named(&client, &words).await? {
-                let key = key_of(&kind, Some(&namespace), &name);
+            for (kind, key) in resolve::named(&client, &words, &namespace).await? {
                 if watch {
                     until_done(context, &client, kind, &key, timeout, true).await?;
                 } else {
@@ -130,16 +128,15 @@ async fn change(
 ) -> Result<()> {
     let client = context.client().await?;
     let namespace = context.namespace()?;
-    for (kind, name) in resolve::named(&client, words).await? {
+    for (kind, key) in resolve::named(&client, words, &namespace).await? {
         if kind.plural != "deployments" {
             bail!("{} have no rollouts", kind.plural);
         }
-        let key = key_of(&kind, Some(&namespace), &name);
         let modified = modify(&client, kind, &key, |text, _| {
             yaml_edit::edit(text, std::slice::from_ref(change))
         })
         .await?;
-        let name = kind.full_name(&name);
+        let name = kind.full_name(&key.name);
         match modified {
             Modified::Unchanged => context.out.line(format_args!("{name} already {word}")),
             Modified::Changed { rewritten } => {

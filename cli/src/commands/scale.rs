@@ -7,7 +7,6 @@ use clap::Args;
 use serde_json::Value;
 
 use super::rollout;
-use crate::commands::get::key_of;
 use crate::context::Context;
 use crate::resolve::{self, Targets};
 use crate::term;
@@ -38,11 +37,8 @@ pub(crate) struct ScaleArgs {
 pub(crate) async fn run(args: ScaleArgs, context: &mut Context) -> Result<()> {
     let client = context.client().await?;
     let namespace = context.namespace()?;
-    let objects = match resolve::targets(&client, &args.words).await? {
-        Targets::Named(names) => names
-            .into_iter()
-            .map(|(k, n)| (k, key_of(&k, Some(&namespace), &n)))
-            .collect(),
+    let objects = match resolve::targets(&client, &args.words, &namespace).await? {
+        Targets::Named(names) => names,
         Targets::Kinds(kinds) if args.all => {
             let mut all = Vec::new();
             for kind in kinds {

@@ -11,9 +11,9 @@ use setpoint_apis::ObjectKey;
 use tokio::time::Instant;
 
 use crate::client::Client;
-use crate::commands::get::key_of;
-use crate::context::Context;
+use crate::context::{Context, DEFAULT_NAMESPACE};
 use crate::kinds::KindInfo;
+use crate::manifest::FileArgs;
 use crate::object::Object;
 use crate::printers::jsonpath::{Path, plain};
 use crate::resolve::{self, Targets};
@@ -24,8 +24,10 @@ use crate::term::Progress;
 #[derive(Args, Clone, Debug)]
 pub(crate) struct WaitArgs {
     /// TYPE NAME..., TYPE/NAME... or TYPE
-    #[arg(required = true, value_name = "RESOURCE")]
+    #[arg(required_unless_present = "filenames", value_name = "RESOURCE")]
     words: Vec<String>,
+    #[command(flatten)]
+    files: FileArgs,
     /// condition=NAME[=VALUE], delete, create or jsonpath=PATH[=VALUE]
     #[arg(long = "for", value_name = "STATE")]
     state: State,
@@ -140,11 +142,11 @@ pub(crate) async fn run(args: WaitArgs, context: &mut Context) -> Result<()> {
     } else {
         Some(context.namespace()?)
     };
+    let in_namespace = namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
     let mut pending: BTreeMap<&'static str, (KindInfo, Vec<ObjectKey>)> = BTreeMap::new();
-    match resolve::targets(&client, &args.words).await? {
+    match resolve::words_or_files(&client, &args.words, &args.files, in_namespace).await? {
         Targets::Named(names) => {
-            for (kind, name) in names {
-                let key = key_of(&kind, namespace.as_deref(), &name);
+            for (kind, key) in names {
                 pending
                     .entry(kind.plural)
                     .or_insert_with(|| (kind, Vec::new()))

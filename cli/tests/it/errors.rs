@@ -1,8 +1,11 @@
 //! Mistakes and faults: clear words, exit code 1, no panic.
 
 use std::process::Stdio;
+use std::sync::Arc;
 
-use crate::fixture::{Fixture, config_map, program, run_alone, run_alone_with_input};
+use setpoint_store::testing::TestEtcd;
+
+use crate::fixture::{Fixture, LONG, config_map, program, run_alone, run_alone_with_input};
 
 #[test]
 fn etcd_that_is_not_there_is_named_with_where_the_setting_comes_from() {
@@ -137,6 +140,22 @@ async fn a_reader_that_goes_away_is_no_error() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     assert_eq!(output.status.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_etcd_that_is_frozen_is_given_up_on() {
+    let f = Fixture::of(Arc::new(TestEtcd::start().await), "frozen").await;
+    f.run(&["init"]).ok();
+    f.etcd.freeze();
+    let begun = std::time::Instant::now();
+    let err = f.run(&["get", "pods", "--request-timeout=1s"]).fails();
+    assert!(begun.elapsed() < LONG / 2, "it took {:?}", begun.elapsed());
+    assert!(
+        err.contains(&f.etcd.endpoint()) && err.contains("does not answer"),
+        "{err}"
+    );
+    f.etcd.thaw();
+    f.run(&["get", "pods"]).ok();
 }
 
 #[tokio::test(flavor = "multi_thread")]

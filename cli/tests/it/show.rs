@@ -160,6 +160,14 @@ async fn several_kinds_and_all_are_tables_of_their_own() {
         out.contains("pod/a") && out.contains("deployment.apps/web") && !out.contains("configmap"),
         "{out}"
     );
+    let file = f.file(
+        "m.yaml",
+        &format!("{}---\n{}", pod("a"), config_map("m", "1")),
+    );
+    let out = f
+        .run(&["get", "-f", file.to_str().unwrap(), "-o", "name"])
+        .ok();
+    assert_eq!(out, "pod/a\nconfigmap/m\n");
     let out = f
         .run(&[
             "get",

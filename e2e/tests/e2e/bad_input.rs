@@ -81,7 +81,7 @@ fn wrong_words_get_clear_answers() {
     );
     let refused = cluster.setpoint_with(["apply", "-f", "-"], &big).refused();
     assert!(
-        refused.contains("1.5 MiB") || refused.contains("limit"),
+        refused.contains("1.5 MiB") || refused.contains("the most is"),
         "{}",
         &refused[..refused.len().min(400)]
     );
