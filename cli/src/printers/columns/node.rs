@@ -28,14 +28,21 @@ pub(super) const COLUMNS: &[Column] = &[
 /// `Ready`, `NotReady`, `Unreachable`, `Suspended`, `Removed`, with `,SchedulingDisabled` when it is cordoned.
 pub(crate) fn state(o: &Object) -> String {
     let ready = o.condition("Ready");
-    let reason = ready.and_then(|c| c["reason"].as_str()).unwrap_or_default();
+    let returning = ready.is_some_and(|c| c["reason"] == "Returning");
+    let concluded = match o.text_at(&["status", "state"]) {
+        "Suspended" => Some("Suspended"),
+        "Unreachable" if !returning => Some("Unreachable"),
+        "Removed" => Some("Removed"),
+        _ => None,
+    };
     let mut words = vec![match ready.and_then(|c| c["status"].as_str()) {
         _ if o.terminating => "Removed",
         Some("True") => "Ready",
-        Some("Unknown") if reason.contains("Suspended") => "Suspended",
-        Some("Unknown") => "Unreachable",
-        Some(_) if reason.contains("Removed") => "Removed",
-        Some(_) => "NotReady",
+        Some(status) => match concluded {
+            Some(word) => word,
+            None if status == "Unknown" && !returning => "Unreachable",
+            None => "NotReady",
+        },
         None => "Unknown",
     }];
     if o.at(&["spec", "unschedulable"]).and_then(Value::as_bool) == Some(true) {
@@ -84,11 +91,11 @@ mod tests {
         assert_eq!(state(&node("True", "", false)), "Ready");
         assert_eq!(state(&node("True", "", true)), "Ready,SchedulingDisabled");
         assert_eq!(state(&node("False", "DiskPressure", false)), "NotReady");
-        assert_eq!(
-            state(&node("Unknown", "NodeUnreachable", false)),
-            "Unreachable"
-        );
+        assert_eq!(state(&node("Unknown", "SessionLost", false)), "Unreachable");
+        assert_eq!(state(&node("Unknown", "Returning", false)), "NotReady");
         assert_eq!(state(&object("nodes", json!({}))), "Unknown");
+        let suspended = json!({"status": {"state": "Suspended", "conditions": [{"type": "Ready", "status": "Unknown"}]}});
+        assert_eq!(state(&object("nodes", suspended)), "Suspended");
     }
 
     #[test]
