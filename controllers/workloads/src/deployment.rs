@@ -34,6 +34,7 @@ use crate::conditions::{self, REPLICA_FAILURE};
 use crate::documents::{changed_replica_set, controller_reference, new_replica_set};
 use crate::hash::stem;
 use crate::index::{OwnerIndex, SetRow};
+use crate::memory::Memory;
 use crate::{Shared, writes};
 use decide::decide;
 use plan::{Plan, Seen, SetFacts, Snapshot};
@@ -144,6 +145,7 @@ fn observe(shared: &Shared, view: &View<'_>, key: &ObjectKey) -> Option<(Snapsho
         adoptable: Vec::new(),
         releasable: Vec::new(),
         taken: BTreeSet::new(),
+        failure: shared.deployments.with(key, |memo| memo.notes.clone()),
         status: view
             .actual::<Deployment>()
             .get(key)
@@ -281,27 +283,36 @@ async fn execute(
     if !tally.commit(leader, writes).await {
         return Ok(Action::requeue(writes::SOON));
     }
-    if tally.conflicts > 0 {
-        action.requeue_after = Some(writes::SOON);
-    } else if let (Some(found), None) = (&found, &tally.first_error) {
-        tell(shared, found, &plan);
-    }
-    match tally.first_error {
-        Some(source) => {
-            if let Some(found) = &found {
-                let about = EventRef::stored(&*found.deployment);
-                shared
-                    .recorder
-                    .warning(about, "ReplicaSetUpdateError", source.to_string());
-            }
-            Err(Error {
-                refused: tally.refused,
-                source,
-            })
+    if let Some(source) = tally.first_error {
+        let (reason, message) = match plan.create {
+            Some(_) => ("ReplicaSetCreateError", source.to_string()),
+            None => ("ReplicaSetUpdateError", source.to_string()),
+        };
+        if let Some(found) = &found {
+            let about = EventRef::stored(&*found.deployment);
+            shared.recorder.warning(about, reason, message.as_str());
         }
-        None => Ok(action),
+        let failure = Some((reason.to_owned(), message));
+        shared.deployments.with(&s.key, |memo| memo.notes = failure);
+        return Err(Error {
+            refused: tally.refused,
+            source,
+        });
     }
+    let recovered = shared
+        .deployments
+        .with(&s.key, |memo| memo.notes.take().is_some());
+    if tally.conflicts > 0 || recovered {
+        action.requeue_after = Some(writes::SOON);
+    }
+    if let Some(found) = found.filter(|_| tally.conflicts == 0) {
+        tell(shared, &found, &plan);
+    }
+    Ok(action)
 }
+
+/// What is remembered about Deployments: why the last write to a ReplicaSet did not succeed.
+pub(crate) type Deployments = Memory<Option<(String, String)>>;
 
 /// The writes of a plan, each guarded on the Deployment and the ReplicaSet as they were seen.
 fn set_writes(leader: &Leader, s: &Snapshot, found: &Found, plan: &Plan) -> Vec<Write> {

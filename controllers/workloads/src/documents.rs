@@ -169,6 +169,7 @@ spec:
         let new = NewSet {
             name: "web-5f7".into(),
             hash: "5f7".into(),
+            collisions: 0,
             replicas: 2,
             annotations: [].into(),
         };

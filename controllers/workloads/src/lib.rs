@@ -26,7 +26,6 @@ use setpoint_runtime::events::Recorder;
 use setpoint_runtime::{CacheBuilder, Clock, Controller, Leader};
 
 use crate::index::OwnerIndex;
-use crate::memory::Memory;
 
 /// Objects that are worked on at a time. Passes wait for the store most of the time, and what waits together is
 /// committed together.
@@ -38,7 +37,7 @@ struct Shared {
     clock: Clock,
     recorder: Recorder,
     sets: replicaset::Sets,
-    deployments: Memory<()>,
+    deployments: deployment::Deployments,
     salt: AtomicU64,
 }
 
@@ -70,8 +69,8 @@ pub async fn run(leader: Leader, clock: Clock, recorder: Recorder, seed: u64) {
         index: Mutex::new(OwnerIndex::new(leader.cache())),
         clock,
         recorder,
-        sets: Memory::default(),
-        deployments: Memory::default(),
+        sets: replicaset::Sets::default(),
+        deployments: deployment::Deployments::default(),
         // Far apart for neighbouring seeds and for successive leaders, so that names do not come again.
         salt: AtomicU64::new(
             seed.rotate_left(32) ^ leader.epoch().0.unsigned_abs().rotate_left(20),

@@ -197,11 +197,8 @@ async fn broken_yaml_over_an_owner_or_a_dependent_deletes_nothing() {
     swept(&rig).await;
     rig.settled().await;
     assert_eq!(left(&rig), (0, 0, 1));
-    rig.put(
-        &broken,
-        &String::from_utf8(good.unwrap().value.to_vec()).unwrap(),
-    )
-    .await;
+    rig.put(&broken, std::str::from_utf8(&good.unwrap().value).unwrap())
+        .await;
     gone::<Pod>(&rig, "web-1-0").await;
 }
 

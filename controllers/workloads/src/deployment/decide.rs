@@ -289,6 +289,7 @@ impl<'a> Rollout<'a> {
         NewSet {
             name,
             hash,
+            collisions,
             replicas,
             annotations,
         }

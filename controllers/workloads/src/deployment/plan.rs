@@ -100,6 +100,8 @@ pub struct Snapshot {
     pub releasable: Vec<Seen>,
     /// Names of ReplicaSets of others that begin like its own.
     pub taken: BTreeSet<Arc<str>>,
+    /// Why the last write to a ReplicaSet did not succeed: reason and sentence.
+    pub failure: Option<(String, String)>,
     /// The status as stored.
     pub status: Option<DeploymentStatus>,
 }
@@ -117,6 +119,8 @@ pub struct NewSet {
     pub name: String,
     /// The value of [`HASH_LABEL`].
     pub hash: String,
+    /// How many hashes were taken already.
+    pub collisions: i32,
     /// Its first size.
     pub replicas: i32,
     /// Its annotations.

@@ -42,7 +42,10 @@ pub(super) fn settle(
     let stored = s.status.clone().unwrap_or_default();
     let mut status = count(s, new, now);
     status.conditions.clone_from(&stored.conditions);
-    status.collision_count = stored.collision_count;
+    status.collision_count = match &plan.create {
+        Some(new) => some(new.collisions),
+        None => stored.collision_count,
+    };
     conditions::remove(&mut status.conditions, INVALID);
     available_condition(&mut status, s, now);
     pause_condition(&mut status, s, now);
@@ -57,7 +60,9 @@ pub(super) fn settle(
             .map(|c| (c.type_.clone(), c.status.clone()))
             .collect::<Vec<_>>()
     };
-    let turned = s.status.is_some() && sides(&stored.conditions) != sides(&status.conditions);
+    let turned = s.failure.is_some()
+        || status.collision_count != stored.collision_count
+        || (s.status.is_some() && sides(&stored.conditions) != sides(&status.conditions));
     if s.status.as_ref() != Some(&status) && (!plan.acts() || turned) {
         plan.status = Some(status.clone());
     }
@@ -214,6 +219,14 @@ fn failure(s: &Snapshot, new: Option<usize>) -> Option<Finding> {
             true,
             "NamespaceNotFound",
             message,
+        ));
+    }
+    if let Some((reason, message)) = &s.failure {
+        return Some(Finding::new(
+            REPLICA_FAILURE,
+            true,
+            reason.as_str(),
+            message.as_str(),
         ));
     }
     let of_new = new.and_then(|i| s.sets[i].failure.as_ref());

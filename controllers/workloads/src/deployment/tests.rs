@@ -42,6 +42,7 @@ fn deployment(wanted: i32, image: &str) -> Snapshot {
         adoptable: vec![],
         releasable: vec![],
         taken: [].into(),
+        failure: None,
         status: None,
     }
 }
@@ -526,6 +527,7 @@ fn names_that_are_taken_lead_to_another_hash() {
     assert_ne!(second.hash, first.hash);
     w.run();
     assert_eq!(w.sizes(), [1]);
+    assert_eq!(w.s.status.unwrap().collision_count, Some(1));
 }
 
 #[test]
@@ -620,4 +622,14 @@ fn pods_must_be_ready_for_a_while() {
     w.now += 30;
     w.settle();
     assert_eq!(w.reason("Available"), "True/MinimumReplicasAvailable");
+}
+
+#[test]
+fn what_the_store_refuses_of_a_replica_set_is_shown() {
+    let mut w = World::new(deployment(1, "a"));
+    w.s.failure = Some(("ReplicaSetCreateError".into(), "too large".into()));
+    let plan = w.plan();
+    assert!(plan.create.is_some(), "it is tried again");
+    w.s.status = plan.status;
+    assert_eq!(w.reason("ReplicaFailure"), "True/ReplicaSetCreateError");
 }

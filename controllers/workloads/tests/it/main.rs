@@ -9,7 +9,7 @@ use std::time::Duration;
 use setpoint_apis::apps::{Deployment, ReplicaSet};
 use setpoint_apis::core::Pod;
 use setpoint_apis::{Key, Kind, ObjectKey};
-use setpoint_store::testing::TestEtcd;
+use setpoint_store::testing::{Options, TestEtcd};
 use setpoint_store::{Revision, Txn};
 
 use rig::{BROKEN, Process, Rig};
@@ -462,4 +462,74 @@ async fn deployments_that_one_transaction_created_do_not_mix_up_their_pods() {
     }
     rig.settled().await;
     assert_eq!((sets(&rig).len(), rig.pods().len()), (40, 120));
+}
+
+#[tokio::test]
+async fn what_the_store_refuses_is_said_and_tried_again() {
+    let args = vec!["--max-request-bytes=2500".to_owned()];
+    let etcd = Arc::new(
+        TestEtcd::start_with(Options {
+            args,
+            ..Options::default()
+        })
+        .await,
+    );
+    let rig = Rig::on(etcd, "refused", setpoint_workloads::register).await;
+    let (_controllers, _agents) = (controllers(&rig).await, rig.agents());
+    // A ReplicaSet that just fits: its pods, with owner and defaults, do not.
+    let set = ObjectKey::namespaced("default", "set");
+    let text = |size: usize| {
+        format!(
+            "apiVersion: apps/v1\nkind: ReplicaSet\nmetadata: {{name: set}}\nspec:\n  replicas: 20\n  selector: \
+             {{matchLabels: {{app: set}}}}\n  template:\n    metadata: {{labels: {{app: set}}, annotations: {{x: {}}}}}\n    \
+             spec: {{containers: [{{name: c, image: host}}]}}\n",
+            "x".repeat(size)
+        )
+    };
+    rig.put_desired::<ReplicaSet>(&set, &text(1_800)).await;
+    rig.until("the set says so", |view| {
+        let status = &view.actual::<ReplicaSet>().get(&set)?.value;
+        let failure = status
+            .conditions
+            .iter()
+            .find(|c| c.type_ == "ReplicaFailure")?;
+        (failure.reason.as_deref() == Some("FailedCreate") && status.replicas == 0).then_some(())
+    })
+    .await;
+    // A Deployment whose ReplicaSet does not fit.
+    let manifest = |size: usize| {
+        let text = manifest(2, "host", DEFAULT);
+        text.replace(
+            "{labels: {app: web}}",
+            &format!(
+                "{{labels: {{app: web}}, annotations: {{x: {}}}}}",
+                "x".repeat(size)
+            ),
+        )
+    };
+    rig.put_desired::<Deployment>(&web(), &manifest(1_800))
+        .await;
+    rig.until("the Deployment says so", |view| {
+        let status = &view.actual::<Deployment>().get(&web())?.value;
+        let failure = status
+            .conditions
+            .iter()
+            .find(|c| c.type_ == "ReplicaFailure")?;
+        (failure.reason.as_deref() == Some("ReplicaSetCreateError")).then_some(())
+    })
+    .await;
+    // Mended, they go on, and the conditions go.
+    rig.put_desired::<ReplicaSet>(&set, &text(10)).await;
+    let revision = rig.put_desired::<Deployment>(&web(), &manifest(10)).await;
+    rig.rolled_out(&web(), revision).await;
+    rig.until("all is well", |view| {
+        let (set, web) = (
+            view.actual::<ReplicaSet>().get(&set)?,
+            view.actual::<Deployment>().get(&web())?,
+        );
+        let mut all = set.value.conditions.iter().chain(&web.value.conditions);
+        (set.value.available_replicas == Some(20) && all.all(|c| c.type_ != "ReplicaFailure"))
+            .then_some(())
+    })
+    .await;
 }
