@@ -92,7 +92,8 @@ impl Fixture {
             .args(args)
             .env("SETPOINT_ENDPOINTS", self.etcd.endpoint())
             .env("SETPOINT_PREFIX", self.keyspace.as_str())
-            .env("XDG_CONFIG_HOME", self.dir.path());
+            .env("XDG_CONFIG_HOME", self.dir.path())
+            .env("TMPDIR", self.dir.path());
         command
     }
 
