@@ -141,14 +141,24 @@ mod tests {
 
     #[test]
     fn uids_tell_incarnations_and_objects_of_one_transaction_apart() {
-        let (a, b) = (ObjectKey::namespaced("default", "a"), ObjectKey::namespaced("default", "b"));
+        let (a, b) = (
+            ObjectKey::namespaced("default", "a"),
+            ObjectKey::namespaced("default", "b"),
+        );
         let uid = derived_uid(7, "pods", &a);
         assert_eq!(uid, derived_uid(7, "pods", &a));
-        for other in [derived_uid(8, "pods", &a), derived_uid(7, "pods", &b), derived_uid(7, "secrets", &a)] {
+        for other in [
+            derived_uid(8, "pods", &a),
+            derived_uid(7, "pods", &b),
+            derived_uid(7, "secrets", &a),
+        ] {
             assert_ne!(uid, other);
         }
         let lengths: Vec<usize> = uid.split('-').map(str::len).collect();
         assert_eq!(lengths, [8, 4, 4, 4, 12]);
-        assert!(uid[14..].starts_with('8') && uid[19..].starts_with(['8', '9', 'a', 'b']), "{uid}");
+        assert!(
+            uid[14..].starts_with('8') && uid[19..].starts_with(['8', '9', 'a', 'b']),
+            "{uid}"
+        );
     }
 }

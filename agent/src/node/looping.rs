@@ -766,7 +766,8 @@ impl NodeLoop {
         }
     }
 
-    /// Stops every pod and, while the session lasts, removes their records, so that nothing claims to run here.
+    /// Stops every pod, then gives the session up, so that the control plane learns at once that nothing runs here. What
+    /// is recorded of the pods goes when they are released, or is brought up to date by the next agent.
     async fn stop_all(&mut self, session: Option<&Session>) {
         let deadline = Instant::now() + STOP_LIMIT;
         let reports = self.parts.reports.clone();

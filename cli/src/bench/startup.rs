@@ -20,6 +20,9 @@ const NAMESPACE: &str = "default";
 /// No step may take longer; a hang is a failure with the last state in its message.
 const STEP_LIMIT: Duration = Duration::from_secs(120);
 
+/// A cluster has settled when nothing was written for this long: two samples of a node's usage.
+const QUIET: Duration = Duration::from_secs(30);
+
 /// Flags of `setpoint bench startup`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct StartupArgs {
@@ -124,8 +127,7 @@ async fn measure(args: &StartupArgs, dev: &DevArgs, cluster: &mut DevCluster) ->
         .await?;
     let apply_to_running_ms = millis(begin);
 
-    // What settles after the start (statuses, events) belongs to the start.
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    settle(cluster).await?;
     let agent_rss_bytes = cluster
         .agents
         .iter()
@@ -187,6 +189,20 @@ async fn single_pod(cluster: &DevCluster, watch: &mut Watch<'_>, number: u32) ->
         })
         .await?;
     Ok(took)
+}
+
+/// Waits until nothing has been written for a while: what settles after a start (events, the nodes' usage) belongs to it.
+async fn settle(cluster: &DevCluster) -> Result<()> {
+    let (mut last, mut since) = (cluster.store.status().await?.revision, Instant::now());
+    let begin = Instant::now();
+    while since.elapsed() < QUIET && begin.elapsed() < STEP_LIMIT {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let now = cluster.store.status().await?.revision;
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+    }
+    Ok(())
 }
 
 /// etcd counts every write with its revision: the difference over a quiet time is what the cluster writes for nothing.
