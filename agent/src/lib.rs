@@ -1,7 +1,7 @@
 //! The node agent: takes the work of one node, runs it, and reports what became of it.
 //!
 //! From the bottom up: [`spec`] and [`shim`] are one container and the process that supervises it; [`driver`] and
-//! [`process`] start, stop and adopt containers; [`env`], [`volumes`] and [`pod`] make pods of them; [`node`] takes work
+//! [`process`] start, stop and adopt containers; [`mod@env`], [`volumes`] and [`pod`] make pods of them; [`node`] takes work
 //! from the store and hands it to them through [`workload`] and [`runner`]; [`server`] shows logs.
 
 mod asyncfd;

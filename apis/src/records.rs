@@ -12,6 +12,9 @@ use crate::core::{
 };
 use crate::time::Timestamp;
 
+/// The annotation of a pod that says what becomes of it when its node is lost: `replace` (the default), `keep` or `stop`.
+pub const PARTITION_POLICY: &str = "setpoint.dev/partition-policy";
+
 /// `bindings/<ns>/<pod>`: where a pod is. Written by the scheduler.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -19,7 +19,7 @@ pub(crate) fn bytes<const N: usize>() -> Result<[u8; N]> {
 /// Five characters for the end of a generated name. Letters and digits that form no words, as Kubernetes takes them.
 ///
 /// # Errors
-/// As [`bytes`].
+/// As [`bytes()`].
 pub(crate) fn suffix() -> Result<String> {
     const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
     Ok(bytes::<5>()?

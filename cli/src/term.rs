@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Standard output, buffered.
 ///
-/// A failed write is kept back and handed out by [`Out::finish`], so that the code which prints is not littered with
+/// A failed write is kept back and handed out by [`Out::flush`], so that the code which prints is not littered with
 /// error handling; a reader that went away (`| head`) is told apart there.
 pub(crate) struct Out {
     inner: Box<dyn Write>,

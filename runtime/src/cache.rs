@@ -23,9 +23,10 @@ use state::{Place, State};
 use subscription::Mailbox;
 use table::Decoded;
 
+pub use setpoint_apis::stored::{Entry, Invalid, Stored};
 pub use state::StateKey;
 pub use subscription::{Changes, Subscription};
-pub use table::{Entry, Invalid, Stored, Table};
+pub use table::Table;
 pub use view::View;
 
 /// Names the kinds that a cache holds.

@@ -6,7 +6,7 @@
 //!
 //! # What is written
 //! Kubernetes' `v1` Event. The same (object, type, reason, message) is one event whose `count` and `lastTimestamp`
-//! grow; see [`correlate`] for the limits. All events of a writer hang on one lease at a time. A new one of 70 minutes
+//! grow; see `correlate` for the limits. All events of a writer hang on one lease at a time. A new one of 70 minutes
 //! is granted when an event is to be written and the last one is older than 10 minutes, so an event outlives its last
 //! update by at least an hour, nothing needs a keep-alive, and who has nothing to say writes nothing.
 

@@ -154,7 +154,7 @@ impl Bench {
                     format!("/bench/binding/{n}"),
                     Bytes::from_static(b"node: n1\nplacement: 1\n"),
                 ),
-                put(format!("/bench/work/{n}"), self.value.clone()),
+                put(format!("/bench/copy/{n}"), self.value.clone()),
             ],
             context: String::new(),
         }

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use setpoint_apis::ObjectKey;
 use setpoint_apis::records::NodeState;
 
-/// The annotation that says what becomes of a pod when its node is lost.
-pub const PARTITION_POLICY: &str = "setpoint.dev/partition-policy";
+pub use setpoint_apis::records::PARTITION_POLICY;
 
 /// What becomes of a pod when its node is lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -9,10 +9,9 @@ use std::sync::Arc;
 use setpoint_apis::Kind;
 use setpoint_apis::core::Pod;
 use setpoint_apis::records::{Binding, Intent, PodActual, PodStage};
-use setpoint_runtime::{Entry, Stored};
+use setpoint_apis::stored::{Entry, Stored};
 
-/// The annotation that says what becomes of a pod when its node is lost.
-pub const PARTITION_POLICY: &str = "setpoint.dev/partition-policy";
+pub use setpoint_apis::records::PARTITION_POLICY;
 
 /// A key of the state trees as it is now.
 #[derive(Debug)]

@@ -25,7 +25,7 @@
 //! `evict` requests withdraw the pod (reason `Evicted`) and place it again. `move` requests are left alone for now.
 //!
 //! # How
-//! One task owns an [`account`]: a pure structure that takes changes and outcomes and returns writes. Writes go out in
+//! One task owns an `account`: a pure structure that takes changes and outcomes and returns writes. Writes go out in
 //! batches, several under way at a time, at most one per pod.
 
 mod account;

@@ -7,85 +7,8 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use setpoint_apis::ObjectKey;
-use setpoint_apis::meta::derived_uid;
+use setpoint_apis::stored::{Entry, Invalid, Stored};
 use setpoint_store::KeyValue;
-
-/// A document that parsed, with what etcd keeps about its key.
-#[derive(Debug, PartialEq)]
-pub struct Stored<T> {
-    /// The document, with defaults filled in.
-    pub value: T,
-    /// The revision of the key's creation.
-    pub create_revision: i64,
-    /// The revision of the key's last change: Kubernetes' resourceVersion.
-    pub mod_revision: i64,
-    /// How often the key was written: Kubernetes' generation.
-    pub version: i64,
-}
-
-impl<K: setpoint_apis::Kind> Stored<K> {
-    /// The object's uid: the one its writer gave it, else one derived from the key's create revision.
-    pub fn uid(&self) -> String {
-        let meta = self.value.metadata();
-        meta.uid
-            .clone()
-            .unwrap_or_else(|| derived_uid(self.create_revision, K::PLURAL, &meta.key()))
-    }
-}
-
-/// Why a document cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Invalid {
-    /// The revision that brought it.
-    pub mod_revision: i64,
-    /// What is wrong.
-    pub message: String,
-}
-
-/// What the cache holds under one key: present in any case, and frozen while the document does not parse.
-#[derive(Debug)]
-pub struct Entry<T> {
-    last_good: Option<Arc<Stored<T>>>,
-    invalid: Option<Arc<Invalid>>,
-}
-
-impl<T> Clone for Entry<T> {
-    fn clone(&self) -> Self {
-        Self {
-            last_good: self.last_good.clone(),
-            invalid: self.invalid.clone(),
-        }
-    }
-}
-
-impl<T> Entry<T> {
-    /// The document as it is in etcd; `None` while that does not parse. Act only on what this returns.
-    pub fn valid(&self) -> Option<&Arc<Stored<T>>> {
-        if self.invalid.is_some() {
-            None
-        } else {
-            self.last_good.as_ref()
-        }
-    }
-
-    /// The last version that parsed, the present one included. For counting and showing what exists.
-    pub fn last_good(&self) -> Option<&Arc<Stored<T>>> {
-        self.last_good.as_ref()
-    }
-
-    /// Why the present document cannot be used.
-    pub fn invalid(&self) -> Option<&Arc<Invalid>> {
-        self.invalid.as_ref()
-    }
-
-    fn mod_revision(&self) -> i64 {
-        match (&self.invalid, &self.last_good) {
-            (Some(invalid), _) => invalid.mod_revision,
-            (None, Some(good)) => good.mod_revision,
-            (None, None) => 0,
-        }
-    }
-}
 
 /// The documents of one kind, in key order.
 #[derive(Debug)]
@@ -219,25 +142,19 @@ impl<T: Send + Sync + 'static> AnyTable for TypedTable<T> {
         let decoded = decoded
             .downcast::<Result<Arc<Stored<T>>, Arc<Invalid>>>()
             .expect("the decoder of a table makes what the table holds");
-        let entry = self.table.entries.entry(key.clone()).or_insert(Entry {
-            last_good: None,
-            invalid: None,
-        });
+        let entry = self.table.entries.entry(key.clone()).or_default();
         match *decoded {
             Ok(stored) => {
-                if entry.invalid.is_none() && entry.mod_revision() >= stored.mod_revision {
+                if entry.invalid().is_none() && entry.mod_revision() >= stored.mod_revision {
                     return false;
                 }
-                *entry = Entry {
-                    last_good: Some(stored),
-                    invalid: None,
-                };
+                *entry = Entry::good(stored);
             }
             Err(invalid) => {
                 if entry.mod_revision() >= invalid.mod_revision {
                     return false;
                 }
-                entry.invalid = Some(invalid);
+                *entry = std::mem::take(entry).frozen(invalid);
             }
         }
         true

@@ -4,11 +4,12 @@ use parking_lot::RwLockReadGuard;
 use setpoint_apis::records::{
     Binding, Deletion, NodeAlive, NodeHealth, NodeStatusRecord, PodActual,
 };
+use setpoint_apis::stored::{Entry, Invalid, Stored};
 use setpoint_apis::{Kind, ObjectKey};
 use setpoint_store::Revision;
 
 use super::state::{State, TableId};
-use super::table::{AnyTable, Entry, Invalid, Stored, Table};
+use super::table::{AnyTable, Table};
 use std::sync::Arc;
 
 /// All trees at one revision.

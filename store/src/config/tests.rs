@@ -289,8 +289,8 @@ fn the_file_is_where_one_expects_it() {
     };
     let none = Flags::default();
     assert_eq!(
-        path(&none, &[("HOME", "/home/a")]),
-        Some((PathBuf::from("/home/a/.config/setpoint/config.yaml"), false))
+        path(&none, &[("HOME", "/h")]),
+        Some((PathBuf::from("/h/.config/setpoint/config.yaml"), false))
     );
     assert_eq!(
         path(&none, &[("XDG_CONFIG_HOME", "/x"), ("HOME", "/h")]),
