@@ -1,31 +1,33 @@
 //! The loop itself: takes a session, follows the work, carries out plans.
 
-use std::collections::BTreeSet;
+mod adoption;
+mod fence;
+mod report;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::BoxFuture;
-use setpoint_apis::records::{NodeAlive, NodeStatusRecord, PodActual};
-use setpoint_apis::{Key, Keyspace, ObjectKey, document};
+use setpoint_apis::records::{NodeAlive, NodeStatusRecord};
+use setpoint_apis::{Keyspace, ObjectKey};
 use setpoint_runtime::Clock;
 use setpoint_runtime::backoff::Backoff;
 use setpoint_runtime::watcher::{WatcherEvent, WatcherOptions, watcher};
 use setpoint_store::group_commit::GroupCommit;
-use setpoint_store::list::{List, list_all};
-use setpoint_store::{Compare, EventKind, SharedStore, StoreError, Txn};
+use setpoint_store::{EventKind, SharedStore, StoreError};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::AgentError;
 use super::config::{Addresses, AgentConfig};
-use super::disk::{Claim, Disk};
+use super::disk::Disk;
 use super::session::{Session, SessionError, Sessions};
-use super::state::{Call, Local, NodeWrite, Phase, State, plan, stale};
-use super::status::{UsageMeter, describe, keep_transition_times, sample};
+use super::state::{Call, Local, NodeWrite, Phase, State, plan};
+use super::status::UsageMeter;
 use super::work::{Named, WorkTree};
 use super::writes::{Done, Fate, items, send};
 use crate::content::Content;
@@ -278,195 +280,6 @@ impl NodeLoop {
         }
     }
 
-    /// The work of this session is listed. What etcd, the disk and the machine say this node has claimed is brought
-    /// together; what is no longer its own is marked to be gone before anything is claimed.
-    async fn begin_session(&mut self, adopted: &mut bool) -> Result<(), StoreError> {
-        let node = self.parts.config.node.clone();
-        let prefix = self
-            .parts
-            .keyspace
-            .build(&Key::NodePod(&node, ObjectKey::cluster("")));
-        let range = setpoint_apis::KeyRange::prefix(prefix);
-        let (records, _) = list_all(&*self.parts.store, List::new(range.start, range.end)).await?;
-        let mut known = BTreeSet::new();
-        for kv in records {
-            let Ok(Key::NodePod(_, key)) = self.parts.keyspace.split(&kv.key) else {
-                continue;
-            };
-            // A record that does not parse is written anew with the next status, or deleted with its pod.
-            let record: PodActual = document::decode_value(&kv.value).unwrap_or_default();
-            known.insert(key.clone());
-            let local = self
-                .state
-                .locals
-                .entry(key.clone())
-                .or_insert_with(|| Local {
-                    uid: record.uid.clone(),
-                    placement: record.placement,
-                    work_revision: 0,
-                    phase: Phase::Gone,
-                    actual: Some(Box::new(record.clone())),
-                    written: None,
-                });
-            if local.placement == record.placement {
-                local.written = Some(Box::new(record));
-            }
-        }
-        for (key, local) in &mut self.state.locals {
-            if !known.contains(key) {
-                local.written = None;
-            }
-        }
-        if !*adopted {
-            self.adopt_from_disk();
-            *adopted = true;
-        }
-        self.adopt_work();
-        // Whatever else has left files here has no record to delete.
-        let known = self
-            .state
-            .locals
-            .values()
-            .filter(|l| l.phase != Phase::Gone);
-        self.parts
-            .runner
-            .purge_all_but(known.map(|l| (l.uid.clone(), l.placement)).collect());
-        self.state.stale = stale(&self.state);
-        info!(
-            node,
-            pods = self.state.locals.len(),
-            stale = self.state.stale.len(),
-            "session begins"
-        );
-        Ok(())
-    }
-
-    /// Takes up the claims of the disk copy that the pod layer does not run yet.
-    fn adopt_from_disk(&mut self) {
-        for claim in self.parts.disk.claims() {
-            let key = ObjectKey::namespaced(claim.namespace.as_str(), claim.name.as_str());
-            let running = self
-                .state
-                .locals
-                .get(&key)
-                .is_some_and(|l| l.phase != Phase::Gone);
-            // The document may leave its namespace to its key.
-            let decoded = document::split_work(claim.work.as_bytes()).and_then(|(header, pod)| {
-                let header: setpoint_apis::records::WorkHeader = document::decode_value(header)?;
-                Ok((
-                    header,
-                    document::decode_keyed::<setpoint_apis::core::Pod>(&key, pod)?,
-                ))
-            });
-            let (false, Ok((header, pod))) = (running, decoded) else {
-                continue;
-            };
-            if let (Some(ip), Some(addresses)) = (claim.pod_ip, &mut self.addresses) {
-                addresses.keep(ip);
-                self.pod_ips.insert(key.clone(), ip);
-            }
-            let placement = header.placement.unwrap_or_default();
-            let before = self
-                .state
-                .locals
-                .get(&key)
-                .filter(|l| l.placement == placement && l.uid == header.uid);
-            let (last, written) =
-                before.map_or((None, None), |l| (l.actual.clone(), l.written.clone()));
-            if before.is_none() && self.state.locals.contains_key(&key) {
-                // etcd has a record of another placement: that one counts, and what this claim left is purged.
-                continue;
-            }
-            let local = Local {
-                uid: header.uid.clone(),
-                placement,
-                work_revision: claim.work_revision,
-                phase: Phase::Running,
-                actual: last.clone(),
-                written,
-            };
-            self.state.locals.insert(key.clone(), local);
-            let work = PodWork {
-                key,
-                header,
-                pod: Arc::new(pod),
-                pod_ip: claim.pod_ip,
-            };
-            self.parts
-                .runner
-                .start(work, Begin::Adopt, last.map(|l| *l));
-        }
-    }
-
-    /// Takes up pods that etcd says this node has claimed and still is to run, and of which the disk knows nothing.
-    fn adopt_work(&mut self) {
-        let mut adopt = Vec::new();
-        for (key, local) in &self.state.locals {
-            if local.phase == Phase::Gone
-                && let Some(work) = self.state.work.get(key)
-                && work.placement() == local.placement
-                && work.header.uid == local.uid
-            {
-                adopt.push((key.clone(), work.clone(), local.actual.clone()));
-            }
-        }
-        for (key, work, last) in adopt {
-            self.begin_pod(&key, &work, Begin::Adopt, last.map(|l| *l));
-        }
-    }
-
-    /// Hands a claimed pod to the pod layer.
-    fn begin_pod(
-        &mut self,
-        key: &ObjectKey,
-        work: &super::state::Work,
-        begin: Begin,
-        last: Option<PodActual>,
-    ) {
-        let pod_ip = self.address_for(key, last.as_ref());
-        let claim = Claim {
-            namespace: key.namespace.to_string(),
-            name: key.name.to_string(),
-            work_revision: work.mod_revision,
-            pod_ip,
-            work: work.text.to_string(),
-        };
-        if let Err(error) = self.parts.disk.save_claim(&claim) {
-            // It runs all the same: only a restart of the agent without etcd would miss it.
-            warn!(object = %key, error = &error as &dyn std::error::Error, "a claim is not in the disk copy");
-        }
-        if let Some(local) = self.state.locals.get_mut(key) {
-            local.phase = Phase::Running;
-            local.work_revision = work.mod_revision;
-        }
-        let work = PodWork {
-            key: key.clone(),
-            header: work.header.clone(),
-            pod: work.pod.clone(),
-            pod_ip,
-        };
-        self.parts.runner.start(work, begin, last);
-    }
-
-    fn address_for(&mut self, key: &ObjectKey, last: Option<&PodActual>) -> Option<IpAddr> {
-        let addresses = self.addresses.as_mut()?;
-        if let Some(ip) = self.pod_ips.get(key) {
-            return Some(*ip);
-        }
-        let former = last.and_then(|l| l.pod_ip.as_ref()?.parse().ok());
-        let ip = match former {
-            Some(ip) => {
-                addresses.keep(ip);
-                Some(ip)
-            }
-            None => addresses.take(),
-        };
-        if let Some(ip) = ip {
-            self.pod_ips.insert(key.clone(), ip);
-        }
-        ip
-    }
-
     fn content_changed(&self, changed: bool) {
         if changed {
             self.parts
@@ -619,151 +432,6 @@ impl NodeLoop {
             }
         }
         (rejected, done.unknown)
-    }
-
-    /// Something was not written. Is the session still ours? After an unknown outcome the fence moves on first. What
-    /// the store holds is read again, so that the next plan begins from the truth.
-    async fn check_fence(&mut self, session: &mut Session, unknown: bool) -> Option<End> {
-        let (store, keyspace) = (self.parts.store.clone(), self.parts.keyspace.clone());
-        let node = self.parts.config.node.clone();
-        let (ttl, me) = (self.parts.config.lease_ttl, self.me.clone());
-        let sessions = Sessions {
-            store: &store,
-            keyspace: &keyspace,
-            node: &node,
-            ttl,
-            me: &me,
-        };
-        let mut wait = Duration::from_millis(50);
-        loop {
-            let current = if unknown {
-                sessions.refence(session).await
-            } else {
-                let key = keyspace.build(&Key::NodeAlive(&node));
-                store.get(&key).await.map(|(kv, _)| {
-                    kv.filter(|kv| kv.mod_revision == session.epoch)
-                        .map(|_| session.clone())
-                })
-            };
-            match current {
-                Ok(Some(renewed)) => {
-                    *session = renewed;
-                    if let Err(error) = self.reread().await {
-                        warn!(
-                            node,
-                            error = &error as &dyn std::error::Error,
-                            "this node's records could not be read again"
-                        );
-                        continue;
-                    }
-                    return None;
-                }
-                Ok(None) => return Some(End::SessionLost),
-                Err(error) => {
-                    warn!(
-                        node,
-                        error = &error as &dyn std::error::Error,
-                        "the fence could not be checked; trying again"
-                    );
-                    tokio::select! {
-                        () = session.lease.lost() => return Some(End::SessionLost),
-                        () = sleep(wait) => wait = (wait * 2).min(Duration::from_secs(2)),
-                    }
-                }
-            }
-        }
-    }
-
-    /// Reads this node's records again: what was written by a transaction with an unknown outcome counts as written, and
-    /// a claim that landed is a claim.
-    async fn reread(&mut self) -> Result<(), StoreError> {
-        let node = self.parts.config.node.clone();
-        let range = setpoint_apis::KeyRange::prefix(
-            self.parts
-                .keyspace
-                .build(&Key::NodePod(&node, ObjectKey::cluster(""))),
-        );
-        let (records, _) = list_all(&*self.parts.store, List::new(range.start, range.end)).await?;
-        let mut known = BTreeSet::new();
-        for kv in records {
-            let Ok(Key::NodePod(_, key)) = self.parts.keyspace.split(&kv.key) else {
-                continue;
-            };
-            let record: PodActual = document::decode_value(&kv.value).unwrap_or_default();
-            known.insert(key.clone());
-            match self.state.locals.get_mut(&key) {
-                Some(local) => local.written = Some(Box::new(record)),
-                None => {
-                    let local = Local {
-                        uid: record.uid.clone(),
-                        placement: record.placement,
-                        work_revision: 0,
-                        phase: Phase::Gone,
-                        actual: Some(Box::new(record.clone())),
-                        written: Some(Box::new(record)),
-                    };
-                    self.state.locals.insert(key, local);
-                }
-            }
-        }
-        // A record that is gone: the pod was released while this node was away. Its work key says what follows.
-        self.state
-            .locals
-            .retain(|key, local| known.contains(key) || local.phase != Phase::Gone);
-        for (key, local) in &mut self.state.locals {
-            if !known.contains(key) {
-                local.written = None;
-            }
-        }
-        self.adopt_work();
-        Ok(())
-    }
-
-    /// Looks at the machine, and writes the node's status when it says something new.
-    async fn report_node(&mut self, session: &Session) {
-        let seen = sample(&self.parts.config.data_dir);
-        let mut record = describe(
-            &self.parts.config,
-            self.parts.endpoint.clone(),
-            &seen,
-            self.parts.clock.now(),
-        );
-        record.usage = self.meter.take(&seen);
-        let key = self
-            .parts
-            .keyspace
-            .build(&Key::NodeStatus(&self.parts.config.node));
-        if self.reported.is_none() {
-            // After a restart of the agent the store may say the same already.
-            if let Ok((Some(kv), _)) = self.parts.store.get(&key).await {
-                self.reported = document::decode_value(&kv.value).ok();
-            }
-        }
-        if let Some(reported) = &self.reported {
-            keep_transition_times(reported, &mut record);
-            if *reported == record {
-                return;
-            }
-        }
-        let fence = Compare::ModRevision(
-            self.parts
-                .keyspace
-                .build(&Key::NodeAlive(&self.parts.config.node)),
-            session.epoch,
-        );
-        let txn = Txn::new().when(fence).put(key, document::encode(&record));
-        match self.parts.store.txn(txn).await {
-            Ok(done) if done.succeeded => self.reported = Some(record),
-            Ok(_) => {}
-            Err(error) => {
-                self.reported = None;
-                warn!(
-                    node = self.parts.config.node,
-                    error = &error as &dyn std::error::Error,
-                    "the node's status could not be written; trying again"
-                );
-            }
-        }
     }
 
     /// Stops every pod, then gives the session up, so that the control plane learns at once that nothing runs here. What

@@ -1,0 +1,58 @@
+//! The node's own status.
+
+use setpoint_apis::{Key, document};
+use setpoint_store::{Compare, Txn};
+use tracing::warn;
+
+use super::NodeLoop;
+use crate::node::session::Session;
+use crate::node::status::{describe, keep_transition_times, sample};
+
+impl NodeLoop {
+    /// Looks at the machine, and writes the node's status when it says something new.
+    pub(super) async fn report_node(&mut self, session: &Session) {
+        let seen = sample(&self.parts.config.data_dir);
+        let mut record = describe(
+            &self.parts.config,
+            self.parts.endpoint.clone(),
+            &seen,
+            self.parts.clock.now(),
+        );
+        record.usage = self.meter.take(&seen);
+        let key = self
+            .parts
+            .keyspace
+            .build(&Key::NodeStatus(&self.parts.config.node));
+        if self.reported.is_none() {
+            // After a restart of the agent the store may say the same already.
+            if let Ok((Some(kv), _)) = self.parts.store.get(&key).await {
+                self.reported = document::decode_value(&kv.value).ok();
+            }
+        }
+        if let Some(reported) = &self.reported {
+            keep_transition_times(reported, &mut record);
+            if *reported == record {
+                return;
+            }
+        }
+        let fence = Compare::ModRevision(
+            self.parts
+                .keyspace
+                .build(&Key::NodeAlive(&self.parts.config.node)),
+            session.epoch,
+        );
+        let txn = Txn::new().when(fence).put(key, document::encode(&record));
+        match self.parts.store.txn(txn).await {
+            Ok(done) if done.succeeded => self.reported = Some(record),
+            Ok(_) => {}
+            Err(error) => {
+                self.reported = None;
+                warn!(
+                    node = self.parts.config.node,
+                    error = &error as &dyn std::error::Error,
+                    "the node's status could not be written; trying again"
+                );
+            }
+        }
+    }
+}
