@@ -30,16 +30,22 @@ pub(crate) struct ChangeStream<'a> {
 }
 
 impl Client {
-    /// Follows the changes of a kind that come after a revision.
+    /// Follows the changes of a kind that come after a revision. A store that is away at this moment is waited for by
+    /// [`ChangeStream::next`], as at any later one.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// When the store refuses.
     pub(crate) async fn changes(
         &self,
         kind: KindInfo,
         after: Revision,
     ) -> Result<ChangeStream<'_>> {
-        let stream = self.open(kind, after).await?;
+        let stream = match self.open(kind, after).await {
+            Err(error) if !error.is_retryable() => {
+                return Err(error).context("following changes");
+            }
+            opened => opened.unwrap_or_else(|_| futures::stream::empty().boxed()),
+        };
         Ok(ChangeStream {
             client: self,
             kind,
@@ -52,7 +58,7 @@ impl Client {
         &self,
         kind: KindInfo,
         after: Revision,
-    ) -> Result<BoxStream<'static, Result<WatchBatch, StoreError>>> {
+    ) -> Result<BoxStream<'static, Result<WatchBatch, StoreError>>, StoreError> {
         let range = if kind.plural == "events" {
             self.keyspace.all_events()
         } else {
@@ -63,7 +69,7 @@ impl Client {
             end: range.end,
             from: Some(Revision(after.0 + 1)),
         };
-        Ok(self.store.watch(request).await?)
+        self.store.watch(request).await
     }
 
     /// The object of a kind that a key is a part of.

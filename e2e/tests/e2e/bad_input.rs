@@ -90,7 +90,7 @@ fn wrong_words_get_clear_answers() {
     cluster.apply("apiVersion: v1\nkind: Pod\nmetadata: {name: nosuch}\nspec: {containers: [{name: main, image: host, command: [/no/such/program]}]}\n");
     cluster.eventually("a command that does not exist is said so", || {
         let text = cluster.setpoint(["describe", "pod", "nosuch"]).stdout;
-        if text.contains("/no/such/program") && text.contains("No such file") {
+        if text.contains("/no/such/program") && text.contains("no such file") {
             Ok(())
         } else {
             Err(text)

@@ -19,6 +19,34 @@ impl NodeLoop {
     /// The work of this session is listed. What etcd, the disk and the machine say this node has claimed is brought
     /// together; what is no longer its own is marked to be gone before anything is claimed.
     pub(super) async fn begin_session(&mut self, adopted: &mut bool) -> Result<(), StoreError> {
+        self.note_records().await?;
+        if !*adopted {
+            self.adopt_from_disk();
+            *adopted = true;
+        }
+        self.adopt_work();
+        // Whatever else has left files here has no record to delete.
+        let known = self
+            .state
+            .locals
+            .values()
+            .filter(|l| l.phase != Phase::Gone);
+        self.parts
+            .runner
+            .purge_all_but(known.map(|l| (l.uid.clone(), l.placement)).collect());
+        self.state.stale = stale(&self.state);
+        info!(
+            node = self.parts.config.node,
+            pods = self.state.locals.len(),
+            stale = self.state.stale.len(),
+            "session begins"
+        );
+        Ok(())
+    }
+
+    /// Takes note of what etcd has on record of this node's pods: what it was told, and what it was told by an agent of
+    /// which nothing else is known here.
+    pub(super) async fn note_records(&mut self) -> Result<(), StoreError> {
         let node = self.parts.config.node.clone();
         let prefix = self
             .parts
@@ -55,27 +83,6 @@ impl NodeLoop {
                 local.written = None;
             }
         }
-        if !*adopted {
-            self.adopt_from_disk();
-            *adopted = true;
-        }
-        self.adopt_work();
-        // Whatever else has left files here has no record to delete.
-        let known = self
-            .state
-            .locals
-            .values()
-            .filter(|l| l.phase != Phase::Gone);
-        self.parts
-            .runner
-            .purge_all_but(known.map(|l| (l.uid.clone(), l.placement)).collect());
-        self.state.stale = stale(&self.state);
-        info!(
-            node,
-            pods = self.state.locals.len(),
-            stale = self.state.stale.len(),
-            "session begins"
-        );
         Ok(())
     }
 

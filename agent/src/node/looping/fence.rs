@@ -1,18 +1,15 @@
 //! After a write that was not carried out: is the session still ours, and what does the store hold?
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use setpoint_apis::records::PodActual;
-use setpoint_apis::{Key, ObjectKey, document};
+use setpoint_apis::Key;
 use setpoint_store::StoreError;
-use setpoint_store::list::{List, list_all};
 use tokio::time::sleep;
 use tracing::warn;
 
 use super::{End, NodeLoop};
 use crate::node::session::{Session, Sessions};
-use crate::node::state::{Local, Phase};
+use crate::node::state::Phase;
 
 impl NodeLoop {
     /// Something was not written. Is the session still ours? After an unknown outcome the fence moves on first. What
@@ -75,44 +72,11 @@ impl NodeLoop {
     /// Reads this node's records again: what was written by a transaction with an unknown outcome counts as written, and
     /// a claim that landed is a claim.
     pub(super) async fn reread(&mut self) -> Result<(), StoreError> {
-        let node = self.parts.config.node.clone();
-        let range = setpoint_apis::KeyRange::prefix(
-            self.parts
-                .keyspace
-                .build(&Key::NodePod(&node, ObjectKey::cluster(""))),
-        );
-        let (records, _) = list_all(&*self.parts.store, List::new(range.start, range.end)).await?;
-        let mut known = BTreeSet::new();
-        for kv in records {
-            let Ok(Key::NodePod(_, key)) = self.parts.keyspace.split(&kv.key) else {
-                continue;
-            };
-            let record: PodActual = document::decode_value(&kv.value).unwrap_or_default();
-            known.insert(key.clone());
-            match self.state.locals.get_mut(&key) {
-                Some(local) => local.written = Some(Box::new(record)),
-                None => {
-                    let local = Local {
-                        uid: record.uid.clone(),
-                        placement: record.placement,
-                        work_revision: 0,
-                        phase: Phase::Gone,
-                        actual: Some(Box::new(record.clone())),
-                        written: Some(Box::new(record)),
-                    };
-                    self.state.locals.insert(key, local);
-                }
-            }
-        }
+        self.note_records().await?;
         // A record that is gone: the pod was released while this node was away. Its work key says what follows.
         self.state
             .locals
-            .retain(|key, local| known.contains(key) || local.phase != Phase::Gone);
-        for (key, local) in &mut self.state.locals {
-            if !known.contains(key) {
-                local.written = None;
-            }
-        }
+            .retain(|_, local| local.written.is_some() || local.phase != Phase::Gone);
         self.adopt_work();
         Ok(())
     }
