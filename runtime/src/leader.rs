@@ -182,7 +182,11 @@ impl Leader {
     pub async fn commit(&self, writes: Vec<Write>) -> Result<Vec<WriteOutcome>, LeaderError> {
         let outcomes = self.commit_only(writes).await?;
         if let Some(newest) = newest(&outcomes) {
-            self.inner.cache.wait_for(newest).await;
+            // A leader that is to stop does not wait for an etcd that has gone away in between.
+            tokio::select! {
+                () = self.inner.cache.wait_for(newest) => {}
+                () = self.inner.lost.cancelled() => return Err(self.deposed()),
+            }
         }
         Ok(outcomes)
     }
