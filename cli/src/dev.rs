@@ -270,8 +270,10 @@ impl DevCluster {
 impl Drop for DevCluster {
     /// The children are killed by their handles; what the agents started is not theirs to kill.
     fn drop(&mut self) {
-        for agent in &self.agents {
-            kill_node(Some(agent.process.pid()), &agent.data_dir);
+        for agent in &mut self.agents {
+            // A process that has ended gave its number away.
+            let pid = agent.process.is_running().then(|| agent.process.pid());
+            kill_node(pid, &agent.data_dir);
         }
     }
 }

@@ -32,6 +32,7 @@ use super::work::{Named, WorkTree};
 use super::writes::{Done, Fate, items, send};
 use crate::content::Content;
 use crate::workload::{Begin, PodReport, PodRunner, PodWork, Reports};
+use fence::Doubt;
 
 /// How often the machine is looked at. What it says is written only when it has moved much.
 const SAMPLE_EVERY: Duration = Duration::from_secs(15);
@@ -39,6 +40,8 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(15);
 /// few revisions and not hundreds.
 const COALESCE: Duration = Duration::from_millis(20);
 const BUSY: usize = 8;
+/// The wait before statuses that the store did not take are sent again.
+const REFUSED: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
 /// When a claim that was refused is tried again though nothing changed.
 const CLAIM_RETRY: Duration = Duration::from_secs(2);
 /// How long pods may take to stop when the agent stops them at its end.
@@ -68,6 +71,17 @@ pub(crate) struct NodeLoop {
     meter: UsageMeter,
     reported: Option<NodeStatusRecord>,
     rng: fastrand::Rng,
+}
+
+/// What a batch of writes has shown.
+#[derive(Default)]
+struct Settled {
+    /// A guard did not hold: is the session still ours?
+    rejected: bool,
+    /// An outcome is unknown.
+    unknown: bool,
+    /// The store did not take a write that is due all the same.
+    refused: bool,
 }
 
 enum End {
@@ -222,12 +236,17 @@ impl NodeLoop {
         claim_retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.reported = None;
         let lease = session.lease.clone();
+        let mut doubt = Doubt::default();
+        let mut refusals = 0;
         loop {
-            if listed && in_flight.is_none() && Instant::now() >= not_before {
-                let count;
-                (in_flight, count) = self.carry_out(&session);
-                if count > BUSY {
-                    not_before = Instant::now() + COALESCE;
+            if listed {
+                let plan = plan(&self.state);
+                self.call(plan.calls);
+                if in_flight.is_none() && !doubt.stands() && Instant::now() >= not_before {
+                    if plan.writes.len() > BUSY {
+                        not_before = Instant::now() + COALESCE;
+                    }
+                    in_flight = self.send(&session, plan.writes);
                 }
             }
             let waiting = listed && in_flight.is_none() && Instant::now() < not_before;
@@ -266,11 +285,38 @@ impl NodeLoop {
                 taken = reports.take() => self.take_reports(taken),
                 done = async { in_flight.as_mut().expect("guarded by the condition").await }, if in_flight.is_some() => {
                     in_flight = None;
-                    let (rejected, unknown) = self.settle(done);
-                    if (unknown || rejected)
-                        && let Some(lost) = self.check_fence(&mut session, unknown).await
-                    {
-                        return Ok(lost);
+                    let settled = self.settle(done);
+                    if settled.unknown || settled.rejected {
+                        doubt.arise(settled.unknown);
+                    }
+                    if settled.refused {
+                        refusals += 1;
+                        not_before = Instant::now() + REFUSED.delay(refusals, &mut self.rng);
+                    } else {
+                        refusals = 0;
+                    }
+                }
+                () = sleep_until(doubt.look_at.unwrap_or(not_before)), if doubt.look_at.is_some() => {
+                    doubt.look(&self.parts, &self.me, &session);
+                }
+                looked = async { doubt.looking.as_mut().expect("guarded by the condition").await }, if doubt.looking.is_some() => {
+                    match looked {
+                        Ok(None) => return Ok(End::SessionLost),
+                        Ok(Some(renewed)) => {
+                            session = renewed;
+                            doubt.fenced();
+                            match self.reread().await {
+                                Ok(()) => doubt.settle(),
+                                Err(error) => {
+                                    warn!(node, error = &error as &dyn std::error::Error, "this node's records could not be read again; trying again");
+                                    doubt.persist(&mut self.rng);
+                                }
+                            }
+                        }
+                        Err(error) => {
+                            warn!(node, error = &error as &dyn std::error::Error, "the fence could not be checked; trying again");
+                            doubt.persist(&mut self.rng);
+                        }
                     }
                 }
                 _ = ticks.tick() => self.report_node(&session).await,
@@ -328,15 +374,15 @@ impl NodeLoop {
         }
     }
 
-    /// Carries the plan out: calls at once, writes as one batch on its way. Returns how many writes there are.
-    fn carry_out(&mut self, session: &Session) -> (Option<BoxFuture<'static, Done>>, usize) {
-        let plan = plan(&self.state);
-        for call in plan.calls {
+    /// Hands calls to the pod layer.
+    fn call(&mut self, calls: Vec<Call>) {
+        for call in calls {
             match call {
                 Call::Update(key) => {
                     let Some(work) = self.state.work.get(&key).cloned() else {
                         continue;
                     };
+                    self.save_claim_of(&key, &work);
                     let pod_ip = self.pod_ips.get(&key).copied();
                     if let Some(local) = self.state.locals.get_mut(&key) {
                         local.work_revision = work.mod_revision;
@@ -356,31 +402,26 @@ impl NodeLoop {
                 }
             }
         }
-        if plan.writes.is_empty() {
-            return (None, 0);
-        }
+    }
+
+    /// Sends writes as one batch; `None` when there are none.
+    fn send(&self, session: &Session, writes: Vec<NodeWrite>) -> Option<BoxFuture<'static, Done>> {
         let host_ip = Some(self.parts.config.address.to_string());
         let now = self.parts.clock.now();
         let (keyspace, node) = (&self.parts.keyspace, &self.parts.config.node);
-        let batch = items(
-            keyspace,
-            node,
-            session,
-            &self.state,
-            plan.writes,
-            now,
-            host_ip,
-        );
-        let count = batch.len();
-        (
-            Some(Box::pin(send(self.parts.commits.clone(), batch))),
-            count,
-        )
+        let batch = items(keyspace, node, session, &self.state, writes, now, host_ip);
+        if batch.is_empty() {
+            return None;
+        }
+        Some(Box::pin(send(self.parts.commits.clone(), batch)))
     }
 
-    /// Takes note of what became of a batch. Returns whether something was rejected, and whether something is unknown.
-    fn settle(&mut self, done: Done) -> (bool, bool) {
-        let mut rejected = false;
+    /// Takes note of what became of a batch.
+    fn settle(&mut self, done: Done) -> Settled {
+        let mut settled = Settled {
+            unknown: done.unknown,
+            ..Settled::default()
+        };
         for (pending, fate) in done.outcomes {
             match (pending.write, fate) {
                 (NodeWrite::Claim(key, _), Fate::Written) => {
@@ -418,20 +459,24 @@ impl NodeLoop {
                     self.state.stale.remove(&key);
                 }
                 (NodeWrite::Claim(key, revision), fate) => {
-                    rejected = true;
                     self.state.refused.insert(key.clone(), revision);
-                    if let Fate::Failed(error) = fate {
-                        warn!(object = %key, error = &error as &dyn std::error::Error, "a claim failed; trying again");
+                    match fate {
+                        Fate::Failed(error) => {
+                            warn!(object = %key, error = &error as &dyn std::error::Error, "a claim failed; trying again")
+                        }
+                        _ => settled.rejected = true,
                     }
                 }
                 (NodeWrite::Status(key) | NodeWrite::Forget(key), Fate::Failed(error)) => {
                     warn!(object = %key, error = &error as &dyn std::error::Error, "a status could not be written; trying again");
-                    rejected = true;
+                    settled.refused = true;
                 }
-                (NodeWrite::Status(_) | NodeWrite::Forget(_), Fate::Rejected) => rejected = true,
+                (NodeWrite::Status(_) | NodeWrite::Forget(_), Fate::Rejected) => {
+                    settled.rejected = true
+                }
             }
         }
-        (rejected, done.unknown)
+        settled
     }
 
     /// Stops every pod, then gives the session up, so that the control plane learns at once that nothing runs here. What

@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use setpoint_apis::records::PodActual;
+use setpoint_apis::records::{PodActual, WorkHeader};
 use setpoint_apis::{Key, ObjectKey, document};
 use setpoint_store::StoreError;
 use setpoint_store::list::{List, list_all};
 use tracing::{info, warn};
 
 use super::NodeLoop;
-use crate::node::disk::Claim;
-use crate::node::state::{Local, Phase, Work, stale};
+use crate::node::disk::{Claim, Disk};
+use crate::node::state::{Local, Phase, State, Work, stale};
 use crate::workload::{Begin, PodWork};
 
 impl NodeLoop {
@@ -59,24 +59,14 @@ impl NodeLoop {
             let Ok(Key::NodePod(_, key)) = self.parts.keyspace.split(&kv.key) else {
                 continue;
             };
-            // A record that does not parse is written anew with the next status, or deleted with its pod.
-            let record: PodActual = document::decode_value(&kv.value).unwrap_or_default();
             known.insert(key.clone());
-            let local = self
-                .state
-                .locals
-                .entry(key.clone())
-                .or_insert_with(|| Local {
-                    uid: record.uid.clone(),
-                    placement: record.placement,
-                    work_revision: 0,
-                    phase: Phase::Gone,
-                    actual: Some(Box::new(record.clone())),
-                    written: None,
-                });
-            if local.placement == record.placement {
-                local.written = Some(Box::new(record));
+            let record = document::decode_value(&kv.value);
+            if let Err(error) = &record {
+                warn!(object = %key, error = error as &dyn std::error::Error, "a pod's record cannot be read");
             }
+            note_record(&mut self.state, &key, record.ok(), || {
+                claim_of(&self.parts.disk, &key)
+            });
         }
         for (key, local) in &mut self.state.locals {
             if !known.contains(key) {
@@ -97,7 +87,7 @@ impl NodeLoop {
                 .is_some_and(|l| l.phase != Phase::Gone);
             // The document may leave its namespace to its key.
             let decoded = document::split_work(claim.work.as_bytes()).and_then(|(header, pod)| {
-                let header: setpoint_apis::records::WorkHeader = document::decode_value(header)?;
+                let header: WorkHeader = document::decode_value(header)?;
                 Ok((
                     header,
                     document::decode_keyed::<setpoint_apis::core::Pod>(&key, pod)?,
@@ -106,6 +96,8 @@ impl NodeLoop {
             let (false, Ok((header, pod))) = (running, decoded) else {
                 continue;
             };
+            let mut pod = Arc::new(pod);
+            let mut work_revision = claim.work_revision;
             if let (Some(ip), Some(addresses)) = (claim.pod_ip, &mut self.addresses) {
                 addresses.keep(ip);
                 self.pod_ips.insert(key.clone(), ip);
@@ -122,10 +114,22 @@ impl NodeLoop {
                 // etcd has a record of another placement: that one counts, and what this claim left is purged.
                 continue;
             }
+            // What etcd says of this very placement is as new as the disk copy or newer: what runs is compared with it.
+            let newer = self.state.work.get(&key);
+            if let Some(work) = newer
+                .filter(|w| w.header.uid == header.uid && w.placement() == placement)
+                .cloned()
+            {
+                work_revision = work.mod_revision;
+                pod = work.pod.clone();
+                if work.mod_revision != claim.work_revision {
+                    self.write_claim(&key, &work, claim.pod_ip);
+                }
+            }
             let local = Local {
                 uid: header.uid.clone(),
                 placement,
-                work_revision: claim.work_revision,
+                work_revision,
                 phase: Phase::Running,
                 actual: last.clone(),
                 written,
@@ -134,7 +138,7 @@ impl NodeLoop {
             let work = PodWork {
                 key,
                 header,
-                pod: Arc::new(pod),
+                pod,
                 pod_ip: claim.pod_ip,
             };
             self.parts
@@ -169,17 +173,7 @@ impl NodeLoop {
         last: Option<PodActual>,
     ) {
         let pod_ip = self.address_for(key, last.as_ref());
-        let claim = Claim {
-            namespace: key.namespace.to_string(),
-            name: key.name.to_string(),
-            work_revision: work.mod_revision,
-            pod_ip,
-            work: work.text.to_string(),
-        };
-        if let Err(error) = self.parts.disk.save_claim(&claim) {
-            // It runs all the same: only a restart of the agent without etcd would miss it.
-            warn!(object = %key, error = &error as &dyn std::error::Error, "a claim is not in the disk copy");
-        }
+        self.write_claim(key, work, pod_ip);
         if let Some(local) = self.state.locals.get_mut(key) {
             local.phase = Phase::Running;
             local.work_revision = work.mod_revision;
@@ -191,6 +185,25 @@ impl NodeLoop {
             pod_ip,
         };
         self.parts.runner.start(work, begin, last);
+    }
+
+    /// Brings the disk copy of a claim up to date after its work has changed.
+    pub(super) fn save_claim_of(&self, key: &ObjectKey, work: &Work) {
+        self.write_claim(key, work, self.pod_ips.get(key).copied());
+    }
+
+    fn write_claim(&self, key: &ObjectKey, work: &Work, pod_ip: Option<IpAddr>) {
+        let claim = Claim {
+            namespace: key.namespace.to_string(),
+            name: key.name.to_string(),
+            work_revision: work.mod_revision,
+            pod_ip,
+            work: work.text.to_string(),
+        };
+        if let Err(error) = self.parts.disk.save_claim(&claim) {
+            // It runs all the same: only a restart of the agent without etcd would miss it.
+            warn!(object = %key, error = &error as &dyn std::error::Error, "a claim is not in the disk copy");
+        }
     }
 
     pub(super) fn address_for(
@@ -214,5 +227,127 @@ impl NodeLoop {
             self.pod_ips.insert(key.clone(), ip);
         }
         ip
+    }
+}
+
+/// The uid and placement that the disk copy has for a pod.
+fn claim_of(disk: &Disk, key: &ObjectKey) -> Option<(String, u32)> {
+    let claims = disk.claims();
+    let claim = claims
+        .iter()
+        .find(|c| c.namespace == key.namespace.as_ref() && c.name == key.name.as_ref())?;
+    let (header, _) = document::split_work(claim.work.as_bytes()).ok()?;
+    let header: WorkHeader = document::decode_value(header).ok()?;
+    Some((header.uid, header.placement.unwrap_or_default()))
+}
+
+/// Takes note of one record; `None` when it cannot be read. Of such a record it is known that it is there: the pod that
+/// it must be about is the one that is known here, by the disk copy (`claimed`: uid and placement), or by the work.
+fn note_record(
+    state: &mut State,
+    key: &ObjectKey,
+    record: Option<PodActual>,
+    claimed: impl FnOnce() -> Option<(String, u32)>,
+) {
+    let Some(record) = record else {
+        if !state.locals.contains_key(key) {
+            let of_work = || {
+                let work = state.work.get(key)?;
+                Some((work.header.uid.clone(), work.placement()))
+            };
+            let Some((uid, placement)) = claimed().or_else(of_work) else {
+                warn!(object = %key, "nothing is known of a pod whose record cannot be read; the record stays");
+                return;
+            };
+            let local = Local {
+                uid,
+                placement,
+                work_revision: 0,
+                phase: Phase::Gone,
+                actual: None,
+                written: None,
+            };
+            state.locals.insert(key.clone(), local);
+        }
+        if let Some(local) = state.locals.get_mut(key) {
+            // There is a record, and it says nothing that a pod's status could be equal to: the next one is written.
+            local.written = Some(Box::default());
+        }
+        return;
+    };
+    let local = state.locals.entry(key.clone()).or_insert_with(|| Local {
+        uid: record.uid.clone(),
+        placement: record.placement,
+        work_revision: 0,
+        phase: Phase::Gone,
+        actual: Some(Box::new(record.clone())),
+        written: None,
+    });
+    if local.placement == record.placement {
+        local.written = Some(Box::new(record));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::state::{NodeWrite, plan};
+
+    fn mk_key() -> ObjectKey {
+        ObjectKey::namespaced("default", "a")
+    }
+
+    fn mk_work(placement: u32) -> Work {
+        let header = WorkHeader {
+            placement: Some(placement),
+            uid: "u".into(),
+            source_revision: 1,
+        };
+        Work {
+            mod_revision: 7,
+            header,
+            pod: Arc::default(),
+            text: Arc::from(""),
+        }
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_about_what_was_claimed() {
+        let mut state = State::default();
+        state.work.insert(mk_key(), mk_work(2));
+        note_record(&mut state, &mk_key(), None, || Some(("u".into(), 1)));
+        let local = &state.locals[&mk_key()];
+        assert_eq!((local.uid.as_str(), local.placement), ("u", 1));
+
+        state.locals.clear();
+        note_record(&mut state, &mk_key(), None, || None);
+        let local = &state.locals[&mk_key()];
+        assert_eq!((local.uid.as_str(), local.placement), ("u", 2));
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_and_that_nobody_knows_is_left_alone() {
+        let mut state = State::default();
+        note_record(&mut state, &mk_key(), None, || None);
+        assert!(state.locals.is_empty());
+    }
+
+    #[test]
+    fn a_running_pod_whose_record_was_broken_writes_it_anew() {
+        let actual = PodActual {
+            uid: "u".into(),
+            placement: 1,
+            ..PodActual::default()
+        };
+        let mut state = State::default();
+        state.work.insert(mk_key(), mk_work(1));
+        note_record(&mut state, &mk_key(), Some(actual.clone()), || None);
+        let local = state.locals.get_mut(&mk_key()).unwrap();
+        local.phase = Phase::Running;
+        local.work_revision = 7;
+        assert_eq!(plan(&state).writes, []);
+        note_record(&mut state, &mk_key(), None, || None);
+        assert_eq!(plan(&state).writes, [NodeWrite::Status(mk_key())]);
+        assert_eq!(state.locals[&mk_key()].actual, Some(Box::new(actual)));
     }
 }

@@ -2,73 +2,97 @@
 
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use setpoint_apis::Key;
+use setpoint_runtime::backoff::Backoff;
 use setpoint_store::StoreError;
-use tokio::time::sleep;
-use tracing::warn;
+use tokio::time::Instant;
 
-use super::{End, NodeLoop};
+use super::{NodeLoop, Parts};
 use crate::node::session::{Session, Sessions};
 use crate::node::state::Phase;
 
-impl NodeLoop {
-    /// Something was not written. Is the session still ours? After an unknown outcome the fence moves on first. What
-    /// the store holds is read again, so that the next plan begins from the truth.
-    pub(super) async fn check_fence(
-        &mut self,
-        session: &mut Session,
-        unknown: bool,
-    ) -> Option<End> {
-        let (store, keyspace) = (self.parts.store.clone(), self.parts.keyspace.clone());
-        let node = self.parts.config.node.clone();
-        let (ttl, me) = (self.parts.config.lease_ttl, self.me.clone());
-        let sessions = Sessions {
-            store: &store,
-            keyspace: &keyspace,
-            node: &node,
-            ttl,
-            me: &me,
-        };
-        let mut wait = Duration::from_millis(50);
-        loop {
-            let current = if unknown {
-                sessions.refence(session).await
-            } else {
-                let key = keyspace.build(&Key::NodeAlive(&node));
-                store.get(&key).await.map(|(kv, _)| {
-                    kv.filter(|kv| kv.mod_revision == session.epoch)
-                        .map(|_| session.clone())
-                })
-            };
-            match current {
-                Ok(Some(renewed)) => {
-                    *session = renewed;
-                    if let Err(error) = self.reread().await {
-                        warn!(
-                            node,
-                            error = &error as &dyn std::error::Error,
-                            "this node's records could not be read again"
-                        );
-                        continue;
-                    }
-                    return None;
-                }
-                Ok(None) => return Some(End::SessionLost),
-                Err(error) => {
-                    warn!(
-                        node,
-                        error = &error as &dyn std::error::Error,
-                        "the fence could not be checked; trying again"
-                    );
-                    tokio::select! {
-                        () = session.lease.lost() => return Some(End::SessionLost),
-                        () = sleep(wait) => wait = (wait * 2).min(Duration::from_secs(2)),
-                    }
-                }
-            }
-        }
+/// What a look at the fence finds: the session, if it is still ours.
+pub(super) type Looked = Result<Option<Session>, StoreError>;
+
+/// A doubt about the session or about what was written. While there is one nothing is written; everything else goes on.
+#[derive(Default)]
+pub(super) struct Doubt {
+    /// When to look next; `None`: there is no doubt, or a look is under way.
+    pub(super) look_at: Option<Instant>,
+    /// The look that is under way.
+    pub(super) looking: Option<BoxFuture<'static, Looked>>,
+    /// An outcome is unknown: the fence moves on before anything else.
+    unknown: bool,
+    failures: u32,
+}
+
+impl Doubt {
+    /// Whether there is one.
+    pub(super) fn stands(&self) -> bool {
+        self.look_at.is_some() || self.looking.is_some()
     }
 
+    /// Something was not written.
+    pub(super) fn arise(&mut self, unknown: bool) {
+        self.unknown |= unknown;
+        self.look_at = Some(Instant::now());
+    }
+
+    /// A look failed: the next one after a pause that grows.
+    pub(super) fn persist(&mut self, rng: &mut fastrand::Rng) {
+        const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+        self.looking = None;
+        self.failures += 1;
+        self.look_at = Some(Instant::now() + BACKOFF.delay(self.failures, rng));
+    }
+
+    /// All is known again.
+    pub(super) fn settle(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Begins a look. After an unknown outcome the fence moves on with it, so that what was sent before can no longer be
+    /// applied.
+    pub(super) fn look(
+        &mut self,
+        parts: &Parts,
+        me: &setpoint_apis::records::NodeAlive,
+        session: &Session,
+    ) {
+        let (store, keyspace) = (parts.store.clone(), parts.keyspace.clone());
+        let (node, ttl, me) = (
+            parts.config.node.clone(),
+            parts.config.lease_ttl,
+            me.clone(),
+        );
+        let (session, unknown) = (session.clone(), self.unknown);
+        self.look_at = None;
+        self.looking = Some(Box::pin(async move {
+            if unknown {
+                let sessions = Sessions {
+                    store: &store,
+                    keyspace: &keyspace,
+                    node: &node,
+                    ttl,
+                    me: &me,
+                };
+                return sessions.refence(&session).await;
+            }
+            let (alive, _) = store.get(&keyspace.build(&Key::NodeAlive(&node))).await?;
+            Ok(alive
+                .filter(|kv| kv.mod_revision == session.epoch)
+                .map(|_| session))
+        }));
+    }
+
+    /// The fence has moved on: what is looked at again is not fenced again.
+    pub(super) fn fenced(&mut self) {
+        self.unknown = false;
+    }
+}
+
+impl NodeLoop {
     /// Reads this node's records again: what was written by a transaction with an unknown outcome counts as written, and
     /// a claim that landed is a claim.
     pub(super) async fn reread(&mut self) -> Result<(), StoreError> {
