@@ -4,14 +4,19 @@
 //! after it. It decides nothing: when to start, stop or restart is the business of the pod layer.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use tracing::warn;
 
 use crate::cgroup::{Limits, Usage};
 use crate::spec::{ContainerSpec, ExitRecord, PidRecord, StepError};
+
+/// How soon, and how late, it is asked again what became of a container.
+const ADOPT_RETRY: Duration = Duration::from_millis(100);
+const ADOPT_RETRY_MAX: Duration = Duration::from_secs(10);
 
 /// Runs containers.
 pub trait Driver: Send + Sync + 'static {
@@ -32,6 +37,26 @@ pub trait Driver: Send + Sync + 'static {
 
     /// Removes what a container that has ended left behind, its directory included. Logs are elsewhere and stay.
     fn remove(&self, dir: PathBuf) -> BoxFuture<'_, Result<(), DriverError>>;
+}
+
+/// Finds out what became of a container, however long that takes: as long as it is not known, nothing may be started in
+/// its place, and nothing of it may be removed.
+pub(crate) async fn adopt_surely(driver: &dyn Driver, dir: &Path) -> Adopted {
+    let mut pause = ADOPT_RETRY;
+    loop {
+        match driver.adopt(dir.to_owned()).await {
+            Ok(adopted) => return adopted,
+            Err(error) => {
+                warn!(
+                    dir = %dir.display(),
+                    error = &error as &dyn std::error::Error,
+                    "what became of a container cannot be told; trying again"
+                );
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(ADOPT_RETRY_MAX);
+    }
 }
 
 /// A container that was started, whether it still runs or not.
@@ -136,4 +161,51 @@ pub enum DriverError {
     /// A command took longer than it may.
     #[error("timed out after {0:?}")]
     Timeout(Duration),
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use futures::FutureExt;
+
+    use super::*;
+
+    /// Does not know what became of a container until it is asked for the third time.
+    struct Forgetful(AtomicU32);
+
+    impl Driver for Forgetful {
+        fn name(&self) -> &'static str {
+            "forgetful"
+        }
+
+        fn start(
+            &self,
+            _request: StartRequest,
+        ) -> BoxFuture<'_, Result<Arc<dyn Container>, DriverError>> {
+            async { Err(DriverError::Supervisor) }.boxed()
+        }
+
+        fn adopt(&self, _dir: PathBuf) -> BoxFuture<'_, Result<Adopted, DriverError>> {
+            async {
+                match self.0.fetch_add(1, Ordering::Relaxed) {
+                    0 | 1 => Err(DriverError::Supervisor),
+                    _ => Ok(Adopted::Ended(ExitRecord::default())),
+                }
+            }
+            .boxed()
+        }
+
+        fn remove(&self, _dir: PathBuf) -> BoxFuture<'_, Result<(), DriverError>> {
+            async { Ok(()) }.boxed()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_container_that_cannot_be_told_about_is_asked_about_again() {
+        let driver = Forgetful(AtomicU32::new(0));
+        let adopted = adopt_surely(&driver, Path::new("dir")).await;
+        assert!(matches!(adopted, Adopted::Ended(_)));
+        assert_eq!(driver.0.load(Ordering::Relaxed), 3);
+    }
 }

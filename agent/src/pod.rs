@@ -163,9 +163,23 @@ pub struct PodHandle {
 impl PodHandle {
     /// Begins to run a pod, or to look after one that an earlier agent ran.
     pub fn spawn(ctx: Arc<PodContext>, input: PodInput) -> Self {
+        Self::spawn_after(std::future::ready(()), ctx, input)
+    }
+
+    /// The same, but nothing of the pod is touched before `free` is done. Orders are taken meanwhile and obeyed then.
+    pub fn spawn_after(
+        free: impl Future<Output = ()> + Send + 'static,
+        ctx: Arc<PodContext>,
+        input: PodInput,
+    ) -> Self {
         let orders = Arc::<Orders>::default();
         let dir = ctx.data.pod(&input.uid, input.placement);
-        let task = tokio::spawn(worker::run(ctx, input, orders.clone())).abort_handle();
+        let run = worker::run(ctx, input, orders.clone());
+        let task = tokio::spawn(async move {
+            free.await;
+            run.await;
+        })
+        .abort_handle();
         Self { dir, orders, task }
     }
 

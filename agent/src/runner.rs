@@ -2,16 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use setpoint_apis::ObjectKey;
 use setpoint_apis::records::PodActual;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::driver::{Adopted, Driver};
+use crate::driver::{Adopted, Driver, adopt_surely};
 use crate::layout::{DataDir, PodDir};
 use crate::node::RunnerContext;
 use crate::node::config::AgentConfig;
@@ -29,10 +30,44 @@ const PURGE_GRACE: Duration = Duration::from_secs(10);
 /// The tasks of all pods, by key and placement.
 type Pods = Arc<Mutex<BTreeMap<(ObjectKey, u32), Arc<PodHandle>>>>;
 
+/// The directories that are being emptied. A pod that is to have one of them waits.
+#[derive(Clone, Debug)]
+struct Purging(Arc<watch::Sender<BTreeSet<PathBuf>>>);
+
+impl Purging {
+    fn new() -> Self {
+        Self(Arc::new(watch::Sender::new(BTreeSet::new())))
+    }
+
+    /// Whether it was not being emptied already.
+    fn begin(&self, dir: &Path) -> bool {
+        let mut began = false;
+        self.0
+            .send_modify(|dirs| began = dirs.insert(dir.to_owned()));
+        began
+    }
+
+    fn done(&self, dir: &Path) {
+        self.0.send_modify(|dirs| {
+            dirs.remove(dir);
+        });
+    }
+
+    /// Returns when the directory is not being emptied. From when it is called it counts, not from when it is polled.
+    fn gone(&self, dir: PathBuf) -> impl Future<Output = ()> + Send + 'static {
+        let mut dirs = self.0.subscribe();
+        async move {
+            // The sender lives as long as the purge does; without one there is no purge.
+            let _ = dirs.wait_for(|dirs| !dirs.contains(&dir)).await;
+        }
+    }
+}
+
 /// Runs pods with one driver.
 pub struct Runner {
     ctx: Arc<PodContext>,
     pods: Pods,
+    purging: Purging,
     reports: Arc<Reports>,
     host_ip: String,
 }
@@ -93,6 +128,7 @@ impl Runner {
         let runner = Self {
             ctx,
             pods,
+            purging: Purging::new(),
             reports: context.reports,
             host_ip,
         };
@@ -145,7 +181,9 @@ impl PodRunner for Runner {
             }
         }
         let id = (input.key.clone(), input.placement);
-        let handle = Arc::new(PodHandle::spawn(self.ctx.clone(), input));
+        let dir = self.ctx.data.pod(&input.uid, input.placement);
+        let free = self.purging.gone(dir.path().to_owned());
+        let handle = Arc::new(PodHandle::spawn_after(free, self.ctx.clone(), input));
         self.pods.lock().insert(id, handle);
     }
 
@@ -184,20 +222,24 @@ impl PodRunner for Runner {
             .collect();
         // Listed before this returns: a pod that is claimed from now on has a directory that must not be among them.
         let existing = data.existing_pods().unwrap_or_default();
-        tokio::spawn(async move {
-            for dir in existing {
-                if !known.contains(dir.path()) && !running.contains(dir.path()) {
-                    info!(dir = %dir.path().display(), "removing what is left of a pod that is no longer this node's");
-                    purge(&*driver, &dir).await;
-                }
+        for dir in existing {
+            let path = dir.path();
+            if known.contains(path) || running.contains(path) || !self.purging.begin(path) {
+                continue;
             }
-        });
+            info!(dir = %path.display(), "removing what is left of a pod that is no longer this node's");
+            let (driver, purging) = (driver.clone(), self.purging.clone());
+            tokio::spawn(async move {
+                purge(&*driver, &dir).await;
+                purging.done(dir.path());
+            });
+        }
     }
 }
 
 /// Ends the containers of a pod of which only the directory is left, and removes it.
 async fn purge(driver: &dyn Driver, dir: &PodDir) {
-    let directories = |path: &std::path::Path| -> Vec<std::path::PathBuf> {
+    let directories = |path: &Path| -> Vec<PathBuf> {
         let entries = std::fs::read_dir(path).into_iter().flatten();
         entries
             .filter_map(|e| Some(e.ok()?.path()))
@@ -206,7 +248,7 @@ async fn purge(driver: &dyn Driver, dir: &PodDir) {
     };
     for container in directories(&dir.path().join("containers")) {
         for attempt in directories(&container) {
-            if let Ok(Adopted::Running(running)) = driver.adopt(attempt.clone()).await {
+            if let Adopted::Running(running) = adopt_surely(driver, &attempt).await {
                 running.signal(rustix::process::Signal::TERM.as_raw());
                 if tokio::time::timeout(PURGE_GRACE, running.ended())
                     .await
@@ -248,5 +290,25 @@ impl Reporter for Forward {
         self.pods.lock().remove(&(key.clone(), placement));
         self.reports
             .post(PodReport::Stopped(key.clone(), placement));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_directory_that_is_being_emptied_is_waited_for_and_emptied_once() {
+        let purging = Purging::new();
+        let dir = Path::new("u-1");
+        assert!(purging.begin(dir));
+        assert!(!purging.begin(dir));
+        let mut wait = std::pin::pin!(purging.gone(dir.to_owned()));
+        assert_eq!(wait.as_mut().now_or_never(), None);
+        assert_eq!(purging.gone("u-2".into()).now_or_never(), Some(()));
+        purging.done(dir);
+        wait.await;
     }
 }
