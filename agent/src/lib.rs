@@ -12,6 +12,7 @@ pub mod env;
 pub mod layout;
 pub mod logs;
 pub mod node;
+mod openfiles;
 pub mod pod;
 pub mod process;
 mod procfs;
@@ -39,6 +40,7 @@ pub async fn run(
     keyspace: Keyspace,
     shutdown: CancellationToken,
 ) -> Result<(), AgentError> {
+    openfiles::raise();
     let server = server::Server::bind(config.listen, &config.data_dir)
         .await
         .map_err(AgentError::Listen)?;

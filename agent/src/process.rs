@@ -16,6 +16,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::unix::pipe;
 
@@ -24,7 +25,7 @@ use crate::driver::{Adopted, Container, Driver, DriverError, StartRequest};
 use crate::spec::{
     ContainerSpec, EXIT_FILE, ExitRecord, LogSpec, PidRecord, SPEC_FILE, StepError, read_record,
 };
-use container::ProcessContainer;
+use container::{Handles, ProcessContainer, conclude};
 
 /// How the driver works on this machine.
 #[derive(Clone, Debug)]
@@ -91,12 +92,12 @@ async fn start(
     request: StartRequest,
 ) -> Result<Arc<dyn Container>, DriverError> {
     let dir = request.dir.clone();
-    let spawned = {
+    let (spawned, announce) = {
         let config = config.clone();
         blocking(move || spawn(&config, request)).await?
     };
     let mut line = String::new();
-    let announced = match pipe::Receiver::from_owned_fd(spawned.announce.into()) {
+    let announced = match pipe::Receiver::from_owned_fd(announce.into()) {
         Ok(pipe) => {
             BufReader::with_capacity(1024, pipe)
                 .read_line(&mut line)
@@ -104,24 +105,55 @@ async fn start(
         }
         Err(e) => Err(e),
     };
-    match announced
-        .ok()
-        .and_then(|_| serde_json::from_str::<PidRecord>(&line).ok())
-    {
-        Some(record) => {
-            let container = ProcessContainer::watch(
-                config,
-                dir.clone(),
-                spawned.cgroup,
-                record,
-                Some(spawned.child),
-            );
-            Ok(Arc::new(container.map_err(|source| {
-                DriverError::Directory { dir, source }
-            })?))
+    let record = match announced {
+        Ok(_) => serde_json::from_str::<PidRecord>(&line).ok(),
+        // Whatever it has started or is about to start, nobody would follow it.
+        Err(source) => {
+            give_up(dir.clone(), spawned, None).await;
+            return Err(DriverError::Directory { dir, source });
         }
-        None => Err(why_not_started(dir, spawned.child).await),
+    };
+    let Some(record) = record else {
+        return Err(why_not_started(dir, spawned.child).await);
+    };
+    match Handles::open(&record, true) {
+        Ok(handles) => Ok(Arc::new(ProcessContainer::watch(
+            config,
+            dir,
+            spawned.cgroup,
+            record,
+            Some(spawned.child),
+            handles,
+        ))),
+        Err(source) => {
+            give_up(dir.clone(), spawned, Some(record)).await;
+            Err(DriverError::Directory { dir, source })
+        }
     }
+}
+
+/// Ends a container that was started and cannot be followed. Nothing of it is left when this returns.
+async fn give_up(dir: PathBuf, spawned: Spawned, record: Option<PidRecord>) {
+    let Spawned {
+        mut child, cgroup, ..
+    } = spawned;
+    blocking(move || {
+        // The shim is alive or has not been waited for, so these numbers are still its own and its child's.
+        match record.as_ref().and_then(|r| Pid::from_raw(r.container.pid)) {
+            // It does the rest when its main process has ended.
+            Some(main) if kill_process(main, Signal::KILL).is_ok() => {}
+            _ => {
+                let _ = child.kill();
+            }
+        }
+        conclude(
+            &dir,
+            cgroup.as_ref(),
+            &record.unwrap_or_default(),
+            Some(child),
+        )
+    })
+    .await;
 }
 
 /// A shim that closed its pipe without a word has failed; it leaves a record before it ends.
@@ -141,11 +173,13 @@ async fn why_not_started(dir: PathBuf, mut child: Child) -> DriverError {
 
 struct Spawned {
     child: Child,
-    announce: io::PipeReader,
     cgroup: Option<crate::cgroup::Cgroup>,
 }
 
-fn spawn(config: &ProcessDriverConfig, request: StartRequest) -> Result<Spawned, DriverError> {
+fn spawn(
+    config: &ProcessDriverConfig,
+    request: StartRequest,
+) -> Result<(Spawned, io::PipeReader), DriverError> {
     let StartRequest {
         dir,
         mut spec,
@@ -157,6 +191,7 @@ fn spawn(config: &ProcessDriverConfig, request: StartRequest) -> Result<Spawned,
         spec.cgroup = cgroup;
         spec.degraded.extend(degraded);
     }
+    spec.open_files = spec.open_files.or(crate::openfiles::original());
     if spec.log.is_none() {
         spec.log = Some(LogSpec::at(dir.join("output.log")));
     }
@@ -184,11 +219,8 @@ fn spawn(config: &ProcessDriverConfig, request: StartRequest) -> Result<Spawned,
         program: program.clone(),
         source,
     })?;
-    Ok(Spawned {
-        child,
-        announce,
-        cgroup: spec.cgroup,
-    })
+    let cgroup = spec.cgroup;
+    Ok((Spawned { child, cgroup }, announce))
 }
 
 fn prepare_dir(dir: &Path, spec: &ContainerSpec) -> io::Result<File> {

@@ -1,6 +1,7 @@
 //! The little that is read from `/proc`: who is whose child, and since when.
 
 use std::fs;
+use std::io;
 
 use crate::spec::ProcessId;
 
@@ -17,6 +18,16 @@ pub(crate) struct Stat {
 /// Reads the state of a process. `None` when there is none.
 pub(crate) fn stat(pid: i32) -> Option<Stat> {
     parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The same, where it matters whether there is none or whether it cannot be told.
+pub(crate) fn look(pid: i32) -> io::Result<Option<Stat>> {
+    match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(text) => Ok(parse_stat(&text)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) if e.raw_os_error() == Some(libc::ESRCH) => Ok(None),
+        Err(e) => Err(e),
+    }
 }
 
 fn parse_stat(text: &str) -> Option<Stat> {

@@ -49,6 +49,8 @@ pub struct ContainerSpec {
     pub log: Option<LogSpec>,
     /// The container's `oom_score_adj`.
     pub oom_score_adj: Option<i32>,
+    /// How many files may be open; `None` leaves the limit as it is.
+    pub open_files: Option<u64>,
     /// What could not be applied, found before the start. Copied to [`PidRecord::degraded`].
     pub degraded: Vec<Degraded>,
     /// Means something to whoever wrote the spec: the agent knows by it whether the definition has changed since.

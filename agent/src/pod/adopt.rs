@@ -7,13 +7,13 @@ use std::sync::Arc;
 use setpoint_apis::core::Container as Definition;
 use setpoint_apis::records::PodActual;
 use setpoint_apis::time::Timestamp;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::model::{
     ContainerRun, Now, Phase, PodState, RECOVERED_AFTER, Running, Verdict, definition, terminated,
 };
 use super::{PodContext, PodInput};
-use crate::driver::{Adopted, Container};
+use crate::driver::{Adopted, Container, adopt_surely};
 use crate::layout::PodDir;
 use crate::spec::{ContainerSpec, EXIT_FILE, ExitRecord, SPEC_FILE, read_record};
 
@@ -87,18 +87,7 @@ async fn adopt_container(
     let mut attempts = dir.attempts(&container.name);
     while let Some(attempt) = attempts.pop() {
         let path = dir.attempt(&container.name, attempt);
-        let adopted = match ctx.driver.adopt(path.clone()).await {
-            Ok(adopted) => adopted,
-            Err(error) => {
-                warn!(
-                    container = container.name,
-                    attempt,
-                    error = &error as &dyn std::error::Error,
-                    "cannot adopt"
-                );
-                Adopted::NotStarted
-            }
-        };
+        let adopted = adopt_surely(&*ctx.driver, &path).await;
         let millis = |nanos: i64| Timestamp::from_unix_millis(nanos / 1_000_000);
         let previous = attempts.last().and_then(|a| {
             let record: Option<ExitRecord> =
@@ -184,7 +173,7 @@ async fn end_strangers(ctx: &PodContext, dir: &PodDir, input: &PodInput) {
         }
         for attempt in dir.attempts(&name) {
             let path = dir.attempt(&name, attempt);
-            if let Ok(Adopted::Running(handle)) = ctx.driver.adopt(path.clone()).await {
+            if let Adopted::Running(handle) = adopt_surely(&*ctx.driver, &path).await {
                 handle.kill();
                 handle.ended().await;
             }

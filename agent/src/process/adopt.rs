@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::container::{ProcessContainer, conclude, now};
+use super::container::{Handles, ProcessContainer, conclude, now};
 use super::{ProcessDriverConfig, blocking, lost};
 use crate::driver::{Adopted, DriverError};
 use crate::procfs;
@@ -36,10 +36,13 @@ pub(super) async fn adopt(
             Found::Nothing => return Ok(Adopted::NotStarted),
             Found::Ended(record) => return Ok(Adopted::Ended(record)),
             Found::Running(spec, record) => {
+                let handles =
+                    Handles::open(&record, false).map_err(|source| DriverError::Directory {
+                        dir: dir.clone(),
+                        source,
+                    })?;
                 let container =
-                    ProcessContainer::watch(config, dir.clone(), spec.cgroup, record, None);
-                let container =
-                    container.map_err(|source| DriverError::Directory { dir, source })?;
+                    ProcessContainer::watch(config, dir, spec.cgroup, record, None, handles);
                 return Ok(Adopted::Running(Arc::new(container)));
             }
             // The former agent died within the few milliseconds that a start takes.
@@ -59,7 +62,7 @@ enum Found {
 }
 
 fn look(dir: &Path) -> io::Result<Found> {
-    if let Some(exit) = read_record::<ExitRecord>(dir, EXIT_FILE)? {
+    if let Some(exit) = whole::<ExitRecord>(dir, EXIT_FILE)? {
         return Ok(Found::Ended(exit));
     }
     let lock = match File::open(dir.join(SPEC_FILE)) {
@@ -68,7 +71,11 @@ fn look(dir: &Path) -> io::Result<Found> {
         Err(e) => return Err(e),
     };
     let shim_lives = flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err();
-    let record = read_record::<PidRecord>(dir, PID_FILE)?;
+    let record = match read_record::<PidRecord>(dir, PID_FILE) {
+        // It began, and nobody can tell when and as what; the main process has died with the shim.
+        Err(e) if is_torn(&e) && !shim_lives => Some(PidRecord::default()),
+        read => read?,
+    };
     match (shim_lives, record) {
         (true, None) => Ok(Found::Starting),
         (true, Some(record)) => {
@@ -77,7 +84,7 @@ fn look(dir: &Path) -> io::Result<Found> {
         }
         (false, record) => {
             // It may have ended since the first look.
-            if let Some(exit) = read_record::<ExitRecord>(dir, EXIT_FILE)? {
+            if let Some(exit) = whole::<ExitRecord>(dir, EXIT_FILE)? {
                 return Ok(Found::Ended(exit));
             }
             let Some(record) = record else {
@@ -88,7 +95,7 @@ fn look(dir: &Path) -> io::Result<Found> {
                 let _ = write_record(dir, EXIT_FILE, &exit);
                 return Ok(Found::Ended(exit));
             }
-            let spec: ContainerSpec = read_record(dir, SPEC_FILE)?.unwrap_or_default();
+            let spec: ContainerSpec = whole(dir, SPEC_FILE)?.unwrap_or_default();
             Ok(Found::Ended(conclude(
                 dir,
                 spec.cgroup.as_ref(),
@@ -96,5 +103,35 @@ fn look(dir: &Path) -> io::Result<Found> {
                 None,
             )))
         }
+    }
+}
+
+/// A record that a crash of the machine has torn counts as one that was never written: asking again would not mend it.
+fn whole<T: serde::de::DeserializeOwned>(dir: &Path, file: &str) -> io::Result<Option<T>> {
+    match read_record(dir, file) {
+        Err(e) if is_torn(&e) => Ok(None),
+        read => read,
+    }
+}
+
+fn is_torn(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn torn_records_of_a_container_that_has_ended_do_not_hold_up_anything() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(SPEC_FILE), "{}").unwrap();
+        std::fs::write(dir.path().join(EXIT_FILE), "").unwrap();
+        assert!(matches!(look(dir.path()), Ok(Found::Nothing)));
+        std::fs::write(dir.path().join(PID_FILE), "{").unwrap();
+        assert!(matches!(look(dir.path()), Ok(Found::Ended(_))));
     }
 }

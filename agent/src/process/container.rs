@@ -9,7 +9,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
@@ -41,10 +43,9 @@ impl ProcessContainer {
         cgroup: Option<Cgroup>,
         record: PidRecord,
         child: Option<Child>,
-    ) -> io::Result<Self> {
-        let shim = open_process(record.shim, child.is_some());
-        let main = open_process(record.container, false);
-        let shim = shim.map(asyncfd::readable).transpose()?;
+        handles: Handles,
+    ) -> Self {
+        let Handles { shim, main } = handles;
         let (tell, ended) = watch::channel(None);
         let (task_dir, task_cgroup, task_record) = (dir.clone(), cgroup.clone(), record.clone());
         tokio::spawn(async move {
@@ -57,22 +58,48 @@ impl ProcessContainer {
                     .await;
             let _ = tell.send(Some(exit));
         });
-        Ok(Self {
+        Self {
             config,
             dir,
             record,
             cgroup,
             main,
             ended,
+        }
+    }
+}
+
+/// What a container's processes are followed by; `None` for one that has ended.
+pub(super) struct Handles {
+    shim: Option<AsyncFd<OwnedFd>>,
+    main: Option<OwnedFd>,
+}
+
+impl Handles {
+    /// An error says nothing about the container, which may run.
+    pub(super) fn open(record: &PidRecord, shim_is_child: bool) -> io::Result<Self> {
+        let shim = open_process(record.shim, shim_is_child)?;
+        Ok(Self {
+            shim: shim.map(asyncfd::readable).transpose()?,
+            main: open_process(record.container, false)?,
         })
     }
 }
 
-/// A descriptor of exactly this process. A child of ours that was not waited for cannot be mistaken for another.
-fn open_process(process: ProcessId, is_child: bool) -> Option<OwnedFd> {
-    let fd = pidfd_open(Pid::from_raw(process.pid)?, PidfdFlags::empty()).ok()?;
-    (is_child || procfs::stat(process.pid).is_some_and(|s| s.start_ticks == process.start_ticks))
-        .then_some(fd)
+/// A descriptor of exactly this process; `None` when it has ended. A child of ours that was not waited for cannot be
+/// mistaken for another.
+fn open_process(process: ProcessId, is_child: bool) -> io::Result<Option<OwnedFd>> {
+    let Some(pid) = Pid::from_raw(process.pid) else {
+        return Ok(None);
+    };
+    let fd = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(fd) => fd,
+        Err(Errno::SRCH) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let same = is_child
+        || procfs::look(process.pid)?.is_some_and(|s| s.start_ticks == process.start_ticks);
+    Ok(same.then_some(fd))
 }
 
 /// The shim has ended: reads what it left, or finishes its work when it left nothing.
@@ -93,8 +120,18 @@ pub(super) fn conclude(
         return exit;
     }
     // The main process dies with the shim; the rest is found through the control group.
-    if let Some(main) = open_process(record.container, false) {
-        let _ = pidfd_send_signal(main, Signal::KILL);
+    let mut pause = Duration::from_millis(10);
+    loop {
+        match open_process(record.container, false) {
+            Ok(Some(main)) => {
+                let _ = pidfd_send_signal(main, Signal::KILL);
+                break;
+            }
+            Ok(None) => break,
+            // No descriptors are left, say: whether it has ended must be known before anything takes its place.
+            Err(_) => std::thread::sleep(pause),
+        }
+        pause = (pause * 2).min(Duration::from_secs(1));
     }
     if let Some(cgroup) = cgroup {
         let mut pause = Duration::from_millis(1);
@@ -270,4 +307,27 @@ pub(super) fn now() -> i64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |d| d.as_nanos() as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_process_that_is_gone_or_another_counts_as_ended() {
+        let own = procfs::identify(std::process::id() as i32).unwrap();
+        assert!(open_process(own, false).unwrap().is_some());
+        let former = ProcessId {
+            start_ticks: own.start_ticks + 1,
+            ..own
+        };
+        assert!(open_process(former, false).unwrap().is_none());
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let gone = ProcessId {
+            pid: child.id() as i32,
+            start_ticks: 0,
+        };
+        child.wait().unwrap();
+        assert!(open_process(gone, false).unwrap().is_none());
+    }
 }

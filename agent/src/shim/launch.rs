@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::sys::{self, Fork};
 use super::{errno, mountpoints};
+use crate::openfiles;
 use crate::spec::{ContainerSpec, Degraded, StepError};
 
 /// A main process that runs its own program.
@@ -266,6 +267,9 @@ impl Child<'_> {
         let cwd = spec.cwd.as_deref().unwrap_or(Path::new("/"));
         chdir(cwd)
             .map_err(|e| StepError::new("cwd", format_args!("{}: {}", cwd.display(), errno(e))))?;
+        if let Some(limit) = spec.open_files {
+            openfiles::restore(limit);
+        }
         self.become_user()?;
         if spec.no_new_privileges {
             set_no_new_privs(true).map_err(step("no_new_privs"))?;

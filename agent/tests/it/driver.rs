@@ -557,6 +557,16 @@ async fn the_environment_is_exactly_what_was_asked_for() {
 }
 
 #[tokio::test]
+async fn a_container_has_the_limit_on_open_files_that_it_is_given() {
+    let f = Fixture::new();
+    let mut spec = sh("ulimit -Sn");
+    spec.open_files = Some(77);
+    let container = f.start("c", spec).await.unwrap();
+    within(container.ended()).await;
+    assert_eq!(f.log("c"), "77\n");
+}
+
+#[tokio::test]
 async fn exec_has_an_exit_code_a_limit_of_time_and_leaves_nothing() {
     let f = Fixture::new();
     let container = f

@@ -8,7 +8,7 @@ use setpoint_runtime::events::EventType;
 use tracing::warn;
 
 use super::{Failure, Message, Worker};
-use crate::driver::{Container, DriverError};
+use crate::driver::{Adopted, Container, DriverError};
 use crate::logs::{LogOptions, LogReader};
 use crate::pod::decide::Action;
 use crate::pod::model::{Now, ProbeKind, Stopping, VolumesPhase, definition};
@@ -352,8 +352,15 @@ async fn try_start(
         Ok(handle) => Ok(handle),
         Err(DriverError::Start(error)) => Err(Failure::Failed(error)),
         Err(error) => {
-            // The machine, not the container, is at fault: the same run is tried again.
-            let _ = ctx.driver.remove(dir).await;
+            // The machine, not the container, is at fault: the same run is tried again, unless it goes on after all.
+            // Where that cannot be told everything stays as it is: the next try finds the directory in use.
+            match ctx.driver.adopt(dir.clone()).await {
+                Ok(Adopted::Running(handle)) => return Ok(handle),
+                Ok(Adopted::NotStarted | Adopted::Ended(_)) => {
+                    let _ = ctx.driver.remove(dir).await;
+                }
+                Err(_) => {}
+            }
             let mut message = error.to_string();
             if let Some(cause) = std::error::Error::source(&error) {
                 message = format!("{message}: {cause}");
