@@ -13,7 +13,14 @@ use crate::core::{
 use crate::time::Timestamp;
 
 /// The annotation of a pod that says what becomes of it when its node is lost: `replace` (the default), `keep` or `stop`.
+///
+/// `stop` is for pods that must never run twice: such a pod may run elsewhere once its agent is certain to have stopped
+/// it. Agents give no such certainty yet (see [`FENCES_HELD`]), so until they do it is kept, as with `keep`.
 pub const PARTITION_POLICY: &str = "setpoint.dev/partition-policy";
+
+/// Whether agents hold a fence lease and stop their `stop` pods before it ends. While they do not, the absence of a fence
+/// key proves nothing, and no `stop` pod is released from a lost node.
+pub const FENCES_HELD: bool = false;
 
 /// `bindings/<ns>/<pod>`: where a pod is. Written by the scheduler.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -17,7 +17,8 @@ pub enum PartitionPolicy {
     Replace,
     /// It stays bound to its node until that comes back.
     Keep,
-    /// It never runs twice: released when the fence lease is gone, by which time its agent has stopped it.
+    /// It never runs twice: kept while agents hold no fences, and otherwise released when the fence lease is gone, by
+    /// which time its agent has stopped it.
     Stop,
 }
 
@@ -35,6 +36,8 @@ impl PartitionPolicy {
 /// What is known, at one revision.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
+    /// Whether agents hold fences. If not, that a fence is absent proves nothing.
+    pub fences_held: bool,
     /// The nodes that have no session, or that own requests are about, by name.
     pub nodes: BTreeMap<Arc<str>, NodeFacts>,
     /// The pods that are bound to them, and those that own requests are about, by key.
@@ -171,6 +174,8 @@ pub enum Step {
 pub enum Held {
     /// Its policy is `keep`, or a word that is no policy.
     Kept,
+    /// Its policy is `stop`, and agents hold no fences: it is kept.
+    Unfenceable,
     /// Its policy is `stop` and the fence lease stands.
     Fenced,
     /// It has finished: what remains is a record.
@@ -190,6 +195,7 @@ impl Held {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Kept => "partition policy keep",
+            Self::Unfenceable => "partition policy stop, and agents hold no fences",
             Self::Fenced => "partition policy stop, and the fence stands",
             Self::Finished => "finished",
             Self::Frozen => "a document cannot be read",
@@ -336,9 +342,14 @@ fn judge(snapshot: &Snapshot, pod: &PodFacts, binding: &BindingFacts, unsettled:
                 ..
             },
             _,
-        ) if node.fenced => {
-            return Verdict::Hold(Held::Fenced);
-        }
+        ) if !snapshot.fences_held => return Verdict::Hold(Held::Unfenceable),
+        (
+            Desired::Wanted {
+                policy: PartitionPolicy::Stop,
+                ..
+            },
+            _,
+        ) if node.fenced => return Verdict::Hold(Held::Fenced),
         (Desired::Wanted { .. }, Stage::Unfinished | Stage::Finished) => {}
     }
     if unsettled {

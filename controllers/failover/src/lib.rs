@@ -8,7 +8,12 @@
 //!   comes back. Each request is guarded on the health record and the binding that it was decided from, and on the
 //!   absence of the node's session.
 //! - A pod's annotation `setpoint.dev/partition-policy` is kept: `replace` (the default) releases it, `keep` never does,
-//!   `stop` only when the node's fence lease is gone too, by which time its agent has stopped it.
+//!   and `stop`, for pods that must never run twice, does not in this version either: agents hold no fence lease yet, so
+//!   nothing proves that a node that is cut off has stopped its pods. Such a pod stays bound until its node is back. (Once
+//!   agents hold fences, which [`FENCES_HELD`](setpoint_apis::records::FENCES_HELD) says, `stop` releases when the lost
+//!   node's fence is gone too.)
+//! - What a pod whose document is deleted wanted cannot be told any more: it is released as with `replace`, unless a new
+//!   pod of its name says `stop`.
 //! - What is finished stays as a record where it ran. What cannot be read is not touched.
 //!
 //! Intents lie outside the state trees, so the cache does not hold them: failover lists its own when it begins to lead

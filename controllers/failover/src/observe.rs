@@ -2,7 +2,7 @@
 
 use setpoint_apis::ObjectKey;
 use setpoint_apis::core::Pod;
-use setpoint_apis::records::{Binding, PodActual, PodStage};
+use setpoint_apis::records::{Binding, FENCES_HELD, PodActual, PodStage};
 use setpoint_runtime::cache::{Entry, Stored, View};
 
 use crate::account::Account;
@@ -15,6 +15,7 @@ use crate::decide::{
 /// nothing is requested, it is empty, and no binding is looked at.
 pub(crate) fn snapshot(view: &View<'_>, account: &Account) -> Snapshot {
     let mut snapshot = Snapshot {
+        fences_held: FENCES_HELD,
         requested: account.requests().clone(),
         ..Snapshot::default()
     };
@@ -96,11 +97,17 @@ fn pod_facts(view: &View<'_>, pod: &ObjectKey, binding: &Stored<Binding>) -> Pod
             None => Desired::Absent,
             Some(entry) => match entry.valid() {
                 None => Desired::Unreadable,
-                // The binding is that of a former pod of the same name.
-                Some(stored) if stored.create_revision > binding.value.pod_revision => {
-                    Desired::Absent
-                }
-                Some(stored) => wanted(&stored.value),
+                Some(stored) => match wanted(&stored.value) {
+                    // The binding is that of a former pod of the same name, which is to go; unless the new one must not
+                    // run beside it.
+                    Desired::Wanted { policy, .. }
+                        if policy != PartitionPolicy::Stop
+                            && stored.create_revision > binding.value.pod_revision =>
+                    {
+                        Desired::Absent
+                    }
+                    wanted => wanted,
+                },
             },
         },
         stage: match view.pod_on(&binding.value.node, pod) {

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::content::{self, Contents, Uses};
-use crate::decide::{Facts, Seen, Step, WorkCopy, belongs, decide, is_terminal};
+use crate::decide::{Facts, Seen, Stale, Step, WorkCopy, belongs, decide, is_terminal};
 use crate::intents::Intents;
 use crate::listing::Listing;
 use crate::observe::{self, Subject};
@@ -613,6 +613,16 @@ fn tell(facts: &Facts<'_>, step: &Step) -> Option<Tell> {
             true,
             "Released",
             format!("released from {node}, which is lost; placing it elsewhere"),
+        ),
+        Step::DropIntents {
+            why: Stale::NeverTwice(_),
+            ..
+        } => (
+            true,
+            "NotReleased",
+            format!(
+                "not released from {node}, which is lost: its partition policy is stop, and nothing proves that {node} has stopped it"
+            ),
         ),
         _ => return None,
     };

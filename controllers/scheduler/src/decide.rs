@@ -119,6 +119,8 @@ pub struct Facts<'a> {
     pub session: Session,
     /// Whether that node's fence lease stands.
     pub fenced: bool,
+    /// Whether agents hold fences. If not, that a fence is absent proves nothing.
+    pub fences_held: bool,
     /// Its work keys, on any node.
     pub work: &'a [WorkCopy],
     /// The placements counted by its scheduling record, when there is one.
@@ -158,6 +160,9 @@ pub enum Stale {
     NodeAlive(i64),
     /// The pod has ended: this mod revision of its status says so.
     Ended(i64),
+    /// The pod must never run twice, and nothing proves that its lost node has stopped it: this mod revision of its
+    /// document says so.
+    NeverTwice(i64),
 }
 
 /// What is to be done.
@@ -354,6 +359,16 @@ fn release(facts: &Facts<'_>, wanted: Option<&Stored<Pod>>, consume: Vec<usize>)
     }
     if matches!(facts.actual, Seen::Frozen) {
         return Step::Frozen("status");
+    }
+    // Also when the document is that of a new pod of the same name, which must not run beside the former.
+    if let Seen::Valid(pod) = facts.desired
+        && stops(&pod.value)
+        && !facts.fences_held
+    {
+        return Step::DropIntents {
+            which: consume,
+            why: Stale::NeverTwice(pod.mod_revision),
+        };
     }
     // What a pod that is gone wanted cannot be told any more; a new one of its name must not run beside it.
     let fence = wanted.is_none_or(|pod| stops(&pod.value));

@@ -8,10 +8,12 @@
 //!   when a node or a departing pod makes room for its class.
 //! - A pod is taken back in one step while its agent has not claimed it, and in two when it has: the agent stops it first.
 //!   Two incarnations, or two placements, of a pod are never bound at the same time.
-//! - **A lost node's pods are released on request** (`intents/release`), guarded on the absence of the node's session, and
-//!   for pods with the partition policy `stop` (or whose document is gone, so that it cannot be told) on the absence of its
-//!   fence lease too. A request says under which session the pod was bound there; one that comes late cannot hit a newer
-//!   placement.
+//! - **A lost node's pods are released on request** (`intents/release`), guarded on the absence of the node's session. A
+//!   request says under which session the pod was bound there; one that comes late cannot hit a newer placement.
+//! - **A pod with the partition policy `stop` is not released**, whoever asks: agents hold no fence lease yet, so nothing
+//!   proves that a node that is cut off has stopped it. The request is dropped with an event. So is one about a former pod
+//!   of the name of a `stop` pod. (Once agents hold fences, which [`FENCES_HELD`](setpoint_apis::records::FENCES_HELD)
+//!   says, it is released when the fence is gone too.) What a pod wanted whose document is deleted cannot be told any more.
 //! - **A node that comes back before its pods were released keeps them.** The work key is what makes a pod a node's own, under
 //!   whatever session: its agent finds the key and adopts what runs. The binding keeps the session under which it was made,
 //!   and the request is dropped. Only when the node is lost again, and somebody asks again, are the pods released.

@@ -330,6 +330,10 @@ impl Writer<'_> {
                     .write
                     .guards
                     .push(Compare::ModRevision(self.actual_key(node), revision)),
+                Stale::NeverTwice(revision) => b
+                    .write
+                    .guards
+                    .push(Compare::ModRevision(self.desired_key(), revision)),
             }
         }
         b.done()

@@ -45,6 +45,7 @@ fn snapshot<'a>(
     pods: impl IntoIterator<Item = (&'a str, PodFacts)>,
 ) -> Snapshot {
     Snapshot {
+        fences_held: true,
         nodes: nodes.into_iter().map(|(n, f)| (n.into(), f)).collect(),
         pods: pods.into_iter().map(|(p, f)| (pod(p), f)).collect(),
         requested: BTreeMap::new(),
@@ -256,6 +257,25 @@ fn partition_policies_are_kept() {
         plan.steps[0],
         Step::Release { unfenced: true, .. }
     ));
+}
+
+#[test]
+fn while_agents_hold_no_fences_a_stop_pod_is_never_released() {
+    let stop = PodFacts {
+        desired: wanted(0, PartitionPolicy::Stop),
+        ..bound("n1")
+    };
+    let mut withdrawn = stop.clone();
+    withdrawn.binding.as_mut().unwrap().withdrawn = true;
+    for pod_now in [stop, withdrawn] {
+        let mut facts = snapshot([("n1", lost())], [("a", pod_now)]);
+        facts.fences_held = false;
+        let (_, plan) = check(facts.clone(), &[]);
+        assert_eq!(plan.held, [(pod("a"), Held::Unfenceable)]);
+        // One that was asked for (before its document said so) is taken back.
+        facts.requested.insert(pod("a"), request("n1", 5));
+        check(facts, &["withdraw a from n1"]);
+    }
 }
 
 #[test]

@@ -169,18 +169,27 @@ async fn requests_are_taken_back_when_the_node_returns_before_they_are_carried_o
 }
 
 #[tokio::test]
-async fn a_stop_pod_is_released_only_when_the_fence_is_gone() {
+async fn a_stop_pod_is_kept_whether_or_not_there_is_a_fence() {
     let rig = rig("fence").await;
     let agent = rig.agent("n1", LONG).await;
     let _others = (rig.agent("n2", LONG).await, rig.agent("n3", LONG).await);
     for node in ["n1", "n2", "n3"] {
         rig.ready(node).await;
     }
+    assert!(!setpoint_apis::records::FENCES_HELD);
     rig.put(&Key::NodeFence("n1"), "x").await;
     rig.bind("single", "n1", agent.session, &policy("stop"))
         .await;
+    rig.bind("former", "n1", agent.session, "").await;
+    let former = Key::Desired(Pod::PLURAL, pod("former"));
+    let document = rig.get(&former).await.unwrap();
+    rig.delete(&former).await;
+    let stop = format!("  namespace: default\n{}", policy("stop"));
+    let next = document.replace("  namespace: default\n", &stop);
+    rig.put(&former, &next).await;
     rig.bind("many", "n1", agent.session, "").await;
     let history = rig.history().await;
+    let agent_session = agent.session;
     agent.stop().await;
     history
         .until("the other one is asked for", |h| {
@@ -189,11 +198,15 @@ async fn a_stop_pod_is_released_only_when_the_fence_is_gone() {
         .await;
     assert_eq!(rig.get(&intent("single")).await, None);
     rig.delete(&Key::NodeFence("n1")).await;
+    rig.bind("later", "n1", agent_session, "").await;
     history
-        .until("the fenced one is asked for", |h| {
-            !h.of(&intent("single")).is_empty()
+        .until("what comes after the end of the fence is asked for", |h| {
+            !h.of(&intent("later")).is_empty()
         })
         .await;
+    for name in ["single", "former"] {
+        assert!(history.of(&intent(name)).is_empty(), "{name}");
+    }
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ struct State {
     actual: Option<Stored<PodActual>>,
     session: Session,
     fenced: bool,
+    fences_held: bool,
     work: Vec<WorkCopy>,
     recorded: Option<u32>,
     intents: Vec<IntentFacts>,
@@ -82,6 +83,7 @@ impl State {
             actual: actual(PodStage::Running),
             session: Session::Alive(5),
             fenced: false,
+            fences_held: true,
             work: vec![work("n1", 20)],
             recorded: None,
             intents: Vec::new(),
@@ -128,6 +130,7 @@ impl State {
             actual: seen(self.frozen.contains(&"actual"), self.actual.as_ref()),
             session: self.session,
             fenced: self.fenced,
+            fences_held: self.fences_held,
             work: &self.work,
             recorded: self.recorded,
             intents: &self.intents,
@@ -399,6 +402,44 @@ fn a_pod_of_a_lost_node_is_released_on_request() {
         Step::Wait("the fence lease of its node to end")
     );
     assert_eq!(asked().with(|s| s.fenced = true).decide(), release(false));
+}
+
+#[test]
+fn while_agents_hold_no_fences_no_request_releases_a_stop_pod() {
+    let asked = || {
+        State::bound().with(|s| {
+            s.session = Session::Absent;
+            s.fences_held = false;
+            s.desired = Some(stored(stop_pod(), 10, 10));
+            s.intents = vec![intent(Verb::Release, None, None)];
+        })
+    };
+    let refused = |revision| Step::DropIntents {
+        which: vec![0],
+        why: Stale::NeverTwice(revision),
+    };
+    for fenced in [false, true] {
+        assert_eq!(asked().with(|s| s.fenced = fenced).decide(), refused(10));
+    }
+    assert_eq!(asked().withdrawn().decide(), refused(10));
+    assert_eq!(asked().with(|s| s.actual = None).decide(), refused(10));
+    let new = asked().with(|s| s.desired = Some(stored(stop_pod(), 25, 26)));
+    assert_eq!(
+        new.decide(),
+        refused(26),
+        "it must not run beside its predecessor"
+    );
+    let other = asked().with(|s| s.desired = Some(stored(Pod::default(), 10, 10)));
+    assert!(matches!(other.decide(), Step::Release { .. }));
+    let back = asked().with(|s| (s.session, s.desired) = (Session::Alive(9), None));
+    assert_eq!(
+        back.decide(),
+        Step::DropIntents {
+            which: vec![0],
+            why: Stale::NodeAlive(9)
+        },
+        "on a node that is there nothing changes"
+    );
 }
 
 #[test]

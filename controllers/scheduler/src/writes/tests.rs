@@ -69,6 +69,7 @@ fn check(
         actual: Seen::Valid(&actual),
         session: Session::Alive(5),
         fenced: false,
+        fences_held: true,
         work: &[WorkCopy {
             node: "n1".into(),
             revision: 21,
@@ -205,6 +206,13 @@ fn every_write_guards_on_all_that_it_was_decided_from() {
         which: vec![0],
         why,
     };
+    check(
+        true,
+        &moot(Stale::NeverTwice(12)),
+        &[bound(), at(INTENT, 40), at(POD, 12)],
+        &[],
+        &[INTENT],
+    );
     check(
         true,
         &moot(Stale::Elsewhere),

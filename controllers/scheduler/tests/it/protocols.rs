@@ -225,24 +225,30 @@ async fn a_request_that_comes_late_does_not_hit_the_next_placement() {
 }
 
 #[tokio::test]
-async fn a_pod_that_must_never_run_twice_is_released_when_the_fence_is_gone_too() {
+async fn a_pod_that_must_never_run_twice_is_not_released_whether_or_not_there_is_a_fence() {
     let (rig, _s, agents) = Rig::with_nodes("fence", &[2]).await;
-    rig.put(&Key::NodeFence("n1"), "").await;
+    assert!(!setpoint_apis::records::FENCES_HELD);
     let annotations = format!("  annotations: {{{PARTITION_POLICY}: stop}}\nspec:");
     rig.apply("a", pod("a").replace("spec:", &annotations))
         .await;
     agents[0].run(&rig, "a").await;
+    let before = rig.get(&Key::Binding(pod_key("a"))).await.unwrap();
     agents[0].lose().await;
-    rig.ask("release", "a", &release("n1", agents[0].session))
-        .await;
-    let n2 = rig.node("n2", 2).await;
-    rig.settle("probe").await;
-    assert_eq!(rig.until_bound("a").await.value.node, "n1");
-    rig.delete(&Key::NodeFence("n1")).await;
-    rig.until("it is bound elsewhere", |v| {
-        (v.bindings().get(&pod_key("a"))?.value.session == n2.session).then_some(())
-    })
-    .await;
+    rig.node("n2", 2).await;
+    for fenced in [true, false] {
+        if fenced {
+            rig.put(&Key::NodeFence("n1"), "").await;
+        } else {
+            rig.delete(&Key::NodeFence("n1")).await;
+        }
+        rig.settle("probe").await;
+        rig.ask("release", "a", &release("n1", agents[0].session))
+            .await;
+        rig.until_gone(&request("release", "a")).await;
+        let after = rig.get(&Key::Binding(pod_key("a"))).await.unwrap();
+        assert_eq!(after, before, "it is where it was");
+        assert!(rig.get(&Key::NodePod("n1", pod_key("a"))).await.is_some());
+    }
 }
 
 #[tokio::test]
