@@ -26,6 +26,9 @@ pub struct Queue<K> {
     failures: FxHashMap<K, u32>,
 }
 
+/// Fewer timers than this are not worth tidying.
+const FEW_TIMERS: usize = 64;
+
 impl<K> Default for Queue<K> {
     fn default() -> Self {
         Self {
@@ -65,6 +68,29 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         self.timers.push(Reverse((at, self.next_timer)));
         self.timer_keys.insert(self.next_timer, key);
         self.next_timer += 1;
+        self.tidy();
+    }
+
+    /// Drops the timers that were cancelled when they are more than half: those of far times would stay until then.
+    fn tidy(&mut self) {
+        if self.timers.len() <= FEW_TIMERS || self.timers.len() / 2 <= self.due.len() {
+            return;
+        }
+        let Self {
+            timers,
+            timer_keys,
+            due,
+            ..
+        } = self;
+        // One per key: two wishes for the same time are one.
+        let mut kept = FxHashSet::default();
+        timers.retain(|Reverse((at, id))| {
+            timer_keys
+                .get(id)
+                .is_some_and(|key| due.get(key) == Some(at) && kept.insert(key.clone()))
+        });
+        let left: FxHashSet<u64> = timers.iter().map(|Reverse((_, id))| *id).collect();
+        timer_keys.retain(|id, _| left.contains(id));
     }
 
     /// Hands out the next key, which then counts as running until [`Queue::done`].
@@ -203,6 +229,38 @@ mod tests {
         q.done(&"a");
         assert_eq!(q.take(base), None);
         assert_eq!(q.take(at(base, 1)), Some("a"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn cancelled_wishes_for_far_times_do_not_pile_up() {
+        let base = Instant::now();
+        let mut q = Queue::default();
+        let far = |n: u64| at(base, 1_000_000 - n);
+        for n in 0..100 {
+            q.add_at(n, far(0));
+        }
+        for n in 0..100_000 {
+            // Alternately cancelled and brought forward.
+            let key = n % 100;
+            if n % 3 == 0 {
+                q.add(key);
+                assert_eq!(q.take(base), Some(key));
+                q.done(&key);
+            }
+            q.add_at(key, far(n));
+            assert!(q.timers.len() <= 201, "{}", q.timers.len());
+            assert_eq!(q.timers.len(), q.timer_keys.len());
+        }
+        for n in 0..100 {
+            q.add(n);
+            assert_eq!(q.take(base), Some(n));
+            q.done(&n);
+        }
+        q.add_at(7, at(base, 1));
+        assert_eq!((q.timers.len(), q.timer_keys.len()), (1, 1));
+        assert_eq!(q.take(at(base, 1)), Some(7));
+        q.done(&7);
+        assert_eq!((q.take(far(0)), q.next_due()), (None, None));
     }
 
     #[tokio::test(start_paused = true)]
