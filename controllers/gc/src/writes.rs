@@ -4,7 +4,7 @@ use futures::StreamExt;
 use futures::stream;
 use setpoint_apis::core::Namespace;
 use setpoint_apis::records::Deletion;
-use setpoint_apis::{Key, Kind, ObjectKey, document};
+use setpoint_apis::{Key, Keyspace, Kind, ObjectKey, document};
 use setpoint_runtime::{Leader, Write, WriteOutcome};
 use setpoint_store::{Compare, Put, StoreError, TxnOp};
 
@@ -36,7 +36,7 @@ pub(crate) async fn writes(kinds: &Kinds, leader: &Leader, plan: &Plan) -> Vec<(
     writes.extend(
         plan.statuses
             .iter()
-            .map(|id| (Item::Status(id.clone()), status(leader, id))),
+            .map(|id| (Item::Status(id.clone()), status(leader.keyspace(), id))),
     );
     for step in &plan.records {
         writes.extend(record(kinds, leader, step));
@@ -109,12 +109,13 @@ fn removal(leader: &Leader, r: &Removal) -> Write {
     }
 }
 
-fn status(leader: &Leader, id: &ObjectId) -> Write {
-    let key = leader
-        .keyspace()
-        .build(&Key::Actual(id.plural, id.key.clone()));
+fn status(keyspace: &Keyspace, id: &ObjectId) -> Write {
+    let key = keyspace.build(&Key::Actual(id.plural, id.key.clone()));
+    let object = keyspace.build(&Key::Desired(id.plural, id.key.clone()));
     Write {
-        guards: vec![Compare::absent(desired(leader, id))],
+        // A transaction that deletes nothing makes no revision of its own: it is committed at that of the whole store,
+        // which the cache reaches only when something else is written.
+        guards: vec![Compare::absent(object), Compare::Exists(key.clone())],
         ops: vec![TxnOp::Delete(key)],
         context: format!("collect the status of {id}"),
     }
@@ -217,4 +218,26 @@ async fn release(kinds: &Kinds, leader: &Leader, r: &Release) -> Option<Write> {
         })],
         context: format!("release {}", r.id),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_deleted_only_while_it_is_there_and_its_object_is_not() {
+        let id = ObjectId::new("deployments", ObjectKey::namespaced("shop", "web"));
+        let write = status(&Keyspace::default(), &id);
+        assert_eq!(
+            write.guards,
+            [
+                Compare::absent("/setpoint/desired/deployments/shop/web"),
+                Compare::Exists("/setpoint/actual/deployments/shop/web".into()),
+            ]
+        );
+        let [TxnOp::Delete(key)] = &write.ops[..] else {
+            panic!("{:?}", write.ops)
+        };
+        assert_eq!(key, "/setpoint/actual/deployments/shop/web");
+    }
 }
