@@ -69,6 +69,11 @@ fn find_new(s: &Snapshot) -> Option<usize> {
     s.sets.iter().position(|r| plain(&r.template) == wanted)
 }
 
+/// A sum that stops at the largest number: wanted numbers may be anything.
+pub(super) fn sum(numbers: impl Iterator<Item = i32>) -> i32 {
+    numbers.fold(0, i32::saturating_add)
+}
+
 /// A template without the label that tells it from others.
 fn plain(template: &PodTemplateSpec) -> PodTemplateSpec {
     let mut template = template.clone();
@@ -117,6 +122,11 @@ impl<'a> Rollout<'a> {
         (0..self.s.sets.len()).filter(move |i| Some(*i) != new)
     }
 
+    /// How many pods there may be at most.
+    fn most(&self) -> i32 {
+        self.s.wanted.saturating_add(self.room.surge)
+    }
+
     fn scale(&mut self, i: usize, replicas: i32) {
         self.targets[i].replicas = replicas.max(0);
     }
@@ -125,8 +135,8 @@ impl<'a> Rollout<'a> {
     fn roll(&mut self, plan: &mut Plan) {
         let wanted = self.s.wanted;
         // Pods that are to go and still exist take room as well.
-        let there: i32 = self.s.sets.iter().map(|r| r.replicas.max(r.pods)).sum();
-        let free = (wanted + self.room.surge - there).max(0);
+        let there = sum(self.s.sets.iter().map(|r| r.replicas.max(r.pods)));
+        let free = self.most().saturating_sub(there).max(0);
         match self.new {
             None => plan.create = Some(self.new_set(free.min(wanted))),
             Some(i) => {
@@ -146,9 +156,9 @@ impl<'a> Rollout<'a> {
     /// Scales the other ReplicaSets down as far as availability allows: first what is not available anyway.
     fn shrink_old(&mut self, new: usize) {
         let least = self.s.wanted - self.room.unavailable;
-        let total: i32 = self.targets.iter().map(|t| t.replicas).sum();
+        let total = sum(self.targets.iter().map(|t| t.replicas));
         let missing = (self.targets[new].replicas - self.available[new]).max(0);
-        let mut may_go = total - least - missing;
+        let mut may_go = total.saturating_sub(least).saturating_sub(missing);
         if may_go <= 0 {
             return;
         }
@@ -163,7 +173,7 @@ impl<'a> Rollout<'a> {
             }
         }
         let available = |r: &Self, i: usize| r.available[i].min(r.targets[i].replicas);
-        let all: i32 = (0..self.targets.len()).map(|i| available(self, i)).sum();
+        let all = sum((0..self.targets.len()).map(|i| available(self, i)));
         let mut spare = all - least;
         for i in self.old() {
             if spare <= 0 {
@@ -177,10 +187,11 @@ impl<'a> Rollout<'a> {
 
     /// Recreate's next step.
     fn recreate(&mut self, plan: &mut Plan) {
-        let mut waits = 0;
+        let mut waits = 0_i32;
         for i in self.old() {
             self.scale(i, 0);
-            waits += self.s.sets[i].pods + self.s.sets[i].stopping;
+            let set = &self.s.sets[i];
+            waits = waits.saturating_add(set.pods).saturating_add(set.stopping);
         }
         if waits > 0 {
             plan.notes
@@ -233,12 +244,8 @@ impl<'a> Rollout<'a> {
 
     fn resize_in_proportion(&mut self, mut active: Vec<usize>) {
         let wanted = self.s.wanted;
-        let total = if wanted > 0 {
-            wanted + self.room.surge
-        } else {
-            0
-        };
-        let present: i32 = active.iter().map(|i| self.targets[*i].replicas).sum();
+        let total = if wanted > 0 { self.most() } else { 0 };
+        let present = sum(active.iter().map(|i| self.targets[*i].replicas));
         let age = |i: usize| self.s.sets[i].create_revision;
         if total > present {
             active.sort_by_key(|i| (-self.targets[*i].replicas, -age(*i)));
@@ -400,5 +407,8 @@ fn copied(annotations: &BTreeMap<String, String>) -> BTreeMap<String, String> {
 
 fn set_sizes(annotations: &mut BTreeMap<String, String>, wanted: i32, room: Room) {
     annotations.insert(DESIRED_REPLICAS.into(), wanted.to_string());
-    annotations.insert(MAX_REPLICAS.into(), (wanted + room.surge).to_string());
+    annotations.insert(
+        MAX_REPLICAS.into(),
+        wanted.saturating_add(room.surge).to_string(),
+    );
 }

@@ -56,9 +56,12 @@ pub struct Share {
 /// `shares` come in order of precedence: the biggest first, and the newest first of equals when there are more pods to
 /// give, the oldest first when there are fewer.
 pub fn proportional(shares: &[Share], wanted: i32, total: i32) -> Vec<i32> {
-    let present: i32 = shares.iter().map(|s| s.replicas).sum();
-    let to_add = total - present;
-    let mut added = 0;
+    let present = shares
+        .iter()
+        .map(|s| s.replicas)
+        .fold(0, i32::saturating_add);
+    let to_add = total.saturating_sub(present);
+    let mut added = 0_i32;
     let mut sizes: Vec<i32> = shares
         .iter()
         .map(|s| {
@@ -73,12 +76,12 @@ pub fn proportional(shares: &[Share], wanted: i32, total: i32) -> Vec<i32> {
             } else {
                 part.clamp(left, 0)
             };
-            added += part;
-            s.replicas + part
+            added = added.saturating_add(part);
+            s.replicas.saturating_add(part)
         })
         .collect();
     if let Some(first) = sizes.first_mut() {
-        *first = (*first + to_add - added).max(0);
+        *first = first.saturating_add(to_add.saturating_sub(added)).max(0);
     }
     sizes
 }
@@ -93,8 +96,12 @@ fn fraction(share: Share, wanted: i32, total: i32) -> i32 {
         i64::from(share.out_of.max(1)),
     );
     // Rounded half up; all are positive.
-    let size = (2 * replicas * total + out_of) / (2 * out_of);
-    i32::try_from(size - replicas).unwrap_or(0)
+    let size = replicas
+        .saturating_mul(total)
+        .saturating_mul(2)
+        .saturating_add(out_of)
+        / (2 * out_of);
+    i32::try_from(size.saturating_sub(replicas)).unwrap_or(i32::MAX)
 }
 
 #[cfg(test)]

@@ -78,7 +78,7 @@ pub(super) fn is_complete(s: &Snapshot, new: Option<usize>, now: Timestamp) -> b
 }
 
 fn count(s: &Snapshot, new: Option<usize>, now: Timestamp) -> DeploymentStatus {
-    let sum = |f: &dyn Fn(&SetFacts) -> i32| s.sets.iter().map(f).sum::<i32>();
+    let sum = |f: &dyn Fn(&SetFacts) -> i32| super::decide::sum(s.sets.iter().map(f));
     let available = sum(&|r| available(r, s, now));
     let meant = sum(&|r| r.replicas).max(if new.is_none() && s.sets.is_empty() {
         s.wanted

@@ -422,6 +422,37 @@ fn scaling_in_the_middle_of_a_rollout_is_shared_out() {
 }
 
 #[test]
+fn the_largest_numbers_are_planned_with_like_any_other() {
+    for strategy in [
+        rolling("100%", "25%"),
+        rolling("2147483647", "0"),
+        recreate(),
+    ] {
+        let mut world = World::new(deployment(i32::MAX, "one"));
+        world.s.strategy = strategy.clone();
+        let plan = world.plan();
+        assert_eq!(plan.create.as_ref().unwrap().replicas, i32::MAX);
+        world.apply(&plan);
+        world.settle();
+        world.s.template = template("two");
+        world.settle();
+        // In the middle of a rollout, and another size.
+        for set in &mut world.s.sets {
+            set.replicas = i32::MAX;
+        }
+        for wanted in [i32::MAX - 1, 3, i32::MAX] {
+            world.s.wanted = wanted;
+            let plan = world.plan();
+            assert!(
+                plan.change.iter().all(|c| c.replicas >= 0),
+                "{strategy:?}: {plan}"
+            );
+            world.apply(&plan);
+        }
+    }
+}
+
+#[test]
 fn a_paused_deployment_is_scaled_and_not_rolled() {
     let mut w = running(2, "a");
     w.s.paused = true;

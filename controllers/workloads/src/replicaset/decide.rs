@@ -20,6 +20,13 @@ const REPLACEMENT_DELAYS: [Duration; 5] = [
     Duration::from_secs(60),
 ];
 
+/// Pods that are created in one pass. That they are there is a change, which brings the next pass.
+pub const MOST_CREATED: usize = 10_000;
+
+/// Names that are tried for each pod to be created. When nearly all names are taken the row of names, which is endless,
+/// hardly finds another one.
+const TRIES: usize = 8;
+
 /// After so long without another end all is forgotten.
 pub const SETBACKS_FORGOTTEN: Duration = Duration::from_secs(600);
 
@@ -104,10 +111,11 @@ fn create(plan: &mut Plan, s: &Snapshot, missing: usize, now: Timestamp) {
     let count = if s.setbacks.failure.is_some() {
         1
     } else {
-        missing
+        missing.min(MOST_CREATED)
     };
     let mut names = std::collections::BTreeSet::new();
-    for name in PodNames::new(&s.key.name, &s.uid, s.salt) {
+    let tries = count.saturating_mul(TRIES).saturating_add(100);
+    for name in PodNames::new(&s.key.name, &s.uid, s.salt).take(tries) {
         if names.len() == count {
             break;
         }
@@ -119,6 +127,11 @@ fn create(plan: &mut Plan, s: &Snapshot, missing: usize, now: Timestamp) {
             names.insert(name.clone());
             plan.create.push(name);
         }
+    }
+    if names.len() < count {
+        plan.notes.push(format!(
+            "{missing} pods are missing, but there are hardly any names left for them"
+        ));
     }
 }
 

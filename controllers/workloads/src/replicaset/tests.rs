@@ -101,6 +101,36 @@ fn missing_pods_are_created_in_one_batch_and_then_reported() {
 }
 
 #[test]
+fn twenty_million_pods_are_created_ten_thousand_at_a_time() {
+    let mut s = set(20_000_000, vec![]);
+    for there in [10_000, 20_000] {
+        let plan = decide(&s, now());
+        assert_eq!(plan.create.len(), 10_000);
+        assert!(plan.acts(), "what is created brings the next pass");
+        apply(&mut s, &plan);
+        s.salt += 1;
+        assert_eq!(s.pods.len(), there);
+    }
+    let names: std::collections::BTreeSet<_> = s.pods.iter().map(|p| &p.key.name).collect();
+    assert_eq!(names.len(), 20_000);
+}
+
+#[test]
+fn a_set_whose_names_are_used_up_stops_and_says_so() {
+    let mut s = set(20_000_000, vec![]);
+    s.taken = crate::hash::PodNames::new("web-5f7", "u", s.salt)
+        .take(200_000)
+        .map(Into::into)
+        .collect();
+    let plan = decide(&s, now());
+    assert_eq!(plan.create.len(), 0);
+    assert_eq!(
+        plan.notes,
+        ["20000000 pods are missing, but there are hardly any names left for them"]
+    );
+}
+
+#[test]
 fn ten_thousand_pods_are_one_plan() {
     let plan = decide(&set(10_000, vec![]), now());
     let mut names = plan.create.clone();
