@@ -22,7 +22,7 @@ use setpoint_scheduler_core::{Class, Cluster};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use crate::content::{self, Contents, Uses};
+use crate::content::{self, Contents, Somewhere, Uses};
 use crate::decide::{Facts, Seen, Stale, Step, WorkCopy, belongs, decide, is_terminal};
 use crate::intents::Intents;
 use crate::listing::Listing;
@@ -119,6 +119,8 @@ struct PodState {
     recorded: Option<Recorded>,
     /// The node on which it is counted as a user of content.
     content: Option<(Arc<str>, Uses)>,
+    /// Where it is, while it is not known what it uses.
+    unknown: Option<Somewhere>,
 }
 
 /// What to look at again after a while.
@@ -476,7 +478,8 @@ impl Account {
     }
 
     /// Counts what a pod takes where it is bound: its resources until it has ended, its content until it is gone. What
-    /// does not parse counts as it did when it last parsed.
+    /// does not parse counts as it did when it last parsed; if it never did (before this process began), or the document
+    /// is gone and the binding is not yet, the pod may use anything that is on its node.
     fn count(
         &mut self,
         key: &ObjectKey,
@@ -493,9 +496,12 @@ impl Account {
         } = self;
         let desired = observe::last_good(view.desired::<Pod>().entry(key));
         let Some(binding) = observe::binding(view, key) else {
-            if !view.bindings().contains(key) {
+            if view.bindings().contains(key) {
+                uses_unknown(contents, state, Some(Somewhere::Anywhere));
+            } else {
                 *room_freed |= cluster.forget(key);
                 uses_content(contents, key, state, None);
+                uses_unknown(contents, state, None);
             }
             return desired.map(|pod| specs.get(&pod.value.spec, cluster));
         };
@@ -522,6 +528,13 @@ impl Account {
         }
         if let Some(info) = &info {
             uses_content(contents, key, state, Some((node, &info.uses)));
+            uses_unknown(contents, state, None);
+        } else if state
+            .content
+            .as_ref()
+            .is_none_or(|(at, _)| **at != *node.as_str())
+        {
+            uses_unknown(contents, state, Some(Somewhere::On(node.as_str().into())));
         }
         info
     }
@@ -594,6 +607,19 @@ fn uses_content(
     }
     if let Some((node, uses)) = std::mem::replace(&mut state.content, now) {
         contents.remove(&node, &key.namespace, &uses);
+    }
+}
+
+/// Counts a pod of which it is not known what it uses.
+fn uses_unknown(contents: &mut Contents, state: &mut PodState, now: Option<Somewhere>) {
+    if state.unknown == now {
+        return;
+    }
+    if let Some(now) = &now {
+        contents.add_unknown(now);
+    }
+    if let Some(before) = std::mem::replace(&mut state.unknown, now) {
+        contents.remove_unknown(&before);
     }
 }
 

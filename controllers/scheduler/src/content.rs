@@ -109,9 +109,24 @@ pub(crate) enum SourceState {
     At(i64),
 }
 
-/// Decides about one source on one node.
-pub(crate) fn wanted(users: u32, source: SourceState, written: Option<i64>) -> ContentStep {
+/// Where a pod is of which nobody knows what it uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Somewhere {
+    /// On this node.
+    On(Arc<str>),
+    /// Its binding cannot be read.
+    Anywhere,
+}
+
+/// Decides about one source on one node. `unknown`: whether there are pods of which it is not known what they use.
+pub(crate) fn wanted(
+    users: u32,
+    unknown: bool,
+    source: SourceState,
+    written: Option<i64>,
+) -> ContentStep {
     match (users, source, written) {
+        (0, _, Some(_)) if unknown => ContentStep::Rest,
         (0, _, Some(_)) | (1.., SourceState::Absent, Some(_)) => ContentStep::Delete,
         (1.., SourceState::At(revision), written) if written != Some(revision) => {
             ContentStep::Put(revision)
@@ -134,6 +149,11 @@ pub(crate) struct Contents {
     projections: FxHashMap<Place, Projection>,
     nodes: FxHashMap<Source, FxHashSet<Arc<str>>>,
     dirty: FxHashSet<Place>,
+    /// How many pods there are on each node of which it is not known what they use, or of which not even the node is.
+    unknown: FxHashMap<Arc<str>, u32>,
+    unknown_anywhere: u32,
+    /// What would be deleted but for those.
+    held: FxHashMap<Arc<str>, FxHashSet<Place>>,
 }
 
 impl Contents {
@@ -150,6 +170,52 @@ impl Contents {
     /// It is no longer.
     pub(crate) fn remove(&mut self, node: &Arc<str>, namespace: &Arc<str>, uses: &Uses) {
         self.count(node, namespace, uses, |users| users.saturating_sub(1));
+    }
+
+    /// A pod of which it is not known what it uses is somewhere: nothing is taken away that it may use.
+    pub(crate) fn add_unknown(&mut self, pod: &Somewhere) {
+        match pod {
+            Somewhere::On(node) => *self.unknown.entry(node.clone()).or_default() += 1,
+            Somewhere::Anywhere => self.unknown_anywhere += 1,
+        }
+    }
+
+    /// It is no longer, or it is known by now.
+    pub(crate) fn remove_unknown(&mut self, pod: &Somewhere) {
+        match pod {
+            Somewhere::On(node) => {
+                if let Some(count) = self.unknown.get_mut(node) {
+                    *count = count.saturating_sub(1);
+                    if *count == 0 {
+                        self.unknown.remove(node);
+                        self.dirty
+                            .extend(self.held.remove(node).into_iter().flatten());
+                    }
+                }
+            }
+            Somewhere::Anywhere => {
+                self.unknown_anywhere = self.unknown_anywhere.saturating_sub(1);
+                if self.unknown_anywhere == 0 {
+                    self.dirty
+                        .extend(std::mem::take(&mut self.held).into_values().flatten());
+                }
+            }
+        }
+    }
+
+    /// What to do about a projection, which is noted when it is held back.
+    fn step(&mut self, place: &Place, source: SourceState) -> ContentStep {
+        let Some(projection) = self.projections.get(place) else {
+            return ContentStep::Rest;
+        };
+        let unknown = self.unknown_anywhere > 0 || self.unknown.contains_key(&place.0);
+        if unknown && projection.users == 0 && projection.written.is_some() {
+            self.held
+                .entry(place.0.clone())
+                .or_default()
+                .insert(place.clone());
+        }
+        wanted(projection.users, unknown, source, projection.written)
     }
 
     /// A source changed.
@@ -192,12 +258,16 @@ impl Contents {
                 continue;
             }
             let source = &place.1;
+            let step = self.step(&place, state(view, source));
+            let Some(projection) = self.projections.get_mut(&place) else {
+                continue;
+            };
             let key = keyspace.build(&Key::WorkContent(
                 &place.0,
                 source.plural(),
                 source.object.clone(),
             ));
-            match wanted(projection.users, state(view, source), projection.written) {
+            match step {
                 ContentStep::Rest => {
                     if projection.users == 0 && projection.written.is_none() {
                         self.forget(&place);
@@ -403,12 +473,50 @@ mod tests {
             (1, Frozen, None, Rest),
             (1, Frozen, Some(5), Rest),
         ] {
-            assert_eq!(
-                wanted(users, source, written),
-                step,
-                "{users} {source:?} {written:?}"
-            );
+            let shown = format!("{users} {source:?} {written:?}");
+            assert_eq!(wanted(users, false, source, written), step, "{shown}");
+            let careful = if users == 0 { Rest } else { step };
+            assert_eq!(wanted(users, true, source, written), careful, "{shown}");
         }
+    }
+
+    #[test]
+    fn nothing_is_taken_away_that_a_pod_may_use_of_which_nothing_is_known() {
+        use ContentStep::{Delete, Rest};
+        let place = |node: &str| {
+            let object = ObjectKey::namespaced("default", "settings");
+            let kind = SourceKind::ConfigMap;
+            (Arc::from(node), Source { kind, object })
+        };
+        let mut contents = Contents::default();
+        contents.found(place("n1"), 5);
+        contents.found(place("n2"), 5);
+        let steps = |contents: &mut Contents| {
+            contents.dirty.clear();
+            [place("n1"), place("n2")].map(|p| contents.step(&p, SourceState::At(5)))
+        };
+        let on = Somewhere::On("n1".into());
+        contents.add_unknown(&on);
+        contents.add_unknown(&on);
+        assert_eq!(steps(&mut contents), [Rest, Delete]);
+        contents.remove_unknown(&on);
+        assert_eq!(steps(&mut contents), [Rest, Delete]);
+        contents.remove_unknown(&on);
+        assert_eq!(contents.dirty, FxHashSet::from_iter([place("n1")]));
+        assert_eq!(steps(&mut contents), [Delete, Delete]);
+
+        contents.add_unknown(&Somewhere::Anywhere);
+        contents.add_unknown(&on);
+        assert_eq!(steps(&mut contents), [Rest, Rest]);
+        contents.remove_unknown(&Somewhere::Anywhere);
+        assert_eq!(
+            contents.dirty,
+            FxHashSet::from_iter([place("n1"), place("n2")])
+        );
+        assert_eq!(steps(&mut contents), [Rest, Delete]);
+        contents.remove_unknown(&on);
+        assert_eq!(steps(&mut contents), [Delete, Delete]);
+        assert!(contents.held.is_empty() && contents.unknown.is_empty());
     }
 
     #[test]

@@ -156,3 +156,56 @@ async fn a_new_leader_knows_what_is_projected_and_mends_what_is_not_right() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn content_stays_while_it_is_not_known_what_a_pod_on_the_node_uses() {
+    let rig = Rig::start("content-unknown").await;
+    let n1 = rig.node("n1", 4).await;
+    let n2 = rig.node("n2", 4).await;
+    // As a former leader left it; this process has never read the pods' documents, or cannot read their bindings.
+    let binding = |node: &str, session: i64| {
+        format!(
+            "node: {node}\nsession: {session}\nplacement: 1\npodRevision: 1000000000\nboundAt: 2026-01-01T00:00:00Z\n"
+        )
+    };
+    rig.apply("broken", "spec: [").await;
+    rig.put(&Key::Binding(pod_key("broken")), binding("n1", n1.session))
+        .await;
+    rig.apply("lost", "spec: [").await;
+    rig.put(&Key::Binding(pod_key("lost")), "node: [").await;
+    // The document is gone and the agent has yet to stop it.
+    let leaving =
+        binding("n2", n2.session) + "withdrawn: {reason: Deleted, at: 2026-01-01T00:00:00Z}\n";
+    rig.put(&Key::Binding(pod_key("leaving")), leaving).await;
+    rig.put(
+        &Key::NodePod("n2", pod_key("leaving")),
+        "placement: 1\nuid: x\nstage: Running\n",
+    )
+    .await;
+    rig.put(&source("configmaps", "settings"), settings("one"))
+        .await;
+    for node in ["n1", "n2"] {
+        rig.put(
+            &on(node, "configmaps", "settings"),
+            "sourceRevision: 1\nuid: x\n---\n",
+        )
+        .await;
+    }
+    let there = |node: &'static str| {
+        let rig = &rig;
+        async move {
+            rig.settle("probe").await;
+            rig.get(&on(node, "configmaps", "settings")).await.is_some()
+        }
+    };
+    let _s = rig.scheduler();
+    assert!(there("n1").await && there("n2").await);
+    rig.delete(&Key::Binding(pod_key("lost"))).await;
+    assert!(there("n1").await && there("n2").await);
+    // Stopped: its binding goes, and with it what nobody uses.
+    n2.stopped("leaving").await;
+    rig.until_gone(&on("n2", "configmaps", "settings")).await;
+    assert!(there("n1").await);
+    rig.apply("broken", pod_with("broken", "")).await;
+    rig.until_gone(&on("n1", "configmaps", "settings")).await;
+}
