@@ -56,6 +56,8 @@ impl Account {
                     Request {
                         node,
                         session: intent.session.unwrap_or(0),
+                        // It was guarded on the health record, which is older therefore.
+                        health_revision: kv.mod_revision,
                         read: true,
                     },
                 );

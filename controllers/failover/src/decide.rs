@@ -126,6 +126,9 @@ pub struct Request {
     pub node: Arc<str>,
     /// The session that the binding names.
     pub session: i64,
+    /// The revision of the node's health record that it was made on, or a later one. When the node is lost anew the
+    /// scheduler may have dropped the request in between, and it is made again.
+    pub health_revision: i64,
     /// Whether it was read back from the store. One that is only remembered is gone once it has been carried out,
     /// because the scheduler removes it; one that was read may have been left over.
     pub read: bool,
@@ -259,6 +262,11 @@ pub fn decide(snapshot: &Snapshot, batch: usize) -> Plan {
                 let same = *request.node == *binding.node && request.session == binding.session;
                 match verdict {
                     _ if !same => plan.settle(key, request),
+                    Verdict::Release { health_revision }
+                        if health_revision > request.health_revision =>
+                    {
+                        due.push((rank(pod), key, pod, binding, health_revision));
+                    }
                     Verdict::Release { .. } => {}
                     // A request that stands while a conclusion is awaited does no harm that it would not have done
                     // before, and is likely to be right.

@@ -49,12 +49,21 @@ pub(crate) async fn execute(
     let mut lost = BTreeMap::<Arc<str>, usize>::new();
     for (step, outcome) in plan.steps.iter().zip(outcomes) {
         match (outcome, step) {
-            (WriteOutcome::Committed(_), Step::Release { pod, binding, .. }) => {
+            (
+                WriteOutcome::Committed(_),
+                Step::Release {
+                    pod,
+                    binding,
+                    health_revision,
+                    ..
+                },
+            ) => {
                 account.note(
                     pod.clone(),
                     Request {
                         node: binding.node.clone(),
                         session: binding.session,
+                        health_revision: *health_revision,
                         read: false,
                     },
                 );

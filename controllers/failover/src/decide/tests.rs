@@ -56,6 +56,7 @@ fn request(node: &str, session: i64) -> Request {
     Request {
         node: node.into(),
         session,
+        health_revision: 50,
         read: false,
     }
 }
@@ -67,10 +68,17 @@ fn apply(mut snapshot: Snapshot, plan: &Plan) -> Snapshot {
         .for_each(|pod| drop(snapshot.requested.remove(pod)));
     for step in &plan.steps {
         match step {
-            Step::Release { pod, binding, .. } => {
-                snapshot
-                    .requested
-                    .insert(pod.clone(), request(&binding.node, binding.session));
+            Step::Release {
+                pod,
+                binding,
+                health_revision,
+                ..
+            } => {
+                let request = Request {
+                    health_revision: *health_revision,
+                    ..request(&binding.node, binding.session)
+                };
+                snapshot.requested.insert(pod.clone(), request);
             }
             Step::Withdraw { pod, .. } => drop(snapshot.requested.remove(pod)),
         }
@@ -352,6 +360,31 @@ fn requests_are_taken_back_when_the_node_comes_back_or_the_brake_engages() {
         let mut facts = snapshot([("n1", back)], [("a", bound("n1"))]);
         facts.requested.insert(pod("a"), request("n1", 5));
         check(facts, &["withdraw a from n1"]);
+    }
+}
+
+#[test]
+fn a_request_is_made_again_when_the_node_is_lost_anew() {
+    // Between the two losses the scheduler has dropped it, and nobody has seen the node come back.
+    for read in [false, true] {
+        let mut facts = snapshot([("n1", lost())], [("a", bound("n1"))]);
+        let made = Request {
+            read,
+            ..request("n1", 5)
+        };
+        facts.requested.insert(pod("a"), made);
+        check(facts.clone(), &[]);
+        let health = facts.nodes.get_mut("n1").unwrap().health.as_mut().unwrap();
+        health.revision = 70;
+        let (after, plan) = check(facts, &["release a from n1"]);
+        let Step::Release {
+            health_revision, ..
+        } = plan.steps[0]
+        else {
+            panic!("{:?}", plan.steps)
+        };
+        assert_eq!(health_revision, 70);
+        assert_eq!(after.requested[&pod("a")].health_revision, 70);
     }
 }
 
