@@ -107,21 +107,22 @@ impl Disk {
         save(
             &self
                 .claims
-                .join(format!("{}_{}", claim.namespace, claim.name)),
+                .join(file_name(&[&claim.namespace, &claim.name])),
             claim,
         )
     }
 
     pub(crate) fn drop_claim(&self, key: &ObjectKey) -> Result<(), DiskError> {
-        remove(&self.claims.join(format!("{}_{}", key.namespace, key.name)))
+        remove(&self.claims.join(file_name(&[&key.namespace, &key.name])))
     }
 
     pub(crate) fn save_content(&self, content: &SavedContent) -> Result<(), DiskError> {
         save(
-            &self.content.join(format!(
-                "{}_{}_{}",
-                content.plural, content.namespace, content.name
-            )),
+            &self.content.join(file_name(&[
+                &content.plural,
+                &content.namespace,
+                &content.name,
+            ])),
             content,
         )
     }
@@ -130,9 +131,34 @@ impl Disk {
         remove(
             &self
                 .content
-                .join(format!("{plural}_{}_{}", key.namespace, key.name)),
+                .join(file_name(&[plural, &key.namespace, &key.name])),
         )
     }
+}
+
+/// What the names of files begin with that are not in place yet.
+const TEMPORARY: &str = ".tmp-";
+/// File systems have a limit of 255 bytes, and a namespace and a name may be longer together.
+const LONGEST_NAME: usize = 200;
+
+/// The file of an object. No part of an object's name has an underscore or a tilde in it.
+fn file_name(parts: &[&str]) -> String {
+    let whole = parts.join("_");
+    if whole.len() <= LONGEST_NAME {
+        return whole;
+    }
+    let mut end = LONGEST_NAME - 17;
+    while !whole.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}~{:016x}", &whole[..end], hash(whole.as_bytes()))
+}
+
+/// FNV-1a: the same in every version of the program.
+fn hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h, b| {
+        (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> DiskError {
@@ -148,8 +174,13 @@ fn save<T: Serialize>(path: &Path, record: &T) -> Result<(), DiskError> {
 }
 
 /// In one step, readable for the agent's user only: secrets are among it.
+///
+/// Not synced: a claim is saved on the way to a pod's start, a millisecond each. A process that is killed loses nothing
+/// by it. A machine that loses power may, but then nothing runs that this would be needed for, etcd has it all, and a
+/// torn file is skipped.
 fn write(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
-    let temporary = path.with_extension("tmp");
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    let temporary = path.with_file_name(format!("{TEMPORARY}{:016x}", hash(name)));
     let written = fs::OpenOptions::new()
         .write(true)
         .create(true)
@@ -174,7 +205,10 @@ fn read_all<T: serde::de::DeserializeOwned>(dir: &Path) -> Vec<T> {
     };
     let mut paths: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
     paths.sort();
-    paths.retain(|p| p.extension().is_none_or(|e| e != "tmp"));
+    paths.retain(|p| {
+        !p.file_name()
+            .is_some_and(|n| n.as_encoded_bytes().starts_with(TEMPORARY.as_bytes()))
+    });
     paths
         .into_iter()
         .filter_map(|path| {
@@ -214,6 +248,29 @@ mod tests {
         let disk = Disk::open(dir.path()).unwrap();
         assert_eq!(disk.claims(), [mk_claim("a")]);
         assert_eq!(disk.instance, instance);
+    }
+
+    #[test]
+    fn names_of_any_kind_and_length_are_kept_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::open(dir.path()).unwrap();
+        let long = "n".repeat(252);
+        let names = ["web", "web.tmp", &format!("{long}a"), &format!("{long}b")];
+        for name in names {
+            let mut claim = mk_claim(name);
+            claim.namespace = "d".repeat(63);
+            disk.save_claim(&claim).unwrap();
+        }
+        // A write that was cut short.
+        fs::write(dir.path().join("claims/.tmp-0"), "{").unwrap();
+        let mut found: Vec<String> = disk.claims().into_iter().map(|c| c.name).collect();
+        found.sort();
+        let mut expected: Vec<String> = names.map(str::to_owned).into();
+        expected.sort();
+        assert_eq!(found, expected);
+        let gone = ObjectKey::namespaced("d".repeat(63).as_str(), names[2]);
+        disk.drop_claim(&gone).unwrap();
+        assert_eq!(disk.claims().len(), 3);
     }
 
     #[test]
