@@ -65,6 +65,17 @@ impl Findings {
         }
     }
 
+    fn at_most(&mut self, path: impl Into<String>, value: Option<i64>, most: i64) {
+        if let Some(value) = value
+            && value > most
+        {
+            self.add(
+                path,
+                format!("{value} is too large: it must be at most {most}"),
+            );
+        }
+    }
+
     fn one_of(&mut self, path: impl Into<String>, value: Option<&str>, words: &[&str]) {
         if let Some(value) = value
             && !words.contains(&value)

@@ -70,6 +70,15 @@ fn spec(f: &mut Findings, path: &str, spec: &PodSpec) {
         spec.active_deadline_seconds,
         1,
     );
+    for (field, value) in [
+        (
+            "terminationGracePeriodSeconds",
+            spec.termination_grace_period_seconds,
+        ),
+        ("activeDeadlineSeconds", spec.active_deadline_seconds),
+    ] {
+        f.at_most(format!("{path}.{field}"), value, i32::MAX.into());
+    }
     super::labels(f, &format!("{path}.nodeSelector"), &spec.node_selector);
     for (field, name) in [
         ("nodeName", &spec.node_name),

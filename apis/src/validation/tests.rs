@@ -106,6 +106,16 @@ fn every_mistake_is_found_at_its_path() {
         ),
         (
             "  volumes:",
+            "  terminationGracePeriodSeconds: 9223372036854775807\n  volumes:",
+            "spec.terminationGracePeriodSeconds: 9223372036854775807 is too large",
+        ),
+        (
+            "  volumes:",
+            "  activeDeadlineSeconds: 2147483648\n  volumes:",
+            "spec.activeDeadlineSeconds: 2147483648 is too large",
+        ),
+        (
+            "  volumes:",
             "  tolerations: [{operator: Equal}]\n  volumes:",
             "spec.tolerations[0].operator: ",
         ),
