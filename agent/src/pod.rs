@@ -12,10 +12,12 @@ mod start;
 pub mod status;
 mod worker;
 
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use parking_lot::Mutex;
 use setpoint_apis::core::Pod;
 use setpoint_apis::records::PodActual;
@@ -24,6 +26,7 @@ use setpoint_apis::{ObjectKey, ResourceList};
 use setpoint_runtime::events::Recorder;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
+use tracing::error;
 
 use crate::content::Content;
 use crate::driver::Driver;
@@ -120,6 +123,9 @@ pub trait Reporter: Send + Sync + 'static {
     fn stopped(&self, key: &ObjectKey, placement: u32);
 }
 
+/// Later than anything that is waited for.
+const FAR_AHEAD: Duration = Duration::from_secs(30 * 366 * 24 * 3600);
+
 /// Wall time, and a clock that only goes forward, in one.
 #[derive(Clone, Debug)]
 pub struct SteadyClock {
@@ -149,9 +155,17 @@ impl SteadyClock {
 
     /// The instant of tokio's clock at which the steady clock shows `mono`.
     fn instant(&self, mono: Duration) -> tokio::time::Instant {
-        self.start + mono.saturating_sub(self.origin)
+        // What tokio's clock cannot show is far enough away never to come.
+        let ahead = mono.saturating_sub(self.origin);
+        self.start
+            .checked_add(ahead)
+            .unwrap_or_else(|| self.start + FAR_AHEAD)
     }
 }
+
+/// How soon, and how late, a pod whose task died of a bug is taken up again.
+const RESPAWN: Duration = Duration::from_secs(1);
+const RESPAWN_MAX: Duration = Duration::from_secs(60);
 
 /// A running pod task. Dropping it ends the task and leaves the containers alone.
 pub struct PodHandle {
@@ -174,10 +188,12 @@ impl PodHandle {
     ) -> Self {
         let orders = Arc::<Orders>::default();
         let dir = ctx.data.pod(&input.uid, input.placement);
-        let run = worker::run(ctx, input, orders.clone());
-        let task = tokio::spawn(async move {
-            free.await;
-            run.await;
+        let task = tokio::spawn({
+            let orders = orders.clone();
+            async move {
+                free.await;
+                run(ctx, input, orders).await;
+            }
         })
         .abort_handle();
         Self { dir, orders, task }
@@ -195,7 +211,10 @@ impl PodHandle {
 
     /// The pod's definition has changed. Of several that the task has not looked at yet the last one counts.
     pub fn update(&self, input: PodInput) {
-        self.orders.give(|o| o.update = Some(Box::new(input)));
+        self.orders.give(|o| {
+            o.kept_update = Some(input.clone());
+            o.update = Some(Box::new(input));
+        });
     }
 
     /// ConfigMaps or Secrets of the node have changed.
@@ -210,6 +229,7 @@ impl PodHandle {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),
             });
+            o.kept_stop = o.stop;
         });
     }
 }
@@ -227,6 +247,32 @@ struct Pending {
     update: Option<Box<PodInput>>,
     content_changed: bool,
     stop: Option<Option<Duration>>,
+    /// What still holds after it was taken, for a task that has to begin again.
+    kept_update: Option<PodInput>,
+    kept_stop: Option<Option<Duration>>,
+}
+
+/// Runs a pod to its end. A bug that a pod's task dies of is reported, and the pod is taken up again as after a restart
+/// of the agent: its containers go on, and its end is reported whatever happened.
+async fn run(ctx: Arc<PodContext>, mut input: PodInput, orders: Arc<Orders>) {
+    let mut pause = RESPAWN;
+    loop {
+        let life = worker::run(ctx.clone(), input.clone(), orders.clone());
+        let Err(panic) = AssertUnwindSafe(life).catch_unwind().await else {
+            return;
+        };
+        let said = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or_default();
+        error!(object = %input.key, panic = said, "a bug ended a pod's task; taking the pod up again");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(RESPAWN_MAX);
+        if let Some(update) = orders.repeat() {
+            input = update;
+        }
+    }
 }
 
 impl Orders {
@@ -236,7 +282,23 @@ impl Orders {
     }
 
     fn take(&self) -> Pending {
-        std::mem::take(&mut self.pending.lock())
+        let mut pending = self.pending.lock();
+        Pending {
+            update: pending.update.take(),
+            content_changed: std::mem::take(&mut pending.content_changed),
+            stop: pending.stop.take(),
+            ..Pending::default()
+        }
+    }
+
+    /// Gives the order to stop once more, and returns what the pod was last changed to.
+    fn repeat(&self) -> Option<PodInput> {
+        let mut updated = None;
+        self.give(|o| {
+            o.stop = o.kept_stop;
+            updated = o.kept_update.clone();
+        });
+        updated
     }
 }
 

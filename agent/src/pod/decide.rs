@@ -9,7 +9,9 @@ use std::time::Duration;
 use setpoint_apis::core::{Container, PodSpec};
 use setpoint_apis::records::PodStage;
 
-use super::model::{ContainerRun, Now, Phase, PodState, ProbeKind, VolumesPhase, restarts};
+use super::model::{
+    ContainerRun, Now, Phase, PodState, ProbeKind, VolumesPhase, restarts, seconds,
+};
 
 /// What to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -82,7 +84,9 @@ impl Decision<'_> {
         if let Some(stop) = self.state.stop {
             self.plan.stage = PodStage::Stopping;
             self.stop_all(stop.since + stop.grace, "the pod is stopped");
-            self.plan.stopped = self.state.containers.iter().all(ContainerRun::is_down);
+            // What prepares the volumes cannot be called off, and would write into what has been cleaned up.
+            self.plan.stopped = self.state.volumes != VolumesPhase::Preparing
+                && self.state.containers.iter().all(ContainerRun::is_down);
             return;
         }
         if let Some((stage, reason)) = self.outcome() {
@@ -121,12 +125,7 @@ impl Decision<'_> {
     }
 
     fn pod_grace(&self) -> Duration {
-        Duration::from_secs(
-            self.spec
-                .termination_grace_period_seconds()
-                .max(0)
-                .unsigned_abs(),
-        )
+        seconds(self.spec.termination_grace_period_seconds())
     }
 
     fn wake(&mut self, at: Duration) {
@@ -177,12 +176,11 @@ impl Decision<'_> {
     }
 
     fn past_deadline(&mut self) -> bool {
-        let (Some(seconds), Some(claimed)) =
-            (self.spec.active_deadline_seconds, self.state.claimed)
+        let (Some(limit), Some(claimed)) = (self.spec.active_deadline_seconds, self.state.claimed)
         else {
             return false;
         };
-        let deadline = claimed.mono + Duration::from_secs(seconds.max(0).unsigned_abs());
+        let deadline = claimed.mono + seconds(limit);
         if self.now.mono >= deadline {
             return true;
         }
@@ -226,9 +224,7 @@ impl Decision<'_> {
             .into_iter()
             .find_map(|(verdict, probe)| probe.as_ref().filter(|_| verdict.ok == Some(false)));
             let grace = match failed {
-                Some(probe) => probe
-                    .termination_grace_period_seconds
-                    .map(|s| Duration::from_secs(s.max(0).unsigned_abs())),
+                Some(probe) => probe.termination_grace_period_seconds.map(seconds),
                 None => None,
             };
             let deadline = self.now.mono + grace.unwrap_or_else(|| self.pod_grace());

@@ -32,6 +32,12 @@ impl Now {
     }
 }
 
+/// Seconds that a document gives. Beyond a hundred years they are all the same, so that sums of them are still times.
+pub fn seconds(given: i64) -> Duration {
+    const LONGEST: u64 = 100 * 366 * 24 * 3600;
+    Duration::from_secs(given.max(0).unsigned_abs().min(LONGEST))
+}
+
 /// What is known of a pod.
 #[derive(Clone, Debug, Default)]
 pub struct PodState {

@@ -106,7 +106,7 @@ pub async fn hook(
         if let Some(action) = &handler.http_get {
             http_get(target, action).await
         } else if let Some(action) = &handler.sleep {
-            tokio::time::sleep(Duration::from_secs(action.seconds.max(0).unsigned_abs())).await;
+            tokio::time::sleep(super::model::seconds(action.seconds)).await;
             Ok(())
         } else {
             Err("a hook needs exec, httpGet or sleep".to_owned())

@@ -18,7 +18,7 @@ use super::adopt::{STATUS_FILE, adopt};
 use super::decide::{Plan, decide};
 use super::model::{
     Blocked, ContainerRun, Now, Phase, PodState, ProbeKind, Running, VolumesPhase, definition,
-    pod_display, terminated,
+    pod_display, seconds, terminated,
 };
 use super::status::{Identity, in_backoff, report};
 use super::{Orders, PodContext, PodInput};
@@ -185,14 +185,7 @@ impl Worker {
             self.content_changed();
         }
         if let Some(grace) = orders.stop {
-            let own = Duration::from_secs(
-                self.input
-                    .pod
-                    .spec
-                    .termination_grace_period_seconds()
-                    .max(0)
-                    .unsigned_abs(),
-            );
+            let own = seconds(self.input.pod.spec.termination_grace_period_seconds());
             self.state
                 .order_stop(self.ctx.clock.now().mono, grace.map_or(own, |g| g.min(own)));
         }
@@ -484,14 +477,7 @@ impl Worker {
                 format!("{hook} of container {name} failed: {why}"),
             );
         }
-        let grace = Duration::from_secs(
-            self.input
-                .pod
-                .spec
-                .termination_grace_period_seconds()
-                .max(0)
-                .unsigned_abs(),
-        );
+        let grace = seconds(self.input.pod.spec.termination_grace_period_seconds());
         let run = &mut self.state.containers[container];
         if !post_start {
             run.pre_stop_returned(now.mono);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::support::{Fixture, alive, eventually, is_root};
@@ -19,11 +20,16 @@ use setpoint_runtime::events::Recorder;
 
 /// Keeps what pods report.
 #[derive(Default)]
-struct Reports(Mutex<BTreeMap<ObjectKey, (Vec<PodActual>, bool)>>);
+struct Reports(
+    Mutex<BTreeMap<ObjectKey, (Vec<PodActual>, bool)>>,
+    /// Set: the next report is one report too many.
+    AtomicBool,
+);
 
 impl Reporter for Reports {
     fn status(&self, key: &ObjectKey, actual: PodActual) {
         self.0.lock().entry(key.clone()).or_default().0.push(actual);
+        assert!(!self.1.swap(false, Ordering::Relaxed), "a bug");
     }
 
     fn stopped(&self, key: &ObjectKey, _: u32) {
@@ -195,6 +201,26 @@ async fn a_pod_runs_is_ready_and_leaves_nothing_when_it_is_taken_back() {
     assert!(!alive(pid));
     assert!(!w.data().pod("u", 1).path().exists());
     assert_eq!(agent.last().unwrap().stage, PodStage::Stopping);
+}
+
+#[tokio::test]
+async fn a_task_that_dies_of_a_bug_begins_again_and_the_container_goes_on() {
+    let w = World::new();
+    let agent = w.agent();
+    agent.reports.1.store(true, Ordering::Relaxed);
+    let handle = agent.run(&w.input(&format!(
+        "containers: [{}]",
+        sh("while :; do sleep 0.05; done")
+    )));
+    eventually("the task has died", || {
+        !agent.reports.1.load(Ordering::Relaxed)
+    })
+    .await;
+    // The order finds nobody, and is obeyed by the task that comes after.
+    handle.stop(Some(Duration::ZERO));
+    agent.stopped().await;
+    let runs = agent.last().unwrap().container_statuses;
+    assert!(runs.iter().all(|c| c.restart_count == 0), "{runs:?}");
 }
 
 #[tokio::test]

@@ -289,6 +289,17 @@ fn the_policy_decides_who_is_restarted() {
 }
 
 #[test]
+fn a_pod_whose_volumes_are_being_prepared_has_not_stopped() {
+    let mut s = Story::of(ONE);
+    s.state.volumes = VolumesPhase::Preparing;
+    s.ends("a", 0);
+    s.stop(30);
+    assert!(!s.plan().stopped);
+    s.state.volumes = VolumesPhase::Ready;
+    assert!(s.plan().stopped);
+}
+
+#[test]
 fn a_pod_that_stops_is_asked_and_then_killed() {
     let mut s = Story::of(ONE);
     s.did();
@@ -409,6 +420,22 @@ fn the_deadline_fails_the_pod_and_stops_it() {
     );
     s.ends("a", 143);
     assert_eq!((s.did().as_str(), s.plan().stage), ("", PodStage::Failed));
+}
+
+#[test]
+fn times_that_no_clock_can_show_are_far_away() {
+    let max = i64::MAX;
+    let mut s = Story::of(ONE);
+    let spec = std::sync::Arc::make_mut(&mut s.pod.spec);
+    spec.termination_grace_period_seconds = Some(max);
+    spec.active_deadline_seconds = Some(max);
+    s.did();
+    s.state.order_stop(s.now, seconds(max));
+    s.settle();
+    assert_eq!(s.did(), "term a");
+    s.stop(1);
+    s.after(1);
+    assert_eq!(s.did(), "kill a");
 }
 
 #[test]

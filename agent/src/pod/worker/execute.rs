@@ -14,7 +14,7 @@ use crate::pod::decide::Action;
 use crate::pod::model::{Now, ProbeKind, Stopping, VolumesPhase, definition};
 use crate::pod::probe::{self, Target};
 use crate::pod::{PodContext, PodInput, start};
-use crate::volumes::{self, PreparedVolume};
+use crate::volumes::{self, PreparedVolume, VolumeError, VolumeProblem};
 
 /// How much of a failed container's log is its last words, where it asks for that. Kubernetes' numbers.
 const LAST_WORDS_LINES: usize = 80;
@@ -86,14 +86,22 @@ impl Worker {
         }
         self.state.volumes = VolumesPhase::Preparing;
         let (ctx, input, sender) = (self.ctx.clone(), self.input.clone(), self.sender.clone());
+        let dir = ctx.data.pod(&input.uid, input.placement);
+        let path = dir.path().to_owned();
         tokio::spawn(async move {
-            let prepare = move || {
-                let dir = ctx.data.pod(&input.uid, input.placement);
-                volumes::prepare(&dir, &ctx.facts(&input), &ctx.content)
+            let prepare = move || volumes::prepare(&dir, &ctx.facts(&input), &ctx.content);
+            let result = match tokio::task::spawn_blocking(prepare).await {
+                Ok(result) => result,
+                Err(error) if error.is_panic() => Err(VolumeError {
+                    volume: "*".to_owned(),
+                    source: VolumeProblem::Host {
+                        path,
+                        source: std::io::Error::other(error),
+                    },
+                }),
+                Err(_) => return, // The runtime is shutting down.
             };
-            if let Ok(result) = tokio::task::spawn_blocking(prepare).await {
-                let _ = sender.send(Message::Volumes(result)).await;
-            }
+            let _ = sender.send(Message::Volumes(result)).await;
         });
     }
 
@@ -343,6 +351,13 @@ async fn try_start(
                 reason: "CreateContainerConfigError",
                 message,
                 until_content_changes: true,
+            });
+        }
+        Err(error) if error.is_panic() => {
+            return Err(Failure::Blocked {
+                reason: "CreateContainerError",
+                message: format!("a bug of the agent: {error}"),
+                until_content_changes: false,
             });
         }
         Err(_) => std::future::pending().await, // The runtime is shutting down.
