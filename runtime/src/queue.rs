@@ -48,7 +48,9 @@ impl<K> Default for Queue<K> {
 impl<K: Clone + Eq + Hash> Queue<K> {
     /// Asks for `key` as soon as possible.
     pub fn add(&mut self, key: K) {
-        self.due.remove(&key);
+        if self.due.remove(&key).is_some() {
+            self.tidy();
+        }
         if self.running.contains(&key) {
             self.again.insert(key);
         } else if self.queued.insert(key.clone()) {
@@ -73,7 +75,8 @@ impl<K: Clone + Eq + Hash> Queue<K> {
 
     /// Drops the timers that were cancelled when they are more than half: those of far times would stay until then.
     fn tidy(&mut self) {
-        if self.timers.len() <= FEW_TIMERS || self.timers.len() / 2 <= self.due.len() {
+        if self.timers.len() <= FEW_TIMERS || self.timers.len() <= self.due.len().saturating_mul(2)
+        {
             return;
         }
         let Self {
@@ -248,7 +251,7 @@ mod tests {
                 q.done(&key);
             }
             q.add_at(key, far(n));
-            assert!(q.timers.len() <= 201, "{}", q.timers.len());
+            assert!(q.timers.len() <= 200, "{}", q.timers.len());
             assert_eq!(q.timers.len(), q.timer_keys.len());
         }
         for n in 0..100 {
@@ -256,8 +259,18 @@ mod tests {
             assert_eq!(q.take(base), Some(n));
             q.done(&n);
         }
+        assert!(q.timers.len() <= FEW_TIMERS, "{}", q.timers.len());
+        for n in 0..100 {
+            q.add_at(n, far(n));
+        }
+        for n in 0..100 {
+            q.add(n);
+            assert_eq!(q.take(base), Some(n));
+            q.done(&n);
+        }
         q.add_at(7, at(base, 1));
-        assert_eq!((q.timers.len(), q.timer_keys.len()), (1, 1));
+        assert!(q.timers.len() <= FEW_TIMERS + 1, "{}", q.timers.len());
+        assert_eq!(q.timers.len(), q.timer_keys.len());
         assert_eq!(q.take(at(base, 1)), Some(7));
         q.done(&7);
         assert_eq!((q.take(far(0)), q.next_due()), (None, None));
