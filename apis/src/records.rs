@@ -36,6 +36,10 @@ pub struct Binding {
     pub pod_revision: i64,
     /// When it was bound.
     pub bound_at: Timestamp,
+    /// Whether the pod's partition policy was `stop` when this was last written: so that it is known when the document is
+    /// gone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub never_twice: bool,
     /// Set when the pod is being withdrawn (deleted, evicted): its agent stops it, then the binding goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withdrawn: Option<Withdrawal>,

@@ -88,6 +88,7 @@ mod tests {
             placement: 2,
             pod_revision: 3,
             bound_at: Timestamp::from_unix_seconds(10),
+            never_twice: false,
             withdrawn: None,
             decision: None,
         }

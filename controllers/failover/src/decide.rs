@@ -98,7 +98,7 @@ pub enum Desired {
     Absent,
     /// It cannot be read: the pod is frozen.
     Unreadable,
-    /// What matters of it.
+    /// What matters of it; also of one that is gone and said `stop`, which is not given up for that.
     Wanted {
         /// Higher ones first.
         priority: i32,

@@ -12,8 +12,8 @@
 //!   nothing proves that a node that is cut off has stopped its pods. Such a pod stays bound until its node is back. (Once
 //!   agents hold fences, which [`FENCES_HELD`](setpoint_apis::records::FENCES_HELD) says, `stop` releases when the lost
 //!   node's fence is gone too.)
-//! - What a pod whose document is deleted wanted cannot be told any more: it is released as with `replace`, unless a new
-//!   pod of its name says `stop`.
+//! - A pod whose document is deleted is released, whatever its policy was, unless that was `stop` (the binding remembers)
+//!   or a new pod of its name says `stop`.
 //! - What is finished stays as a record where it ran. What cannot be read is not touched.
 //!
 //! Intents lie outside the state trees, so the cache does not hold them: failover lists its own when it begins to lead

@@ -94,7 +94,7 @@ fn pod_facts(view: &View<'_>, pod: &ObjectKey, binding: &Stored<Binding>) -> Pod
             withdrawn: binding.value.withdrawn.is_some(),
         }),
         desired: match view.desired::<Pod>().entry(pod) {
-            None => Desired::Absent,
+            None => former(&binding.value),
             Some(entry) => match entry.valid() {
                 None => Desired::Unreadable,
                 Some(stored) => match wanted(&stored.value) {
@@ -104,7 +104,7 @@ fn pod_facts(view: &View<'_>, pod: &ObjectKey, binding: &Stored<Binding>) -> Pod
                         if policy != PartitionPolicy::Stop
                             && stored.create_revision > binding.value.pod_revision =>
                     {
-                        Desired::Absent
+                        former(&binding.value)
                     }
                     wanted => wanted,
                 },
@@ -116,6 +116,18 @@ fn pod_facts(view: &View<'_>, pod: &ObjectKey, binding: &Stored<Binding>) -> Pod
                 .valid()
                 .map_or(Stage::Unreadable, |stored| stage(&stored.value)),
         },
+    }
+}
+
+/// What is known of a pod whose document is gone.
+fn former(binding: &Binding) -> Desired {
+    if binding.never_twice {
+        Desired::Wanted {
+            priority: 0,
+            policy: PartitionPolicy::Stop,
+        }
+    } else {
+        Desired::Absent
     }
 }
 

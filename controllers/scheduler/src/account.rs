@@ -443,6 +443,13 @@ impl Account {
         match &step {
             Step::Frozen(what) => debug!(object = %key, what, "frozen: a document does not parse"),
             Step::Wait(what) => debug!(object = %key, what, "waiting"),
+            Step::DropIntents {
+                why: Stale::NeverTwice(_),
+                ..
+            } => warn!(
+                object = %key,
+                "a release is refused: the partition policy is stop, and nothing proves that the lost node has stopped the pod"
+            ),
             _ => {}
         }
         let planned =

@@ -161,8 +161,8 @@ pub enum Stale {
     /// The pod has ended: this mod revision of its status says so.
     Ended(i64),
     /// The pod must never run twice, and nothing proves that its lost node has stopped it: this mod revision of its
-    /// document says so.
-    NeverTwice(i64),
+    /// document says so, or its binding when there is no document any more.
+    NeverTwice(Option<i64>),
 }
 
 /// What is to be done.
@@ -273,7 +273,7 @@ fn bound(facts: &Facts<'_>, binding: &Stored<Binding>) -> Step {
     }
     let releases = of_verb(facts, &asked, Verb::Release);
     if !releases.is_empty() {
-        return release(facts, wanted, releases);
+        return release(facts, bound, wanted, releases);
     }
     let evictions = of_verb(facts, &asked, Verb::Evict);
     if bound.withdrawn.is_some() {
@@ -344,7 +344,12 @@ fn withdrawn(facts: &Facts<'_>, evictions: Vec<usize>) -> Step {
     }
 }
 
-fn release(facts: &Facts<'_>, wanted: Option<&Stored<Pod>>, consume: Vec<usize>) -> Step {
+fn release(
+    facts: &Facts<'_>,
+    bound: &Binding,
+    wanted: Option<&Stored<Pod>>,
+    consume: Vec<usize>,
+) -> Step {
     match facts.session {
         // The node came back: its agent sees that the work is still its own, and adopts what runs. If it is lost again
         // somebody will ask again.
@@ -361,16 +366,19 @@ fn release(facts: &Facts<'_>, wanted: Option<&Stored<Pod>>, consume: Vec<usize>)
         return Step::Frozen("status");
     }
     // Also when the document is that of a new pod of the same name, which must not run beside the former.
-    if let Seen::Valid(pod) = facts.desired
-        && stops(&pod.value)
+    let says = match facts.desired {
+        Seen::Valid(pod) if stops(&pod.value) => Some(Some(pod.mod_revision)),
+        _ => (wanted.is_none() && bound.never_twice).then_some(None),
+    };
+    if let Some(document) = says
         && !facts.fences_held
     {
         return Step::DropIntents {
             which: consume,
-            why: Stale::NeverTwice(pod.mod_revision),
+            why: Stale::NeverTwice(document),
         };
     }
-    // What a pod that is gone wanted cannot be told any more; a new one of its name must not run beside it.
+    // A new pod of the name of one that is gone must not run beside it.
     let fence = wanted.is_none_or(|pod| stops(&pod.value));
     if fence && facts.fenced {
         return Step::Wait("the fence lease of its node to end");
@@ -379,7 +387,7 @@ fn release(facts: &Facts<'_>, wanted: Option<&Stored<Pod>>, consume: Vec<usize>)
 }
 
 /// Whether the pod must never run twice.
-fn stops(pod: &Pod) -> bool {
+pub fn stops(pod: &Pod) -> bool {
     pod.metadata()
         .annotations
         .get(PARTITION_POLICY)

@@ -13,7 +13,8 @@
 //! - **A pod with the partition policy `stop` is not released**, whoever asks: agents hold no fence lease yet, so nothing
 //!   proves that a node that is cut off has stopped it. The request is dropped with an event. So is one about a former pod
 //!   of the name of a `stop` pod. (Once agents hold fences, which [`FENCES_HELD`](setpoint_apis::records::FENCES_HELD)
-//!   says, it is released when the fence is gone too.) What a pod wanted whose document is deleted cannot be told any more.
+//!   says, it is released when the fence is gone too.) A binding remembers the policy, so deleting the document
+//!   does not release it either; making it `replace` before does.
 //! - **A node that comes back before its pods were released keeps them.** The work key is what makes a pod a node's own, under
 //!   whatever session: its agent finds the key and adopts what runs. The binding keeps the session under which it was made,
 //!   and the request is dropped. Only when the node is lost again, and somebody asks again, are the pods released.

@@ -19,6 +19,9 @@ pub(crate) fn binding(b: &Binding) -> String {
         "session: {}\nplacement: {}\npodRevision: {}\nboundAt: {}\n",
         b.session, b.placement, b.pod_revision, b.bound_at
     );
+    if b.never_twice {
+        out.push_str("neverTwice: true\n");
+    }
     if let Some(w) = &b.withdrawn {
         out.push_str("withdrawn:\n  ");
         field(&mut out, "reason", &w.reason);
@@ -229,10 +232,12 @@ mod tests {
                 placement: 2,
                 pod_revision: 7,
                 bound_at: Timestamp::from_unix_millis(1_700_000_000_123),
+                never_twice: false,
                 withdrawn: None,
                 decision: None,
             };
             assert_eq!(seen::<Binding>(&binding(&b)), b);
+            b.never_twice = true;
             b.withdrawn = Some(Withdrawal {
                 reason: (*text).into(),
                 at: Timestamp::from_unix_seconds(3),

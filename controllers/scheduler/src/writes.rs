@@ -12,7 +12,7 @@ use setpoint_runtime::{Stored, Write};
 use setpoint_scheduler_core::Placement;
 use setpoint_store::{Compare, Put, TxnOp};
 
-use crate::decide::{Facts, Seen, Stale, Step, Verb, Why};
+use crate::decide::{Facts, Seen, Stale, Step, Verb, Why, stops};
 use crate::text;
 
 /// What a write changes of what the account remembers.
@@ -99,6 +99,7 @@ impl Writer<'_> {
             placement: recorded.map_or(0, |r| r.placements).saturating_add(1),
             pod_revision: pod.mod_revision,
             bound_at: self.now,
+            never_twice: stops(&pod.value),
             withdrawn: None,
             decision: Some(PlacementDecision {
                 revision,
@@ -299,6 +300,7 @@ impl Writer<'_> {
             .push(Compare::ModRevision(self.desired_key(), pod.mod_revision));
         let binding = Binding {
             pod_revision: pod.mod_revision,
+            never_twice: stops(&pod.value),
             ..binding.value.clone()
         };
         b.write
@@ -330,10 +332,10 @@ impl Writer<'_> {
                     .write
                     .guards
                     .push(Compare::ModRevision(self.actual_key(node), revision)),
-                Stale::NeverTwice(revision) => b
+                Stale::NeverTwice(document) => b
                     .write
                     .guards
-                    .push(Compare::ModRevision(self.desired_key(), revision)),
+                    .extend(document.map(|at| Compare::ModRevision(self.desired_key(), at))),
             }
         }
         b.done()

@@ -223,6 +223,7 @@ mod tests {
             placement: 2,
             pod_revision: 5,
             bound_at: Timestamp::EPOCH,
+            never_twice: false,
             withdrawn: None,
             decision: None,
         };

@@ -187,6 +187,15 @@ async fn a_stop_pod_is_kept_whether_or_not_there_is_a_fence() {
     let stop = format!("  namespace: default\n{}", policy("stop"));
     let next = document.replace("  namespace: default\n", &stop);
     rig.put(&former, &next).await;
+    // One that is gone, and whose binding remembers.
+    rig.bind("gone", "n1", agent.session, "").await;
+    rig.delete(&Key::Desired(Pod::PLURAL, pod("gone"))).await;
+    let binding = rig.get(&Key::Binding(pod("gone"))).await.unwrap();
+    rig.put(
+        &Key::Binding(pod("gone")),
+        &(binding + "neverTwice: true\n"),
+    )
+    .await;
     rig.bind("many", "n1", agent.session, "").await;
     let history = rig.history().await;
     let agent_session = agent.session;
@@ -204,7 +213,7 @@ async fn a_stop_pod_is_kept_whether_or_not_there_is_a_fence() {
             !h.of(&intent("later")).is_empty()
         })
         .await;
-    for name in ["single", "former"] {
+    for name in ["single", "former", "gone"] {
         assert!(history.of(&intent(name)).is_empty(), "{name}");
     }
 }

@@ -36,6 +36,7 @@ fn binding() -> Binding {
         placement: 1,
         pod_revision: 10,
         bound_at: Timestamp::EPOCH,
+        never_twice: false,
         withdrawn: None,
         decision: None,
     }
@@ -414,10 +415,11 @@ fn while_agents_hold_no_fences_no_request_releases_a_stop_pod() {
             s.intents = vec![intent(Verb::Release, None, None)];
         })
     };
-    let refused = |revision| Step::DropIntents {
+    let because = |document| Step::DropIntents {
         which: vec![0],
-        why: Stale::NeverTwice(revision),
+        why: Stale::NeverTwice(document),
     };
+    let refused = |revision| because(Some(revision));
     for fenced in [false, true] {
         assert_eq!(asked().with(|s| s.fenced = fenced).decide(), refused(10));
     }
@@ -429,6 +431,14 @@ fn while_agents_hold_no_fences_no_request_releases_a_stop_pod() {
         refused(26),
         "it must not run beside its predecessor"
     );
+    let deleted = |never_twice| {
+        asked().withdrawn().with(|s| {
+            s.desired = None;
+            s.binding.as_mut().unwrap().value.never_twice = never_twice;
+        })
+    };
+    assert_eq!(deleted(true).decide(), because(None));
+    assert!(matches!(deleted(false).decide(), Step::Release { .. }));
     let other = asked().with(|s| s.desired = Some(stored(Pod::default(), 10, 10)));
     assert!(matches!(other.decide(), Step::Release { .. }));
     let back = asked().with(|s| (s.session, s.desired) = (Session::Alive(9), None));

@@ -28,6 +28,7 @@ fn binding() -> Stored<Binding> {
         placement: 3,
         pod_revision: 10,
         bound_at: Timestamp::EPOCH,
+        never_twice: false,
         withdrawn: None,
         decision: None,
     };
@@ -207,8 +208,15 @@ fn every_write_guards_on_all_that_it_was_decided_from() {
         why,
     };
     check(
+        false,
+        &moot(Stale::NeverTwice(None)),
+        &[bound(), at(INTENT, 40)],
+        &[],
+        &[INTENT],
+    );
+    check(
         true,
-        &moot(Stale::NeverTwice(12)),
+        &moot(Stale::NeverTwice(Some(12))),
         &[bound(), at(INTENT, 40), at(POD, 12)],
         &[],
         &[INTENT],

@@ -249,6 +249,14 @@ async fn a_pod_that_must_never_run_twice_is_not_released_whether_or_not_there_is
         assert_eq!(after, before, "it is where it was");
         assert!(rig.get(&Key::NodePod("n1", pod_key("a"))).await.is_some());
     }
+    // The document is gone: the binding remembers.
+    rig.delete_pod("a").await;
+    assert_eq!(rig.until_withdrawn("a").await, "Deleted");
+    rig.ask("release", "a", &release("n1", agents[0].session))
+        .await;
+    rig.until_gone(&request("release", "a")).await;
+    assert!(rig.get(&Key::NodePod("n1", pod_key("a"))).await.is_some());
+    assert!(rig.get(&Key::Binding(pod_key("a"))).await.is_some());
 }
 
 #[tokio::test]

@@ -334,6 +334,7 @@ fn step(view: &View<'_>, keyspace: &Keyspace, many: usize, stops: bool, node: us
             placement: 1,
             pod_revision: pod.mod_revision,
             bound_at: now,
+            never_twice: false,
             withdrawn: None,
             decision: None,
         };
