@@ -63,6 +63,15 @@ impl Purging {
     }
 }
 
+/// A directory that is being emptied. However that ends, a pod that waits for it goes on.
+struct Purge(Purging, PathBuf);
+
+impl Drop for Purge {
+    fn drop(&mut self) {
+        self.0.done(&self.1);
+    }
+}
+
 /// Runs pods with one driver.
 pub struct Runner {
     ctx: Arc<PodContext>,
@@ -173,6 +182,9 @@ impl PodRunner for Runner {
             // What the former agent wrote down last may not have reached etcd.
             let dir = self.ctx.data.pod(&input.uid, input.placement);
             if let Some(written) = PodHandle::last_status(&dir) {
+                if last.is_none() {
+                    input.claimed_at = written.start_time.unwrap_or(input.claimed_at);
+                }
                 self.reports.post(PodReport::Status(
                     input.key.clone(),
                     input.placement,
@@ -228,10 +240,11 @@ impl PodRunner for Runner {
                 continue;
             }
             info!(dir = %path.display(), "removing what is left of a pod that is no longer this node's");
-            let (driver, purging) = (driver.clone(), self.purging.clone());
+            let driver = driver.clone();
+            let done = Purge(self.purging.clone(), path.to_owned());
             tokio::spawn(async move {
                 purge(&*driver, &dir).await;
-                purging.done(dir.path());
+                drop(done);
             });
         }
     }

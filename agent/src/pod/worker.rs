@@ -141,6 +141,8 @@ struct Worker {
 
 impl Worker {
     async fn run(mut self) {
+        // What is to stop before it has begun does not begin.
+        self.take_orders();
         loop {
             let now = self.ctx.clock.now();
             let plan = decide(&self.input.pod.spec, &self.state, now);

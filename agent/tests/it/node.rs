@@ -403,6 +403,43 @@ async fn a_restarted_agent_keeps_its_session_and_its_pods() {
 }
 
 #[tokio::test]
+async fn an_agent_that_finds_its_record_broken_goes_on_with_the_present_definition() {
+    let w = World::new("brokenrecord").await;
+    let first = w.agent();
+    w.give("a", 1, SLEEP).await;
+    w.ready("a").await;
+    w.give("a", 1, &SLEEP.replace("1000", "1001")).await;
+    let before = w
+        .until("a", "it has the new definition", |a| {
+            a.is_some_and(|a| a.is_ready() && a.container_statuses[0].restart_count == 1)
+        })
+        .await
+        .unwrap();
+    first.kill();
+    let record = Key::NodePod(NODE, pod_key("a"));
+    w.put(&record, "{").await;
+    let _second = w.agent();
+    let begun = Instant::now();
+    let after: PodActual = loop {
+        let value = w.get(&record).await.unwrap().value;
+        if let Ok(actual) = document::decode_value(&value) {
+            break actual;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "not rewritten");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    let essence = |a: &PodActual| {
+        let c = &a.container_statuses[0];
+        (a.start_time, c.restart_count, c.container_id.clone())
+    };
+    assert_eq!(essence(&after), essence(&before));
+    // What comes later has overtaken nothing: no restart was under way.
+    w.give("b", 1, SLEEP).await;
+    w.ready("b").await;
+    assert_eq!(essence(&w.actual("a").await.unwrap()), essence(&before));
+}
+
+#[tokio::test]
 async fn a_second_agent_of_the_same_name_is_refused_and_told_who_holds_it() {
     let w = World::new("second").await;
     let first = w.agent();
