@@ -227,17 +227,20 @@ mod tests {
     #[test]
     fn a_status_is_deleted_only_while_it_is_there_and_its_object_is_not() {
         let id = ObjectId::new("deployments", ObjectKey::namespaced("shop", "web"));
-        let write = status(&Keyspace::default(), &id);
+        let keyspace = Keyspace::default();
+        let desired = keyspace.build(&Key::Desired(id.plural, id.key.clone()));
+        let actual = keyspace.build(&Key::Actual(id.plural, id.key.clone()));
+        let write = status(&keyspace, &id);
         assert_eq!(
             write.guards,
             [
-                Compare::absent("/setpoint/desired/deployments/shop/web"),
-                Compare::Exists("/setpoint/actual/deployments/shop/web".into()),
+                Compare::absent(desired),
+                Compare::Exists(actual.clone()),
             ]
         );
         let [TxnOp::Delete(key)] = &write.ops[..] else {
             panic!("{:?}", write.ops)
         };
-        assert_eq!(key, "/setpoint/actual/deployments/shop/web");
+        assert_eq!(*key, actual);
     }
 }
