@@ -233,10 +233,7 @@ mod tests {
         let write = status(&keyspace, &id);
         assert_eq!(
             write.guards,
-            [
-                Compare::absent(desired),
-                Compare::Exists(actual.clone()),
-            ]
+            [Compare::absent(desired), Compare::Exists(actual.clone()),]
         );
         let [TxnOp::Delete(key)] = &write.ops[..] else {
             panic!("{:?}", write.ops)
