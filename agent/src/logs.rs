@@ -230,22 +230,36 @@ fn files_of(path: &Path) -> Vec<PathBuf> {
 
 /// The file that comes after an open one; the oldest that is left when the open one has been removed.
 fn following(file: &File, path: &Path) -> io::Result<Option<File>> {
-    let own = file.metadata()?;
-    if fs::metadata(path).is_ok_and(|m| m.ino() == own.ino() && m.dev() == own.dev()) {
+    let own = id(&file.metadata()?);
+    let Some(next) = successor(own, path) else {
         return Ok(None);
-    }
+    };
+    let file = match File::open(next) {
+        Ok(file) => file,
+        // Rotated away meanwhile: next time.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    // A name may have passed to a newer file between the listing and the opening; what lies between would be skipped.
+    let opened = id(&file.metadata()?);
+    let still = successor(own, path)
+        .and_then(|p| fs::metadata(p).ok())
+        .map(|m| id(&m));
+    Ok((still == Some(opened)).then_some(file))
+}
+
+/// The path of the file that comes after the one with this identity.
+fn successor(own: (u64, u64), path: &Path) -> Option<PathBuf> {
     let files = files_of(path);
     let at = files
         .iter()
-        .position(|p| fs::metadata(p).is_ok_and(|m| m.ino() == own.ino() && m.dev() == own.dev()));
-    match files.get(at.map_or(0, |i| i + 1)) {
-        Some(next) => match File::open(next) {
-            Ok(file) => Ok(Some(file)),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None), // Rotated away meanwhile: next time.
-            Err(e) => Err(e),
-        },
-        None => Ok(None),
-    }
+        .position(|p| fs::metadata(p).is_ok_and(|m| id(&m) == own));
+    files.into_iter().nth(at.map_or(0, |i| i + 1))
+}
+
+/// What tells one file from another, whatever its name.
+fn id(metadata: &fs::Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
 }
 
 /// Opens the file in which the last `lines` records begin, at their beginning.
