@@ -9,7 +9,7 @@ use futures::StreamExt;
 use setpoint_apis::Key;
 use setpoint_store::group_commit::GroupCommit;
 use setpoint_store::lease::{LeaseKeeper, LeaseState};
-use setpoint_store::{Compare, EventKind, Revision, SharedStore, StoreError, WatchRequest};
+use setpoint_store::{Compare, Event, EventKind, Revision, SharedStore, StoreError, WatchRequest};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, info_span, warn};
 
@@ -147,6 +147,22 @@ impl Elector {
             (Some(kv), _) if kv.lease == Some(lease.id()) => {
                 Ok(Campaign::Elected(Revision(kv.mod_revision), lease))
             }
+            // No leader writes its key without a lease: somebody else has, and it would never expire. Whoever led before
+            // has lost its fence by that write, so taking the key deposes nobody.
+            (Some(kv), _) if kv.lease.is_none() => {
+                warn!(
+                    controller,
+                    key, "the election key was overwritten by a stranger; taking it back"
+                );
+                let txn = claim(keyspace, controller, &self.identity, lease.id())
+                    .when(Compare::ModRevision(key, kv.mod_revision));
+                let done = self.store.txn(txn).await?;
+                Ok(if done.succeeded {
+                    Campaign::Elected(done.revision, lease)
+                } else {
+                    Campaign::Held(Revision(0))
+                })
+            }
             (Some(_), revision) => Ok(Campaign::Held(revision)),
             (None, _) => Ok(Campaign::Held(Revision(0))),
         }
@@ -248,11 +264,8 @@ impl Elector {
             && let Ok(mut watch) = self.store.watch(request).await
         {
             while let Some(Ok(batch)) = watch.next().await {
-                if batch
-                    .events
-                    .iter()
-                    .any(|e| e.kind == EventKind::Delete && e.kv.key == key)
-                {
+                let vacant = |e: &Event| e.kind == EventKind::Delete || e.kv.lease.is_none();
+                if batch.events.iter().any(|e| e.kv.key == key && vacant(e)) {
                     return;
                 }
             }

@@ -149,8 +149,10 @@ async fn a_leader_that_does_not_know_yet_that_it_was_deposed_is_stopped_by_the_s
     let replica = Replica::start(f.store.clone(), cache, "only", Duration::from_secs(60), led);
     let leader = next(&mut leaders).await;
     // As if another process had taken over: the key is somebody else's now.
-    f.put(&Key::Leader(CONTROLLER, None), "leader: usurper\n")
-        .await;
+    let (lease, _) = f.store.lease_grant(Duration::from_secs(60)).await.unwrap();
+    let key = f.keyspace.build(&Key::Leader(CONTROLLER, None));
+    let usurp = Txn::new().put_with_lease(key, "leader: usurper\n", lease);
+    f.store.txn(usurp).await.unwrap();
     let result = leader.commit(vec![write(&f, "a", "late")]).await;
     assert!(
         matches!(result, Err(LeaderError::Deposed { .. })),
@@ -170,6 +172,26 @@ async fn a_leader_that_does_not_know_yet_that_it_was_deposed_is_stopped_by_the_s
         left.is_some(),
         "a deposed leader does not delete the key of its successor"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_who_overwrites_an_election_key_stops_nobody_for_long() {
+    let f = Fixture::start().await;
+    let (led, mut leaders) = mpsc::channel(4);
+    let cache = f.cache().await;
+    let ttl = Duration::from_secs(60);
+    let first = Replica::start(f.store.clone(), cache.clone(), "first", ttl, led.clone());
+    let old = next(&mut leaders).await;
+    let second = Replica::start(f.store.clone(), cache, "second", ttl, led);
+    f.put(&Key::Leader(CONTROLLER, None), "{{{").await;
+    let new = next(&mut leaders).await;
+    assert!(new.epoch() > old.epoch());
+    let late = old.commit(vec![write(&f, "a", "late")]).await;
+    assert!(matches!(late, Err(LeaderError::Deposed { .. })), "{late:?}");
+    for replica in [first, second] {
+        replica.shutdown.cancel();
+        replica.task.await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
