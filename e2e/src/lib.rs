@@ -5,4 +5,4 @@ mod cluster;
 mod tools;
 
 pub use cluster::{Agent, Cluster};
-pub use tools::{Outcome, eventually, run, setpoint_binary};
+pub use tools::{Outcome, eventually, repository, run, setpoint_binary};

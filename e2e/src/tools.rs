@@ -124,9 +124,15 @@ pub fn setpoint_binary() -> PathBuf {
     }
 }
 
-/// The folder of the repository.
-pub(crate) fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+/// The folder of the repository. As cargo says it when the test runs, not when it was built: checkouts may share their
+/// build artefacts.
+///
+/// # Panics
+/// When cargo does not run the test: run it with `make e2e`.
+pub fn repository() -> PathBuf {
+    let own = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo runs the tests");
+    Path::new(&own)
         .parent()
         .expect("the crate is in the repository")
+        .into()
 }

@@ -5,10 +5,7 @@ use setpoint_e2e::Cluster;
 #[test]
 fn every_example_ends_as_its_table_says() {
     let cluster = Cluster::start(2, 111);
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap()
-        .join("manifests");
+    let folder = setpoint_e2e::repository().join("manifests");
     let table = std::fs::read_to_string(folder.join("README.md")).unwrap();
     let rows: Vec<(String, String)> = table
         .lines()
