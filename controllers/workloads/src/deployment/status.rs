@@ -15,6 +15,10 @@ const PROGRESSING: &str = "Progressing";
 /// The rollout is complete.
 const NEW_AVAILABLE: &str = "NewReplicaSetAvailable";
 const DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
+/// The rollout has begun.
+const CREATED: &str = "NewReplicaSetCreated";
+/// The rollout goes on.
+const UPDATED: &str = "ReplicaSetUpdated";
 const PAUSED: &str = "DeploymentPaused";
 
 /// Puts the status of a Deployment into the plan whose document, or that of one of its ReplicaSets, does not parse: what
@@ -49,6 +53,7 @@ pub(super) fn settle(
     conditions::remove(&mut status.conditions, INVALID);
     available_condition(&mut status, s, now);
     pause_condition(&mut status, s, now);
+    forget_missed_deadline(&mut status, &plan, s, new, now);
     if rolls {
         progress_condition(&mut status, &stored, s, new, now);
     }
@@ -138,6 +143,43 @@ fn pause_condition(status: &mut DeploymentStatus, s: &Snapshot, now: Timestamp) 
     conditions::set(&mut status.conditions, unknown, now);
 }
 
+/// A missed deadline is that of one template. The first status of another one says that its rollout has begun, or
+/// whoever waits for that rollout would take the former verdict for the verdict on it. The deadline counts from here.
+///
+/// What else changes of a Deployment leaves the verdict as it is until there is progress, as in Kubernetes.
+fn forget_missed_deadline(
+    status: &mut DeploymentStatus,
+    plan: &Plan,
+    s: &Snapshot,
+    new: Option<usize>,
+    now: Timestamp,
+) {
+    let missed = conditions::get(&status.conditions, PROGRESSING)
+        .filter(|c| c.reason.as_deref() == Some(DEADLINE_EXCEEDED));
+    let Some(missed) = missed.filter(|_| !s.paused && s.progress_deadline.is_some()) else {
+        return;
+    };
+    let (reason, message) = match (new.map(|i| &s.sets[i].seen.key.name), &plan.create) {
+        (Some(name), _) if missed.message == Some(timed_out(name)) => return,
+        (Some(name), _) => (UPDATED, format!("ReplicaSet \"{name}\" is progressing.")),
+        (None, Some(new)) => (CREATED, created(&new.name)),
+        (None, None) => {
+            let name = &s.key.name;
+            (UPDATED, format!("Deployment \"{name}\" is progressing."))
+        }
+    };
+    let begun = Finding::new(PROGRESSING, true, reason, message);
+    conditions::touch(&mut status.conditions, begun, now);
+}
+
+fn created(replica_set: &str) -> String {
+    format!("Created new replica set \"{replica_set}\"")
+}
+
+fn timed_out(replica_set: &str) -> String {
+    format!("ReplicaSet \"{replica_set}\" has timed out progressing.")
+}
+
 fn progress_condition(
     status: &mut DeploymentStatus,
     stored: &DeploymentStatus,
@@ -181,29 +223,23 @@ fn progress_condition(
         || n(status.available_replicas) > n(stored.available_replicas);
     match present {
         None => {
-            let message = format!("Created new replica set \"{name}\"");
             conditions::touch(
                 &mut status.conditions,
-                finding(true, "NewReplicaSetCreated", message),
+                finding(true, CREATED, created(name)),
                 now,
             );
         }
         // The next rollout begins: its deadline counts from now.
         Some(_) if progress || reason == NEW_AVAILABLE => {
             let message = format!("ReplicaSet \"{name}\" is progressing.");
-            conditions::touch(
-                &mut status.conditions,
-                finding(true, "ReplicaSetUpdated", message),
-                now,
-            );
+            conditions::touch(&mut status.conditions, finding(true, UPDATED, message), now);
         }
         Some(c) => {
             let since = c.last_update_time.unwrap_or(now);
             if reason != DEADLINE_EXCEEDED && since.saturating_add(deadline) <= now {
-                let message = format!("ReplicaSet \"{name}\" has timed out progressing.");
                 conditions::set(
                     &mut status.conditions,
-                    finding(false, DEADLINE_EXCEEDED, message),
+                    finding(false, DEADLINE_EXCEEDED, timed_out(name)),
                     now,
                 );
             }

@@ -498,6 +498,73 @@ fn a_rollout_that_stands_still_misses_its_deadline() {
     assert_eq!(w.reason("Progressing"), "True/NewReplicaSetAvailable");
 }
 
+/// A Deployment of two pods whose second template has missed its deadline.
+fn stuck() -> World {
+    let mut w = running(2, "a");
+    w.s.template = template("broken");
+    w.s.generation = 2;
+    w.settle();
+    w.replica_sets_act();
+    w.settle();
+    w.now += 600;
+    w.settle();
+    assert_eq!(w.reason("Progressing"), "False/ProgressDeadlineExceeded");
+    w
+}
+
+#[test]
+fn the_missed_deadline_of_one_template_is_not_that_of_the_next() {
+    type Next = (&'static str, fn(&mut World));
+    let next: [Next; 6] = [
+        ("another template", |_| ()),
+        ("the first template again", |w| w.s.template = template("a")),
+        ("more pods at the same time", |w| w.s.wanted = 9),
+        ("what is there breaks", |w| {
+            w.s.sets.iter_mut().for_each(|r| r.ready_since.clear());
+        }),
+        ("another strategy at the same time", |w| {
+            w.s.strategy = recreate();
+        }),
+        ("its namespace goes", |w| w.s.namespace_exists = false),
+    ];
+    for (what, change) in next {
+        let mut w = stuck();
+        w.s.template = template("good");
+        w.s.generation = 3;
+        change(&mut w);
+        let plans = w.settle();
+        let statuses: Vec<_> = plans.iter().filter_map(|p| p.status.as_ref()).collect();
+        assert!(!statuses.is_empty(), "{what}");
+        for status in statuses {
+            assert_eq!(status.observed_generation, Some(3), "{what}");
+            let progressing = status.conditions.iter().find(|c| c.type_ == "Progressing");
+            assert_eq!(progressing.unwrap().status, "True", "{what}: {status:?}");
+        }
+        if what == "another template" {
+            // Its own deadline counts from the beginning of its own rollout.
+            w.now += 599;
+            assert!(w.plan().is_empty());
+            w.now += 1;
+            w.settle();
+            assert_eq!(w.reason("Progressing"), "False/ProgressDeadlineExceeded");
+        }
+    }
+}
+
+#[test]
+fn a_missed_deadline_stays_through_other_changes_until_there_is_progress() {
+    let mut w = stuck();
+    w.s.wanted = 4;
+    w.s.generation = 3;
+    w.settle();
+    assert_eq!(w.s.status.as_ref().unwrap().observed_generation, Some(3));
+    assert_eq!(w.reason("Progressing"), "False/ProgressDeadlineExceeded");
+    // More pods of the template exist: that is progress.
+    w.replica_sets_act();
+    w.settle();
+    assert_eq!(w.reason("Progressing"), "True/ReplicaSetUpdated");
+}
+
 #[test]
 fn a_pod_that_breaks_after_the_rollout_does_not_start_a_deadline() {
     let mut w = running(2, "a");
