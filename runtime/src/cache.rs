@@ -3,6 +3,7 @@
 //! A process keeps one. Every reader sees all kinds at one revision; a document that does not parse is present and
 //! frozen with its last good version, and disturbs nobody else's.
 
+mod listing;
 mod state;
 mod subscription;
 mod table;
@@ -12,16 +13,15 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use parking_lot::RwLock;
-use rustc_hash::FxHashSet;
 use setpoint_apis::{Key, Keyspace, Kind};
-use setpoint_store::{EventKind, KeyValue, Revision, SharedStore};
-use tokio::sync::watch;
-use tracing::{debug, info, warn};
+use setpoint_store::watched::Watched;
+use setpoint_store::{EventKind, Revision, SharedStore};
+use tracing::{debug, warn};
 
 use crate::watcher::{WatcherEvent, WatcherOptions, watcher};
+use listing::Listing;
 use state::{Place, State};
 use subscription::Mailbox;
-use table::Decoded;
 
 pub use setpoint_apis::stored::{Entry, Invalid, Stored};
 pub use state::StateKey;
@@ -70,7 +70,7 @@ impl CacheBuilder {
             inner: Arc::new(Inner {
                 state: RwLock::new(self.state),
                 mailboxes: RwLock::default(),
-                revision: watch::Sender::new(0),
+                revision: Watched::new(0),
                 keyspace,
             }),
         };
@@ -93,7 +93,7 @@ struct Inner {
     state: RwLock<State>,
     mailboxes: RwLock<Vec<std::sync::Weak<Mailbox>>>,
     /// The revision of the cache; 0 until the first listing is complete.
-    revision: watch::Sender<i64>,
+    revision: Watched<i64>,
     keyspace: Keyspace,
 }
 
@@ -119,21 +119,22 @@ impl Cache {
         self.inner.mailboxes.write().push(Arc::downgrade(&mailbox));
         Subscription {
             mailbox,
-            ready: self.inner.revision.subscribe(),
+            ready: self.inner.revision.watcher(),
         }
     }
 
     /// The cache's revision; 0 until the first listing is complete.
     pub fn revision(&self) -> Revision {
-        Revision(*self.inner.revision.borrow())
+        Revision(self.inner.revision.get())
     }
 
     /// Waits until the cache has seen `revision`. Only the revision of a write into the state trees is sure to come
     /// soon; others come with the next change or progress notification.
     pub async fn wait_for(&self, revision: Revision) {
-        let mut receiver = self.inner.revision.subscribe();
-        // The sender lives as long as `self`, so this ends only when the revision has come.
-        let _ = receiver.wait_for(|seen| *seen >= revision.0).await;
+        self.inner
+            .revision
+            .wait_for(|seen| *seen >= revision.0)
+            .await;
     }
 
     /// Waits until the first listing is complete.
@@ -162,11 +163,16 @@ impl CacheDriver {
         while let Some(event) = stream.next().await {
             match event {
                 Ok(WatcherEvent::Init) => listing = Listing::default(),
-                Ok(WatcherEvent::InitPage(kvs)) => cache.inner.list_page(&mut listing, kvs),
+                Ok(WatcherEvent::InitPage(kvs)) => {
+                    if listing.page(&cache.inner, kvs).await.is_err() {
+                        return;
+                    }
+                }
                 Ok(WatcherEvent::InitDone(revision)) => {
-                    cache
-                        .inner
-                        .list_done(std::mem::take(&mut listing), revision);
+                    match std::mem::take(&mut listing).finish().await {
+                        Ok(rows) => cache.inner.list_done(rows, revision),
+                        Err(_) => return,
+                    }
                 }
                 Ok(WatcherEvent::Batch(batch)) => cache.inner.apply(batch),
                 Err(error) => warn!(
@@ -178,60 +184,7 @@ impl CacheDriver {
     }
 }
 
-/// A listing in progress: decoded, not yet visible.
-#[derive(Default)]
-struct Listing {
-    rows: Vec<(Place, Decoded)>,
-    named: FxHashSet<Place>,
-}
-
 impl Inner {
-    fn list_page(&self, listing: &mut Listing, kvs: Vec<KeyValue>) {
-        for kv in kvs {
-            let Some(place) = self.place(&kv.key) else {
-                continue;
-            };
-            listing.named.insert(place.clone());
-            // What the cache has already at this revision is not decoded again.
-            let (known, decoder) = {
-                let state = self.state.read();
-                let known = state
-                    .table(&place)
-                    .and_then(|t| t.mod_revision(place.row()))
-                    == Some(kv.mod_revision);
-                (known, state.decoder(&place))
-            };
-            if !known {
-                let decoded = decoder.decode(place.row(), &kv);
-                listing.rows.push((place, decoded));
-            }
-        }
-    }
-
-    /// Makes a listing visible in one step, as the difference to what was there: no gap, no flicker.
-    fn list_done(&self, listing: Listing, revision: Revision) {
-        let mut changed = Vec::new();
-        let mut state = self.state.write();
-        for place in state.places() {
-            if !listing.named.contains(&place) && state.delete(&place) {
-                changed.push(place.state_key());
-            }
-        }
-        for (place, decoded) in listing.rows {
-            if state.table_mut(&place).put(place.row(), decoded) {
-                changed.push(place.state_key());
-            }
-        }
-        state.revision = state.revision.max(revision.0);
-        self.publish(revision, &changed, true);
-        drop(state);
-        info!(
-            revision = revision.0,
-            changed = changed.len(),
-            "cache listed"
-        );
-    }
-
     fn apply(&self, batch: setpoint_store::WatchBatch) {
         let mut rows = Vec::with_capacity(batch.events.len());
         for event in &batch.events {
@@ -282,11 +235,10 @@ impl Inner {
     /// Called with the state locked: whoever holds a view finds every change that led to it in its mailbox already, so
     /// an index that a controller keeps from its subscription can be brought level with the view it decides on.
     fn publish(&self, revision: Revision, changed: &[StateKey], wake_all: bool) {
-        self.revision.send_if_modified(|seen| {
-            let newer = revision.0 > *seen;
-            *seen = (*seen).max(revision.0);
-            newer
-        });
+        // Only this moves it on, and under the state's lock.
+        if revision.0 > self.revision.get() {
+            self.revision.set(revision.0);
+        }
         let mut dead = false;
         for mailbox in self.mailboxes.read().iter() {
             match mailbox.upgrade() {

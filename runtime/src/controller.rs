@@ -109,11 +109,15 @@ impl<K: Clone + Eq + Hash + Display + Send + 'static> Controller<K> {
                 let work = reconcile(key.clone());
                 running.push(async move { (key, work.await) });
             }
-            let due = queue
-                .next_due()
-                .unwrap_or(next_full_pass)
-                .min(next_full_pass);
+            // With no hand free a key that is due waits for one, and not for the time.
+            let due = match running.len() < self.concurrency {
+                true => queue
+                    .next_due()
+                    .map_or(next_full_pass, |due| due.min(next_full_pass)),
+                false => next_full_pass,
+            };
             tokio::select! {
+                biased;
                 () = leader.lost().cancelled() => break,
                 changes = subscription.next() => {
                     let view = leader.cache().view();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use setpoint_apis::Key;
 use setpoint_store::group_commit::GroupCommit;
-use setpoint_store::lease::{LeaseKeeper, LeaseState};
+use setpoint_store::lease::LeaseKeeper;
 use setpoint_store::{Compare, Event, EventKind, Revision, SharedStore, StoreError, WatchRequest};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, info_span, warn};
@@ -77,8 +77,9 @@ impl Elector {
         let mut failures = 0_u32;
         while !shutdown.is_cancelled() {
             let campaign = tokio::select! {
-                campaign = self.campaign(controller) => campaign,
+                biased;
                 () = shutdown.cancelled() => return,
+                campaign = self.campaign(controller) => campaign,
             };
             match campaign {
                 Ok(Campaign::Elected(epoch, lease)) => {
@@ -91,8 +92,9 @@ impl Elector {
                 Ok(Campaign::Held(revision)) => {
                     failures = 0;
                     tokio::select! {
-                        () = self.vacancy(controller, revision) => {}
+                        biased;
                         () = shutdown.cancelled() => return,
+                        () = self.vacancy(controller, revision) => {}
                     }
                 }
                 Err(error) => {
@@ -103,8 +105,9 @@ impl Elector {
                         "campaign failed; trying again"
                     );
                     tokio::select! {
-                        () = tokio::time::sleep(backoff.delay(failures, &mut rng)) => {}
+                        biased;
                         () = shutdown.cancelled() => return,
+                        () = tokio::time::sleep(backoff.delay(failures, &mut rng)) => {}
                     }
                 }
             }
@@ -201,15 +204,11 @@ impl Elector {
             self.commits.clone(),
             self.cache.clone(),
         );
-        let mut state = lease.state();
-        let lost = async {
-            // Lost, or the keeper is gone: either way this process may no longer believe that it leads.
-            let _ = state.wait_for(|s| matches!(s, LeaseState::Lost)).await;
-        };
         let work = async {
             tokio::select! {
-                () = self.cache.wait_for(epoch) => {}
+                biased;
                 () = leader.lost().cancelled() => return,
+                () = self.cache.wait_for(epoch) => {}
             }
             info!(
                 controller,
@@ -221,8 +220,8 @@ impl Elector {
         };
         let mut work = std::pin::pin!(work);
         tokio::select! {
-            () = &mut work => {}
-            () = lost => {
+            biased;
+            () = lease.lost() => {
                 warn!(controller, "the election lease is lost");
                 leader.step_down();
                 work.await;
@@ -231,6 +230,7 @@ impl Elector {
                 leader.step_down();
                 work.await;
             }
+            () = &mut work => {}
         }
         leader.step_down();
         // Only our own claim is deleted: the epoch guards it.

@@ -184,8 +184,9 @@ impl Leader {
         if let Some(newest) = newest(&outcomes) {
             // A leader that is to stop does not wait for an etcd that has gone away in between.
             tokio::select! {
-                () = self.inner.cache.wait_for(newest) => {}
+                biased;
                 () = self.inner.lost.cancelled() => return Err(self.deposed()),
+                () = self.inner.cache.wait_for(newest) => {}
             }
         }
         Ok(outcomes)
@@ -312,8 +313,9 @@ impl Leader {
             };
             self.inner.epoch.store(revision.0, Ordering::Release);
             tokio::select! {
-                () = self.inner.cache.wait_for(revision) => return Ok(()),
+                biased;
                 () = self.inner.lost.cancelled() => return Err(self.deposed()),
+                () = self.inner.cache.wait_for(revision) => return Ok(()),
             }
         }
     }
@@ -328,8 +330,9 @@ impl Leader {
         *attempt = (*attempt + 1).min(5);
         let wait = std::time::Duration::from_millis(50 << *attempt);
         tokio::select! {
-            () = tokio::time::sleep(wait) => {}
+            biased;
             () = self.inner.lost.cancelled() => {}
+            () = tokio::time::sleep(wait) => {}
         }
     }
 

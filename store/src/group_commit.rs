@@ -213,7 +213,7 @@ impl Inner {
     /// Starts whatever may start.
     fn start(self: &Arc<Self>, mut queue: parking_lot::MutexGuard<'_, Queue>) {
         while let Some(batch) = queue.take(&self.options) {
-            tokio::spawn(run::work(Arc::clone(self), batch));
+            crate::task::spawn(run::work(Arc::clone(self), batch));
         }
     }
 }

@@ -12,14 +12,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
 use crate::SharedStore;
 use crate::error::StoreError;
+use crate::task;
 use crate::types::LeaseId;
+use crate::watched::{Watched, Watcher};
 
 /// Waits between failed renewals: from this, doubled each time, up to a sixth of the lease's time or a second.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
@@ -47,7 +48,7 @@ struct Inner {
     store: SharedStore,
     id: LeaseId,
     ttl: Duration,
-    state: watch::Sender<LeaseState>,
+    state: Watched<LeaseState>,
     renewing: AbortHandle,
 }
 
@@ -62,11 +63,11 @@ impl LeaseKeeper {
     pub async fn grant(store: SharedStore, ttl: Duration) -> Result<Self, StoreError> {
         let sent = Instant::now();
         let (id, ttl) = store.lease_grant(ttl).await?;
-        let (state, _) = watch::channel(LeaseState::Alive {
+        let state = Watched::new(LeaseState::Alive {
             valid_until: sent + ttl,
         });
         let renewing =
-            tokio::spawn(renew(Arc::clone(&store), id, ttl, sent, state.clone())).abort_handle();
+            task::spawn(renew(Arc::clone(&store), id, ttl, sent, state.clone())).abort_handle();
         Ok(Self {
             inner: Arc::new(Inner {
                 store,
@@ -89,13 +90,13 @@ impl LeaseKeeper {
     }
 
     /// Follows the state.
-    pub fn state(&self) -> watch::Receiver<LeaseState> {
-        self.inner.state.subscribe()
+    pub fn state(&self) -> Watcher<LeaseState> {
+        self.inner.state.watcher()
     }
 
     /// Until when the lease lives if no renewal arrives any more; `None` when it is lost.
     pub fn valid_until(&self) -> Option<Instant> {
-        match *self.inner.state.borrow() {
+        match self.inner.state.get() {
             LeaseState::Alive { valid_until } => Some(valid_until),
             LeaseState::Lost => None,
         }
@@ -108,9 +109,8 @@ impl LeaseKeeper {
 
     /// Waits until the server says that it is gone.
     pub async fn lost(&self) {
-        // The sender lives in `self`, so this ends only with the state.
-        let _ = self
-            .state()
+        self.inner
+            .state
             .wait_for(|state| *state == LeaseState::Lost)
             .await;
     }
@@ -126,7 +126,7 @@ impl LeaseKeeper {
             Err(StoreError::LeaseNotFound { .. }) => Ok(()),
             result => result,
         };
-        self.inner.state.send_replace(LeaseState::Lost);
+        self.inner.state.set(LeaseState::Lost);
         result
     }
 }
@@ -143,7 +143,7 @@ async fn renew(
     id: LeaseId,
     ttl: Duration,
     granted: Instant,
-    state: watch::Sender<LeaseState>,
+    state: Watched<LeaseState>,
 ) {
     // Each attempt gets a third as well, so that two fit in before the lease expires.
     let interval = ttl / 3;
@@ -155,7 +155,7 @@ async fn renew(
         let sent = Instant::now();
         let error = match timeout(interval, store.lease_renew(id)).await {
             Ok(Ok(remaining)) => {
-                state.send_replace(LeaseState::Alive {
+                state.set(LeaseState::Alive {
                     valid_until: sent + remaining,
                 });
                 if failures > 1 {
@@ -168,7 +168,7 @@ async fn renew(
             }
             Ok(Err(StoreError::LeaseNotFound { .. })) => {
                 warn!(lease = id.0, "lease lost");
-                state.send_replace(LeaseState::Lost);
+                state.set(LeaseState::Lost);
                 return;
             }
             Ok(Err(error)) => Some(error),
@@ -281,6 +281,11 @@ mod tests {
         (script, keeper)
     }
 
+    async fn changed(keeper: &LeaseKeeper) {
+        let before = keeper.inner.state.get();
+        keeper.inner.state.wait_for(|state| *state != before).await;
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_lease_is_renewed_every_third_of_its_time() {
         let start = Instant::now();
@@ -298,8 +303,7 @@ mod tests {
     async fn a_failed_renewal_is_repeated_at_once_and_then_with_backoff() {
         let start = Instant::now();
         let (script, keeper) = keeper((0..4).map(|_| Some(Err(unavailable())))).await;
-        let mut state = keeper.state();
-        state.changed().await.unwrap();
+        changed(&keeper).await;
         // At 2 s, at once, and after 50, 100 and 200 ms.
         assert_eq!(script.asked.load(Ordering::Relaxed), 5);
         let renewed = Duration::from_millis(2_350);
@@ -315,8 +319,7 @@ mod tests {
     async fn an_unanswered_renewal_counts_from_when_it_was_sent() {
         let start = Instant::now();
         let (_script, keeper) = keeper([None]).await;
-        let mut state = keeper.state();
-        state.changed().await.unwrap();
+        changed(&keeper).await;
         // Sent at 2 s, given up at 4 s, sent again and answered.
         let valid_until = keeper.valid_until().unwrap() - start;
         assert!(

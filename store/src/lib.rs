@@ -10,6 +10,7 @@
 //! | [`group_commit`] | many guarded items in few transactions, each with its own outcome |
 //! | [`lease`] | [`LeaseKeeper`]: a lease kept alive, and until when it is sure to live |
 //! | [`list`] | whole ranges, in pages, of one revision |
+//! | [`task`], [`watched`] | background work and shared values, so that a simulation can freeze, kill and repeat them |
 //! | [`config`] | where etcd is: flags, environment, a file with named contexts |
 //! | `testing` | real etcd servers for tests (feature `testing`) |
 
@@ -19,9 +20,11 @@ pub mod etcd;
 pub mod group_commit;
 pub mod lease;
 pub mod list;
+pub mod task;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod types;
+pub mod watched;
 
 pub use etcd::{ConnectOptions, EtcdStore};
 pub use group_commit::{GroupCommit, Item, ItemOutcome};

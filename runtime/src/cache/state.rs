@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
+use setpoint_apis::document::{self, Reader};
 use setpoint_apis::records::{
     Binding, Deletion, NodeAlive, NodeHealth, NodeStatusRecord, PodActual,
 };
-use setpoint_apis::{Key, Kind, ObjectKey, document};
+use setpoint_apis::{Key, Kind, ObjectKey};
 
 use super::table::{AnyTable, Decode, Decoder, TypedTable};
 
@@ -58,17 +59,18 @@ pub(super) struct State {
     deletion_decoder: Arc<dyn Decoder>,
 }
 
-fn decode_record<T: serde::de::DeserializeOwned>(_: &ObjectKey, bytes: &[u8]) -> Result<T, String> {
-    document::decode_value(bytes).map_err(|e| e.to_string())
+fn decode_record<T: serde::de::DeserializeOwned>() -> Decode<T> {
+    Box::new(|_, bytes| document::decode_value(bytes).map_err(|e| e.to_string()))
 }
 
-fn decode_kind<K: Kind>(row: &ObjectKey, bytes: &[u8]) -> Result<K, String> {
-    document::decode_keyed(row, bytes).map_err(|e| e.to_string())
+fn decode_kind<K: Kind>() -> Decode<K> {
+    let reader = Reader::<K>::default();
+    Box::new(move |row, bytes| reader.decode_keyed(row, bytes).map_err(|e| e.to_string()))
 }
 
 /// The fence key's value carries nothing that a controller reads.
-fn decode_unit(_: &ObjectKey, _: &[u8]) -> Result<(), String> {
-    Ok(())
+fn decode_unit() -> Decode<()> {
+    Box::new(|_, _| Ok(()))
 }
 
 fn boxed<T: Send + Sync + 'static>(decode: Decode<T>) -> Box<dyn AnyTable> {
@@ -76,24 +78,24 @@ fn boxed<T: Send + Sync + 'static>(decode: Decode<T>) -> Box<dyn AnyTable> {
 }
 
 fn node_pods_table() -> Box<dyn AnyTable> {
-    boxed::<PodActual>(decode_record)
+    boxed::<PodActual>(decode_record())
 }
 
 fn deletions_table() -> Box<dyn AnyTable> {
-    boxed::<Deletion>(decode_record)
+    boxed::<Deletion>(decode_record())
 }
 
 impl State {
     pub(super) fn new() -> Self {
         let mut tables = FxHashMap::default();
-        tables.insert(TableId::NodeAlive, boxed::<NodeAlive>(decode_record));
-        tables.insert(TableId::NodeFence, boxed::<()>(decode_unit));
+        tables.insert(TableId::NodeAlive, boxed::<NodeAlive>(decode_record()));
+        tables.insert(TableId::NodeFence, boxed::<()>(decode_unit()));
         tables.insert(
             TableId::NodeStatus,
-            boxed::<NodeStatusRecord>(decode_record),
+            boxed::<NodeStatusRecord>(decode_record()),
         );
-        tables.insert(TableId::Health, boxed::<NodeHealth>(decode_record));
-        tables.insert(TableId::Binding, boxed::<Binding>(decode_record));
+        tables.insert(TableId::Health, boxed::<NodeHealth>(decode_record()));
+        tables.insert(TableId::Binding, boxed::<Binding>(decode_record()));
         Self {
             revision: 0,
             tables,
@@ -108,10 +110,10 @@ impl State {
     pub(super) fn register<K: Kind>(&mut self) {
         self.plurals.insert(K::PLURAL.to_owned(), K::PLURAL);
         self.tables
-            .insert(TableId::Desired(K::PLURAL), boxed::<K>(decode_kind));
+            .insert(TableId::Desired(K::PLURAL), boxed::<K>(decode_kind()));
         self.tables.insert(
             TableId::Actual(K::PLURAL),
-            boxed::<K::Status>(decode_record),
+            boxed::<K::Status>(decode_record()),
         );
     }
 
@@ -231,6 +233,15 @@ impl Place {
     pub(super) fn row(&self) -> &ObjectKey {
         match self {
             Self::Table(_, k) | Self::NodePod(_, k) | Self::Deletion(_, k) => k,
+        }
+    }
+
+    /// Lets this row hold the same text for its namespace as the one before it, when that is equal.
+    pub(super) fn share_namespace(&mut self, before: &Self) {
+        let (Self::Table(_, k) | Self::NodePod(_, k) | Self::Deletion(_, k)) = self;
+        let before = &before.row().namespace;
+        if k.namespace == *before {
+            k.namespace = Arc::clone(before);
         }
     }
 

@@ -8,13 +8,14 @@ use rustc_hash::FxHashSet;
 use tokio::sync::Notify;
 
 use super::StateKey;
+use setpoint_store::watched::Watcher;
 
 /// What changed since the subscriber last asked.
 #[derive(Debug, Default)]
 pub struct Changes {
-    /// Everything may have changed: look at the whole state. Set once, at the beginning.
+    /// Everything may have changed: look at the whole state, which is what `keys` would name. Set once, at the beginning.
     pub resync: bool,
-    /// The keys, in the order in which they first changed.
+    /// The keys, in the order in which they first changed. Empty with `resync`.
     pub keys: Vec<StateKey>,
 }
 
@@ -49,6 +50,8 @@ impl Mailbox {
     pub(super) fn post(&self, keys: &[StateKey], wake: bool) {
         let mut pending = self.pending.lock();
         let before = pending.keys.len();
+        // Whoever is to look at everything needs no list of it, and the first listing can be long.
+        let keys = if pending.resync { &[] } else { keys };
         for key in keys {
             if (self.interest)(key) && pending.known.insert(key.clone()) {
                 pending.keys.push(key.clone());
@@ -65,7 +68,7 @@ impl Mailbox {
 /// A subscription to changes of the cache. Dropping it ends it.
 pub struct Subscription {
     pub(super) mailbox: Arc<Mailbox>,
-    pub(super) ready: tokio::sync::watch::Receiver<i64>,
+    pub(super) ready: Watcher<i64>,
 }
 
 impl Subscription {
@@ -75,7 +78,7 @@ impl Subscription {
     /// Cancel safe: nothing is lost when the future is dropped.
     pub async fn next(&mut self) -> Changes {
         loop {
-            if *self.ready.borrow() > 0
+            if self.ready.get() > 0
                 && let Some(changes) = self.try_next()
             {
                 return changes;

@@ -75,7 +75,7 @@ impl<T> Table<T> {
 }
 
 /// How a table reads its documents.
-pub(super) type Decode<T> = fn(&ObjectKey, &[u8]) -> Result<T, String>;
+pub(super) type Decode<T> = Box<dyn Fn(&ObjectKey, &[u8]) -> Result<T, String> + Send + Sync>;
 
 /// A decoded document on its way into a table of a type that only the table knows.
 pub(super) type Decoded = Box<dyn Any + Send>;

@@ -22,7 +22,7 @@ async fn a_kept_lease_outlives_its_time_and_ends_with_its_keeper() {
         .txn(Txn::new().put_with_lease(&key, "v", keeper.id()))
         .await
         .unwrap();
-    let mut state = keeper.state();
+    let state = keeper.state();
     soon(
         "three times its time",
         state.wait_for(|state| match state {
@@ -30,8 +30,7 @@ async fn a_kept_lease_outlives_its_time_and_ends_with_its_keeper() {
             LeaseState::Lost => panic!("lost"),
         }),
     )
-    .await
-    .unwrap();
+    .await;
     assert!(store.get(&key).await.unwrap().0.is_some());
     drop(keeper);
     until("the key expires", || async {
@@ -84,11 +83,9 @@ async fn a_lease_survives_a_restart_of_the_server() {
     for _ in 0..2 {
         etcd.restart().await;
         let restarted = Instant::now();
-        let mut state = keeper.state();
+        let state = keeper.state();
         let renewed = |state: &LeaseState| matches!(state, LeaseState::Alive { valid_until } if *valid_until > restarted + Duration::from_secs(6));
-        soon("a renewal by the new server", state.wait_for(renewed))
-            .await
-            .unwrap();
+        soon("a renewal by the new server", state.wait_for(renewed)).await;
     }
     assert!(!keeper.is_lost() && store.get(key).await.unwrap().0.is_some());
 }
