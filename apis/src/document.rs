@@ -3,12 +3,18 @@
 //! Readers are tolerant: fields they do not know are ignored, because a newer version may have written them. What no
 //! reader can make sense of is an error, never a panic.
 
+mod parts;
+mod reader;
+mod recent;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::kind::{FieldError, Kind};
 use crate::meta::ObjectKey;
 use crate::records::WorkHeader;
+
+pub use reader::Reader;
 
 /// The most bytes a document may have. Far above what etcd stores by default; keeps hostile input cheap.
 pub const MAX_BYTES: usize = 16 * 1024 * 1024;
@@ -107,10 +113,7 @@ pub fn decode_value<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError>
     if brackets(text) > SUSPICIOUS_BRACKETS && crate::strict::yaml::parse(text).is_err() {
         return Err(DecodeError::Malformed("nested too deeply".into()));
     }
-    // The fast reader takes an unquoted null for a text where a text is wanted.
-    if ["null", "~", "Null", "NULL"]
-        .iter()
-        .any(|null| text.contains(null))
+    if mentions_null(text)
         && let Some(value) = decode_slowly(text)
     {
         return Ok(value);
@@ -120,6 +123,13 @@ pub fn decode_value<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError>
         // The slower reader knows YAML 1.1, merge keys, and that null is the same as nothing.
         Err(e) => decode_slowly(text).ok_or_else(|| DecodeError::Malformed(e.to_string())),
     }
+}
+
+/// Whether a text may hold a null, which the fast reader takes for a text where a text is wanted.
+fn mentions_null(text: &str) -> bool {
+    ["null", "~", "Null", "NULL"]
+        .iter()
+        .any(|null| text.contains(null))
 }
 
 /// From here on a text is looked at by the reader with a depth limit first: the other one takes time that grows with

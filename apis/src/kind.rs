@@ -25,6 +25,11 @@ pub trait Kind:
     const SHORT_NAMES: &'static [&'static str] = &[];
     /// Whether objects live in a namespace.
     const NAMESPACED: bool = true;
+    /// Whether documents of the kind may be read in parts, the metadata apart from the rest
+    /// ([`Reader`](crate::document::Reader)): the struct has `api_version`, `kind`, `metadata` and a `spec`, defaults
+    /// leave the metadata alone, what is valid of the one does not depend on the other, and every DNS subdomain is a
+    /// valid name. Worth saying of kinds of which there are many that are cheap to clone.
+    const PARTS_STAND_ALONE: bool = false;
     /// What its controller reports. Use [`NoStatus`] when there is nothing to report.
     type Status: Serialize
         + DeserializeOwned

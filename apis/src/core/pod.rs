@@ -35,6 +35,7 @@ impl Kind for Pod {
     const KIND: &'static str = "Pod";
     const PLURAL: &'static str = "pods";
     const SHORT_NAMES: &'static [&'static str] = &["po"];
+    const PARTS_STAND_ALONE: bool = true;
     type Status = PodStatus;
 
     fn metadata(&self) -> &ObjectMeta {

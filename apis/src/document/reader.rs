@@ -1,0 +1,128 @@
+//! Reads documents of one kind, and what many of them have in common only once.
+
+use serde::Deserialize;
+
+use super::recent::Recent;
+use super::{DecodeError, MAX_BYTES, SUSPICIOUS_BRACKETS, brackets, finish, mentions_null, parts};
+use crate::kind::Kind;
+use crate::meta::{ObjectKey, ObjectMeta};
+
+/// Bytes of bodies that are remembered: the specs of some thousand workloads.
+const BODY_BYTES: usize = 4 << 20;
+/// Bytes of metadata that are remembered. It is a third of a pod's document.
+const METADATA_BYTES: usize = 1 << 20;
+
+/// Reads documents of kind `K`.
+///
+/// What it gives back, errors included, is what [`decode_keyed`](super::decode_keyed) gives back for the same document.
+/// Documents whose text behind the metadata is the same share what was read from it, and documents that differ in the
+/// name alone are hardly read at all: the pods of one template take a microsecond each, and the memory of one spec.
+/// Only kinds that say so ([`Kind::PARTS_STAND_ALONE`]) profit.
+///
+/// It remembers a bounded amount of text, the latest that was of use.
+pub struct Reader<K> {
+    bodies: Recent<K>,
+    metadata: Recent<ObjectMeta>,
+}
+
+impl<K: Kind> Default for Reader<K> {
+    fn default() -> Self {
+        Self {
+            bodies: Recent::new(BODY_BYTES),
+            metadata: Recent::new(METADATA_BYTES),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Head {
+    metadata: ObjectMeta,
+}
+
+impl<K: Kind> Reader<K> {
+    /// Reads the document under `key`.
+    ///
+    /// # Errors
+    /// As [`decode_keyed`](super::decode_keyed).
+    pub fn decode_keyed(&self, key: &ObjectKey, bytes: &[u8]) -> Result<K, DecodeError> {
+        if K::PARTS_STAND_ALONE
+            && let Some(object) = self.in_parts(key, bytes)
+        {
+            return Ok(object);
+        }
+        super::decode_keyed(key, bytes)
+    }
+
+    /// The object, when it can be had from parts and nothing is wrong with it. `None` says nothing about the document.
+    fn in_parts(&self, key: &ObjectKey, bytes: &[u8]) -> Option<K> {
+        if bytes.len() > MAX_BYTES {
+            return None;
+        }
+        let text = std::str::from_utf8(bytes).ok()?;
+        let parts = parts::split(text, K::API_VERSION, K::KIND)?;
+        let Some(mut object) = self.bodies.get(parts.body) else {
+            return self.whole(key, text, &parts);
+        };
+        let known = parts.named.and_then(|(name, others)| {
+            let mut meta = self.metadata.get(others)?;
+            meta.name = name.into();
+            Some(meta)
+        });
+        if let Some(meta) = known {
+            *object.metadata_mut() = meta;
+            return names_its_key(&object, key).then_some(object);
+        }
+        if mentions_null(parts.metadata) {
+            return None;
+        }
+        let Head { metadata } = serde_yaml::from_str(parts.metadata).ok()?;
+        *object.metadata_mut() = metadata;
+        if !names_its_key(&object, key) || !object.validate().is_empty() {
+            return None;
+        }
+        self.remember_metadata(&object, &parts);
+        Some(object)
+    }
+
+    /// Reads a document as a whole, by the first of the ways that an ordinary read takes, and remembers its parts.
+    fn whole(&self, key: &ObjectKey, text: &str, parts: &parts::Parts<'_>) -> Option<K> {
+        // Half, because the metadata of other documents may hold some as well.
+        let suspicious = brackets(text) > SUSPICIOUS_BRACKETS / 2;
+        if suspicious || mentions_null(text) || parts::may_repeat(parts.body) {
+            return None;
+        }
+        let object: K = serde_yaml::from_str(text).ok()?;
+        if !names_its_key(&object, key) {
+            return None;
+        }
+        let object = finish(object).ok()?;
+        let mut body = object.clone();
+        *body.metadata_mut() = ObjectMeta::default();
+        self.bodies.insert(parts.body, body);
+        self.remember_metadata(&object, parts);
+        Some(object)
+    }
+
+    fn remember_metadata(&self, object: &K, parts: &parts::Parts<'_>) {
+        // A name that goes on in the next line is another one than the text of its line.
+        if let Some((name, others)) = parts.named
+            && object.metadata().name == name
+        {
+            let mut meta = object.metadata().clone();
+            meta.name = String::new();
+            self.metadata.insert(others, meta);
+        }
+    }
+}
+
+/// Whether the metadata says itself what the key says, so that nothing has to be taken from the key.
+fn names_its_key<K: Kind>(object: &K, key: &ObjectKey) -> bool {
+    let meta = object.metadata();
+    !meta.name.is_empty()
+        && !meta.namespace.is_empty()
+        && *meta.name == *key.name
+        && *meta.namespace == *key.namespace
+}
+
+#[cfg(test)]
+mod tests;
