@@ -302,7 +302,7 @@ impl Store for EtcdStore {
 }
 
 /// A key to name a transaction by.
-fn first_key(txn: &Txn) -> Option<&str> {
+pub(crate) fn first_key(txn: &Txn) -> Option<&str> {
     txn.then
         .iter()
         .chain(&txn.or_else)

@@ -12,6 +12,7 @@
 //! | [`list`] | whole ranges, in pages, of one revision |
 //! | [`task`], [`watched`] | background work and shared values, so that a simulation can freeze, kill and repeat them |
 //! | [`config`] | where etcd is: flags, environment, a file with named contexts |
+//! | [`model`] | etcd in memory, as a step function; [`ModelStore`](model::ModelStore) is a store on it |
 //! | `testing` | real etcd servers for tests (feature `testing`) |
 
 pub mod config;
@@ -20,6 +21,7 @@ pub mod etcd;
 pub mod group_commit;
 pub mod lease;
 pub mod list;
+pub mod model;
 pub mod task;
 #[cfg(feature = "testing")]
 pub mod testing;
