@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::core::{
     ContainerStatus, NodeAddress, NodeCondition, NodeSystemInfo, PodCondition, ResourceList, Taint,
 };
+use crate::meta::ObjectMeta;
 use crate::time::Timestamp;
 
 /// The annotation of a pod that says what becomes of it when its node is lost: `replace` (the default), `keep` or `stop`.
@@ -137,9 +138,23 @@ pub struct PodActual {
     /// The containers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub container_statuses: Vec<ContainerStatus>,
+    /// Labels, annotations and owners, from when the pod is being stopped: its document and its work copy may be gone by
+    /// then, and what still runs is to be found by them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Box<ObjectMeta>>,
 }
 
 impl PodActual {
+    /// Keeps of a pod's metadata what the record's key and `uid` do not say.
+    pub fn keep_metadata(&mut self, metadata: &ObjectMeta) {
+        self.metadata = Some(Box::new(ObjectMeta {
+            labels: metadata.labels.clone(),
+            annotations: metadata.annotations.clone(),
+            owner_references: metadata.owner_references.clone(),
+            ..ObjectMeta::default()
+        }));
+    }
+
     /// Whether the pod is ready to serve.
     pub fn is_ready(&self) -> bool {
         self.stage == PodStage::Running

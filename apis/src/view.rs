@@ -7,5 +7,5 @@ mod pod;
 mod resources;
 
 pub use node::{NodeView, UNSCHEDULABLE_TAINT};
-pub use pod::pod_status;
+pub use pod::{pod_status, stopping_pod};
 pub use resources::{container_requests, pod_limits, pod_requests, qos_class};

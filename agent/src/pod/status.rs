@@ -55,6 +55,7 @@ pub fn report(
         conditions: Vec::new(),
         init_container_statuses: statuses,
         container_statuses,
+        metadata: None,
     };
     actual.conditions = conditions(state, plan, &actual, before, now.wall.whole_seconds());
     actual

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use setpoint_apis::core::{Container as Definition, ContainerStateTerminated, Pod};
-use setpoint_apis::records::PodActual;
+use setpoint_apis::records::{PodActual, PodStage};
 use setpoint_apis::time::Timestamp;
 use setpoint_runtime::events::{EventRef, EventType};
 use tokio::sync::mpsc;
@@ -534,7 +534,7 @@ impl Worker {
         if self.reported.is_none() && starting && now.mono < quiet_until {
             return Some(plan.wake_at.map_or(quiet_until, |w| w.min(quiet_until)));
         }
-        let actual = report(
+        let mut actual = report(
             &self.identity,
             &self.input.pod.spec,
             &self.state,
@@ -542,6 +542,9 @@ impl Worker {
             self.reported.as_ref(),
             now,
         );
+        if actual.stage == PodStage::Stopping {
+            actual.keep_metadata(&self.input.pod.metadata);
+        }
         if self.reported.as_ref() != Some(&actual) {
             let dir = self.ctx.data.pod(&self.input.uid, self.input.placement);
             if !plan.stopped

@@ -200,7 +200,12 @@ async fn a_pod_runs_is_ready_and_leaves_nothing_when_it_is_taken_back() {
     agent.stopped().await;
     assert!(!alive(pid));
     assert!(!w.data().pod("u", 1).path().exists());
-    assert_eq!(agent.last().unwrap().stage, PodStage::Stopping);
+    let last = agent.last().unwrap();
+    assert_eq!(last.stage, PodStage::Stopping);
+    // By then its document and its work copy may be gone.
+    let kept = last.metadata.unwrap_or_default();
+    assert_eq!(kept.labels, input.pod.metadata.labels);
+    assert!(!kept.labels.is_empty() && kept.name.is_empty(), "{kept:?}");
 }
 
 #[tokio::test]

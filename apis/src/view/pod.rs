@@ -1,7 +1,34 @@
 //! A Pod as users see it.
 
 use crate::core::{HostIp, Pod, PodCondition, PodIp, PodPhase, PodStatus};
-use crate::records::{Binding, PodActual, PodScheduling, PodStage};
+use crate::document;
+use crate::meta::ObjectKey;
+use crate::records::{Binding, PodActual, PodScheduling, PodStage, WorkHeader};
+
+/// A pod whose desired document is gone and that has not stopped yet, as far as it is still known: from the copy that its
+/// node was given (`work`), else from what its agent has kept (`actual`). Of the latter there is no spec.
+pub fn stopping_pod(key: &ObjectKey, work: Option<&[u8]>, actual: Option<&PodActual>) -> Pod {
+    let reported = actual.map(|a| a.uid.as_str()).filter(|u| !u.is_empty());
+    let copy = work.and_then(|bytes| {
+        let (header, document) = document::split_work(bytes).ok()?;
+        let header: WorkHeader = document::decode_value(header).ok()?;
+        let pod: Pod = document::decode_keyed(key, document).ok()?;
+        // The copy of a later pod of the same name says nothing about the one that runs.
+        let same = reported.is_none_or(|uid| uid == header.uid);
+        same.then_some((header.uid, pod))
+    });
+    let (uid, mut pod) = copy.unwrap_or_else(|| {
+        let mut pod = Pod::default();
+        if let Some(kept) = actual.and_then(|a| a.metadata.as_deref()) {
+            pod.metadata = kept.clone();
+        }
+        (reported.unwrap_or_default().to_owned(), pod)
+    });
+    pod.metadata.name = (*key.name).into();
+    pod.metadata.namespace = (*key.namespace).into();
+    pod.metadata.uid = Some(uid).filter(|uid| !uid.is_empty());
+    pod
+}
 
 /// The status of a pod: what its agent reports (`actual`), where the scheduler put it (`binding`), or why it has not
 /// (`scheduling`).
@@ -191,5 +218,61 @@ mod tests {
             true,
         );
         assert_eq!(s.reason.as_deref(), Some("Terminating"));
+    }
+
+    fn work(uid: &str) -> Vec<u8> {
+        let header = WorkHeader {
+            placement: Some(2),
+            uid: uid.into(),
+            source_revision: 3,
+        };
+        let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, labels: {app: web}}\nspec: {containers: [{name: c, image: host}]}\n";
+        document::encode_work(&header, text).into_bytes()
+    }
+
+    #[test]
+    fn a_stopping_pod_is_what_its_node_was_given() {
+        let key = ObjectKey::namespaced("ns", "p");
+        let running = PodActual {
+            uid: "u1".into(),
+            ..actual(PodStage::Running)
+        };
+        let pod = stopping_pod(&key, Some(&work("u1")), Some(&running));
+        assert_eq!(pod.metadata.labels["app"], "web");
+        assert_eq!(pod.spec.containers.len(), 1);
+        assert_eq!(
+            (pod.metadata.key(), pod.metadata.uid.as_deref()),
+            (key.clone(), Some("u1"))
+        );
+        // Not claimed yet: nobody has reported anything.
+        let pod = stopping_pod(&key, Some(&work("u1")), None);
+        assert_eq!(pod.metadata.uid.as_deref(), Some("u1"));
+        let pod = stopping_pod(&key, Some(&work("u2")), Some(&running));
+        assert!(pod.metadata.labels.is_empty() && pod.spec.containers.is_empty());
+        assert_eq!(pod.metadata.uid.as_deref(), Some("u1"));
+    }
+
+    #[test]
+    fn a_stopping_pod_without_a_work_copy_is_what_its_agent_has_kept() {
+        let key = ObjectKey::namespaced("ns", "p");
+        let given: Pod = document::decode(
+            b"apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: ns, uid: x, labels: {app: web}, ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: web, uid: r}]}\nspec: {containers: [{name: c, image: host}]}\n",
+        )
+        .unwrap();
+        let mut stopping = PodActual {
+            uid: "u1".into(),
+            ..actual(PodStage::Stopping)
+        };
+        stopping.keep_metadata(&given.metadata);
+        let stored: PodActual =
+            document::decode_value(document::encode(&stopping).as_bytes()).unwrap();
+        let pod = stopping_pod(&key, None, Some(&stored));
+        assert_eq!(pod.metadata.labels, given.metadata.labels);
+        assert_eq!(
+            pod.metadata.owner_references,
+            given.metadata.owner_references
+        );
+        assert_eq!(pod.metadata.uid.as_deref(), Some("u1"));
+        assert_eq!(stopping_pod(&key, None, None).metadata.key(), key);
     }
 }

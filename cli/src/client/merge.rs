@@ -37,6 +37,8 @@ pub(super) struct PodParts<'a> {
     pub(super) scheduling: Option<&'a KeyValue>,
     /// The node's name with what its agent reports.
     pub(super) actual: Vec<(&'a str, &'a KeyValue)>,
+    /// What its node was given, where the document is gone.
+    pub(super) work: Option<&'a KeyValue>,
 }
 
 /// Merges a pod. `None` when nothing is stored about it.
@@ -51,6 +53,7 @@ pub(super) fn pod(
         None if parts.binding.is_none() && parts.actual.is_empty() => return None,
         None => gone(kind, &key),
     };
+    let deleted = parts.desired.is_none();
     let binding: Option<Binding> = parts.binding.and_then(|kv| {
         let binding: Binding = record(&mut object, "binding", kv)?;
         // A binding that was changed later keeps the time of its making.
@@ -76,11 +79,19 @@ pub(super) fn pod(
     let node = bound_to
         .or(report.map(|(node, _)| *node))
         .map(str::to_owned);
-    let deleted = parts.desired.is_none();
-    let typed = parts
-        .desired
-        .and_then(|d| document::decode_keyed::<Pod>(&key, &d.value).ok())
-        .unwrap_or_default();
+    let typed = match parts.desired {
+        Some(d) => document::decode_keyed::<Pod>(&key, &d.value).unwrap_or_default(),
+        None => {
+            let work = parts.work.map(|kv| &*kv.value);
+            view::stopping_pod(&key, work, actual.as_ref())
+        }
+    };
+    if deleted && let Ok(value) = serde_json::to_value(&typed) {
+        object.value = value;
+        if typed.spec.containers.is_empty() {
+            object.value["spec"] = json!({});
+        }
+    }
     let status = view::pod_status(
         &typed,
         binding.as_ref(),
@@ -102,9 +113,6 @@ pub(super) fn pod(
         .map(|w| w.at)
     {
         object.value["metadata"]["deletionTimestamp"] = json!(at.whole_seconds());
-    }
-    if deleted && let Some(uid) = actual.map(|a| a.uid).filter(|u| !u.is_empty()) {
-        object.value["metadata"]["uid"] = json!(uid);
     }
     if deleted {
         let since = parts

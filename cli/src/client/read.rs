@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use futures::stream::{self, StreamExt, TryStreamExt};
-use setpoint_apis::{Key, ObjectKey};
-use setpoint_store::{KeyValue, Revision};
+use setpoint_apis::records::Binding;
+use setpoint_apis::{Key, ObjectKey, document};
+use setpoint_store::{KeyValue, RangeRequest, Revision, StoreError};
 
 use super::Client;
 use super::merge::{self, NodeParts, PodParts};
@@ -182,11 +183,59 @@ impl Client {
                 _ => {}
             }
         }
+        let stopping = parts.iter().filter(|(_, p)| p.desired.is_none());
+        let copies: BTreeMap<ObjectKey, KeyValue> = stream::iter(stopping)
+            .map(|(key, parts)| async move {
+                let node = parts.actual.first().map(|(node, _)| *node);
+                let copy = self.work_copy(key, parts.binding, node, revision).await?;
+                Ok::<_, anyhow::Error>((key.clone(), copy))
+            })
+            .buffered(16)
+            .try_filter_map(|(key, copy)| async move { Ok(copy.map(|c| (key, c))) })
+            .try_collect()
+            .await?;
         let objects = parts
             .into_iter()
-            .filter_map(|(key, parts)| merge::pod(kind, key, &parts, timeline))
+            .filter_map(|(key, mut parts)| {
+                parts.work = copies.get(&key);
+                merge::pod(kind, key, &parts, timeline)
+            })
             .collect();
         Ok(Listing { objects, revision })
+    }
+
+    /// The copy of a pod that its node was given. Withdrawing the pod has removed it, so it is read as of the revision
+    /// before; `None` when etcd does not keep that any more.
+    async fn work_copy(
+        &self,
+        key: &ObjectKey,
+        binding: Option<&KeyValue>,
+        reported_by: Option<&str>,
+        now: Revision,
+    ) -> Result<Option<KeyValue>> {
+        let bound: Option<Binding> = binding.and_then(|kv| document::decode_value(&kv.value).ok());
+        let node = bound.as_ref().map(|b| b.node.as_str()).or(reported_by);
+        let Some(node) = node else {
+            return Ok(None);
+        };
+        let withdrawn_at = bound
+            .as_ref()
+            .and_then(|b| b.withdrawn.as_ref())
+            .and(binding)
+            .map(|kv| Revision(kv.mod_revision - 1));
+        let start = self.key(&Key::WorkPod(node, key.clone()));
+        let request = RangeRequest {
+            end: format!("{start}\0"),
+            start,
+            limit: 1,
+            revision: Some(withdrawn_at.unwrap_or(now)),
+            ..RangeRequest::default()
+        };
+        match self.store.range(request).await {
+            Ok(page) => Ok(page.kvs.into_iter().next()),
+            Err(StoreError::Compacted { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn find_pod(
@@ -201,11 +250,11 @@ impl Client {
             Key::Actual(kind.plural, key.clone()),
         ];
         let [desired, binding, scheduling] = &keys;
-        let ((desired, _), (binding, _), (scheduling, _)) =
+        let ((desired, _), (binding, seen), (scheduling, _)) =
             tokio::try_join!(self.get(desired), self.get(binding), self.get(scheduling))?;
-        let bound: Option<setpoint_apis::records::Binding> = binding
+        let bound: Option<Binding> = binding
             .as_ref()
-            .and_then(|kv| setpoint_apis::document::decode_value(&kv.value).ok());
+            .and_then(|kv| document::decode_value(&kv.value).ok());
         let actual = match &bound {
             Some(binding) => self.get(&Key::NodePod(&binding.node, key.clone())).await?.0,
             None => None,
@@ -215,11 +264,16 @@ impl Client {
             .zip(&actual)
             .map(|(b, kv)| (b.node.as_str(), kv))
             .collect();
+        let work = match &desired {
+            Some(_) => None,
+            None => self.work_copy(key, binding.as_ref(), None, seen).await?,
+        };
         let parts = PodParts {
             desired: desired.as_ref(),
             binding: binding.as_ref(),
             scheduling: scheduling.as_ref(),
             actual: reports,
+            work: work.as_ref(),
         };
         Ok(merge::pod(kind, key.clone(), &parts, timeline))
     }

@@ -94,6 +94,66 @@ async fn a_deleted_pod_that_still_runs_is_terminating() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_is_still_stopping_is_found_by_its_labels() {
+    let f = Fixture::new("get-stopping").await;
+    f.apply(&pod("a"));
+    place(&f, "a", "n1", "Running", true).await;
+    let work = format!(
+        "placement: 1\nuid: u-a\nsourceRevision: 1\n---\n{}",
+        pod("a")
+    );
+    f.put(&Key::WorkPod("n1", key("a")), &work).await;
+    f.remove(&Key::Desired("pods", key("a"))).await;
+    let listed = || f.run(&["get", "pods", "-l", "app=a", "-o", "name"]).ok();
+    let command = || {
+        let path =
+            "jsonpath={.spec.containers[0].command[0]} {.metadata.uid} {.metadata.labels.app}";
+        f.run(&["get", "pod", "a", "-o", path]).ok()
+    };
+    // Deleted, and the scheduler has not looked yet.
+    assert_eq!(
+        (listed().as_str(), command().as_str()),
+        ("pod/a\n", "sleep u-a a")
+    );
+
+    // Withdrawn: the work copy goes in the transaction that says so.
+    let binding = "node: n1\nsession: 7\nplacement: 1\npodRevision: 1\nboundAt: 2026-01-01T00:00:00Z\n\
+                   withdrawn: {reason: Deleted, at: 2026-01-01T00:00:01Z}\n";
+    let txn = setpoint_store::Txn::new()
+        .put(f.key(&Key::Binding(key("a"))), binding)
+        .delete(f.key(&Key::WorkPod("n1", key("a"))));
+    f.store.txn(txn).await.unwrap();
+    assert_eq!(
+        (listed().as_str(), command().as_str()),
+        ("pod/a\n", "sleep u-a a")
+    );
+    let wait = [
+        "wait",
+        "--for=delete",
+        "pod",
+        "-l",
+        "app=a",
+        "--timeout=100ms",
+    ];
+    assert!(f.run(&wait).fails().contains("pod/a"));
+    let out = f.run(&["describe", "pod", "a"]).ok();
+    assert!(out.contains("app=a"), "{out}");
+
+    // etcd has forgotten how it was before: the agent has kept what it is found by.
+    let actual = "placement: 1\nuid: u-a\nstage: Stopping\nmetadata:\n  labels: {app: a}\n  ownerReferences:\n  \
+                  - {apiVersion: apps/v1, kind: ReplicaSet, name: web, uid: r, controller: true}\n";
+    f.put(&Key::NodePod("n1", key("a")), actual).await;
+    // Written again, so that the revision before the binding has no copy, as after a compaction.
+    f.put(&Key::Binding(key("a")), binding).await;
+    assert_eq!(listed(), "pod/a\n");
+    let path = "jsonpath={.metadata.ownerReferences[0].name}";
+    assert_eq!(f.run(&["get", "pod", "a", "-o", path]).ok(), "web");
+    f.remove(&Key::NodePod("n1", key("a"))).await;
+    f.remove(&Key::Binding(key("a"))).await;
+    f.run(&wait).ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn selectors_names_and_namespaces_choose() {
     let f = Fixture::new("get-select").await;
     f.run(&["create", "ns", "team"]).ok();
