@@ -65,11 +65,16 @@ impl KindInfo {
         }
     }
 
-    /// Reads a stored document, with defaults filled in, as JSON.
+    /// Reads a stored document, with defaults filled in, as JSON. Of a Secret it is what the document amounts to:
+    /// `data` alone.
     ///
     /// # Errors
     /// When it is no valid object of the kind.
     pub(crate) fn read(&self, key: &ObjectKey, bytes: &[u8]) -> Result<Value, DecodeError> {
+        if self.builtin && self.plural == core::Secret::PLURAL {
+            let secret: core::Secret = document::decode_keyed(key, bytes)?;
+            return as_json(&secret.with_data_alone());
+        }
         match read_builtin(self.plural, key, bytes) {
             Some(result) if self.builtin => result,
             _ => document::decode_value(bytes),
@@ -91,8 +96,11 @@ impl From<&registry::KindInfo> for KindInfo {
 }
 
 fn read_as<K: Kind>(key: &ObjectKey, bytes: &[u8]) -> Result<Value, DecodeError> {
-    let object: K = document::decode_keyed(key, bytes)?;
-    serde_json::to_value(&object).map_err(|e| DecodeError::Malformed(e.to_string()))
+    as_json(&document::decode_keyed::<K>(key, bytes)?)
+}
+
+fn as_json<K: Kind>(object: &K) -> Result<Value, DecodeError> {
+    serde_json::to_value(object).map_err(|e| DecodeError::Malformed(e.to_string()))
 }
 
 fn read_builtin(plural: &str, key: &ObjectKey, bytes: &[u8]) -> Option<Result<Value, DecodeError>> {
@@ -176,6 +184,19 @@ mod tests {
         for kind in all() {
             assert!(read_builtin(kind.plural, &key, b"{}").is_some(), "{kind:?}");
         }
+    }
+
+    #[test]
+    fn what_a_secret_is_written_with_is_shown_as_data() {
+        let text = b"apiVersion: v1\nkind: Secret\nmetadata: {name: s, namespace: n}\ndata: {a: b2xk, b: eA==}\nstringData: {a: new, c: ''}\n";
+        let shown = builtin("secrets")
+            .read(&ObjectKey::namespaced("n", "s"), text)
+            .unwrap();
+        assert_eq!(
+            shown["data"],
+            serde_json::json!({"a": "bmV3", "b": "eA==", "c": ""})
+        );
+        assert_eq!(shown.get("stringData"), None);
     }
 
     #[test]

@@ -115,6 +115,15 @@ impl ConfigMap {
 }
 
 impl Secret {
+    /// The secret as it is shown: `stringData` is only a way to write, and what it says is in `data`.
+    #[must_use]
+    pub fn with_data_alone(mut self) -> Self {
+        for (key, text) in std::mem::take(&mut self.string_data) {
+            self.data.insert(key, Base64(text.into_bytes()));
+        }
+        self
+    }
+
     /// The bytes of a key; `stringData` wins.
     pub fn get(&self, key: &str) -> Option<&[u8]> {
         self.string_data

@@ -121,11 +121,7 @@ const SECRET: &[Column] = &[
         "" => "Opaque".into(),
         type_ => type_.into(),
     }),
-    column("DATA", |o, _| {
-        let mut keys = pairs(o.at(&["data"]));
-        keys.extend(pairs(o.at(&["stringData"])));
-        keys.len().to_string()
-    }),
+    column("DATA", |o, _| pairs(o.at(&["data"])).len().to_string()),
     AGE,
 ];
 

@@ -22,9 +22,7 @@ pub(super) fn describe(sheet: &mut Sheet, object: &Object) {
     for (key, value) in map {
         match key.as_str() {
             "apiVersion" | "kind" | "metadata" => {}
-            "data" | "stringData" | "binaryData" if object.kind.plural == "secrets" => {
-                sizes(sheet, value)
-            }
+            "data" if object.kind.plural == "secrets" => sizes(sheet, value),
             _ => outline(sheet, &title(key), value),
         }
     }
