@@ -105,6 +105,13 @@ pub(crate) fn state(o: &Object) -> String {
 
 /// What init containers hold the pod up with, if they do.
 fn init_state(o: &Object) -> Option<String> {
+    // Sidecars are init containers that go on: once the pod was initialized they hold nothing up, however they end.
+    let initialized = |c: &Value| c["status"] == "True";
+    if o.condition("Initialized").is_some_and(initialized)
+        || o.text_at(&["status", "phase"]) == "Succeeded"
+    {
+        return None;
+    }
     let all = statuses(o, "initContainerStatuses");
     let total = o.list_at(&["spec", "initContainers"]).len().max(all.len());
     let sidecars: Vec<&str> = sidecars(o).collect();
@@ -239,6 +246,19 @@ mod tests {
         );
         let o = object("pods", status(json!([done, sidecar])));
         assert_eq!(ready(&o), "1/2");
+        let stopped = json!({"name": "s", "started": false, "state": {"terminated": {"exitCode": 143, "reason": "Error"}}});
+        let completed =
+            json!({"name": "c", "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}});
+        for (phase, conditions) in [
+            ("Succeeded", json!([])),
+            (
+                "Running",
+                json!([{"type": "Initialized", "status": "True"}]),
+            ),
+        ] {
+            let ended = json!({"phase": phase, "conditions": conditions, "initContainerStatuses": [done, stopped], "containerStatuses": [completed]});
+            check(json!({"spec": spec, "status": ended}), false, "Completed");
+        }
     }
 
     #[test]
