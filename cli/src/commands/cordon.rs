@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 use clap::Args;
 use setpoint_apis::ObjectKey;
+use setpoint_store::StoreError;
 
 use crate::context::Context;
 use crate::kinds;
@@ -54,13 +55,24 @@ pub(crate) async fn run(args: CordonArgs, cordon: bool, context: &mut Context) -
         Change::remove(&["spec", "unschedulable"])
     };
     let word = if cordon { "cordoned" } else { "uncordoned" };
+    let mut failed = Vec::new();
     for name in names {
         let key = ObjectKey::cluster(name.as_str());
-        match modify(&client, kind, &key, |text, _| {
+        let modified = modify(&client, kind, &key, |text, _| {
             yaml_edit::edit(text, std::slice::from_ref(&change))
-        })
-        .await?
-        {
+        });
+        let modified = match modified.await {
+            Ok(modified) => modified,
+            Err(error) => {
+                failed.push(term::chain(&error));
+                // The others would have to wait for an answer in vain as well.
+                if error.downcast_ref::<StoreError>().is_some() {
+                    break;
+                }
+                continue;
+            }
+        };
+        match modified {
             Modified::Unchanged => context.out.line(format_args!("node/{name} already {word}")),
             Modified::Changed { rewritten } => {
                 if rewritten {
@@ -72,5 +84,8 @@ pub(crate) async fn run(args: CordonArgs, cordon: bool, context: &mut Context) -
             }
         }
     }
-    Ok(())
+    if failed.is_empty() {
+        return Ok(());
+    }
+    bail!("{}", failed.join("\nerror: "))
 }

@@ -535,3 +535,53 @@ async fn an_edit_is_checked_and_what_was_typed_is_kept() {
         deployment("web", 7)
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_shows_its_data_however_it_was_written() {
+    let f = Fixture::new("get-secret").await;
+    f.apply("apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {old: b2xk}\nstringData: {user: admin}\n");
+    let path = "jsonpath={.data.user} {.data.old}{.stringData}";
+    assert_eq!(
+        f.run(&["get", "secret", "s", "-o", path]).ok(),
+        "YWRtaW4= b2xk"
+    );
+    let yaml = f.run(&["get", "secret", "s", "-o", "yaml"]).ok();
+    assert!(
+        yaml.contains("user: YWRtaW4=") && !yaml.contains("stringData"),
+        "{yaml}"
+    );
+    let out = f.run(&["describe", "secret", "s"]).ok();
+    assert!(out.contains("5 bytes") && !out.contains("admin"), "{out}");
+    let out = f.run(&["get", "secret", "s", "--no-headers"]).ok();
+    assert_eq!(out.split_whitespace().nth(2), Some("2"), "{out}");
+    // The document stays as its writer wrote it.
+    assert!(
+        f.desired("secrets", "s")
+            .await
+            .unwrap()
+            .contains("stringData")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cordoning_goes_on_after_a_node_that_does_not_exist() {
+    let f = Fixture::new("cordon-several").await;
+    node(&f, "n1").await;
+    node(&f, "n2").await;
+    for (command, said, expected) in [
+        ("cordon", "cordoned", "true"),
+        ("uncordon", "uncordoned", ""),
+    ] {
+        let ran = f.run(&[command, "nope", "n1", "gone", "n2"]);
+        assert_eq!(ran.out, format!("node/n1 {said}\nnode/n2 {said}\n"));
+        let err = ran.fails();
+        assert!(
+            err.contains("nodes \"nope\" not found") && err.contains("nodes \"gone\" not found"),
+            "{err}"
+        );
+        let path = "jsonpath={.items[*].spec.unschedulable}";
+        let shown = f.run(&["get", "nodes", "-o", path]).ok();
+        assert!(shown.split_whitespace().all(|w| w == expected), "{shown}");
+        assert_eq!(shown.split_whitespace().count(), 2 * expected.len().min(1));
+    }
+}
