@@ -81,9 +81,9 @@ pub(crate) enum DryRun {
     /// Do it
     #[default]
     None,
-    /// Check the manifests alone, without a cluster
+    /// Write nothing; check the manifests, and say what would become of the objects
     Client,
-    /// Check against the cluster as well; write nothing
+    /// Write nothing; check as the writing would, namespaces and limits included
     Server,
 }
 

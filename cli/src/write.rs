@@ -5,4 +5,4 @@ mod modify;
 mod plan;
 
 pub(crate) use modify::{Modified, check, modify};
-pub(crate) use plan::{Mode, Outcome, WriteOptions, write};
+pub(crate) use plan::{Mode, Outcome, WriteOptions, preview, write};

@@ -85,19 +85,21 @@ pub(crate) async fn finish(
         bail!("this output format is not supported here: {format:?}");
     }
     if dry_run == DryRun::Client {
-        let word = if options.mode == Mode::Create {
-            "created"
-        } else {
-            "applied"
-        };
         return match output {
-            None => {
+            None if options.mode == Mode::Create => {
                 for d in documents {
                     context.out.line(format_args!(
-                        "{} {word} (dry run)",
-                        KindInfo::from(&d.kind).full_name(&d.key.name)
+                        "{} created{}",
+                        KindInfo::from(&d.kind).full_name(&d.key.name),
+                        dry_run.suffix()
                     ));
                 }
+                Ok(())
+            }
+            None => {
+                let client = context.client().await?;
+                let outcomes = write::preview(&client, documents, options.mode).await?;
+                told(context, &outcomes, dry_run);
                 Ok(())
             }
             Some(format) => {
@@ -109,14 +111,7 @@ pub(crate) async fn finish(
     let client = context.client().await?;
     let outcomes = write::write(&client, documents, options).await?;
     let Some(format) = output else {
-        for o in &outcomes {
-            context.out.line(format_args!(
-                "{} {}{}",
-                o.kind.full_name(&o.key.name),
-                o.verdict.word(),
-                dry_run.suffix()
-            ));
-        }
+        told(context, &outcomes, dry_run);
         return Ok(());
     };
     let objects = if options.dry_run {
@@ -125,6 +120,18 @@ pub(crate) async fn finish(
         read_back(&client, &outcomes).await?
     };
     printers::document(&mut context.out, format, &objects, objects.len() > 1)
+}
+
+/// Says what became, or would become, of each object.
+fn told(context: &mut Context, outcomes: &[write::Outcome], dry_run: DryRun) {
+    for o in outcomes {
+        context.out.line(format_args!(
+            "{} {}{}",
+            o.kind.full_name(&o.key.name),
+            o.verdict.word(),
+            dry_run.suffix()
+        ));
+    }
 }
 
 async fn read_back(client: &Client, outcomes: &[write::Outcome]) -> Result<Vec<Object>> {

@@ -124,17 +124,38 @@ pub(crate) async fn write(
                 }
             }
         }
-        return Ok(documents
-            .iter()
-            .zip(first)
-            .map(|(d, verdict)| Outcome {
-                kind: KindInfo::from(&d.kind),
-                key: d.key.clone(),
-                verdict: verdict.unwrap_or(Verdict::Unchanged),
-            })
-            .collect());
+        let verdicts = first.into_iter().map(|v| v.unwrap_or(Verdict::Unchanged));
+        return Ok(outcomes(documents, verdicts));
     }
     bail!("others are changing these objects all the time, so nothing was written; try again")
+}
+
+/// What would become of documents, as far as what is stored under their own keys tells. The outcomes are in the order of
+/// the documents.
+///
+/// # Errors
+/// When one could not be written over what is stored, or the store does not answer.
+pub(crate) async fn preview(
+    client: &Client,
+    documents: &[Document],
+    mode: Mode,
+) -> Result<Vec<Outcome>> {
+    no_doubles(documents)?;
+    let stored = read(client, documents).await?;
+    let mut verdicts = Vec::with_capacity(documents.len());
+    for (document, stored) in documents.iter().zip(&stored) {
+        verdicts.push(judge(document, stored.as_ref(), mode, false)?);
+    }
+    Ok(outcomes(documents, verdicts))
+}
+
+fn outcomes(documents: &[Document], verdicts: impl IntoIterator<Item = Verdict>) -> Vec<Outcome> {
+    let outcome = |(d, verdict): (&Document, Verdict)| Outcome {
+        kind: KindInfo::from(&d.kind),
+        key: d.key.clone(),
+        verdict,
+    };
+    documents.iter().zip(verdicts).map(outcome).collect()
 }
 
 fn explain(error: StoreError, done: usize, total: usize) -> anyhow::Error {

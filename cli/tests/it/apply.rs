@@ -84,6 +84,24 @@ async fn one_bad_document_keeps_all_of_them_out() {
     let err = f.run_with_input(&["apply", "-f", "-"], &text).fails();
     assert!(err.contains("namespaces \"nope\" not found"), "{err}");
     assert_eq!(f.desired("configmaps", "a").await, None);
+    f.apply(&format!(
+        "{}---\n{}",
+        config_map("a", "1"),
+        config_map("b", "1")
+    ));
+    let text = format!(
+        "{}---\n{}---\n{}",
+        config_map("a", "1"),
+        config_map("b", "2"),
+        config_map("c", "1")
+    );
+    assert_eq!(
+        f.run_with_input(&["apply", "-f", "-", "--dry-run=client"], &text)
+            .ok(),
+        "configmap/a unchanged (dry run)\nconfigmap/b configured (dry run)\nconfigmap/c created (dry run)\n"
+    );
+    assert!(f.desired("configmaps", "b").await.unwrap().contains("'1'"));
+    assert_eq!(f.desired("configmaps", "c").await, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -181,7 +199,7 @@ async fn dry_runs_write_nothing_and_check_what_they_can() {
     assert_eq!(
         f.run_with_input(&["apply", "-f", "-", "--dry-run"], &text)
             .ok(),
-        "configmap/a applied (dry run)\n"
+        "configmap/a created (dry run)\n"
     );
     let err = f
         .run_with_input(&["apply", "-f", "-", "--dry-run=server"], &text)
