@@ -80,7 +80,7 @@ enum Cascade {
     Background,
     /// They stay
     Orphan,
-    /// They are deleted first
+    /// They are deleted first; with --wait the command ends when they have stopped
     Foreground,
 }
 
@@ -103,7 +103,13 @@ pub(crate) async fn run(args: DeleteArgs, context: &mut Context) -> Result<()> {
     if objects.is_empty() && missing.is_empty() {
         context.out.line("No resources found");
     }
-    if args.dry_run == DryRun::None {
+    let writes = args.dry_run == DryRun::None;
+    let mut family = gone::Family::default();
+    if writes && args.wait && args.cascade == Cascade::Foreground {
+        family = gone::Family::new(&objects);
+        family.grow(&client).await?;
+    }
+    if writes {
         remove(&client, &objects, args.cascade).await?;
     }
     for o in &objects {
@@ -121,8 +127,12 @@ pub(crate) async fn run(args: DeleteArgs, context: &mut Context) -> Result<()> {
         }
     }
     context.out.flush()?;
-    if args.wait && args.dry_run == DryRun::None {
-        gone::wait(&client, &objects, args.timeout).await?;
+    if args.wait && writes {
+        if args.cascade == Cascade::Foreground {
+            // What came between the first look and the deletion.
+            family.grow(&client).await?;
+        }
+        gone::wait(&client, &objects, &family, args.timeout).await?;
     }
     if missing.is_empty() || args.ignore_not_found {
         return Ok(());

@@ -261,10 +261,10 @@ pub(crate) async fn until_done(
             return Ok(());
         }
         loop {
-            let change = tokio::time::timeout_at(deadline, changes.next())
-                .await
-                .with_context(|| format!("timed out: {said}"))??;
-            if change.keys.contains(key) {
+            let Ok(change) = tokio::time::timeout_at(deadline, changes.next()).await else {
+                bail!("timed out: {said}")
+            };
+            if change?.keys.contains(key) {
                 break;
             }
         }

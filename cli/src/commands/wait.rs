@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use serde_json::Value;
 use setpoint_apis::ObjectKey;
@@ -219,13 +219,13 @@ async fn one_kind(
         }
         progress.say(format!("waiting for {}", names(&kind, &left)));
         loop {
-            let next = tokio::time::timeout_at(deadline, changes.next()).await;
-            let change = next.with_context(|| {
-                format!(
+            let Ok(change) = tokio::time::timeout_at(deadline, changes.next()).await else {
+                bail!(
                     "timed out waiting for the condition on {}",
                     names(&kind, &left)
                 )
-            })??;
+            };
+            let change = change?;
             if change.keys.iter().any(|k| left.contains(k)) {
                 break;
             }

@@ -84,6 +84,7 @@ async fn deleting_waits_until_the_pod_has_stopped() {
     .await;
     let err = f.run(&["delete", "pod", "p", "--timeout", "200ms"]).fails();
     assert!(err.contains("timed out waiting for pod/p"), "{err}");
+    assert!(!err.contains("elapsed"), "{err}");
     assert_eq!(f.desired("pods", "p").await, None);
     let mut running = Running::start(f.command(&["delete", "pod", "p"]));
     running
@@ -195,4 +196,59 @@ async fn what_was_created_anew_meanwhile_is_not_taken_for_gone_or_deleted() {
             .ok_or_else(String::new)
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreground_deletion_ends_when_the_last_pod_has_stopped() {
+    let f = Fixture::new("cascade-wait").await;
+    let uid = |kind: &str, name: &str| {
+        let path = "jsonpath={.metadata.uid}";
+        f.run(&["get", kind, name, "-o", path]).ok()
+    };
+    let owned_by = |kind: &str, name: &str| {
+        let uid = uid(kind, name);
+        format!(
+            "ownerReferences: [{{apiVersion: apps/v1, kind: {kind}, name: {name}, uid: {uid}}}]"
+        )
+    };
+    let binding = "node: n1\nsession: 7\nplacement: 1\npodRevision: 1\nboundAt: 2026-01-01T00:00:00Z\n\
+                   withdrawn: {reason: Deleted, at: 2026-01-01T00:00:01Z}\n";
+    for stops in [false, true] {
+        f.apply(&deployment("web", 1));
+        let set = deployment("web-1", 1)
+            .replace("kind: Deployment", "kind: ReplicaSet")
+            .replace(
+                "  name: web-1\n",
+                &format!("  name: web-1\n  {}\n", owned_by("Deployment", "web")),
+            );
+        f.apply(&set);
+        // Its one pod is being stopped.
+        let actual = format!(
+            "placement: 1\nuid: u-p\nstage: Stopping\nmetadata: {{{}}}\n",
+            owned_by("ReplicaSet", "web-1")
+        );
+        f.put(&Key::Binding(key("p")), binding).await;
+        f.put(&Key::NodePod("n1", key("p")), &actual).await;
+        let limit = if stops { "0" } else { "2s" };
+        let mut deleting = Running::start(f.command(&[
+            "delete",
+            "deploy",
+            "web",
+            "--cascade=foreground",
+            "--timeout",
+            limit,
+        ]));
+        deleting
+            .until("the word", |out| out.contains("\"web\" deleted"))
+            .await;
+        // As the collector would.
+        f.remove(&Key::Desired("replicasets", key("web-1"))).await;
+        f.remove(&Key::Desired("deployments", key("web"))).await;
+        f.remove(&Key::Deletion("deployments", key("web"))).await;
+        if stops {
+            f.remove(&Key::NodePod("n1", key("p"))).await;
+            f.remove(&Key::Binding(key("p"))).await;
+        }
+        assert_eq!(deleting.ended().await, Some(i32::from(!stops)));
+    }
 }
