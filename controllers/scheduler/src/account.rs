@@ -14,7 +14,7 @@ use std::time::Duration;
 use rustc_hash::{FxHashMap, FxHashSet};
 use setpoint_apis::core::{Pod, PodSpec};
 use setpoint_apis::time::Timestamp;
-use setpoint_apis::{Keyspace, ObjectKey};
+use setpoint_apis::{Key, Keyspace, ObjectKey};
 use setpoint_runtime::backoff::Backoff;
 use setpoint_runtime::watcher::WatcherEvent;
 use setpoint_runtime::{Changes, View, Write, WriteOutcome};
@@ -121,6 +121,8 @@ struct PodState {
     content: Option<(Arc<str>, Uses)>,
     /// Where it is, while it is not known what it uses.
     unknown: Option<Somewhere>,
+    /// The revision of a binding that does not parse and that people were told of.
+    told: Option<i64>,
 }
 
 /// What to look at again after a while.
@@ -153,6 +155,8 @@ pub(crate) struct Account {
     writing: usize,
     nodes_changed: bool,
     room_freed: bool,
+    /// What people are to be told though nothing is written.
+    notices: Vec<(ObjectKey, Tell)>,
     seed: u64,
     rng: fastrand::Rng,
 }
@@ -180,6 +184,7 @@ impl Account {
             writing: 0,
             nodes_changed: false,
             room_freed: false,
+            notices: Vec::new(),
             seed,
             rng: fastrand::Rng::with_seed(seed),
         };
@@ -283,6 +288,11 @@ impl Account {
         let planned: Vec<_> = content.chain(pods).collect();
         self.writing += planned.len();
         planned
+    }
+
+    /// What people are to be told since the last call.
+    pub(crate) fn take_notices(&mut self) -> Vec<(ObjectKey, Tell)> {
+        std::mem::take(&mut self.notices)
     }
 
     /// Whether another turn has something to do at once.
@@ -422,9 +432,15 @@ impl Account {
             self.pods.insert(key, state);
             return None;
         }
-        if state.not_before > turn.revision() {
+        let broken = observe::broken(turn.view, &key);
+        // What is concluded from where there is work holds only with all that agents have made of it.
+        let not_before = match broken {
+            Some(_) => state.not_before.max(state.changed_at),
+            None => state.not_before,
+        };
+        if not_before > turn.revision() {
             self.deferred
-                .entry(state.not_before)
+                .entry(not_before)
                 .or_default()
                 .push(key.clone());
             self.pods.insert(key, state);
@@ -435,6 +451,7 @@ impl Account {
         let facts = observe::facts(
             turn.view,
             &key,
+            broken.as_ref(),
             &state.work,
             recorded,
             self.intents.about(&key),
@@ -443,6 +460,25 @@ impl Account {
         match &step {
             Step::Frozen(what) => debug!(object = %key, what, "frozen: a document does not parse"),
             Step::Wait(what) => debug!(object = %key, what, "waiting"),
+            Step::Stuck { places } => {
+                let told = broken.as_ref().map(|b| b.mod_revision);
+                if state.told != told {
+                    state.told = told;
+                    let tell = stuck(
+                        &facts,
+                        places,
+                        &turn.keyspace.build(&Key::Binding(key.clone())),
+                    );
+                    warn!(object = %key, places = ?places, "a binding does not parse, and where its pod is cannot be told: {}", tell.message);
+                    self.notices.push((key.clone(), tell));
+                }
+            }
+            Step::Restore { .. } | Step::Forget { .. } => warn!(
+                object = %key,
+                error = broken.as_ref().map_or("", |b| b.message),
+                step = ?step,
+                "a binding does not parse; mending it"
+            ),
             Step::DropIntents {
                 why: Stale::NeverTwice(_),
                 ..
@@ -630,8 +666,65 @@ fn uses_unknown(contents: &mut Contents, state: &mut PodState, now: Option<Somew
     }
 }
 
+/// What people have to know of a binding that only they can mend.
+fn stuck(facts: &Facts<'_>, places: &[Arc<str>], key: &str) -> Tell {
+    let error = facts.broken.map_or("", |b| b.message);
+    let (what, after) = match places {
+        [] => (
+            "no node has work for it or reports it".to_owned(),
+            String::new(),
+        ),
+        [node] => (
+            format!("what {node} reports of it does not parse either"),
+            format!(
+                ", and stops on {node} what is left of it, perhaps later than it begins elsewhere"
+            ),
+        ),
+        _ => {
+            let all = places.join(", ");
+            (
+                format!("each of {all} has work for it or reports it"),
+                format!(
+                    ", and stops what is left of it on {all}, perhaps later than it begins elsewhere"
+                ),
+            )
+        }
+    };
+    Tell {
+        uid: uid(facts),
+        warning: true,
+        reason: "BindingInvalid",
+        message: format!(
+            "the binding {key} does not parse ({error}), and where the pod is cannot be told: {what}. Nothing is done about the pod. `etcdctl del {key}` places it anew{after}"
+        ),
+    }
+}
+
+fn uid(facts: &Facts<'_>) -> String {
+    match facts.desired {
+        Seen::Valid(pod) => pod.uid(),
+        _ => String::new(),
+    }
+}
+
 /// What people want to know of a step.
 fn tell(facts: &Facts<'_>, step: &Step) -> Option<Tell> {
+    if let Step::Restore { .. } | Step::Forget { .. } = step {
+        let error = facts.broken.map_or("", |b| b.message);
+        let what = match step {
+            Step::Restore { binding, .. } => format!(
+                "it was written again: the pod is on {}, as its work copy, what nodes report and what was last known say",
+                binding.node
+            ),
+            _ => "it was deleted: no agent had begun anything".to_owned(),
+        };
+        return Some(Tell {
+            uid: uid(facts),
+            warning: true,
+            reason: "BindingRestored",
+            message: format!("the binding of the pod did not parse ({error}); {what}"),
+        });
+    }
     let (Seen::Valid(pod), Seen::Valid(binding)) = (facts.desired, facts.binding) else {
         return None;
     };

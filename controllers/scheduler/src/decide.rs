@@ -4,6 +4,8 @@
 //! that was decided from an outdated snapshot fails in the store and is decided again. The steps are idempotent in the
 //! sense that the state after a step never asks for the same step again.
 
+mod recover;
+
 use std::sync::Arc;
 
 use setpoint_apis::Kind;
@@ -11,6 +13,7 @@ use setpoint_apis::core::Pod;
 use setpoint_apis::records::{Binding, Intent, PodActual, PodStage};
 use setpoint_apis::stored::{Entry, Stored};
 
+pub use recover::{Broken, Report};
 pub use setpoint_apis::records::PARTITION_POLICY;
 
 /// A key of the state trees as it is now.
@@ -113,6 +116,8 @@ pub struct Facts<'a> {
     pub desired: Seen<'a, Pod>,
     /// Where it is.
     pub binding: Seen<'a, Binding>,
+    /// What else there is to know when the binding does not parse.
+    pub broken: Option<&'a Broken<'a>>,
     /// What the node that it is bound to reports of it.
     pub actual: Seen<'a, PodActual>,
     /// That node's session.
@@ -174,6 +179,23 @@ pub enum Step {
     Wait(&'static str),
     /// Something that the decision depends on does not parse.
     Frozen(&'static str),
+    /// Its binding does not parse, and what else there is does not tell where it is.
+    Stuck {
+        /// The nodes that have work for it or report it.
+        places: Vec<Arc<str>>,
+    },
+    /// Its binding does not parse: write this one in its place.
+    Restore {
+        /// The binding.
+        binding: Box<Binding>,
+        /// Whether it is being taken back, which the binding does not say.
+        leaving: bool,
+    },
+    /// Its binding does not parse, and no agent has begun anything: delete it.
+    Forget {
+        /// The node that has work for it; `None` when none has, and nobody wants it.
+        node: Option<Arc<str>>,
+    },
     /// It wants a node.
     Place,
     /// Take it back from its node.
@@ -215,7 +237,9 @@ pub enum Step {
 /// Decides what to do about a pod.
 pub fn decide(facts: &Facts<'_>) -> Step {
     match facts.binding {
-        Seen::Frozen => Step::Frozen("binding"),
+        Seen::Frozen => facts
+            .broken
+            .map_or(Step::Frozen("binding"), |b| recover::recover(facts, b)),
         Seen::Absent => unbound(facts),
         Seen::Valid(binding) => bound(facts, binding),
     }

@@ -22,6 +22,8 @@
 //!   user. A pod is bound also while they are missing; its agent says that it waits.
 //! - What does not parse is frozen: a pod with an invalid document, binding or status is not withdrawn, not placed again,
 //!   and keeps its room.
+//! - A binding that does not parse is written again when what was last known of it, the pod's work copies and what nodes
+//!   report agree on where the pod is. When they do not it stays, and an event says what there is and how to mend it.
 //! - What ended (Succeeded, Failed) takes no room; its binding stays until it is deleted. It is not released or evicted,
 //!   which would run it again.
 //!
@@ -45,6 +47,7 @@ mod writes;
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
+use setpoint_apis::ObjectKey;
 use setpoint_apis::core::{ConfigMap, Namespace, Node, Pod, Secret};
 use setpoint_runtime::backoff::Backoff;
 use setpoint_runtime::events::{EventRef, EventType, Recorder};
@@ -53,7 +56,7 @@ use setpoint_runtime::{CacheBuilder, Clock, Leader, LeaderError, Write, WriteOut
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use account::{Account, Planned, Then, Turn};
+use account::{Account, Planned, Tell, Then, Turn};
 use listing::Listing;
 
 /// Writes that are handed over together. Their outcomes are taken note of together, so more would only delay.
@@ -158,6 +161,9 @@ async fn term(leader: &Leader, clock: &Clock, recorder: &Recorder, options: Opti
             };
             (account.turn(&turn), account.next_due(tick))
         };
+        for (pod, notice) in account.take_notices() {
+            say(recorder, &pod, notice);
+        }
         let mut planned = planned.into_iter();
         loop {
             let (writes, thens): (Vec<Write>, Vec<Then>) = planned
@@ -214,19 +220,19 @@ fn settle(account: &mut Account, recorder: &Recorder, thens: Vec<Then>, outcomes
     let tick = Instant::now();
     for (then, outcome) in thens.into_iter().zip(outcomes) {
         if let Some((pod, tell)) = account.finished(then, outcome, tick) {
-            let kind = if tell.warning {
-                EventType::Warning
-            } else {
-                EventType::Normal
-            };
-            recorder.event(
-                EventRef::of::<Pod>(&pod, tell.uid),
-                kind,
-                tell.reason,
-                tell.message,
-            );
+            say(recorder, &pod, tell);
         }
     }
+}
+
+fn say(recorder: &Recorder, pod: &ObjectKey, tell: Tell) {
+    let kind = if tell.warning {
+        EventType::Warning
+    } else {
+        EventType::Normal
+    };
+    let about = EventRef::of::<Pod>(pod, tell.uid);
+    recorder.event(about, kind, tell.reason, tell.message);
 }
 
 /// What is in the store outside the cache; `None` when the leadership is lost meanwhile.

@@ -9,7 +9,7 @@ use setpoint_apis::{Kind, ObjectKey};
 use setpoint_runtime::{Entry, StateKey, Stored, View};
 use setpoint_scheduler_core::{NodeFacts, NotReady};
 
-use crate::decide::{Facts, IntentFacts, Seen, Session, WorkCopy};
+use crate::decide::{Broken, Facts, IntentFacts, Report, Seen, Session, WorkCopy};
 
 /// What a change is about.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,6 +42,7 @@ pub(crate) fn subject(key: &StateKey) -> Option<Subject> {
 pub(crate) fn facts<'a>(
     view: &'a View<'_>,
     key: &ObjectKey,
+    broken: Option<&'a Broken<'a>>,
     work: &'a [WorkCopy],
     recorded: Option<u32>,
     intents: &'a [IntentFacts],
@@ -57,6 +58,7 @@ pub(crate) fn facts<'a>(
     Facts {
         desired: Seen::from(view.desired::<Pod>().entry(key)),
         binding,
+        broken,
         actual,
         session,
         fenced,
@@ -65,6 +67,34 @@ pub(crate) fn facts<'a>(
         recorded,
         intents,
     }
+}
+
+/// What there is to know of a pod whose binding does not parse; `None` when it does.
+pub(crate) fn broken<'a>(view: &'a View<'_>, key: &ObjectKey) -> Option<Broken<'a>> {
+    let entry = view.bindings().entry(key)?;
+    let invalid = entry.invalid()?;
+    let session = |node: &Arc<str>| match node_session(view, node) {
+        Session::Alive(session) => session,
+        _ => last_good(view.health().entry(&ObjectKey::cluster(node.clone())))
+            .map_or(0, |health| health.value.session),
+    };
+    let mut reports: Vec<_> = view
+        .nodes_with_pods()
+        .filter_map(|node| {
+            Some(Report {
+                node: node.clone(),
+                session: session(node),
+                actual: Seen::from(Some(view.pod_on(node, key)?)),
+            })
+        })
+        .collect();
+    reports.sort_by(|a, b| a.node.cmp(&b.node));
+    Some(Broken {
+        mod_revision: invalid.mod_revision,
+        message: &invalid.message,
+        last_good: entry.last_good().map(|b| &b.value),
+        reports,
+    })
 }
 
 fn node_session(view: &View<'_>, node: &str) -> Session {

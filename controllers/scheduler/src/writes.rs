@@ -61,6 +61,8 @@ impl Recorded {
 }
 
 const SCHEDULED: &str = "PodScheduled";
+/// The reason of a withdrawal that was found under way, when what had said why is lost.
+const LOST_REASON: &str = "BindingLost";
 /// The reason of pods that no node can run.
 pub(crate) const UNSCHEDULABLE: &str = "Unschedulable";
 /// The reason of pods that are held back by their own document.
@@ -184,7 +186,9 @@ impl Writer<'_> {
         spec: impl Fn(&Pod) -> String,
     ) -> Option<(Write, Effects)> {
         match step {
-            Step::Rest | Step::Wait(_) | Step::Frozen(_) | Step::Place => None,
+            Step::Rest | Step::Wait(_) | Step::Frozen(_) | Step::Stuck { .. } | Step::Place => None,
+            Step::Restore { binding, leaving } => Some(self.restore(facts, binding, *leaving)),
+            Step::Forget { node } => Some(self.forget(facts, node.as_deref())),
             Step::Withdraw {
                 why,
                 claimed,
@@ -233,6 +237,39 @@ impl Writer<'_> {
                 b.unbind(&binding.value, self.wanted_again(facts, why.as_str(), node));
             }
         }
+        b.done()
+    }
+
+    /// Writes a binding in the place of one that does not parse.
+    fn restore(&self, facts: &Facts<'_>, binding: &Binding, leaving: bool) -> (Write, Effects) {
+        let mut b = Building::new(self, facts, format!("restored binding of {}", self.key));
+        let withdrawn = || Withdrawal {
+            reason: LOST_REASON.into(),
+            at: self.now,
+        };
+        let binding = Binding {
+            withdrawn: binding.withdrawn.clone().or(leaving.then(withdrawn)),
+            ..binding.clone()
+        };
+        b.write
+            .ops
+            .push(put(self.binding_key(), text::binding(&binding)));
+        b.effects.binding = true;
+        b.done()
+    }
+
+    /// Deletes a binding that does not parse, and the work that no agent has claimed.
+    fn forget(&self, facts: &Facts<'_>, node: Option<&str>) -> (Write, Effects) {
+        let mut b = Building::new(self, facts, format!("broken binding of {}", self.key));
+        match node {
+            Some(node) => {
+                b.write.guards.push(Compare::absent(self.actual_key(node)));
+                b.drop_work(node);
+            }
+            None => b.write.guards.push(Compare::absent(self.desired_key())),
+        }
+        b.write.ops.push(TxnOp::Delete(self.binding_key()));
+        b.effects.binding = true;
         b.done()
     }
 
@@ -419,7 +456,9 @@ impl<'a, 'b> Building<'a, 'b> {
                 binding.mod_revision,
             )),
             Seen::Absent => Some(Compare::absent(writer.binding_key())),
-            Seen::Frozen => None,
+            Seen::Frozen => facts
+                .broken
+                .map(|broken| Compare::ModRevision(writer.binding_key(), broken.mod_revision)),
         };
         let write = Write {
             guards: guard.into_iter().collect(),

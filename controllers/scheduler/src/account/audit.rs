@@ -96,15 +96,19 @@ impl Account {
             return false;
         }
         let recorded = state.recorded.as_ref().map(|r| r.placements);
+        let broken = observe::broken(turn.view, key);
         let facts = observe::facts(
             turn.view,
             key,
+            broken.as_ref(),
             &state.work,
             recorded,
             self.intents.about(key),
         );
         let missed = match decide(&facts) {
-            Step::Rest | Step::Wait(_) | Step::Frozen(_) => self.miscounted(key, turn),
+            Step::Rest | Step::Wait(_) | Step::Frozen(_) | Step::Stuck { .. } => {
+                self.miscounted(key, turn)
+            }
             Step::Place => {
                 let gated = turn
                     .view

@@ -128,6 +128,7 @@ impl State {
         decide(&Facts {
             desired: seen(self.frozen.contains(&"desired"), self.desired.as_ref()),
             binding: seen(self.frozen.contains(&"binding"), self.binding.as_ref()),
+            broken: None,
             actual: seen(self.frozen.contains(&"actual"), self.actual.as_ref()),
             session: self.session,
             fenced: self.fenced,

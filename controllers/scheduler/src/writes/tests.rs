@@ -67,6 +67,7 @@ fn check(
             Seen::Absent
         },
         binding: Seen::Valid(&binding),
+        broken: None,
         actual: Seen::Valid(&actual),
         session: Session::Alive(5),
         fenced: false,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use setpoint_apis::records::{Intent, PodStage};
 use setpoint_apis::{Key, ObjectKey};
 use setpoint_scheduler::Options;
+use setpoint_store::Txn;
 use setpoint_store::testing::TestEtcd;
 
 use crate::rig::{Rig, pod, pod_key, pod_with};
@@ -23,12 +24,18 @@ async fn what_does_not_parse_is_frozen_and_disturbs_no_other() {
     // Broken documents in every tree that the scheduler reads.
     rig.apply("a", "spec: [broken").await;
     rig.apply("never-good", "{{{").await;
-    rig.put(&Key::Binding(pod_key("ghost")), ": : :").await;
+    // At once, so that it is not placed before.
+    let ghost = Txn::new()
+        .put(rig.keyspace.build(&Key::Binding(pod_key("ghost"))), ": : :")
+        .put(
+            rig.keyspace.build(&Key::Desired("pods", pod_key("ghost"))),
+            small("ghost"),
+        );
+    rig.store.txn(ghost).await.unwrap();
     rig.put(&Key::Actual("pods", pod_key("a")), "[[[").await;
     rig.put(&Key::NodeStatus("n9"), "- 1").await;
     rig.put(&Key::NodeAlive("n8"), "\u{0}").await;
     rig.put(&Key::Health("n7"), "state: Sideways").await;
-    rig.apply("ghost", small("ghost")).await;
     rig.apply("b", small("b")).await;
     rig.apply("c", small("c")).await;
 

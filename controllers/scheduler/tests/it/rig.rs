@@ -100,7 +100,31 @@ impl Rig {
     }
 
     pub(crate) fn scheduler_with(&self, options: Options) -> Scheduler {
+        self.run_scheduler(options, Recorder::discarding(), CancellationToken::new())
+    }
+
+    /// One that writes its events.
+    pub(crate) fn telling_scheduler(&self) -> Scheduler {
         let shutdown = CancellationToken::new();
+        let (recorder, events) = Recorder::new(
+            self.store.clone(),
+            self.commits.clone(),
+            self.keyspace.clone(),
+            Clock::system(),
+            "scheduler",
+            None,
+            shutdown.clone(),
+        );
+        tokio::spawn(events);
+        self.run_scheduler(Options::new(1), recorder, shutdown)
+    }
+
+    fn run_scheduler(
+        &self,
+        options: Options,
+        recorder: Recorder,
+        shutdown: CancellationToken,
+    ) -> Scheduler {
         let ttl = Duration::from_secs(5);
         let elector = Elector::new(
             self.store.clone(),
@@ -112,12 +136,7 @@ impl Rig {
         let stop = shutdown.clone();
         let task = tokio::spawn(async move {
             let lead = |leader| {
-                setpoint_scheduler::run_with(
-                    leader,
-                    Clock::system(),
-                    Recorder::discarding(),
-                    options,
-                )
+                setpoint_scheduler::run_with(leader, Clock::system(), recorder.clone(), options)
             };
             elector.run("scheduler", stop, lead).await;
             elector.resign().await;
@@ -280,6 +299,30 @@ impl Rig {
             },
         )
         .await
+    }
+
+    /// Waits for an event that has all these words.
+    pub(crate) async fn until_event(&self, words: &[&str]) -> String {
+        let prefix = self.keyspace.event_range("default").start;
+        let waited = tokio::time::timeout(LIMIT, async {
+            loop {
+                let events = dump(&*self.store, &prefix).await;
+                let found = events
+                    .into_iter()
+                    .find(|(_, event)| words.iter().all(|w| event.contains(w)));
+                if let Some((_, event)) = found {
+                    return event;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        match waited.await {
+            Ok(found) => found,
+            Err(_) => panic!(
+                "not within {LIMIT:?}: an event of {words:?}\n{}",
+                self.state().await
+            ),
+        }
     }
 
     /// The work copy of a pod on a node.
