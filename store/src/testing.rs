@@ -24,6 +24,8 @@ use crate::etcd::{ConnectOptions, EtcdStore, Pem, TlsOptions};
 use crate::types::{RangeRequest, Txn, TxnOp};
 use crate::{SharedStore, Store};
 
+pub use self::process::find_etcd;
+
 /// How long an etcd may take to start. Generous: a machine can be busy.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
@@ -36,6 +38,8 @@ pub struct Options {
     pub tls: bool,
     /// More arguments.
     pub args: Vec<String>,
+    /// The server. `None` for the one that all tests use: `SETPOINT_ETCD`, or etcd on the path.
+    pub binary: Option<PathBuf>,
 }
 
 /// An etcd of the test's own.
@@ -80,8 +84,8 @@ impl TestEtcd {
             .expect("a temporary directory");
         let certs = options.tls.then(|| Certs::write(directory.path()));
         let etcd = Self {
+            binary: options.binary.clone().unwrap_or_else(find_etcd),
             options,
-            binary: process::find_etcd(),
             directory,
             certs,
             ports: Mutex::new((0, 0)),

@@ -9,12 +9,21 @@ const BUCKET: &[u8] = b"key";
 
 /// The same number as etcd's `HashKV` for the same history up to a revision.
 pub(super) fn hash_kv(kv: &Kv, revision: i64) -> u32 {
+    // Of what is older than the compaction only that counts which is current at the revision; unless nothing is.
+    let empty = kv.scan(b"\0", b"\0", revision).next().is_none();
     let mut changes: Vec<&Change> = kv
         .versions()
         .map(|change| &**change)
         .filter(|change| change.main <= revision)
         // Whether a deletion at the compacted revision is still there depends on the version of etcd.
         .filter(|change| !(change.deleted && change.main == kv.compacted))
+        .filter(|change| {
+            empty
+                || change.main > kv.compacted
+                || kv
+                    .at(&change.kv.key, revision)
+                    .is_some_and(|current| std::ptr::eq(&**current, *change))
+        })
         .collect();
     changes.sort_unstable_by_key(|change| (change.main, change.sub));
     let mut crc = Crc32c::default();
@@ -42,7 +51,7 @@ pub(super) fn hash_kv(kv: &Kv, revision: i64) -> u32 {
 }
 
 /// CRC-32C (Castagnoli), bit by bit through a table of a byte.
-struct Crc32c(u32);
+pub(crate) struct Crc32c(u32);
 
 impl Default for Crc32c {
     fn default() -> Self {
@@ -53,14 +62,14 @@ impl Default for Crc32c {
 impl Crc32c {
     const TABLE: [u32; 256] = table();
 
-    fn write(&mut self, bytes: &[u8]) {
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
         for byte in bytes {
             let index = (self.0 ^ u32::from(*byte)) & 0xff;
             self.0 = Self::TABLE[index as usize] ^ (self.0 >> 8);
         }
     }
 
-    fn finish(self) -> u32 {
+    pub(crate) fn finish(self) -> u32 {
         !self.0
     }
 }

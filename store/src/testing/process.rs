@@ -107,8 +107,11 @@ impl Drop for Process {
     }
 }
 
-/// etcd: `SETPOINT_ETCD`, or on the path.
-pub(super) fn find_etcd() -> PathBuf {
+/// The etcd that tests use: `SETPOINT_ETCD`, or on the path.
+///
+/// # Panics
+/// When there is none.
+pub fn find_etcd() -> PathBuf {
     std::env::var_os("SETPOINT_ETCD").map(PathBuf::from).or_else(|| find("etcd")).unwrap_or_else(|| {
         panic!("no etcd: there is none on PATH and SETPOINT_ETCD is not set. `make test` installs what tests need.")
     })
