@@ -9,6 +9,7 @@ pub mod cgroup;
 pub mod content;
 pub mod driver;
 pub mod env;
+pub mod hollow;
 pub mod layout;
 pub mod logs;
 pub mod node;
@@ -27,8 +28,9 @@ use setpoint_apis::Keyspace;
 use setpoint_store::SharedStore;
 use tokio_util::sync::CancellationToken;
 
-use node::AgentError;
+use cgroup::Cgroups;
 use node::config::AgentConfig;
+use node::{AgentError, Surroundings};
 
 /// Runs an agent with the process driver until `shutdown`.
 ///
@@ -41,13 +43,16 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), AgentError> {
     openfiles::raise();
-    let server = server::Server::bind(config.listen, &config.data_dir)
+    let server = server::Server::bind(&config.listen, &config.data_dir)
         .await
         .map_err(AgentError::Listen)?;
-    let endpoint = server.endpoint();
+    let endpoint = server.endpoint(config.address);
     let serving = tokio::spawn(server.run(shutdown.clone()));
+    let surroundings = Surroundings::this("process", &config)?;
+    let groups = Cgroups::detect(&config.cgroup_root);
     let result = node::run(
         config,
+        surroundings,
         store,
         keyspace,
         Some(endpoint),
@@ -55,6 +60,8 @@ pub async fn run(
         shutdown,
     )
     .await;
+    // Nothing is left of an agent that has stopped its pods; the groups of pods that go on stay.
+    groups.remove_base();
     serving.abort();
     result
 }

@@ -10,6 +10,7 @@
 pub mod config;
 mod disk;
 mod looping;
+mod machine;
 mod session;
 mod state;
 pub mod status;
@@ -17,24 +18,23 @@ mod work;
 mod writes;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use setpoint_apis::records::NodeAlive;
 use setpoint_apis::{Keyspace, ResourceList};
 use setpoint_runtime::Clock;
 use setpoint_runtime::events::Recorder;
-use setpoint_store::SharedStore;
 use setpoint_store::group_commit::{GroupCommit, Options};
+use setpoint_store::{SharedStore, task};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::cgroup::Cgroups;
 use crate::content::Content;
 use crate::workload::{PodRunner, Reports};
 use config::AgentConfig;
 use looping::{NodeLoop, Parts};
 
-pub use disk::DiskError;
+pub use disk::{Disk, DiskError, HollowDisk};
+pub use machine::Machine;
 
 /// Why an agent ended.
 #[derive(Debug, thiserror::Error)]
@@ -51,8 +51,8 @@ pub enum AgentError {
         holder: Box<NodeAlive>,
     },
     /// Logs cannot be served.
-    #[error("cannot serve logs: give another address with --listen, port 0 for any")]
-    Listen(#[source] std::io::Error),
+    #[error("cannot serve logs")]
+    Listen(#[source] crate::server::ServerError),
     /// The pod layer could not be set up.
     #[error("cannot set up the pod layer")]
     Runner(#[source] std::io::Error),
@@ -77,6 +77,30 @@ pub struct RunnerContext {
     pub clock: Clock,
 }
 
+/// What an agent runs on.
+pub struct Surroundings {
+    /// The machine.
+    pub machine: Machine,
+    /// Its copy on disk.
+    pub disk: Disk,
+    /// Wall time.
+    pub clock: Clock,
+}
+
+impl Surroundings {
+    /// This machine, with containers run by `driver`.
+    ///
+    /// # Errors
+    /// The agent's directory cannot be used.
+    pub fn this(driver: &'static str, config: &AgentConfig) -> Result<Self, AgentError> {
+        Ok(Self {
+            machine: Machine::this(driver),
+            disk: Disk::open(&config.data_dir).map_err(AgentError::Disk)?,
+            clock: Clock::system(),
+        })
+    }
+}
+
 /// Runs the agent until `shutdown`.
 ///
 /// `runner` makes the pod layer. `endpoint` is where logs are served.
@@ -85,14 +109,18 @@ pub struct RunnerContext {
 /// [`AgentError`] when the agent cannot begin, or another one took its name.
 pub async fn run(
     config: AgentConfig,
+    surroundings: Surroundings,
     store: SharedStore,
     keyspace: Keyspace,
     endpoint: Option<String>,
     runner: impl FnOnce(&AgentConfig, RunnerContext) -> Result<Arc<dyn PodRunner>, std::io::Error>,
     shutdown: CancellationToken,
 ) -> Result<(), AgentError> {
-    let disk = disk::Disk::open(&config.data_dir).map_err(AgentError::Disk)?;
-    let clock = Clock::system();
+    let Surroundings {
+        machine,
+        disk,
+        clock,
+    } = surroundings;
     let commits = GroupCommit::new(store.clone(), Options::default());
     let events_done = CancellationToken::new();
     let (recorder, driver) = Recorder::new(
@@ -104,12 +132,12 @@ pub async fn run(
         Some(config.node.clone()),
         events_done.clone(),
     );
-    let events = tokio::spawn(driver);
+    let events = task::spawn(driver);
     let reports = Arc::new(Reports::default());
     let content = Arc::new(Content::default());
     let content_version = watch::Sender::new(0);
-    let sample = status::sample(&config.data_dir);
-    let described = status::describe(&config, endpoint.clone(), &sample, clock.now());
+    let sample = machine.sample(&config.data_dir);
+    let described = status::describe(&config, &machine, endpoint.clone(), &sample, clock.now());
     let context = RunnerContext {
         reports: reports.clone(),
         content: content.clone(),
@@ -126,6 +154,7 @@ pub async fn run(
         keyspace,
         commits,
         clock,
+        machine,
         disk,
         runner,
         reports,
@@ -133,11 +162,8 @@ pub async fn run(
         content_version,
         endpoint,
     };
-    let groups = Cgroups::detect(&parts.config.cgroup_root);
     let result = NodeLoop::new(parts).run(shutdown).await;
-    // Nothing is left of an agent that has stopped its pods; the groups of pods that go on stay.
-    groups.remove_base();
     events_done.cancel();
-    let _ = tokio::time::timeout(Duration::from_secs(2), events).await;
+    let _ = tokio::time::timeout(looping::FAREWELL, events).await;
     result
 }

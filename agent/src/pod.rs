@@ -44,6 +44,8 @@ pub struct PodContext {
     pub content: Arc<Content>,
     /// The node.
     pub node: NodeFacts,
+    /// Whom the agent runs as.
+    pub user: HostUser,
     /// Takes events.
     pub recorder: Recorder,
     /// Takes statuses.
@@ -86,6 +88,40 @@ pub struct NodeFacts {
     pub allocatable: ResourceList,
     /// What every container's environment begins with: the agent's own PATH and HOME.
     pub base_env: Vec<(String, String)>,
+}
+
+/// A user of the host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostUser {
+    /// Its number.
+    pub uid: u32,
+    /// The number of its group.
+    pub gid: u32,
+    /// The numbers of its other groups.
+    pub groups: Vec<u32>,
+}
+
+impl HostUser {
+    /// Whom this process runs as.
+    pub fn current() -> Self {
+        let groups = rustix::process::getgroups().unwrap_or_default();
+        Self {
+            uid: rustix::process::geteuid().as_raw(),
+            gid: rustix::process::getegid().as_raw(),
+            groups: groups
+                .into_iter()
+                .map(rustix::process::Gid::as_raw)
+                .collect(),
+        }
+    }
+
+    fn is_root(&self) -> bool {
+        self.uid == 0
+    }
+
+    fn is_in(&self, group: u32) -> bool {
+        self.gid == group || self.groups.contains(&group)
+    }
 }
 
 impl NodeFacts {

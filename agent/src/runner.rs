@@ -16,7 +16,7 @@ use crate::driver::{Adopted, Driver, adopt_surely};
 use crate::layout::{DataDir, PodDir};
 use crate::node::RunnerContext;
 use crate::node::config::AgentConfig;
-use crate::pod::{NodeFacts, PodContext, PodHandle, PodInput, Reporter, SteadyClock};
+use crate::pod::{HostUser, NodeFacts, PodContext, PodHandle, PodInput, Reporter, SteadyClock};
 use crate::process::{ProcessDriver, ProcessDriverConfig};
 use crate::volumes::remove_pod_dir;
 use crate::workload::{Begin, PodReport, PodRunner, PodWork, Reports};
@@ -121,6 +121,7 @@ impl Runner {
                 allocatable: context.allocatable,
                 base_env,
             },
+            user: HostUser::current(),
             recorder: context.recorder,
             reporter: Arc::new(Forward {
                 reports: context.reports.clone(),

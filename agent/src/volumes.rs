@@ -59,12 +59,14 @@ pub enum VolumeProblem {
         source: io::Error,
     },
     /// The host has something else there.
-    #[error("hostPath {path} is not a {wanted}")]
+    #[error("hostPath {path}: type {wanted} is wanted, and there is {found}")]
     WrongType {
         /// The path.
         path: PathBuf,
         /// What the manifest asks for.
         wanted: String,
+        /// What the host has.
+        found: &'static str,
     },
     /// A path that would leave the volume.
     #[error("path {0:?} must be relative and must not contain '..'")]

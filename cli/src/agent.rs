@@ -5,12 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use setpoint_agent::node::config::{AgentConfig, PodCidr};
+use setpoint_agent::server::{Listen, TlsFiles};
 use setpoint_apis::core::{Taint, TaintEffect};
 use setpoint_apis::{Keyspace, Quantity, ResourceList, names};
 use setpoint_store::SharedStore;
+use setpoint_store::etcd::{Pem, TlsOptions};
 use tokio_util::sync::CancellationToken;
 
 /// Flags of `setpoint agent`.
@@ -43,9 +45,38 @@ pub(crate) struct AgentArgs {
     /// Time to live of the node's detection lease
     #[arg(long, default_value = "6s", value_name = "DURATION", value_parser = seconds)]
     pub(crate) lease_ttl: Duration,
-    /// Where logs are served
+    /// Where logs are served: HTTP on loopback, elsewhere HTTPS for those with a client certificate
     #[arg(long, default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 10250)), value_name = "IP:PORT")]
     pub(crate) listen: SocketAddr,
+    /// The certificate to serve logs with [default, beyond loopback: the client certificate of etcd]
+    #[arg(
+        long,
+        env = "SETPOINT_TLS_CERT",
+        hide_env_values = true,
+        value_name = "FILE",
+        requires = "tls_key"
+    )]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The key of that certificate
+    #[arg(
+        long,
+        env = "SETPOINT_TLS_KEY",
+        hide_env_values = true,
+        value_name = "FILE",
+        requires = "tls_cert"
+    )]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Whoever has a certificate that this CA has signed may read the logs [default: the CA of etcd]
+    #[arg(
+        long,
+        env = "SETPOINT_TLS_CLIENT_CA",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    pub(crate) tls_client_ca: Option<PathBuf>,
+    /// Serve logs without TLS beyond loopback as well: whoever reaches the port may read them
+    #[arg(long, conflicts_with_all = ["tls_cert", "tls_key", "tls_client_ca"])]
+    pub(crate) listen_insecure: bool,
     /// Stop the pods when the agent stops, instead of leaving them to the next one
     #[arg(long)]
     pub(crate) stop_pods_on_exit: bool,
@@ -110,12 +141,16 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 /// Runs until `shutdown`.
+///
+/// `etcd` is what leads to etcd; its certificates serve the logs where there are no others.
 pub(crate) async fn run(
     args: AgentArgs,
+    etcd: Option<TlsOptions>,
     store: SharedStore,
     keyspace: Keyspace,
     shutdown: CancellationToken,
 ) -> Result<()> {
+    let listen = listen(&args, etcd)?;
     let node = match args.node_name {
         Some(name) => name,
         None => {
@@ -142,12 +177,51 @@ pub(crate) async fn run(
         pod_cidr: args.pod_cidr,
         address: args.address,
         lease_ttl: args.lease_ttl,
-        listen: args.listen,
+        listen,
         stop_pods_on_exit: args.stop_pods_on_exit,
         ..AgentConfig::new(node, data_dir)
     };
     setpoint_agent::run(config, store, keyspace, shutdown).await?;
     Ok(())
+}
+
+/// How the logs are served. On loopback TLS is for those who ask for it by name.
+fn listen(args: &AgentArgs, etcd: Option<TlsOptions>) -> Result<Listen> {
+    let plain = Listen {
+        insecure: args.listen_insecure,
+        ..Listen::plain(args.listen)
+    };
+    let asked_for = args.tls_cert.is_some() || args.tls_client_ca.is_some();
+    if args.listen_insecure || !asked_for && args.listen.ip().to_canonical().is_loopback() {
+        return Ok(plain);
+    }
+    let file = |pem: Pem| match pem {
+        Pem::File(path) => Some(path),
+        Pem::Text(_) => None,
+    };
+    let (ca, client) = etcd.map_or((None, None), |tls| (file(tls.ca), tls.client));
+    let own = args.tls_cert.clone().zip(args.tls_key.clone());
+    let pair = own.or_else(|| {
+        let (certificate, key) = client?;
+        Some((file(certificate)?, file(key)?))
+    });
+    match (pair, args.tls_client_ca.clone().or(ca)) {
+        (Some((certificate, key)), Some(client_ca)) => Ok(Listen {
+            tls: Some(TlsFiles {
+                certificate,
+                key,
+                client_ca,
+            }),
+            ..plain
+        }),
+        (None, _) if args.tls_client_ca.is_some() => bail!(
+            "--tls-client-ca: the certificate to serve with is missing (--tls-cert and --tls-key)"
+        ),
+        (Some(_), None) if args.tls_cert.is_some() => bail!(
+            "--tls-cert: it is not said whose client certificates are let in (--tls-client-ca)"
+        ),
+        _ => Ok(plain),
+    }
 }
 
 fn default_data_dir() -> Result<PathBuf> {

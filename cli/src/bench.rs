@@ -2,6 +2,7 @@
 //! speed can be checked where it matters.
 
 mod startup;
+mod store;
 
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
@@ -17,6 +18,11 @@ pub(crate) struct BenchArgs {
 enum Benchmark {
     /// Time from apply to running processes, failover time and memory, with real agents and processes
     Startup(startup::StartupArgs),
+    /// Writes in groups against writes one by one; cold start and memory of a cache with many pods
+    Store(store::StoreArgs),
+    /// One read of `bench store`, in a process of its own
+    #[command(hide = true)]
+    StoreProbe(store::ProbeArgs),
 }
 
 /// How a benchmark reports.
@@ -33,5 +39,7 @@ pub(crate) enum Output {
 pub(crate) async fn run(args: BenchArgs) -> Result<()> {
     match args.benchmark {
         Benchmark::Startup(args) => startup::run(args).await,
+        Benchmark::Store(args) => store::run(args).await,
+        Benchmark::StoreProbe(args) => store::probe(args).await,
     }
 }

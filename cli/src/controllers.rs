@@ -3,34 +3,20 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
-use clap::{Args, ValueEnum};
-use futures::future::BoxFuture;
+use anyhow::Result;
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use setpoint_apis::Keyspace;
-use setpoint_runtime::events::Recorder;
-use setpoint_runtime::{CacheBuilder, Clock, Elector};
+use setpoint_controllers::{Name, Options};
+use setpoint_runtime::Clock;
 use setpoint_store::SharedStore;
-use setpoint_store::group_commit::{GroupCommit, Options as CommitOptions};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
-
-/// A controller, as `--only` names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Name {
-    Scheduler,
-    Workloads,
-    NodeLifecycle,
-    Failover,
-    Gc,
-}
 
 /// Flags of `setpoint controllers`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ControllersArgs {
     /// Run only these
-    #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
+    #[arg(long, value_delimiter = ',', value_name = "NAME,...", value_parser = PossibleValuesParser::new(Name::ALL.map(Name::as_str)).try_map(|name| name.parse::<Name>()))]
     pub(crate) only: Vec<Name>,
     /// Time to live of the leader's lease, in seconds: a killed leader is followed at most this long after
     #[arg(long, default_value_t = 3, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=60))]
@@ -47,109 +33,21 @@ pub(crate) async fn run(
     keyspace: Keyspace,
     shutdown: CancellationToken,
 ) -> Result<()> {
-    let runs = |name| args.only.is_empty() || args.only.contains(&name);
+    let mut controllers = args.only;
+    if controllers.is_empty() {
+        controllers = Name::ALL.to_vec();
+    }
+    controllers.sort_unstable();
+    controllers.dedup();
     let identity = identity()?;
-    let seed = args.seed.unwrap_or_else(|| seed_from(&identity));
-    let clock = Clock::system();
-    let commits = GroupCommit::new(store.clone(), CommitOptions::default());
-
-    let mut builder = CacheBuilder::new();
-    builder = setpoint_scheduler::register(builder);
-    builder = setpoint_workloads::register(builder);
-    builder = setpoint_node_lifecycle::register(builder);
-    builder = setpoint_failover::register(builder);
-    builder = setpoint_gc::register(builder);
-    let (cache, driver) = builder.build(store.clone(), keyspace.clone());
-
-    let cache_task = tokio::spawn(driver.run());
-    let elector = Elector::new(
-        store.clone(),
-        commits.clone(),
-        cache.clone(),
-        identity.clone(),
-        Duration::from_secs(args.leader_lease_ttl),
-    );
-    // A recorder flushes after the controllers have stopped.
-    let events_done = CancellationToken::new();
-    let events = TaskTracker::new();
-    let recorder = |source: &'static str| {
-        let (recorder, driver) = Recorder::new(
-            store.clone(),
-            commits.clone(),
-            keyspace.clone(),
-            clock.clone(),
-            source,
-            None,
-            events_done.clone(),
-        );
-        events.spawn(driver);
-        recorder
+    let options = Options {
+        controllers,
+        seed: args.seed.unwrap_or_else(|| seed_from(&identity)),
+        identity,
+        leader_lease_ttl: Duration::from_secs(args.leader_lease_ttl),
+        clock: Clock::system(),
     };
-    let mut tasks = JoinSet::new();
-    macro_rules! lead {
-        ($name:expr, $key:literal, |$leader:ident, $clock:ident, $recorder:ident| $run:expr) => {
-            if runs($name) {
-                let (elector, shutdown, $clock, $recorder) = (
-                    elector.clone(),
-                    shutdown.clone(),
-                    clock.clone(),
-                    recorder($key),
-                );
-                tasks.spawn(async move {
-                    elector
-                        .run($key, shutdown, |$leader| {
-                            let ($clock, $recorder) = ($clock.clone(), $recorder.clone());
-                            // Boxed here, so that the compiler looks at each controller by itself.
-                            let work: BoxFuture<'static, ()> = Box::pin($run);
-                            work
-                        })
-                        .await;
-                });
-            }
-        };
-    }
-    lead!(Name::Scheduler, "scheduler", |leader, clock, recorder| {
-        setpoint_scheduler::run(leader, clock, recorder, seed)
-    });
-    lead!(Name::Workloads, "workloads", |leader, clock, recorder| {
-        setpoint_workloads::run(leader, clock, recorder, seed)
-    });
-    lead!(
-        Name::NodeLifecycle,
-        "node-lifecycle",
-        |leader, clock, recorder| setpoint_node_lifecycle::run(leader, clock, recorder)
-    );
-    lead!(Name::Failover, "failover", |leader, clock, recorder| {
-        setpoint_failover::run(leader, clock, recorder)
-    });
-    lead!(Name::Gc, "gc", |leader, clock, recorder| setpoint_gc::run(
-        leader, clock, recorder
-    ));
-    info!(identity, "controllers started");
-
-    tokio::select! {
-        () = shutdown.cancelled() => {}
-        ended = cache_task => bail!("the cache's task ended: {ended:?}"),
-        // With a controller dead the process would run on as half of one: better to end, and be started again.
-        Some(ended) = tasks.join_next() => if !shutdown.is_cancelled() { bail!("a controller ended by itself: {ended:?}") },
-    }
-    while let Some(ended) = tasks.join_next().await {
-        if let Err(error) = ended {
-            warn!(
-                error = &error as &dyn std::error::Error,
-                "a controller ended badly"
-            );
-        }
-    }
-    elector.resign().await;
-    events_done.cancel();
-    events.close();
-    if tokio::time::timeout(Duration::from_secs(2), events.wait())
-        .await
-        .is_err()
-    {
-        info!("some events were not written");
-    }
+    setpoint_controllers::run(options, store, keyspace, |_| {}, shutdown).await?;
     Ok(())
 }
 

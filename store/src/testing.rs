@@ -17,13 +17,13 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use self::certs::Certs;
 use self::process::Process;
 use crate::error::StoreError;
 use crate::etcd::{ConnectOptions, EtcdStore, Pem, TlsOptions};
 use crate::types::{RangeRequest, Txn, TxnOp};
 use crate::{SharedStore, Store};
 
+pub use self::certs::Certs;
 pub use self::process::find_etcd;
 
 /// How long an etcd may take to start. Generous: a machine can be busy.

@@ -8,6 +8,8 @@ use std::time::Duration;
 use setpoint_apis::ResourceList;
 use setpoint_apis::core::Taint;
 
+use crate::server::Listen;
+
 /// The configuration of one agent.
 #[derive(Clone, Debug)]
 pub struct AgentConfig {
@@ -29,8 +31,8 @@ pub struct AgentConfig {
     pub address: IpAddr,
     /// Time to live of the detection lease. etcd may grant more.
     pub lease_ttl: Duration,
-    /// Where logs are served.
-    pub listen: SocketAddr,
+    /// Where logs are served, and to whom.
+    pub listen: Listen,
     /// The name of the control group under which the pods' are made.
     pub cgroup_root: PathBuf,
     /// Stop the pods when the agent stops. Otherwise they go on, and the next agent adopts them.
@@ -54,7 +56,7 @@ impl AgentConfig {
             pod_cidr: None,
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             lease_ttl: Duration::from_secs(6),
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 10250)),
+            listen: Listen::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, 10250))),
             stop_pods_on_exit: false,
             offline_after: Duration::from_secs(3),
         }

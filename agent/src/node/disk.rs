@@ -1,11 +1,14 @@
 //! The agent's copy on disk: what it claimed, and the content its pods use, so that it can go on without etcd.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use setpoint_apis::ObjectKey;
@@ -49,17 +52,46 @@ pub enum DiskError {
     },
 }
 
-/// The data directory, held under a lock until dropped.
-pub(crate) struct Disk {
-    claims: PathBuf,
-    content: PathBuf,
+/// An agent's copy on disk: the data directory, held under a lock until dropped, or a pretended one.
+pub struct Disk {
     /// Differs for every data directory, and stays over restarts.
     pub(crate) instance: String,
-    _lock: fs::File,
+    storage: Storage,
+}
+
+enum Storage {
+    Files {
+        claims: PathBuf,
+        content: PathBuf,
+        _lock: fs::File,
+    },
+    Hollow(HollowDisk),
+}
+
+/// The disk of an agent that has none. It outlives the agent as long as a clone of it is kept.
+#[derive(Clone, Default)]
+pub struct HollowDisk(Arc<Mutex<Files>>);
+
+#[derive(Default)]
+struct Files {
+    claims: BTreeMap<String, Claim>,
+    content: BTreeMap<String, SavedContent>,
 }
 
 impl Disk {
-    pub(crate) fn open(dir: &Path) -> Result<Self, DiskError> {
+    /// The copy in memory of a hollow agent. `instance` differs between agents.
+    pub fn hollow(instance: impl Into<String>, disk: HollowDisk) -> Self {
+        Self {
+            instance: instance.into(),
+            storage: Storage::Hollow(disk),
+        }
+    }
+
+    /// Opens the data directory, and makes it if it does not exist.
+    ///
+    /// # Errors
+    /// Another agent uses it, or it cannot be read or written.
+    pub fn open(dir: &Path) -> Result<Self, DiskError> {
         let (claims, content) = (dir.join("claims"), dir.join("content"));
         for part in [dir, &claims, &content] {
             fs::DirBuilder::new()
@@ -86,53 +118,63 @@ impl Disk {
                 fresh
             }
         };
-        Ok(Self {
+        let storage = Storage::Files {
             claims,
             content,
-            instance,
             _lock: lock,
-        })
+        };
+        Ok(Self { instance, storage })
     }
 
     /// The claims of earlier runs. A file that cannot be read is skipped and reported: the others count all the same.
     pub(crate) fn claims(&self) -> Vec<Claim> {
-        read_all(&self.claims)
+        match &self.storage {
+            Storage::Files { claims, .. } => read_all(claims),
+            Storage::Hollow(disk) => disk.0.lock().claims.values().cloned().collect(),
+        }
     }
 
     pub(crate) fn content(&self) -> Vec<SavedContent> {
-        read_all(&self.content)
+        match &self.storage {
+            Storage::Files { content, .. } => read_all(content),
+            Storage::Hollow(disk) => disk.0.lock().content.values().cloned().collect(),
+        }
     }
 
     pub(crate) fn save_claim(&self, claim: &Claim) -> Result<(), DiskError> {
-        save(
-            &self
-                .claims
-                .join(file_name(&[&claim.namespace, &claim.name])),
-            claim,
-        )
+        let name = file_name(&[&claim.namespace, &claim.name]);
+        match &self.storage {
+            Storage::Files { claims, .. } => save(&claims.join(name), claim)?,
+            Storage::Hollow(disk) => drop(disk.0.lock().claims.insert(name, claim.clone())),
+        }
+        Ok(())
     }
 
     pub(crate) fn drop_claim(&self, key: &ObjectKey) -> Result<(), DiskError> {
-        remove(&self.claims.join(file_name(&[&key.namespace, &key.name])))
+        let name = file_name(&[&key.namespace, &key.name]);
+        match &self.storage {
+            Storage::Files { claims, .. } => remove(&claims.join(name))?,
+            Storage::Hollow(disk) => drop(disk.0.lock().claims.remove(&name)),
+        }
+        Ok(())
     }
 
-    pub(crate) fn save_content(&self, content: &SavedContent) -> Result<(), DiskError> {
-        save(
-            &self.content.join(file_name(&[
-                &content.plural,
-                &content.namespace,
-                &content.name,
-            ])),
-            content,
-        )
+    pub(crate) fn save_content(&self, saved: &SavedContent) -> Result<(), DiskError> {
+        let name = file_name(&[&saved.plural, &saved.namespace, &saved.name]);
+        match &self.storage {
+            Storage::Files { content, .. } => save(&content.join(name), saved)?,
+            Storage::Hollow(disk) => drop(disk.0.lock().content.insert(name, saved.clone())),
+        }
+        Ok(())
     }
 
     pub(crate) fn drop_content(&self, plural: &str, key: &ObjectKey) -> Result<(), DiskError> {
-        remove(
-            &self
-                .content
-                .join(file_name(&[plural, &key.namespace, &key.name])),
-        )
+        let name = file_name(&[plural, &key.namespace, &key.name]);
+        match &self.storage {
+            Storage::Files { content, .. } => remove(&content.join(name))?,
+            Storage::Hollow(disk) => drop(disk.0.lock().content.remove(&name)),
+        }
+        Ok(())
     }
 }
 

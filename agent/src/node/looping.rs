@@ -18,13 +18,14 @@ use setpoint_runtime::watcher::{WatcherEvent, WatcherOptions, watcher};
 use setpoint_store::group_commit::GroupCommit;
 use setpoint_store::{EventKind, SharedStore, StoreError};
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::AgentError;
 use super::config::{Addresses, AgentConfig};
 use super::disk::Disk;
+use super::machine::Machine;
 use super::session::{Session, SessionError, Sessions};
 use super::state::{Call, Local, NodeWrite, Phase, State, plan};
 use super::status::UsageMeter;
@@ -47,12 +48,16 @@ const CLAIM_RETRY: Duration = Duration::from_secs(2);
 /// How long pods may take to stop when the agent stops them at its end.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 
+/// How long an agent waits at its end for etcd to hear that it ends.
+pub(crate) const FAREWELL: Duration = Duration::from_millis(150);
+
 pub(crate) struct Parts {
     pub(crate) config: AgentConfig,
     pub(crate) store: SharedStore,
     pub(crate) keyspace: Keyspace,
     pub(crate) commits: GroupCommit,
     pub(crate) clock: Clock,
+    pub(crate) machine: Machine,
     pub(crate) disk: Disk,
     pub(crate) runner: Arc<dyn PodRunner>,
     pub(crate) reports: Arc<Reports>,
@@ -84,19 +89,14 @@ struct Settled {
     refused: bool,
 }
 
-enum End {
-    Shutdown,
-    SessionLost,
-}
+/// Somebody else, or nobody, holds the session.
+struct SessionLost;
 
 impl NodeLoop {
     pub(crate) fn new(parts: Parts) -> Self {
         let me = NodeAlive {
-            hostname: rustix::system::uname()
-                .nodename()
-                .to_string_lossy()
-                .into_owned(),
-            pid: std::process::id(),
+            hostname: parts.machine.hostname.clone(),
+            pid: parts.machine.pid,
             instance: parts.disk.instance.clone(),
             since: parts.clock.now(),
             lease_ttl_seconds: i64::try_from(parts.config.lease_ttl.as_secs()).unwrap_or(i64::MAX),
@@ -123,16 +123,30 @@ impl NodeLoop {
     }
 
     pub(crate) async fn run(mut self, shutdown: CancellationToken) -> Result<(), AgentError> {
+        let mut held = None;
+        // Dropping the life at any of its waits is safe: what was sent is guarded, and the next agent reads it again.
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => {}
+            error = self.live(&mut held) => return Err(error),
+        }
+        if self.parts.config.stop_pods_on_exit {
+            self.stop_all(held.as_ref()).await;
+        }
+        Ok(())
+    }
+
+    /// Holds one session after the other; the last one is in `held`. Ends when another agent has the node.
+    async fn live(&mut self, held: &mut Option<Session>) -> AgentError {
         let mut adopted = false;
-        let mut last = None;
         loop {
-            let Some(session) = self.take_session(&mut adopted, &shutdown).await? else {
-                break;
+            let session = match self.take_session(&mut adopted).await {
+                Ok(session) => session,
+                Err(error) => return error,
             };
-            last = Some(session.clone());
-            match self.follow(session, &mut adopted, &shutdown).await {
-                Ok(End::Shutdown) => break,
-                Ok(End::SessionLost) => warn!(
+            *held = Some(session.clone());
+            match self.follow(session, &mut adopted).await {
+                Ok(SessionLost) => warn!(
                     node = self.parts.config.node,
                     "the session is lost; taking a new one"
                 ),
@@ -146,19 +160,11 @@ impl NodeLoop {
                 }
             }
         }
-        if self.parts.config.stop_pods_on_exit {
-            self.stop_all(last.as_ref()).await;
-        }
-        Ok(())
     }
 
     /// Takes a session, however long etcd is away. Meanwhile what was claimed goes on: after a while what the disk copy
-    /// names is taken up. `None` at shutdown.
-    async fn take_session(
-        &mut self,
-        adopted: &mut bool,
-        shutdown: &CancellationToken,
-    ) -> Result<Option<Session>, AgentError> {
+    /// names is taken up.
+    async fn take_session(&mut self, adopted: &mut bool) -> Result<Session, AgentError> {
         let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
         let offline_at = Instant::now() + self.parts.config.offline_after;
         let mut failures = 0;
@@ -187,11 +193,10 @@ impl NodeLoop {
                         self.adopt_from_disk();
                         *adopted = true;
                     }
-                    () = shutdown.cancelled() => return Ok(None),
                 }
             };
             match result {
-                Ok(session) => return Ok(Some(session)),
+                Ok(session) => return Ok(session),
                 Err(SessionError::Held { node, holder }) => {
                     return Err(AgentError::Held { node, holder });
                 }
@@ -202,22 +207,18 @@ impl NodeLoop {
                         error = &error as &dyn std::error::Error,
                         "no session yet; trying again"
                     );
-                    tokio::select! {
-                        () = sleep(backoff.delay(failures, &mut self.rng)) => {}
-                        () = shutdown.cancelled() => return Ok(None),
-                    }
+                    sleep(backoff.delay(failures, &mut self.rng)).await;
                 }
             }
         }
     }
 
-    /// Follows the work under a session until that is lost or the agent stops.
+    /// Follows the work under a session until that is lost.
     async fn follow(
         &mut self,
         mut session: Session,
         adopted: &mut bool,
-        shutdown: &CancellationToken,
-    ) -> Result<End, StoreError> {
+    ) -> Result<SessionLost, StoreError> {
         let reports = self.parts.reports.clone();
         let node = self.parts.config.node.clone();
         let range = self.parts.keyspace.work_range(Some(&node));
@@ -251,8 +252,7 @@ impl NodeLoop {
             }
             let waiting = listed && in_flight.is_none() && Instant::now() < not_before;
             tokio::select! {
-                () = shutdown.cancelled() => return Ok(End::Shutdown),
-                () = lease.lost() => return Ok(End::SessionLost),
+                () = lease.lost() => return Ok(SessionLost),
                 Some(event) = stream.next() => match event {
                     Ok(WatcherEvent::Init) => named = Named::default(),
                     Ok(WatcherEvent::InitPage(kvs)) => {
@@ -301,7 +301,7 @@ impl NodeLoop {
                 }
                 looked = async { doubt.looking.as_mut().expect("guarded by the condition").await }, if doubt.looking.is_some() => {
                     match looked {
-                        Ok(None) => return Ok(End::SessionLost),
+                        Ok(None) => return Ok(SessionLost),
                         Ok(Some(renewed)) => {
                             session = renewed;
                             doubt.fenced();
@@ -505,8 +505,9 @@ impl NodeLoop {
             }
         }
         if let Some(session) = session {
-            // The lease goes with the agent: the control plane learns at once that nothing runs here any more.
-            let _ = session.lease.revoke().await;
+            // The lease goes with the agent: the control plane learns at once that nothing runs here any more. An etcd
+            // that does not answer has been asked, or will notice by itself when the lease expires.
+            let _ = timeout(FAREWELL, session.lease.revoke()).await;
         }
     }
 }

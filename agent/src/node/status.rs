@@ -2,13 +2,13 @@
 //! nothing.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use setpoint_apis::core::{NodeAddress, NodeCondition, NodeSystemInfo};
+use setpoint_apis::core::{NodeAddress, NodeCondition};
 use setpoint_apis::records::NodeStatusRecord;
 use setpoint_apis::{Quantity, ResourceList, Timestamp};
 
 use super::config::AgentConfig;
+use super::machine::{Machine, Sample};
 
 /// What pods may be at most on a node, as Kubernetes has it.
 const MAX_PODS: i64 = 110;
@@ -18,53 +18,6 @@ const USAGE_STEP: f64 = 0.1;
 const CPU_SMOOTHING: f64 = 0.25;
 /// Less free space than this share of the disk is disk pressure (kubelet's `nodefs.available<10%`).
 const DISK_PRESSURE: f64 = 0.1;
-
-/// What the kernel says at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Sample {
-    /// Busy and total cpu time since boot, in the kernel's ticks.
-    pub(crate) cpu_busy: u64,
-    pub(crate) cpu_total: u64,
-    pub(crate) memory_used: u64,
-    pub(crate) memory_total: u64,
-    pub(crate) disk_used: u64,
-    pub(crate) disk_total: u64,
-}
-
-/// Reads a [`Sample`]; what cannot be read is 0 and reported as no usage.
-pub(crate) fn sample(data_dir: &Path) -> Sample {
-    let mut s = Sample::default();
-    if let Some(line) = read("/proc/stat").lines().next() {
-        let ticks: Vec<u64> = line
-            .split_whitespace()
-            .skip(1)
-            .filter_map(|f| f.parse().ok())
-            .collect();
-        // user nice system idle iowait irq softirq steal; guest time is part of user.
-        s.cpu_total = ticks.iter().take(8).sum();
-        s.cpu_busy =
-            s.cpu_total - ticks.get(3).copied().unwrap_or(0) - ticks.get(4).copied().unwrap_or(0);
-    }
-    let memory: BTreeMap<String, u64> = read("/proc/meminfo")
-        .lines()
-        .filter_map(|l| {
-            let (name, value) = l.split_once(':')?;
-            Some((
-                name.to_owned(),
-                value.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024,
-            ))
-        })
-        .collect();
-    s.memory_total = memory.get("MemTotal").copied().unwrap_or(0);
-    s.memory_used = s
-        .memory_total
-        .saturating_sub(memory.get("MemAvailable").copied().unwrap_or(0));
-    if let Ok(fs) = rustix::fs::statvfs(data_dir) {
-        s.disk_total = fs.f_blocks * fs.f_frsize;
-        s.disk_used = s.disk_total.saturating_sub(fs.f_bavail * fs.f_frsize);
-    }
-    s
-}
 
 /// Shares of the capacity, as last reported.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -84,7 +37,7 @@ pub(crate) struct UsageMeter {
 
 impl UsageMeter {
     /// Takes a sample. Returns the usage to report.
-    pub(crate) fn take(&mut self, sample: &Sample) -> ResourceList {
+    pub(crate) fn take(&mut self, cpus: usize, sample: &Sample) -> ResourceList {
         if let Some(last) = &self.last {
             let total = sample.cpu_total.saturating_sub(last.cpu_total);
             let busy = sample.cpu_busy.saturating_sub(last.cpu_busy);
@@ -115,7 +68,6 @@ impl UsageMeter {
             },
         };
         self.reported = Some(reported);
-        let cpus = cpu_count();
         ResourceList::from([
             (
                 "cpu".into(),
@@ -160,12 +112,13 @@ fn follow(reported: f64, now: f64) -> f64 {
 /// The report, apart from the usage.
 pub(crate) fn describe(
     config: &AgentConfig,
+    machine: &Machine,
     endpoint: Option<String>,
     sample: &Sample,
     now: Timestamp,
 ) -> NodeStatusRecord {
     let mut capacity = ResourceList::from([
-        ("cpu".into(), quantity(&cpu_count().to_string())),
+        ("cpu".into(), quantity(&machine.cpus.to_string())),
         ("memory".into(), bytes(sample.memory_total)),
         ("ephemeral-storage".into(), bytes(sample.disk_total)),
         ("pods".into(), quantity(&MAX_PODS.to_string())),
@@ -182,18 +135,16 @@ pub(crate) fn describe(
             };
         }
     }
-    let uname = rustix::system::uname();
-    let text = |t: &std::ffi::CStr| t.to_string_lossy().into_owned();
-    let hostname = text(uname.nodename());
-    let architecture = match uname.machine().to_bytes() {
-        b"x86_64" => "amd64".to_owned(),
-        b"aarch64" => "arm64".to_owned(),
-        _ => text(uname.machine()),
-    };
     let mut labels = BTreeMap::from([
         ("kubernetes.io/hostname".to_owned(), config.node.clone()),
-        ("kubernetes.io/os".to_owned(), "linux".to_owned()),
-        ("kubernetes.io/arch".to_owned(), architecture.clone()),
+        (
+            "kubernetes.io/os".to_owned(),
+            machine.info.operating_system.clone(),
+        ),
+        (
+            "kubernetes.io/arch".to_owned(),
+            machine.info.architecture.clone(),
+        ),
     ]);
     labels.extend(config.labels.clone());
     NodeStatusRecord {
@@ -207,23 +158,13 @@ pub(crate) fn describe(
             },
             NodeAddress {
                 type_: "Hostname".into(),
-                address: hostname,
+                address: machine.hostname.clone(),
             },
         ],
         labels,
         taints: config.taints.clone(),
-        drivers: vec!["process".into()],
-        node_info: NodeSystemInfo {
-            machine_id: machine_id(),
-            boot_id: read("/proc/sys/kernel/random/boot_id").trim().to_owned(),
-            kernel_version: text(uname.release()),
-            os_image: os_image(),
-            operating_system: "linux".into(),
-            architecture,
-            kubelet_version: format!("v{}", env!("CARGO_PKG_VERSION")),
-            container_runtime_version: format!("process://{}", env!("CARGO_PKG_VERSION")),
-            ..NodeSystemInfo::default()
-        },
+        drivers: vec![machine.driver.to_owned()],
+        node_info: machine.info.clone(),
         usage: ResourceList::new(),
         endpoint,
         data_dir: Some(config.data_dir.to_string_lossy().into_owned()),
@@ -269,30 +210,6 @@ pub(crate) fn keep_transition_times(old: &NodeStatusRecord, new: &mut NodeStatus
     }
 }
 
-/// The machine's id: the same for everything that runs on it, so a reader knows whether the files are at hand.
-pub fn machine_id() -> String {
-    ["/etc/machine-id", "/var/lib/dbus/machine-id"]
-        .iter()
-        .map(|path| read(path).trim().to_owned())
-        .find(|id| !id.is_empty())
-        .unwrap_or_else(|| read("/proc/sys/kernel/random/boot_id").trim().to_owned())
-}
-
-fn os_image() -> String {
-    read("/etc/os-release")
-        .lines()
-        .find_map(|l| Some(l.strip_prefix("PRETTY_NAME=")?.trim_matches('"').to_owned()))
-        .unwrap_or_else(|| "Linux".into())
-}
-
-fn read(path: &str) -> String {
-    std::fs::read_to_string(path).unwrap_or_default()
-}
-
-fn cpu_count() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-}
-
 fn quantity(text: &str) -> Quantity {
     text.parse().unwrap_or_default()
 }
@@ -320,16 +237,16 @@ mod tests {
     #[test]
     fn usage_that_trembles_is_reported_once() {
         let mut meter = UsageMeter::default();
-        let first = meter.take(&mk_sample(0, 0, 42));
+        let first = meter.take(2, &mk_sample(0, 0, 42));
         for n in 1..50 {
             let trembling = 38 + n % 9;
             assert_eq!(
-                meter.take(&mk_sample(n * 5, n * 100, trembling))["memory"],
+                meter.take(2, &mk_sample(n * 5, n * 100, trembling))["memory"],
                 first["memory"]
             );
         }
         assert_ne!(
-            meter.take(&mk_sample(250, 5000, 80))["memory"],
+            meter.take(2, &mk_sample(250, 5000, 80))["memory"],
             first["memory"]
         );
     }
@@ -337,16 +254,16 @@ mod tests {
     #[test]
     fn a_short_burst_of_the_cpu_is_not_reported_and_a_long_load_is() {
         let mut meter = UsageMeter::default();
-        meter.take(&mk_sample(0, 0, 10));
-        let idle = meter.take(&mk_sample(0, 100, 10))["cpu"];
+        meter.take(2, &mk_sample(0, 0, 10));
+        let idle = meter.take(2, &mk_sample(0, 100, 10))["cpu"];
         assert_eq!(
-            meter.take(&mk_sample(30, 200, 10))["cpu"],
+            meter.take(2, &mk_sample(30, 200, 10))["cpu"],
             idle,
             "30 % once"
         );
         let mut busy = idle;
         for n in 3..20 {
-            busy = meter.take(&mk_sample(30 + (n - 2) * 90, n * 100, 10))["cpu"];
+            busy = meter.take(2, &mk_sample(30 + (n - 2) * 90, n * 100, 10))["cpu"];
         }
         assert!(busy.milli_value() > idle.milli_value());
     }
@@ -357,18 +274,15 @@ mod tests {
             reserved: ResourceList::from([("cpu".into(), quantity("100m"))]),
             ..AgentConfig::new("n1", std::env::temp_dir())
         };
-        let status = describe(
-            &config,
-            None,
-            &sample(&std::env::temp_dir()),
-            Timestamp::default(),
-        );
+        let machine = Machine::this("process");
+        let sample = machine.sample(&config.data_dir);
+        let status = describe(&config, &machine, None, &sample, Timestamp::default());
         assert!(status.capacity["memory"].value() > 0);
         assert_eq!(
             status.capacity["cpu"].milli_value() - status.allocatable["cpu"].milli_value(),
             100
         );
         assert_eq!(status.labels["kubernetes.io/hostname"], "n1");
-        assert!(!machine_id().is_empty());
+        assert!(!machine.info.machine_id.is_empty());
     }
 }

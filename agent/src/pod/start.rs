@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use setpoint_apis::core::{Container, PodSecurityContext, PodSpec, QosClass, SecurityContext};
 use setpoint_apis::view;
 
-use super::{PodContext, PodInput};
+use super::{HostUser, PodContext, PodInput};
 use crate::cgroup::Limits;
 use crate::driver::StartRequest;
 use crate::env::{self, ConfigError};
@@ -46,6 +46,7 @@ pub(super) fn request(
     let user = user(
         spec.security_context.as_ref(),
         container.security_context.as_ref(),
+        &ctx.user,
     )?;
     let dir = ctx.data.pod(&input.uid, input.placement);
     let log = LogSpec {
@@ -132,9 +133,11 @@ struct User {
     groups: Vec<u32>,
 }
 
+/// Whom a container runs as; nothing where that is whom the agent, `me`, runs as.
 fn user(
     pod: Option<&PodSecurityContext>,
     container: Option<&SecurityContext>,
+    me: &HostUser,
 ) -> Result<User, ConfigError> {
     let id = |value: Option<i64>, what: &str| match value.map(u32::try_from) {
         None => Ok(None),
@@ -157,19 +160,34 @@ fn user(
         .and_then(|c| c.run_as_non_root)
         .or(pod.and_then(|p| p.run_as_non_root))
         == Some(true);
-    let effective = uid.unwrap_or_else(|| rustix::process::geteuid().as_raw());
+    let effective = uid.unwrap_or(me.uid);
     if non_root && effective == 0 {
         let message = "container has runAsNonRoot and would run as root: set runAsUser";
         return Err(ConfigError::Definition(message.to_owned()));
     }
-    // Kubernetes would take group 0; on a host that is root's.
-    let gid = gid.or_else(|| uid.map(|uid| primary_group(uid).unwrap_or(uid)));
     let mut groups = Vec::new();
     if let Some(pod) = pod {
         for group in pod.supplemental_groups.iter().chain(&pod.fs_group) {
             groups.extend(id(Some(*group), "a supplemental group")?);
         }
     }
+    if !me.is_root() {
+        let foreign = |what: &str, id: u32| {
+            Err(ConfigError::Definition(format!(
+                "{what} {id}: the agent of this node is not root, it runs as user {} with group {}, and can start \
+                 containers only as that: leave {what} out, or run the agent as root",
+                me.uid, me.gid
+            )))
+        };
+        return match (uid, gid, groups.iter().find(|g| !me.is_in(**g))) {
+            (Some(uid), ..) if uid != me.uid => foreign("runAsUser", uid),
+            (_, Some(gid), _) if gid != me.gid => foreign("runAsGroup", gid),
+            (.., Some(group)) => foreign("fsGroup or supplementalGroups", *group),
+            _ => Ok(User::default()),
+        };
+    }
+    // Kubernetes would take group 0; on a host that is root's.
+    let gid = gid.or_else(|| uid.map(|uid| primary_group(uid).unwrap_or(uid)));
     Ok(User { uid, gid, groups })
 }
 
@@ -186,6 +204,44 @@ fn primary_group(uid: u32) -> Option<u32> {
 mod tests {
     use super::*;
 
+    const ROOT: HostUser = HostUser {
+        uid: 0,
+        gid: 0,
+        groups: Vec::new(),
+    };
+
+    #[test]
+    fn an_agent_without_root_runs_containers_as_itself_or_says_why_not() {
+        let me = HostUser {
+            uid: 1000,
+            gid: 100,
+            groups: vec![27],
+        };
+        let as_user = |uid| PodSecurityContext {
+            run_as_user: Some(uid),
+            ..Default::default()
+        };
+        let in_group = |group| PodSecurityContext {
+            fs_group: Some(group),
+            ..Default::default()
+        };
+        for fine in [as_user(1000), in_group(27), in_group(100)] {
+            assert_eq!(user(Some(&fine), None, &me).unwrap(), User::default());
+        }
+        let refused = |pod| user(Some(&pod), None, &me).unwrap_err().to_string();
+        let words = refused(as_user(0));
+        assert!(
+            words.starts_with("runAsUser 0: the agent of this node is not root, it runs as user 1000 with group 100"),
+            "{words}"
+        );
+        assert!(refused(in_group(0)).starts_with("fsGroup or supplementalGroups 0: "));
+        let group = PodSecurityContext {
+            run_as_group: Some(5),
+            ..as_user(1000)
+        };
+        assert!(refused(group).starts_with("runAsGroup 5: "));
+    }
+
     #[test]
     fn the_container_overrides_the_pod_and_root_is_refused_where_it_must_not_be() {
         let pod = PodSecurityContext {
@@ -198,7 +254,7 @@ mod tests {
             run_as_user: Some(54321),
             ..Default::default()
         };
-        let both = user(Some(&pod), Some(&container)).unwrap();
+        let both = user(Some(&pod), Some(&container), &ROOT).unwrap();
         assert_eq!(
             both,
             User {
@@ -211,24 +267,25 @@ mod tests {
             run_as_group: Some(9),
             ..Default::default()
         };
-        assert_eq!(user(Some(&pod), Some(&group)).unwrap().gid, Some(9));
+        assert_eq!(user(Some(&pod), Some(&group), &ROOT).unwrap().gid, Some(9));
         let root = SecurityContext {
             run_as_user: Some(0),
             run_as_non_root: Some(true),
             ..Default::default()
         };
-        assert!(user(None, Some(&root)).is_err());
+        assert!(user(None, Some(&root), &ROOT).is_err());
         assert!(
             user(
                 None,
                 Some(&SecurityContext {
                     run_as_user: Some(-1),
                     ..Default::default()
-                })
+                }),
+                &ROOT
             )
             .is_err()
         );
-        assert_eq!(user(None, None).unwrap(), User::default());
+        assert_eq!(user(None, None, &ROOT).unwrap(), User::default());
         assert_eq!(primary_group(0), Some(0));
     }
 }

@@ -1,7 +1,6 @@
 //! Files and directories of the host, with the checks that their type asks for.
 
-use std::fs::{self, File};
-use std::io;
+use std::fs::{self, File, FileType};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 
@@ -26,7 +25,7 @@ pub(super) fn check(source: &HostPathVolumeSource) -> Result<(), VolumeProblem> 
                 file.set_permissions(fs::Permissions::from_mode(0o644))
                     .map_err(host(path))?;
             }
-            _ => return Err(host(path)(io::ErrorKind::NotFound.into())),
+            _ => return Err(wrong(source, "nothing")),
         }
     }
     let found = fs::metadata(path).map_err(host(path))?.file_type();
@@ -42,9 +41,32 @@ pub(super) fn check(source: &HostPathVolumeSource) -> Result<(), VolumeProblem> 
     if right {
         Ok(())
     } else {
-        Err(VolumeProblem::WrongType {
-            path: path.into(),
-            wanted: kind.to_owned(),
-        })
+        Err(wrong(source, named(found)))
+    }
+}
+
+fn wrong(source: &HostPathVolumeSource, found: &'static str) -> VolumeProblem {
+    VolumeProblem::WrongType {
+        path: source.path.clone().into(),
+        wanted: source.type_.clone().unwrap_or_default(),
+        found,
+    }
+}
+
+fn named(found: FileType) -> &'static str {
+    if found.is_dir() {
+        "a directory"
+    } else if found.is_file() {
+        "a file"
+    } else if found.is_socket() {
+        "a socket"
+    } else if found.is_char_device() {
+        "a character device"
+    } else if found.is_block_device() {
+        "a block device"
+    } else if found.is_fifo() {
+        "a pipe"
+    } else {
+        "something else"
     }
 }

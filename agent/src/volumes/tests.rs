@@ -206,6 +206,23 @@ fn host_paths_are_checked_by_type() {
         assert!(prepare("d/f", kind).is_err(), "{kind}");
     }
     assert_eq!(prepare("d/f", "").unwrap()[0].path, base.join("d/f"));
+    let words = |name: &str, kind: &str| prepare(name, kind).unwrap_err().reason();
+    let at = |name: &str| base.join(name).display().to_string();
+    assert_eq!(
+        words("d/f", "Directory"),
+        format!(
+            "volume \"h\": hostPath {}: type Directory is wanted, and there is a file",
+            at("d/f")
+        )
+    );
+    assert!(words("d", "File").ends_with("type File is wanted, and there is a directory"));
+    assert_eq!(
+        words("e", "Socket"),
+        format!(
+            "volume \"h\": hostPath {}: type Socket is wanted, and there is nothing",
+            at("e")
+        )
+    );
 }
 
 #[test]

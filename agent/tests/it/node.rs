@@ -88,25 +88,21 @@ impl World {
                     .unwrap(),
             );
             let driver = Arc::new(ProcessDriver::new(driver));
+            let make = |c: &AgentConfig, context| Ok(Runner::new(c, context, driver));
             // The agent before may take a moment to let go of the directory.
-            let run = loop {
-                let driver = driver.clone();
-                let make = |c: &AgentConfig, context| Ok(Runner::new(c, context, driver));
-                match node::run(
-                    config.clone(),
-                    store.clone(),
-                    keyspace.clone(),
-                    None,
-                    make,
-                    token.clone(),
-                )
-                .await
-                {
+            let surroundings = loop {
+                match node::Surroundings::this("process", &config) {
                     Err(AgentError::Disk(node::DiskError::InUse(_))) => {
                         tokio::time::sleep(Duration::from_millis(10)).await
                     }
-                    run => break run,
+                    surroundings => break surroundings,
                 }
+            };
+            let run = match surroundings {
+                Ok(surroundings) => {
+                    node::run(config, surroundings, store, keyspace, None, make, token).await
+                }
+                Err(error) => Err(error),
             };
             *result.lock().unwrap() = Some(run);
         });
@@ -295,6 +291,35 @@ fn pod_key(name: &str) -> ObjectKey {
 }
 
 const SLEEP: &str = "containers: [{name: c, image: host, command: [sleep, '1000']}]";
+
+#[tokio::test]
+async fn an_agent_ends_promptly_also_when_etcd_does_not_answer() {
+    // Far less than a request to etcd may take, and far more than an end takes.
+    const PROMPT: Duration = Duration::from_secs(2);
+    let w = World::on(Arc::new(TestEtcd::start().await), "prompt").await;
+    let config = AgentConfig {
+        stop_pods_on_exit: true,
+        ..w.config("data")
+    };
+    let agent = w.agent_with(config.clone());
+    w.give("a", 1, SLEEP).await;
+    w.ready("a").await;
+    w.etcd.freeze();
+    let asked = Instant::now();
+    agent.shutdown.cancel();
+    agent.ended().await.unwrap();
+    assert!(asked.elapsed() < PROMPT, "{:?}", asked.elapsed());
+    drop(agent);
+
+    // One that has no session yet.
+    let agent = w.agent_with(config);
+    eventually("it has begun", || w.f.path("data").join("lock").exists()).await;
+    let asked = Instant::now();
+    agent.shutdown.cancel();
+    agent.ended().await.unwrap();
+    assert!(asked.elapsed() < PROMPT, "{:?}", asked.elapsed());
+    w.etcd.thaw();
+}
 
 #[tokio::test]
 async fn work_is_claimed_run_reported_and_given_back() {

@@ -11,7 +11,9 @@ use parking_lot::Mutex;
 use setpoint_agent::content::Content;
 use setpoint_agent::layout::DataDir;
 use setpoint_agent::logs::{LogOptions, LogReader};
-use setpoint_agent::pod::{NodeFacts, PodContext, PodHandle, PodInput, Reporter, SteadyClock};
+use setpoint_agent::pod::{
+    HostUser, NodeFacts, PodContext, PodHandle, PodInput, Reporter, SteadyClock,
+};
 use setpoint_apis::core::{ConfigMap, Pod, Secret};
 use setpoint_apis::records::{PodActual, PodStage};
 use setpoint_apis::{Kind, ObjectKey, document};
@@ -57,6 +59,10 @@ impl World {
     }
 
     fn agent(&self) -> Agent {
+        self.agent_as(HostUser::current())
+    }
+
+    fn agent_as(&self, user: HostUser) -> Agent {
         let reports = Arc::<Reports>::default();
         let ctx = PodContext {
             driver: Arc::new(self.f.another_driver()),
@@ -68,6 +74,7 @@ impl World {
                 base_env: vec![("PATH".into(), "/usr/bin:/bin".into())],
                 ..NodeFacts::default()
             },
+            user,
             recorder: Recorder::discarding(),
             reporter: reports.clone(),
             clock: SteadyClock::new(Clock::system()),
@@ -179,6 +186,30 @@ fn sh(script: &str) -> String {
         "{{name: c, image: host, command: [sh, -c, {}]}}",
         serde_json::to_string(script).unwrap()
     )
+}
+
+#[tokio::test]
+async fn a_user_that_the_agent_cannot_become_is_a_waiting_reason_and_no_crash_loop() {
+    let w = World::new();
+    let input = w.input(
+        "securityContext: {runAsUser: 4711}\ncontainers: [{name: c, image: host, command: [sleep, '1000']}]",
+    );
+    let agent = w.agent_as(HostUser {
+        uid: 1000,
+        gid: 1000,
+        groups: Vec::new(),
+    });
+    let pod = agent.run(&input);
+    let actual = agent
+        .until("it says why it waits", |a| {
+            waits_for(a, "CreateContainerConfigError").is_some_and(|m| {
+                m.starts_with("runAsUser 4711: the agent of this node is not root")
+            })
+        })
+        .await;
+    assert_eq!(actual.container_statuses[0].restart_count, 0);
+    pod.stop(None);
+    agent.stopped().await;
 }
 
 #[tokio::test]

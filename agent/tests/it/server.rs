@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use setpoint_agent::layout::DataDir;
-use setpoint_agent::server::Server;
+use setpoint_agent::server::{Listen, Server, ServerError, TlsFiles};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -19,11 +19,10 @@ struct Endpoint {
 
 async fn endpoint() -> Endpoint {
     let tmp = tempfile::tempdir().unwrap();
-    let server = Server::bind("127.0.0.1:0".parse().unwrap(), tmp.path())
-        .await
-        .unwrap();
+    let listen = Listen::plain("127.0.0.1:0".parse().unwrap());
+    let server = Server::bind(&listen, tmp.path()).await.unwrap();
     let address = server
-        .endpoint()
+        .endpoint(listen.address.ip())
         .strip_prefix("http://")
         .unwrap()
         .parse()
@@ -118,4 +117,71 @@ async fn a_followed_log_ends_with_its_container() {
         .unwrap()
         .unwrap();
     assert!(seen.contains("second\n"), "{seen}");
+}
+
+#[tokio::test]
+async fn beyond_loopback_nothing_is_served_that_everybody_may_read_unless_that_is_meant() {
+    let tmp = tempfile::tempdir().unwrap();
+    let everywhere = Listen::plain("0.0.0.0:0".parse().unwrap());
+    let Err(refused) = Server::bind(&everywhere, tmp.path()).await else {
+        panic!("it listens");
+    };
+    assert!(matches!(refused, ServerError::Unprotected(_)));
+    assert!(refused.to_string().contains("--listen-insecure"));
+    let meant = Listen {
+        insecure: true,
+        ..everywhere
+    };
+    let server = Server::bind(&meant, tmp.path()).await.unwrap();
+    let endpoint = server.endpoint("192.0.2.7".parse().unwrap());
+    assert!(endpoint.starts_with("http://192.0.2.7:"), "{endpoint}");
+}
+
+#[tokio::test]
+async fn certificates_that_cannot_be_used_are_named() {
+    let tmp = tempfile::tempdir().unwrap();
+    let certs = setpoint_store::testing::Certs::write(tmp.path());
+    let (ca, _, other_key) = certs.files("someone");
+    let (certificate, key) = certs.server("agent", &["127.0.0.1"]);
+    let right = TlsFiles {
+        certificate,
+        key,
+        client_ca: ca,
+    };
+    let bind = async |tls: TlsFiles| {
+        let listen = Listen {
+            tls: Some(tls),
+            ..Listen::plain("0.0.0.0:0".parse().unwrap())
+        };
+        let server = Server::bind(&listen, tmp.path())
+            .await
+            .map_err(|error| std::error::Error::source(&error).unwrap().to_string())?;
+        Ok::<_, String>(server.endpoint("192.0.2.7".parse().unwrap()))
+    };
+    assert!(
+        bind(right.clone())
+            .await
+            .unwrap()
+            .starts_with("https://192.0.2.7:")
+    );
+    let missing = TlsFiles {
+        client_ca: tmp.path().join("none.pem"),
+        ..right.clone()
+    };
+    assert!(bind(missing).await.unwrap_err().contains("none.pem"));
+    let swapped = TlsFiles {
+        certificate: right.key.clone(),
+        ..right.clone()
+    };
+    assert!(
+        bind(swapped)
+            .await
+            .unwrap_err()
+            .contains("holds no certificate")
+    );
+    let foreign = TlsFiles {
+        key: other_key,
+        ..right
+    };
+    assert!(bind(foreign).await.unwrap_err().contains("cannot be used"));
 }

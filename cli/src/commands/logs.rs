@@ -1,6 +1,7 @@
 //! `setpoint logs`: what containers write, from the agent's files on the same machine or over its endpoint.
 
 mod source;
+mod tls;
 
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use clap::Args;
 use serde_json::Value;
 use setpoint_apis::LabelSelector;
 use setpoint_apis::time::Timestamp;
+use setpoint_store::config;
 use tokio::sync::mpsc;
 
 use crate::client::Client;
@@ -98,7 +100,7 @@ pub(crate) async fn run(args: LogsArgs, context: &mut Context) -> Result<()> {
             .or_else(|| args.since.map(|d| context.now().saturating_sub(d))),
         timestamps: args.timestamps,
     };
-    let nodes = Nodes::default();
+    let nodes = Nodes::new(config::load(&context.global().flags())?.options.tls);
     let several = wanted.len() > 1;
     let mut sources = Vec::new();
     for (pod, name) in wanted {

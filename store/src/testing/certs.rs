@@ -8,14 +8,14 @@ use rcgen::{
 };
 
 /// An authority, and the certificate of a server on 127.0.0.1.
-pub(super) struct Certs {
+pub struct Certs {
     directory: PathBuf,
     authority: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Certs {
     /// Makes an authority and writes the server's files.
-    pub(super) fn write(directory: &Path) -> Self {
+    pub fn write(directory: &Path) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name = name("setpoint test authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -30,27 +30,35 @@ impl Certs {
             authority,
         };
 
-        let hosts = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+        certs.put("ca.pem", &certs.ca_pem());
+        certs.server("server", &["127.0.0.1", "localhost"]);
+        certs
+    }
+
+    /// The certificate and key of a server, as files.
+    pub fn server(&self, file: &str, hosts: &[&str]) -> (PathBuf, PathBuf) {
+        let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
         let mut params = CertificateParams::new(hosts).expect("host names");
-        params.distinguished_name = name("etcd");
+        params.distinguished_name = name(file);
         // etcd connects to itself with the same certificate.
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,
         ];
-        let (certificate, key) = certs.sign(params);
-        certs.put("ca.pem", &certs.ca_pem());
-        certs.put("server.pem", &certificate);
-        certs.put("server-key.pem", &key);
-        certs
+        let (certificate, key) = self.sign(params);
+        (
+            self.put(&format!("{file}.pem"), &certificate),
+            self.put(&format!("{file}-key.pem"), &key),
+        )
     }
 
-    pub(super) fn ca_pem(&self) -> String {
+    /// The authority's certificate.
+    pub fn ca_pem(&self) -> String {
         self.authority.pem()
     }
 
     /// A client certificate, with its key, that bears the user as its common name.
-    pub(super) fn client(&self, user: &str) -> (String, String) {
+    pub fn client(&self, user: &str) -> (String, String) {
         let mut params = CertificateParams::default();
         params.distinguished_name = name(user);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -58,7 +66,7 @@ impl Certs {
     }
 
     /// The authority's certificate, and a client's certificate and key, as files.
-    pub(super) fn files(&self, user: &str) -> (PathBuf, PathBuf, PathBuf) {
+    pub fn files(&self, user: &str) -> (PathBuf, PathBuf, PathBuf) {
         let (certificate, key) = self.client(user);
         (
             self.directory.join("ca.pem"),

@@ -6,19 +6,21 @@ use tracing::warn;
 
 use super::NodeLoop;
 use crate::node::session::Session;
-use crate::node::status::{describe, keep_transition_times, sample};
+use crate::node::status::{describe, keep_transition_times};
 
 impl NodeLoop {
     /// Looks at the machine, and writes the node's status when it says something new.
     pub(super) async fn report_node(&mut self, session: &Session) {
-        let seen = sample(&self.parts.config.data_dir);
+        let machine = &self.parts.machine;
+        let seen = machine.sample(&self.parts.config.data_dir);
         let mut record = describe(
             &self.parts.config,
+            machine,
             self.parts.endpoint.clone(),
             &seen,
             self.parts.clock.now(),
         );
-        record.usage = self.meter.take(&seen);
+        record.usage = self.meter.take(machine.cpus, &seen);
         let key = self
             .parts
             .keyspace

@@ -9,10 +9,10 @@ use setpoint_agent::logs::{LogFollower, LogOptions, LogReader};
 use setpoint_apis::records::{Binding, NodeStatusRecord, PodActual};
 use setpoint_apis::time::Timestamp;
 use setpoint_apis::{Key, document};
+use setpoint_store::etcd::TlsOptions;
 
-use super::why_no_log;
+use super::{tls, why_no_log};
 use crate::client::Client;
-use crate::manifest;
 use crate::object::Object;
 
 /// What of a log to show.
@@ -32,7 +32,12 @@ pub(super) enum Source {
     /// A file on this machine, as it grows.
     Follow(Box<LogFollower>),
     /// An agent's answer.
-    Http(reqwest::Response),
+    Http {
+        /// The answer.
+        answer: reqwest::Response,
+        /// Who gives it.
+        endpoint: String,
+    },
 }
 
 impl Source {
@@ -41,10 +46,10 @@ impl Source {
         match self {
             Self::File(reader) => reader.next_chunk().context("reading the log"),
             Self::Follow(follower) => follower.next_chunk().await.context("following the log"),
-            Self::Http(answer) => Ok(answer
+            Self::Http { answer, endpoint } => Ok(answer
                 .chunk()
                 .await
-                .context("reading the agent's answer")?
+                .with_context(|| format!("reading the answer of the agent at {endpoint}"))?
                 .map(|b| b.to_vec())),
         }
     }
@@ -54,18 +59,20 @@ impl Source {
 pub(super) struct Nodes {
     /// This machine's id; empty when it has none.
     machine_id: String,
-}
-
-impl Default for Nodes {
-    fn default() -> Self {
-        let id = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
-        Self {
-            machine_id: id.trim().to_owned(),
-        }
-    }
+    /// The certificates that lead to etcd: they lead to agents too.
+    tls: Option<TlsOptions>,
 }
 
 impl Nodes {
+    /// Agents beyond this machine are asked with these certificates.
+    pub(super) fn new(tls: Option<TlsOptions>) -> Self {
+        let id = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+        Self {
+            machine_id: id.trim().to_owned(),
+            tls,
+        }
+    }
+
     /// Opens the log of a container.
     pub(super) async fn open(
         &self,
@@ -112,7 +119,8 @@ impl Nodes {
         let endpoint = endpoint.with_context(|| {
             format!("node {node} is another machine, and its agent serves no logs")
         })?;
-        remote(endpoint, pod, &actual, container, options).await
+        self.remote(endpoint, pod, &actual, container, options)
+            .await
     }
 
     /// The agent's data directory when it is on this machine and may be read.
@@ -120,6 +128,37 @@ impl Nodes {
         let dir = Path::new(status.data_dir.as_deref()?);
         let here = !self.machine_id.is_empty() && status.node_info.machine_id == self.machine_id;
         (here && std::fs::read_dir(dir.join("pods")).is_ok()).then_some(dir)
+    }
+
+    async fn remote(
+        &self,
+        endpoint: &str,
+        pod: &Object,
+        actual: &PodActual,
+        container: &str,
+        options: &Options,
+    ) -> Result<Source> {
+        let url = url(endpoint, actual, container, options)?;
+        let has_certificate = self.tls.as_ref().is_some_and(|tls| tls.client.is_some());
+        let answer = tls::client(endpoint, self.tls.as_ref())?
+            .get(url)
+            .send()
+            .await
+            .map_err(|error| tls::explain(error, endpoint, has_certificate))?;
+        match answer.status() {
+            status if status.is_success() => Ok(Source::Http {
+                answer,
+                endpoint: endpoint.to_owned(),
+            }),
+            StatusCode::NOT_FOUND => bail!("{}", why_no_log(pod, container, options.previous)),
+            status => {
+                let words = answer.text().await.unwrap_or_default();
+                bail!(
+                    "the agent at {endpoint} answered {status}: {}",
+                    words.trim()
+                )
+            }
+        }
     }
 }
 
@@ -151,33 +190,6 @@ fn local(
             LogReader::open(&found.log, &log).with_context(reading)?,
         ))
     })
-}
-
-async fn remote(
-    endpoint: &str,
-    pod: &Object,
-    actual: &PodActual,
-    container: &str,
-    options: &Options,
-) -> Result<Source> {
-    let url = url(endpoint, actual, container, options)?;
-    let asked = || format!("asking the agent at {endpoint}");
-    let answer = manifest::http()?
-        .get(url)
-        .send()
-        .await
-        .with_context(asked)?;
-    match answer.status() {
-        status if status.is_success() => Ok(Source::Http(answer)),
-        StatusCode::NOT_FOUND => bail!("{}", why_no_log(pod, container, options.previous)),
-        status => {
-            let words = answer.text().await.unwrap_or_default();
-            bail!(
-                "the agent at {endpoint} answered {status}: {}",
-                words.trim()
-            )
-        }
-    }
 }
 
 fn url(endpoint: &str, actual: &PodActual, container: &str, options: &Options) -> Result<Url> {

@@ -1,0 +1,230 @@
+//! What the store gives: writes in groups against writes one by one, and how fast and how small a full cache is.
+
+mod cold_start;
+mod commits;
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use serde::Serialize;
+use setpoint_apis::Keyspace;
+use setpoint_store::{SharedStore, Txn, TxnOp};
+
+use super::Output;
+use crate::dev::{Managed, connect, etcd};
+
+pub(crate) use cold_start::{ProbeArgs, probe};
+
+/// Flags of `setpoint bench store`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct StoreArgs {
+    /// Use this running etcd instead of starting one
+    #[arg(long, value_name = "ENDPOINT")]
+    etcd: Option<String>,
+    /// How many pods the cache is filled with; they belong to ten Deployments
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+    pods: u32,
+    /// How often each measurement is repeated; what is compared takes turns
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// How to report
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// How long each round of writes lasts.
+const ROUND: Duration = Duration::from_millis(700);
+
+#[derive(Debug, Serialize)]
+struct Report {
+    etcd_version: String,
+    rounds: u32,
+    #[serde(flatten)]
+    commits: commits::Figures,
+    #[serde(flatten)]
+    cold_start: cold_start::Figures,
+}
+
+/// Runs the benchmark under a prefix of its own and prints the report.
+pub(crate) async fn run(args: StoreArgs) -> Result<()> {
+    let keyspace = Keyspace::new(&format!("/setpoint-bench-{}", std::process::id()))?;
+    let mut own = match args.etcd {
+        Some(_) => None,
+        None => Some(OwnEtcd::start().await?),
+    };
+    let endpoint = match (&args.etcd, &own) {
+        (Some(endpoint), _) => endpoint.clone(),
+        (None, Some(own)) => own.endpoint.clone(),
+        (None, None) => unreachable!("one of both is there"),
+    };
+    let store = connect(&endpoint, own.as_mut().map(|own| &mut own.process)).await?;
+    let result = tokio::select! {
+        report = measure(&args, &store, &endpoint, &keyspace) => report,
+        () = crate::signals::interrupted() => Err(anyhow::anyhow!("interrupted")),
+    };
+    if own.is_none() {
+        remove(&store, &keyspace).await?;
+    }
+    print(&result?, args.output)
+}
+
+/// An etcd that lives as long as the benchmark.
+struct OwnEtcd {
+    process: Managed,
+    endpoint: String,
+    _directory: tempfile::TempDir,
+}
+
+impl OwnEtcd {
+    async fn start() -> Result<Self> {
+        let directory = tempfile::Builder::new()
+            .prefix("setpoint-bench-")
+            .tempdir()
+            .context("creating a temporary directory")?;
+        let binary = etcd::find_or_build(None).await?;
+        let path = directory.path();
+        let (process, endpoint) = etcd::start(&binary, &path.join("etcd"), path, 0).await?;
+        Ok(Self {
+            process,
+            endpoint,
+            _directory: directory,
+        })
+    }
+}
+
+async fn measure(
+    args: &StoreArgs,
+    store: &SharedStore,
+    endpoint: &str,
+    keyspace: &Keyspace,
+) -> Result<Report> {
+    let etcd_version = store.status().await?.version;
+    let cold_start = cold_start::measure(store, endpoint, keyspace, args.pods, args.rounds).await?;
+    remove(store, keyspace).await?;
+    let commits = commits::measure(store, keyspace.as_str(), args.rounds, ROUND).await?;
+    Ok(Report {
+        etcd_version,
+        rounds: args.rounds,
+        commits,
+        cold_start,
+    })
+}
+
+async fn remove(store: &SharedStore, keyspace: &Keyspace) -> Result<()> {
+    let all = keyspace.all();
+    let wipe = Txn {
+        then: vec![TxnOp::DeleteRange {
+            start: all.start,
+            end: all.end,
+        }],
+        ..Txn::new()
+    };
+    store
+        .txn(wipe)
+        .await
+        .context("removing the benchmark's keys")?;
+    Ok(())
+}
+
+/// The median of a sample; 0 of none.
+fn median(sample: &mut [f64]) -> f64 {
+    sample.sort_by(f64::total_cmp);
+    let middle = sample.len() / 2;
+    match sample {
+        [] => 0.0,
+        _ if sample.len() % 2 == 1 => sample[middle],
+        _ => f64::midpoint(sample[middle - 1], sample[middle]),
+    }
+}
+
+fn print(report: &Report, output: Output) -> Result<()> {
+    let mut out = std::io::stdout();
+    if output == Output::Json {
+        writeln!(out, "{}", serde_json::to_string(report)?)?;
+        return Ok(());
+    }
+    let (c, s) = (&report.commits, &report.cold_start);
+    let rows = [
+        ("etcd".to_owned(), report.etcd_version.clone()),
+        (
+            format!("one transaction per item, {} in flight", c.in_flight),
+            format!("{:.0} items/s", c.raw_single_per_second),
+        ),
+        (
+            format!(
+                "best loop of fixed batches ({} items each)",
+                c.raw_batch_items
+            ),
+            format!("{:.0} items/s", c.raw_batch_per_second),
+        ),
+        (
+            format!("group commit, {} items in flight", c.in_flight),
+            format!(
+                "{:.0} items/s: {:.2} times single, {:.2} of the best loop",
+                c.group_commit_per_second, c.group_to_single_ratio, c.group_to_batch_ratio
+            ),
+        ),
+        (
+            format!(
+                "best loop of all ({} times {} items)",
+                c.raw_batch_many_transactions, c.raw_batch_many_items
+            ),
+            format!("{:.0} items/s", c.raw_batch_many_per_second),
+        ),
+        (
+            format!("group commit, {} items in flight", c.many_in_flight),
+            format!(
+                "{:.0} items/s: {:.2} of that loop",
+                c.group_commit_many_per_second, c.group_to_batch_many_ratio
+            ),
+        ),
+        (
+            "one item on an idle line".to_owned(),
+            format!(
+                "{:.0} us: {:.2} of a plain transaction",
+                c.idle_latency_us, c.idle_latency_ratio
+            ),
+        ),
+        (
+            format!(
+                "plain read of {} pods of {:.0} bytes",
+                s.pods, s.yaml_bytes_per_pod
+            ),
+            format!("{:.0} ms", s.raw_read_ms),
+        ),
+        (
+            "cold start of a cache with them".to_owned(),
+            format!(
+                "{:.0} ms: {:.2} times the read",
+                s.cold_start_ms, s.cold_start_ratio
+            ),
+        ),
+        (
+            "memory per cached pod".to_owned(),
+            format!("{:.0} bytes", s.bytes_per_pod),
+        ),
+    ];
+    let width = rows
+        .iter()
+        .map(|(name, _)| name.len())
+        .max()
+        .unwrap_or_default();
+    for (name, value) in rows {
+        writeln!(out, "{name:width$}  {value}")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_are_of_the_sample() {
+        assert_eq!(median(&mut [3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&mut [4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert_eq!(median(&mut []), 0.0);
+    }
+}
