@@ -83,7 +83,7 @@ pub enum Key<'a> {
     Leader(&'a str, Option<&'a str>),
     /// A member of a controller's replica set.
     Member(&'a str, &'a str),
-    /// Schema version, cluster id.
+    /// Schema version, cluster id, the record of times.
     Meta(&'a str),
     /// The pod as its node must run it.
     WorkPod(&'a str, ObjectKey),

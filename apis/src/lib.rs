@@ -25,6 +25,7 @@ pub mod selector;
 pub mod stored;
 pub mod strict;
 pub mod time;
+pub mod timeline;
 pub mod validation;
 pub mod view;
 

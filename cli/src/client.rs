@@ -39,11 +39,6 @@ impl Client {
         }
     }
 
-    /// The store.
-    pub(crate) fn store(&self) -> &SharedStore {
-        &self.store
-    }
-
     /// The keyspace.
     pub(crate) fn keyspace(&self) -> &Keyspace {
         &self.keyspace

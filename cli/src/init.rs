@@ -1,6 +1,7 @@
 //! What a keyspace needs before anything is put into it: its identity, the version of its layout, and namespaces.
 
 use anyhow::{Context as _, Result, bail};
+use setpoint_apis::timeline::Timeline;
 use setpoint_apis::{Key, Keyspace, ObjectKey, document};
 use setpoint_store::{Compare, SharedStore, Txn};
 
@@ -29,6 +30,7 @@ pub(crate) struct Initialised {
 pub(crate) async fn initialise(store: &SharedStore, keyspace: &Keyspace) -> Result<Initialised> {
     let client = Client::new(store.clone(), keyspace.clone());
     let mut created = Vec::new();
+    let mut timeline = client.timeline().await?;
     let key = keyspace.build(&Key::Meta("schema"));
     put_if_absent(
         &client,
@@ -36,6 +38,7 @@ pub(crate) async fn initialise(store: &SharedStore, keyspace: &Keyspace) -> Resu
         format!("version: {SCHEMA_VERSION}\n"),
         "meta/schema",
         &mut created,
+        &mut timeline,
     )
     .await?;
     let schema: serde_json::Value = read(store, &key).await?;
@@ -53,6 +56,7 @@ pub(crate) async fn initialise(store: &SharedStore, keyspace: &Keyspace) -> Resu
         format!("id: {}\n", new_id()?),
         "meta/cluster",
         &mut created,
+        &mut timeline,
     )
     .await?;
     let cluster: serde_json::Value = read(store, &key).await?;
@@ -69,6 +73,7 @@ pub(crate) async fn initialise(store: &SharedStore, keyspace: &Keyspace) -> Resu
             text,
             &format!("namespace/{name}"),
             &mut created,
+            &mut timeline,
         )
         .await?;
     }
@@ -84,15 +89,16 @@ async fn put_if_absent(
     value: String,
     what: &str,
     created: &mut Vec<String>,
+    timeline: &mut Timeline,
 ) -> Result<()> {
     let mut txn = Txn::new().when(Compare::absent(key)).put(key, value);
-    txn.then.push(client.clock_put());
-    if client
+    txn.then.push(client.clock_put(timeline));
+    let result = client
         .txn(txn)
         .await
-        .with_context(|| format!("creating {what}"))?
-        .succeeded
-    {
+        .with_context(|| format!("creating {what}"))?;
+    if result.succeeded {
+        timeline.insert(result.revision.0, client.now());
         created.push(what.to_owned());
     }
     Ok(())

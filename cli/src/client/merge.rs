@@ -6,10 +6,10 @@ use setpoint_apis::records::{
     Binding, NodeAlive, NodeHealth, NodeStatusRecord, PodActual, PodScheduling,
 };
 use setpoint_apis::time::Timestamp;
+use setpoint_apis::timeline::Curve;
 use setpoint_apis::{ObjectKey, document, meta, view};
 use setpoint_store::KeyValue;
 
-use super::timeline::Timeline;
 use crate::kinds::KindInfo;
 use crate::object::{Object, Revisions};
 
@@ -42,24 +42,16 @@ pub(super) struct PodParts<'a> {
 }
 
 /// Merges a pod. `None` when nothing is stored about it.
-pub(super) fn pod(
-    kind: KindInfo,
-    key: ObjectKey,
-    parts: &PodParts<'_>,
-    timeline: &mut Timeline,
-) -> Option<Object> {
+pub(super) fn pod(kind: KindInfo, key: ObjectKey, parts: &PodParts<'_>) -> Option<Object> {
     let mut object = match parts.desired {
         Some(desired) => desired_part(kind, key.clone(), desired),
         None if parts.binding.is_none() && parts.actual.is_empty() => return None,
         None => gone(kind, &key),
     };
     let deleted = parts.desired.is_none();
-    let binding: Option<Binding> = parts.binding.and_then(|kv| {
-        let binding: Binding = record(&mut object, "binding", kv)?;
-        // A binding that was changed later keeps the time of its making.
-        timeline.mark(kv.create_revision, binding.bound_at);
-        Some(binding)
-    });
+    let binding: Option<Binding> = parts
+        .binding
+        .and_then(|kv| record(&mut object, "binding", kv));
     let scheduling: Option<PodScheduling> = parts
         .scheduling
         .and_then(|kv| record(&mut object, "scheduling state", kv));
@@ -69,13 +61,12 @@ pub(super) fn pod(
         .iter()
         .find(|(node, _)| Some(*node) == bound_to)
         .or(parts.actual.first());
-    let actual: Option<PodActual> = report.and_then(|(_, kv)| {
-        let actual: PodActual = record(&mut object, "report of its agent", kv)?;
-        if let Some(start) = actual.start_time {
-            timeline.mark(kv.create_revision, start);
-        }
-        Some(actual)
-    });
+    let actual: Option<PodActual> =
+        report.and_then(|(_, kv)| record(&mut object, "report of its agent", kv));
+    let placed_at = binding
+        .as_ref()
+        .map(|b| b.bound_at)
+        .or(actual.as_ref().and_then(|a| a.start_time));
     let node = bound_to
         .or(report.map(|(node, _)| *node))
         .map(str::to_owned);
@@ -115,11 +106,7 @@ pub(super) fn pod(
         object.value["metadata"]["deletionTimestamp"] = json!(at.whole_seconds());
     }
     if deleted {
-        let since = parts
-            .binding
-            .map(|kv| kv.create_revision)
-            .or(report.map(|(_, kv)| kv.create_revision));
-        object.created = since.and_then(|r| timeline.at(r));
+        object.created = placed_at;
     }
     Some(object)
 }
@@ -134,12 +121,7 @@ pub(super) struct NodeParts<'a> {
 }
 
 /// Merges a node. `None` when nothing is stored about it.
-pub(super) fn node(
-    kind: KindInfo,
-    key: ObjectKey,
-    parts: &NodeParts<'_>,
-    timeline: &mut Timeline,
-) -> Option<Object> {
+pub(super) fn node(kind: KindInfo, key: ObjectKey, parts: &NodeParts<'_>) -> Option<Object> {
     let mut object = match parts.desired {
         Some(desired) => desired_part(kind, key.clone(), desired),
         None if parts.alive.is_none() && parts.status.is_none() && parts.health.is_none() => {
@@ -156,9 +138,7 @@ pub(super) fn node(
     let alive: Option<NodeAlive> = parts
         .alive
         .and_then(|kv| record(&mut object, "session", kv));
-    if let (Some(alive), Some(kv)) = (&alive, parts.alive) {
-        timeline.mark(kv.create_revision, alive.since);
-    }
+    let since = alive.as_ref().map(|a| a.since);
     let typed = parts
         .desired
         .and_then(|d| document::decode_keyed::<Node>(&key, &d.value).ok());
@@ -198,7 +178,7 @@ pub(super) fn node(
     object.value["status"] = shown;
     object.terminating = parts.desired.is_none();
     if parts.desired.is_none() {
-        object.created = session.and_then(|r| timeline.at(r));
+        object.created = since;
     }
     Some(object)
 }
@@ -287,9 +267,12 @@ fn record<T: serde::de::DeserializeOwned>(
 }
 
 /// Fills in the time of creation.
-pub(super) fn date(object: &mut Object, timeline: &Timeline) {
-    if let Some(revisions) = object.revisions {
-        object.created = timeline.at(revisions.created);
+pub(super) fn date(object: &mut Object, curve: &Curve) {
+    // An event says itself when it was.
+    if object.kind.plural != "events"
+        && let Some(revisions) = object.revisions
+    {
+        object.created = curve.at(revisions.created).map(|e| e.time);
     }
     // Whatever has changed its condition was there before.
     let conditions = object.list_at(&["status", "conditions"]).iter();

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use setpoint_apis::records::Binding;
+use setpoint_apis::timeline::Curve;
 use setpoint_apis::{Key, ObjectKey, document};
 use setpoint_store::{KeyValue, RangeRequest, Revision, StoreError};
 
 use super::Client;
 use super::merge::{self, NodeParts, PodParts};
-use super::timeline::Timeline;
 use crate::kinds::KindInfo;
 use crate::object::Object;
 
@@ -29,23 +29,18 @@ impl Client {
     /// When the store does not answer. A document that cannot be read is listed as invalid.
     pub(crate) async fn list(&self, kind: KindInfo, namespace: Option<&str>) -> Result<Listing> {
         let namespace = namespace.filter(|_| kind.namespaced);
-        let mut timeline = Timeline::default();
-        let mut listing = match kind.plural {
-            "pods" => self.list_pods(kind, namespace, &mut timeline).await?,
-            "nodes" => self.list_nodes(kind, &mut timeline).await?,
-            "events" => self.list_events(kind, namespace).await?,
-            _ => self.list_plain(kind, namespace).await?,
+        let listing = async {
+            match kind.plural {
+                "pods" => self.list_pods(kind, namespace).await,
+                "nodes" => self.list_nodes(kind).await,
+                "events" => self.list_events(kind, namespace).await,
+                _ => self.list_plain(kind, namespace).await,
+            }
         };
-        if kind.plural != "events" {
-            let unmarked = listing
-                .objects
-                .iter()
-                .filter(|o| o.created.is_none())
-                .filter_map(|o| Some(o.revisions?.created));
-            self.look_up(&mut timeline, unmarked).await;
-        }
+        let (listing, curve) = tokio::join!(listing, self.curve());
+        let mut listing = listing?;
         for object in &mut listing.objects {
-            merge::date(object, &timeline);
+            merge::date(object, &curve);
         }
         Ok(listing)
     }
@@ -55,10 +50,18 @@ impl Client {
     /// # Errors
     /// When the store does not answer.
     pub(crate) async fn find(&self, kind: KindInfo, key: &ObjectKey) -> Result<Option<Object>> {
-        let mut timeline = Timeline::default();
-        let found = match kind.plural {
-            "pods" => self.find_pod(kind, key, &mut timeline).await?,
-            "nodes" => self.find_node(kind, key, &mut timeline).await?,
+        let (found, curve) = tokio::join!(self.find_undated(kind, key), self.curve());
+        let mut found = found?;
+        if let Some(object) = &mut found {
+            merge::date(object, &curve);
+        }
+        Ok(found)
+    }
+
+    async fn find_undated(&self, kind: KindInfo, key: &ObjectKey) -> Result<Option<Object>> {
+        Ok(match kind.plural {
+            "pods" => self.find_pod(kind, key).await?,
+            "nodes" => self.find_node(kind, key).await?,
             "events" => {
                 let all = self.list_events(kind, Some(&key.namespace)).await?;
                 all.objects.into_iter().find(|o| o.key == *key)
@@ -73,17 +76,7 @@ impl Client {
                     .0
                     .map(|d| plain(kind, key.clone(), &d, status.0.as_ref()))
             }
-        };
-        let Some(mut object) = found else {
-            return Ok(None);
-        };
-        let unmarked = object
-            .revisions
-            .map(|r| r.created)
-            .filter(|_| object.created.is_none());
-        self.look_up(&mut timeline, unmarked).await;
-        merge::date(&mut object, &timeline);
-        Ok(Some(object))
+        })
     }
 
     /// Reads several objects of a kind, in the order of their keys. What does not exist is `None`.
@@ -99,7 +92,7 @@ impl Client {
             // The key of an event names its writer too, which is not known here.
             let mut all = self.list_events(kind, None).await?.objects;
             all.iter_mut()
-                .for_each(|o| merge::date(o, &Timeline::default()));
+                .for_each(|o| merge::date(o, &Curve::default()));
             let mut all: BTreeMap<ObjectKey, Object> =
                 all.into_iter().map(|o| (o.key.clone(), o)).collect();
             return Ok(keys
@@ -107,14 +100,19 @@ impl Client {
                 .map(|k| (k.clone(), all.remove(&k)))
                 .collect());
         }
-        stream::iter(keys)
+        let all = stream::iter(keys)
             .map(|key| async move {
-                let found = self.find(kind, &key).await?;
-                Ok((key, found))
+                let found = self.find_undated(kind, &key).await?;
+                Ok::<_, anyhow::Error>((key, found))
             })
             .buffered(16)
-            .try_collect()
-            .await
+            .try_collect();
+        let (all, curve) = tokio::join!(all, self.curve());
+        let mut all: Vec<(ObjectKey, Option<Object>)> = all?;
+        for object in all.iter_mut().filter_map(|(_, o)| o.as_mut()) {
+            merge::date(object, &curve);
+        }
+        Ok(all)
     }
 
     async fn list_plain(&self, kind: KindInfo, namespace: Option<&str>) -> Result<Listing> {
@@ -144,12 +142,7 @@ impl Client {
         Ok(Listing { objects, revision })
     }
 
-    async fn list_pods(
-        &self,
-        kind: KindInfo,
-        namespace: Option<&str>,
-        timeline: &mut Timeline,
-    ) -> Result<Listing> {
+    async fn list_pods(&self, kind: KindInfo, namespace: Option<&str>) -> Result<Listing> {
         let ks = &self.keyspace;
         let (desired, revision) = self
             .range(&ks.desired_range(kind.plural, namespace), None)
@@ -198,7 +191,7 @@ impl Client {
             .into_iter()
             .filter_map(|(key, mut parts)| {
                 parts.work = copies.get(&key);
-                merge::pod(kind, key, &parts, timeline)
+                merge::pod(kind, key, &parts)
             })
             .collect();
         Ok(Listing { objects, revision })
@@ -238,12 +231,7 @@ impl Client {
         }
     }
 
-    async fn find_pod(
-        &self,
-        kind: KindInfo,
-        key: &ObjectKey,
-        timeline: &mut Timeline,
-    ) -> Result<Option<Object>> {
+    async fn find_pod(&self, kind: KindInfo, key: &ObjectKey) -> Result<Option<Object>> {
         let keys = [
             Key::Desired(kind.plural, key.clone()),
             Key::Binding(key.clone()),
@@ -275,10 +263,10 @@ impl Client {
             actual: reports,
             work: work.as_ref(),
         };
-        Ok(merge::pod(kind, key.clone(), &parts, timeline))
+        Ok(merge::pod(kind, key.clone(), &parts))
     }
 
-    async fn list_nodes(&self, kind: KindInfo, timeline: &mut Timeline) -> Result<Listing> {
+    async fn list_nodes(&self, kind: KindInfo) -> Result<Listing> {
         let ks = &self.keyspace;
         let (desired, revision) = self
             .range(&ks.desired_range(kind.plural, None), None)
@@ -334,19 +322,12 @@ impl Client {
         }
         let objects = parts
             .into_iter()
-            .filter_map(|(name, parts)| {
-                merge::node(kind, ObjectKey::cluster(name), &parts, timeline)
-            })
+            .filter_map(|(name, parts)| merge::node(kind, ObjectKey::cluster(name), &parts))
             .collect();
         Ok(Listing { objects, revision })
     }
 
-    async fn find_node(
-        &self,
-        kind: KindInfo,
-        key: &ObjectKey,
-        timeline: &mut Timeline,
-    ) -> Result<Option<Object>> {
+    async fn find_node(&self, kind: KindInfo, key: &ObjectKey) -> Result<Option<Object>> {
         let keys = [
             Key::Desired(kind.plural, key.clone()),
             Key::NodeAlive(&key.name),
@@ -366,7 +347,7 @@ impl Client {
             status: status.as_ref(),
             health: health.as_ref(),
         };
-        Ok(merge::node(kind, key.clone(), &parts, timeline))
+        Ok(merge::node(kind, key.clone(), &parts))
     }
 
     async fn list_events(&self, kind: KindInfo, namespace: Option<&str>) -> Result<Listing> {

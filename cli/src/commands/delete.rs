@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use setpoint_apis::records::Deletion;
+use setpoint_apis::timeline::Timeline;
 use setpoint_apis::{Key, ObjectKey, document};
 use setpoint_store::{Compare, Put, Txn, TxnOp};
 
@@ -209,6 +210,7 @@ async fn find(
 async fn remove(client: &Client, objects: &[Object], cascade: Cascade) -> Result<()> {
     let (namespaces, others): (Vec<&Object>, Vec<&Object>) =
         objects.iter().partition(|o| o.kind.plural == "namespaces");
+    let timeline = client.timeline().await?;
     for batch in others.chunks(BATCH) {
         let mut txn = Txn::new();
         for object in batch {
@@ -218,11 +220,11 @@ async fn remove(client: &Client, objects: &[Object], cascade: Cascade) -> Result
         if txn.then.is_empty() {
             continue;
         }
-        txn.then.push(client.clock_put());
+        txn.then.push(client.clock_put(&timeline));
         retried(client, txn).await.context("deleting")?;
     }
     for object in namespaces {
-        let txn = namespace(client, object).await?;
+        let txn = namespace(client, object, &timeline).await?;
         retried(client, txn)
             .await
             .with_context(|| format!("deleting {}", object.full_name()))?;
@@ -271,7 +273,7 @@ fn deletion(client: &Client, object: &Object, cascade: Cascade) -> Option<Txn> {
 }
 
 /// Everything in a namespace goes at one revision, and the namespace with it.
-async fn namespace(client: &Client, object: &Object) -> Result<Txn> {
+async fn namespace(client: &Client, object: &Object, timeline: &Timeline) -> Result<Txn> {
     let key = client.key(&Key::Desired(object.kind.plural, object.key.clone()));
     let mut txn = Txn::new();
     if let Some(revisions) = object.revisions {
@@ -295,6 +297,6 @@ async fn namespace(client: &Client, object: &Object) -> Result<Txn> {
         });
     }
     txn.then.push(TxnOp::Delete(key));
-    txn.then.push(client.clock_put());
+    txn.then.push(client.clock_put(timeline));
     Ok(txn)
 }

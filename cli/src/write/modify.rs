@@ -38,7 +38,8 @@ pub(crate) async fn modify(
     let path = client.key(&Key::Desired(kind.plural, key.clone()));
     let mut last = None;
     for _ in 0..TRIES {
-        let (stored, _) = client.get(&Key::Desired(kind.plural, key.clone())).await?;
+        let wanted = Key::Desired(kind.plural, key.clone());
+        let ((stored, _), timeline) = tokio::try_join!(client.get(&wanted), client.timeline())?;
         let Some(stored) = stored else {
             bail!("{} {:?} not found", kind.full_plural(), &*key.name)
         };
@@ -52,7 +53,7 @@ pub(crate) async fn modify(
         let mut txn = Txn::new()
             .when(Compare::ModRevision(path.clone(), stored.mod_revision))
             .put(path.clone(), edited.text.clone());
-        txn.then.push(client.clock_put());
+        txn.then.push(client.clock_put(&timeline));
         match client.txn(txn).await {
             Ok(result) if result.succeeded => {
                 return Ok(Modified::Changed {

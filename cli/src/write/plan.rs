@@ -22,7 +22,7 @@ const MAX_OBJECTS: usize = 120;
 const MAX_NAMESPACES: usize = 7;
 
 /// How many bytes of keys and values go into one transaction. etcd takes 1.5 MiB per request.
-const MAX_BYTES: usize = 1_536 * 1024 - 8 * 1024;
+const MAX_BYTES: usize = 1_536 * 1024 - 16 * 1024;
 
 /// How often a transaction is tried when somebody else was faster.
 const TRIES: usize = 5;
@@ -95,8 +95,11 @@ pub(crate) async fn write(
     // Whether a try may have been written without our knowing.
     let mut unknown = false;
     'again: for _ in 0..TRIES {
-        let stored = read(client, documents).await?;
-        let namespaces = namespaces(client, documents).await?;
+        let (stored, namespaces, mut timeline) = tokio::try_join!(
+            read(client, documents),
+            namespaces(client, documents),
+            client.timeline()
+        )?;
         let mut verdicts = Vec::with_capacity(documents.len());
         for (document, stored) in documents.iter().zip(&stored) {
             verdicts.push(judge(document, stored.as_ref(), options.mode, unknown)?);
@@ -110,9 +113,12 @@ pub(crate) async fn write(
         let chunks = chunks(client, documents, &stored, &verdicts, &namespaces, options)?;
         if !options.dry_run {
             let total = chunks.len();
-            for (done, chunk) in chunks.into_iter().enumerate() {
+            for (done, mut chunk) in chunks.into_iter().enumerate() {
+                chunk.then.push(client.clock_put(&timeline));
                 match client.txn(chunk).await {
-                    Ok(result) if result.succeeded => {}
+                    Ok(result) if result.succeeded => {
+                        timeline.insert(result.revision.0, client.now());
+                    }
                     Ok(_) => {
                         continue 'again;
                     }
@@ -390,6 +396,5 @@ fn txn(
             ));
         }
     }
-    txn.then.push(client.clock_put());
     txn
 }

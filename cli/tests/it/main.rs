@@ -3,6 +3,7 @@
 //! Nothing here needs controllers or agents: what they write is put by the tests. Flows through a whole cluster are in
 //! `e2e/`.
 
+mod ages;
 mod apply;
 mod delete;
 mod errors;
