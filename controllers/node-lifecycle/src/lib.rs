@@ -10,11 +10,13 @@
 //! - A node whose desired document is deleted takes no new pods; once its session is over and its pods are released,
 //!   everything recorded of it is removed.
 //! - Every conclusion is guarded on the session it is about, or on its absence. A quiet cluster writes nothing.
+//! - Beside that, the leader keeps the record from which documents are dated (`timeline`).
 
 pub mod decide;
 mod execute;
 mod observe;
 mod probe;
+mod timeline;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,8 +45,15 @@ pub fn register(cache: CacheBuilder) -> CacheBuilder {
     cache.kind::<Node>()
 }
 
-/// Decides and executes until the leadership is lost or given up.
+/// Decides and executes until the leadership is lost or given up; beside that, keeps the record of times.
 pub async fn run(leader: Leader, clock: Clock, recorder: Recorder) {
+    tokio::select! {
+        () = timeline::keep(&leader, &clock) => {}
+        () = conclude(leader.clone(), clock.clone(), recorder) => {}
+    }
+}
+
+async fn conclude(leader: Leader, clock: Clock, recorder: Recorder) {
     // Bindings and what runs on nodes change all the time and matter only while a node is waited for to become empty.
     let waiting = Arc::new(AtomicBool::new(false));
     let mut subscription = leader.cache().subscribe({

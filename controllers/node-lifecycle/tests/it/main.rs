@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use setpoint_apis::core::Node;
 use setpoint_apis::records::{NodeHealth, NodeState};
+use setpoint_apis::timeline::{self, Timeline};
 use setpoint_apis::{Key, Kind};
+use setpoint_runtime::Clock;
 
 use rig::{Rig, cluster_key};
 
@@ -223,4 +225,42 @@ async fn a_quiet_cluster_writes_nothing_and_a_new_leader_neither() {
         .filter(|k| *k != election && *k != election_record)
         .collect();
     assert_eq!(written, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn documents_that_others_write_are_noted_in_the_record_of_times_and_only_they() {
+    let rig = rig("clock").await;
+    let _agent = rig.agent("n1", LONG).await;
+    rig.until_state("n1", NodeState::Ready).await;
+    let begin = Clock::system().now().whole_seconds();
+    let put = rig
+        .put(
+            &desired("n2"),
+            "apiVersion: v1\nkind: Node\nmetadata: {name: n2}\n",
+        )
+        .await;
+    let clock = rig.keyspace.build(&Key::Meta(timeline::KEY));
+    let mut record = None;
+    let deadline = tokio::time::Instant::now() + LONG;
+    while record.is_none() && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let (kv, _) = rig.store.get(&clock).await.unwrap();
+        record = kv.filter(|kv| kv.mod_revision > put.0);
+    }
+    let record = record.expect("the record is written");
+    let noted = Timeline::parse(&record.value, record.mod_revision);
+    let estimate = noted.curve().at(put.0).unwrap();
+    assert!(
+        (begin..=Clock::system().now()).contains(&estimate.time),
+        "{estimate:?} of {record:?}"
+    );
+
+    // Neither its own write nor those of anything but documents lead to another one.
+    for i in 0..5 {
+        rig.put(&Key::NodeStatus("n1"), &format!("usage: {{cpu: '{i}'}}\n"))
+            .await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let (kv, _) = rig.store.get(&clock).await.unwrap();
+    assert_eq!(kv.map(|kv| kv.mod_revision), Some(record.mod_revision));
 }
