@@ -258,7 +258,10 @@ async fn what_is_immutable_is_refused_and_nothing_else_is_changed_with_it() {
     let err = f
         .run_with_input(&["apply", "-f", "-"], &pod("p").replace("inf", "1s"))
         .fails();
-    assert!(err.contains("spec of a pod"), "{err}");
+    assert!(
+        err.contains("pod updates may not change") && err.contains("spec.containers[0].command"),
+        "{err}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
