@@ -1,4 +1,4 @@
-//! Which release intents of our own are out.
+//! Which release intents of our own are out, and what people have been told.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use setpoint_runtime::Leader;
 use setpoint_store::{RangeRequest, StoreError};
 use tracing::warn;
 
-use crate::decide::Request;
+use crate::decide::{Held, Plan, Request};
 
 /// The verb of the intents.
 pub(crate) const VERB: &str = "release";
@@ -79,5 +79,56 @@ impl Account {
 
     pub(crate) fn forget(&mut self, pod: &ObjectKey) {
         self.requests.remove(pod);
+    }
+}
+
+/// Pods of lost nodes that stay where they are until somebody acts, as far as people have been told. A pod that is no
+/// longer kept, because its node is back for example, is forgotten, and told of when it happens again.
+#[derive(Debug, Default)]
+pub(crate) struct Told(BTreeMap<ObjectKey, Held>);
+
+impl Told {
+    /// Those that people are yet to be told of. They count as told from now on.
+    pub(crate) fn news(&mut self, plan: &Plan) -> Vec<(ObjectKey, Held)> {
+        let kept: BTreeMap<_, _> = plan
+            .held
+            .iter()
+            .filter(|(_, held)| matches!(held, Held::Kept | Held::Unfenceable))
+            .cloned()
+            .collect();
+        let before = std::mem::replace(&mut self.0, kept);
+        let new = self
+            .0
+            .iter()
+            .filter(|(pod, held)| before.get(*pod) != Some(held));
+        new.map(|(pod, held)| (pod.clone(), *held)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_are_told_once_of_a_pod_that_is_kept_and_anew_when_it_is_kept_again() {
+        let pod = |name: &str| ObjectKey::namespaced("default", name);
+        let plan = |held: &[(&str, Held)]| Plan {
+            held: held.iter().map(|(name, h)| (pod(name), *h)).collect(),
+            ..Plan::default()
+        };
+        let both = plan(&[
+            ("kept", Held::Kept),
+            ("other", Held::Frozen),
+            ("stop", Held::Unfenceable),
+        ]);
+        let mut told = Told::default();
+        let first = [(pod("kept"), Held::Kept), (pod("stop"), Held::Unfenceable)];
+        assert_eq!(told.news(&both), first);
+        assert_eq!(told.news(&both), []);
+        // Another policy is another reason.
+        let changed = plan(&[("kept", Held::Kept), ("stop", Held::Kept)]);
+        assert_eq!(told.news(&changed), [(pod("stop"), Held::Kept)]);
+        assert_eq!(told.news(&plan(&[])), []);
+        assert_eq!(told.news(&both), first);
     }
 }

@@ -9,10 +9,10 @@ use setpoint_apis::{Key, Keyspace, Kind, ObjectKey, document};
 use setpoint_runtime::events::{EventRef, Recorder};
 use setpoint_runtime::{Leader, LeaderError, Write, WriteOutcome};
 use setpoint_store::{Compare, Put, TxnOp};
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::account::{Account, BY, VERB};
-use crate::decide::{Plan, Request, Step};
+use crate::decide::{Held, PARTITION_POLICY, Plan, Request, Step};
 
 /// What became of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,6 +146,36 @@ fn write(keyspace: &Keyspace, step: &Step) -> Write {
 fn tell(leader: &Leader, recorder: &Recorder, pod: &ObjectKey, node: &str) {
     let message = format!("node {node} is unreachable: the pod is released from it");
     recorder.warning(reference::<Pod>(leader, pod), "NodeLost", message);
+}
+
+/// Says of a pod that it is kept on a lost node, why, and what can be done.
+pub(crate) fn tell_kept(
+    leader: &Leader,
+    recorder: &Recorder,
+    pod: &ObjectKey,
+    node: &str,
+    held: Held,
+) {
+    let wanted = leader.cache().view().desired::<Pod>().contains(pod);
+    let message = kept(leader.keyspace(), pod, node, held, wanted);
+    info!(object = %pod, node, reason = held.as_str(), "a pod is kept on a lost node");
+    recorder.warning(reference::<Pod>(leader, pod), "NodeLost", message);
+}
+
+fn kept(keyspace: &Keyspace, pod: &ObjectKey, node: &str, held: Held, wanted: bool) -> String {
+    let command = if wanted {
+        let (name, namespace) = (&pod.name, &pod.namespace);
+        format!(
+            "setpoint annotate pod {name} -n {namespace} {PARTITION_POLICY}=replace --overwrite"
+        )
+    } else {
+        // There is no document left to annotate.
+        format!("etcdctl del {}", keyspace.build(&Key::Binding(pod.clone())))
+    };
+    format!(
+        "node {node} is unreachable, and the pod is kept on it until it is back ({}). Once it is certain that nothing of the pod runs there any more, this gives it up: {command}",
+        held.as_str()
+    )
 }
 
 fn reference<K: Kind>(leader: &Leader, key: &ObjectKey) -> EventRef {

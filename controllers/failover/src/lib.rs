@@ -14,6 +14,7 @@
 //!   node's fence is gone too.)
 //! - A pod whose document is deleted is released, whatever its policy was, unless that was `stop` (the binding remembers)
 //!   or a new pod of its name says `stop`.
+//! - A pod that is kept for its policy gets an event that says so, once per loss, with the command that gives it up.
 //! - What is finished stays as a record where it ran. What cannot be read is not touched.
 //!
 //! Intents lie outside the state trees, so the cache does not hold them: failover lists its own when it begins to lead
@@ -36,7 +37,7 @@ use setpoint_runtime::{CacheBuilder, Clock, Leader};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use account::Account;
+use account::{Account, Told};
 use decide::decide;
 use execute::Executed;
 
@@ -70,6 +71,7 @@ pub async fn run(leader: Leader, _clock: Clock, recorder: Recorder) {
         }
     });
     let mut account: Option<Account> = None;
+    let mut told = Told::default();
     let mut full_pass = Instant::now() + FULL_PASS;
     let mut next_look = full_pass;
     let mut not_before = Instant::now();
@@ -105,10 +107,8 @@ pub async fn run(leader: Leader, _clock: Clock, recorder: Recorder) {
             },
         };
         let known = account.insert(known);
-        let plan = {
-            let view = leader.cache().view();
-            decide(&observe::snapshot(&view, known), BATCH)
-        };
+        let snapshot = observe::snapshot(&leader.cache().view(), known);
+        let plan = decide(&snapshot, BATCH);
         if plan.losing != armed.swap(plan.losing, Ordering::Relaxed) && plan.losing {
             // Something may have changed between the snapshot and now that nobody told us of.
             next_look = Instant::now();
@@ -118,6 +118,12 @@ pub async fn run(leader: Leader, _clock: Clock, recorder: Recorder) {
         }
         for (reason, pods) in plan.held_by_reason() {
             debug!(reason, pods, "pods of lost nodes are not released");
+        }
+        for (pod, held) in told.news(&plan) {
+            let binding = snapshot.pods.get(&pod).and_then(|p| p.binding.as_ref());
+            if let Some(binding) = binding {
+                execute::tell_kept(&leader, &recorder, &pod, &binding.node, held);
+            }
         }
         if !plan.steps.is_empty() {
             info!(

@@ -40,3 +40,21 @@ fn a_request_names_the_placement_and_is_guarded_on_what_it_was_decided_from() {
         Compare::absent("/setpoint/actual/nodes/n1/fence")
     );
 }
+
+#[test]
+fn what_is_kept_is_told_with_a_way_out() {
+    let pod = ObjectKey::namespaced("shop", "web-0");
+    let text = |held, wanted| kept(&Keyspace::default(), &pod, "n1", held, wanted);
+    assert_eq!(
+        text(Held::Kept, true),
+        "node n1 is unreachable, and the pod is kept on it until it is back (partition policy keep). Once it is certain \
+         that nothing of the pod runs there any more, this gives it up: setpoint annotate pod web-0 -n shop \
+         setpoint.dev/partition-policy=replace --overwrite"
+    );
+    let stop = text(Held::Unfenceable, false);
+    assert!(stop.contains("partition policy stop"), "{stop}");
+    assert!(
+        stop.ends_with("etcdctl del /setpoint/bindings/shop/web-0"),
+        "{stop}"
+    );
+}

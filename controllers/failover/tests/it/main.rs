@@ -219,6 +219,55 @@ async fn a_stop_pod_is_kept_whether_or_not_there_is_a_fence() {
 }
 
 #[tokio::test]
+async fn a_pod_that_is_kept_says_so_once_and_what_it_says_helps() {
+    let rig = rig("kept").await;
+    let agent = rig.agent("n1", LONG).await;
+    let _others = (rig.agent("n2", LONG).await, rig.agent("n3", LONG).await);
+    for node in ["n1", "n2", "n3"] {
+        rig.ready(node).await;
+    }
+    let session = agent.session;
+    for word in ["keep", "stop"] {
+        rig.bind(word, "n1", session, &policy(word)).await;
+    }
+    let history = rig.history().await;
+    agent.stop().await;
+    let events = rig.keyspace.event_range("default").start;
+    let told = |h: &rig::History, name: &str| {
+        let about = |(key, value): &(String, String)| {
+            key.starts_with(&events)
+                && value.contains("reason: NodeLost")
+                && value.contains(&format!("annotate pod {name} -n default"))
+        };
+        h.puts().iter().filter(|e| about(e)).count()
+    };
+    history
+        .until("both are told of", |h| {
+            told(h, "keep") == 1 && told(h, "stop") == 1
+        })
+        .await;
+    // Further passes, which release other pods, have nothing new to tell.
+    for name in ["x", "y"] {
+        rig.bind(name, "n1", session, "").await;
+        history
+            .until("it is asked for", |h| !h.of(&intent(name)).is_empty())
+            .await;
+    }
+    assert_eq!((told(&history, "keep"), told(&history, "stop")), (1, 1));
+    // As the events say.
+    for word in ["keep", "stop"] {
+        let key = Key::Desired(Pod::PLURAL, pod(word));
+        let document = rig.get(&key).await.unwrap();
+        let policy = |word: &str| format!("partition-policy: {word}");
+        rig.put(&key, &document.replace(&policy(word), &policy("replace")))
+            .await;
+        history
+            .until("it is asked for", |h| !h.of(&intent(word)).is_empty())
+            .await;
+    }
+}
+
+#[tokio::test]
 async fn a_new_leader_takes_back_what_its_predecessor_left() {
     let rig = Rig::start("heir", |cache| {
         setpoint_failover::register(setpoint_node_lifecycle::register(cache))

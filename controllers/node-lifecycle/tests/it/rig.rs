@@ -11,7 +11,7 @@ use setpoint_runtime::{Cache, CacheBuilder, Clock, Elector, Leader};
 use setpoint_store::group_commit::{GroupCommit, Options};
 use setpoint_store::lease::LeaseKeeper;
 use setpoint_store::testing::TestEtcd;
-use setpoint_store::{Compare, Event, Revision, SharedStore, Txn, WatchRequest};
+use setpoint_store::{Compare, Event, EventKind, Revision, SharedStore, Txn, WatchRequest};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -218,12 +218,22 @@ impl History {
             .iter()
             .filter(|e| e.kv.key == key)
             .map(|e| match e.kind {
-                setpoint_store::EventKind::Put => {
-                    Some(String::from_utf8(e.kv.value.to_vec()).unwrap())
-                }
-                setpoint_store::EventKind::Delete => None,
+                EventKind::Put => Some(String::from_utf8(e.kv.value.to_vec()).unwrap()),
+                EventKind::Delete => None,
             });
         values.collect()
+    }
+
+    /// What was put, with its key, in order.
+    #[allow(dead_code, reason = "shared with the tests of failover")]
+    pub(crate) fn puts(&self) -> Vec<(String, String)> {
+        let events = self.events.lock();
+        let puts = events.iter().filter(|e| e.kind == EventKind::Put);
+        puts.map(|e| {
+            let value = String::from_utf8_lossy(&e.kv.value).into_owned();
+            (e.kv.key.clone(), value)
+        })
+        .collect()
     }
 
     /// The keys that were touched.
