@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use setpoint_apis::Timestamp;
+use setpoint_apis::{Key, Keyspace, ObjectKey, Timestamp};
 use setpoint_runtime::backoff::Backoff;
 use setpoint_runtime::events::{EventRef, Recorder};
 use setpoint_runtime::{CacheBuilder, Clock, Leader, StateKey};
@@ -33,8 +33,8 @@ use tracing::{debug, info, warn};
 
 use crate::decide::decide;
 use crate::index::{Index, Item};
-use crate::kinds::Kinds;
-use crate::plan::Plan;
+use crate::kinds::{KindEntry, Kinds};
+use crate::plan::{ObjectId, Plan};
 
 const FULL_PASS: Duration = Duration::from_secs(600);
 /// What conflicted is looked at again after this: what changed it is in the cache by then.
@@ -138,7 +138,7 @@ impl Collector {
             return true;
         }
         let now = self.clock.now();
-        let (plan, snapshot) = {
+        let plan = {
             let view = leader.cache().view();
             let snapshot = observe::observe(
                 &self.kinds,
@@ -148,7 +148,7 @@ impl Collector {
                 &items,
                 now,
             );
-            (decide(&snapshot, now), snapshot)
+            decide(&snapshot, now)
         };
         if !plan.is_empty() {
             debug!(%plan, "decided");
@@ -156,7 +156,7 @@ impl Collector {
                 warn!(%plan, "a full pass found what the changes did not: this is a bug");
             }
         }
-        self.tell(&plan, &snapshot);
+        self.tell(leader.keyspace(), &plan);
         for (id, wait) in &plan.later {
             self.later
                 .insert(Item::Object(id.clone()), Instant::now() + *wait);
@@ -190,14 +190,14 @@ impl Collector {
         true
     }
 
-    /// Says so once to whoever put objects into a namespace that does not exist.
-    fn tell(&self, plan: &Plan, snapshot: &plan::Snapshot) {
+    /// Says so once to whoever put objects into a namespace that does not exist, or into none.
+    fn tell(&self, keyspace: &Keyspace, plan: &Plan) {
         for (id, wait) in &plan.later {
             let known = self.later.contains_key(&Item::Object(id.clone()));
             let kind = self.kinds.by_plural(id.plural).filter(|_| !known);
-            let candidate = snapshot.candidates.iter().find(|c| c.id == *id);
-            if let (Some(kind), Some(_)) = (kind, candidate) {
-                warn!(object = %id, "the namespace does not exist; the object will be deleted");
+            if let Some(kind) = kind {
+                let (reason, message) = homeless(keyspace, kind, id, *wait);
+                warn!(object = %id, reason, message, "an object will be deleted");
                 let about = EventRef {
                     api_version: kind.api_version.into(),
                     kind: kind.kind.into(),
@@ -205,13 +205,66 @@ impl Collector {
                     name: id.key.name.clone(),
                     uid: Arc::from(""),
                 };
-                let message = format!(
-                    "Namespace {} does not exist; the object will be deleted in {} s",
-                    id.key.namespace,
-                    wait.as_secs()
-                );
-                self.recorder.warning(about, "NamespaceNotFound", message);
+                self.recorder.warning(about, reason, message);
             }
         }
+    }
+}
+
+/// What is wrong with an object that has no namespace to be in, and what can be done: reason and sentence.
+fn homeless(
+    keyspace: &Keyspace,
+    kind: &KindEntry,
+    id: &ObjectId,
+    wait: Duration,
+) -> (&'static str, String) {
+    let seconds = wait.as_secs();
+    let key = |key: ObjectKey| keyspace.build(&Key::Desired(id.plural, key));
+    let (namespace, name) = (&id.key.namespace, &id.key.name);
+    if namespace.is_empty() {
+        let (wrong, right) = (
+            key(id.key.clone()),
+            key(ObjectKey::namespaced("<namespace>", name.clone())),
+        );
+        let message = format!(
+            "the key {wrong} names no namespace, and a {} is in one: write the document to {right}; this key will be deleted in {seconds} s, or at once by `etcdctl del {wrong}`",
+            kind.kind
+        );
+        return ("MalformedKey", message);
+    }
+    let message = format!(
+        "namespace {namespace} does not exist: the object will be deleted in {seconds} s; `setpoint create namespace {namespace}` keeps it"
+    );
+    ("NamespaceNotFound", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use setpoint_apis::Kind;
+    use setpoint_apis::core::Pod;
+
+    use super::*;
+
+    #[test]
+    fn an_object_without_a_namespace_is_told_what_is_wrong_and_what_helps() {
+        let kind = KindEntry::of::<Pod>();
+        let said = |key| {
+            let id = ObjectId::new(Pod::PLURAL, key);
+            homeless(&Keyspace::default(), &kind, &id, Duration::from_secs(600))
+        };
+        let (reason, message) = said(ObjectKey::cluster("x"));
+        assert_eq!(reason, "MalformedKey");
+        assert_eq!(
+            message,
+            "the key /setpoint/desired/pods/x names no namespace, and a Pod is in one: write the document to \
+             /setpoint/desired/pods/<namespace>/x; this key will be deleted in 600 s, or at once by `etcdctl del \
+             /setpoint/desired/pods/x`"
+        );
+        let (reason, message) = said(ObjectKey::namespaced("shop", "x"));
+        assert_eq!(reason, "NamespaceNotFound");
+        assert!(
+            message.contains("setpoint create namespace shop"),
+            "{message}"
+        );
     }
 }
