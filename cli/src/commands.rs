@@ -64,7 +64,10 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<()> {
         Command::Bench(args) => crate::bench::run(args).await,
         Command::Agent(args) => {
             let part = parts::begin(context).await?;
-            crate::agent::run(args, part.store, part.keyspace, part.shutdown).await
+            let etcd = setpoint_store::config::load(&context.global().flags())?
+                .options
+                .tls;
+            crate::agent::run(args, etcd, part.store, part.keyspace, part.shutdown).await
         }
         Command::Controllers(args) => {
             let part = parts::begin(context).await?;

@@ -20,6 +20,8 @@ pub(crate) struct Fixture {
     pub(crate) store: SharedStore,
     pub(crate) keyspace: Keyspace,
     pub(crate) dir: TempDir,
+    /// What the program's environment says besides.
+    pub(crate) env: Vec<(&'static str, PathBuf)>,
 }
 
 /// What a run of the program left.
@@ -82,6 +84,7 @@ impl Fixture {
             store,
             keyspace,
             dir,
+            env: Vec::new(),
         }
     }
 
@@ -93,7 +96,8 @@ impl Fixture {
             .env("SETPOINT_ENDPOINTS", self.etcd.endpoint())
             .env("SETPOINT_PREFIX", self.keyspace.as_str())
             .env("XDG_CONFIG_HOME", self.dir.path())
-            .env("TMPDIR", self.dir.path());
+            .env("TMPDIR", self.dir.path())
+            .envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
 

@@ -1,11 +1,16 @@
 //! Logs: from the agent's files on the same machine, and over its endpoint from elsewhere.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use setpoint_agent::layout::DataDir;
-use setpoint_agent::server::Server;
-use setpoint_apis::{Key, ObjectKey};
+use setpoint_agent::server::{Listen, Server, TlsFiles};
+use setpoint_apis::records::NodeStatusRecord;
+use setpoint_apis::{Key, ObjectKey, document};
+use setpoint_store::testing::{Certs, Options, TestEtcd};
 use tokio_util::sync::CancellationToken;
 
-use crate::fixture::{Fixture, Running, pod};
+use crate::fixture::{Fixture, LONG, Running, eventually, pod};
 
 fn key(name: &str) -> ObjectKey {
     ObjectKey::namespaced("default", name)
@@ -100,10 +105,11 @@ async fn logs_come_from_the_agents_files_on_the_same_machine() {
 async fn logs_come_over_the_agents_endpoint_from_another_machine() {
     let f = Fixture::new("logs-http").await;
     f.apply(&pod("p"));
-    let server = Server::bind("127.0.0.1:0".parse().unwrap(), &f.dir.path().join("data"))
+    let listen = Listen::plain("127.0.0.1:0".parse().unwrap());
+    let server = Server::bind(&listen, &f.dir.path().join("data"))
         .await
         .unwrap();
-    let endpoint = server.endpoint();
+    let endpoint = server.endpoint(listen.address.ip());
     let stop = CancellationToken::new();
     let serving = tokio::spawn(server.run(stop.clone()));
     node_with_logs(&f, "another", &endpoint).await;
@@ -115,7 +121,155 @@ async fn logs_come_over_the_agents_endpoint_from_another_machine() {
     node_with_logs(&f, "another", "http://127.0.0.1:1").await;
     let err = f.run(&["logs", "p"]).fails();
     assert!(
-        err.contains("asking the agent at http://127.0.0.1:1"),
+        err.contains("nobody listens at http://127.0.0.1:1"),
         "{err}"
     );
+}
+
+/// A keyspace in an etcd with TLS that lets clients without a certificate in, too; the program has the CA's.
+async fn fixture_with_tls(name: &str) -> Fixture {
+    let etcd = TestEtcd::start_with(Options {
+        tls: true,
+        args: vec!["--client-cert-auth=false".to_owned()],
+        ..Options::default()
+    })
+    .await;
+    let mut f = Fixture::of(Arc::new(etcd), name).await;
+    let (ca, cert, key) = f.etcd.tls_files("root");
+    f.env = vec![
+        ("SETPOINT_CACERT", ca),
+        ("SETPOINT_CERT", cert),
+        ("SETPOINT_KEY", key),
+    ];
+    f.run(&["init"]).ok();
+    f
+}
+
+/// Runs `setpoint logs p` without the client certificate.
+fn logs_without_certificate(f: &Fixture) -> String {
+    let mut command = f.command(&["logs", "p"]);
+    command
+        .env_remove("SETPOINT_CERT")
+        .env_remove("SETPOINT_KEY");
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_beyond_loopback_shows_logs_to_certificates_of_its_ca_alone() {
+    let f = fixture_with_tls("logs-tls").await;
+    f.apply(&pod("p"));
+    let data = f.dir.path().join("data");
+    let server = f.env[0].1.with_file_name("server.pem");
+    let server_key = f.env[0].1.with_file_name("server-key.pem");
+    let mut agent = f.command(&["agent", "--node-name", "n9", "--listen", "0.0.0.0:0"]);
+    agent
+        .args(["--stop-pods-on-exit", "--data-dir"])
+        .arg(&data)
+        .env("SETPOINT_TLS_CERT", &server)
+        .env("SETPOINT_TLS_KEY", &server_key);
+    let stranger = DataDir::new(&data).pod("stranger", 1);
+    std::fs::create_dir_all(stranger.path()).unwrap();
+    let _agent = Running::start(agent);
+    // It cleans up once, at its beginning: what the test puts there later stays.
+    eventually("the agent has cleaned up", || {
+        let gone = !stranger.path().exists();
+        gone.then_some(()).ok_or_else(|| "not yet".to_owned())
+    })
+    .await;
+    let reported = async {
+        loop {
+            if let Some(kv) = f.get(&Key::NodeStatus("n9")).await {
+                break document::decode_value::<NodeStatusRecord>(&kv.value).unwrap();
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let status = tokio::time::timeout(LONG, reported).await.unwrap();
+    let endpoint = status.endpoint.unwrap();
+    assert!(endpoint.starts_with("https://127.0.0.1:"), "{endpoint}");
+    // The same agent as that of a node on another machine: the program cannot take its files.
+    node_with_logs(&f, "another", &endpoint).await;
+    shown(&f).await;
+    let err = logs_without_certificate(&f);
+    assert!(
+        err.contains("lets nobody in without a client certificate"),
+        "{err}"
+    );
+    let plain = format!("http{}", endpoint.strip_prefix("https").unwrap());
+    node_with_logs(&f, "another", &plain).await;
+    f.run(&["logs", "p"]).fails();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_that_do_not_fit_are_told_apart() {
+    let f = fixture_with_tls("logs-tls-wrong").await;
+    f.apply(&pod("p"));
+    let data = f.dir.path().join("data");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let other = Certs::write(elsewhere.path());
+    let (other_ca, ..) = other.files("someone");
+    let (ca, cert, key) = (&f.env[0].1, &f.env[1].1, &f.env[2].1);
+    let own = |name: &str| ca.with_file_name(name);
+    let files = |certificate: PathBuf, key: PathBuf, client_ca: PathBuf| TlsFiles {
+        certificate,
+        key,
+        client_ca,
+    };
+    let cases = [
+        (
+            "127.0.0.1",
+            files(
+                elsewhere.path().join("server.pem"),
+                elsewhere.path().join("server-key.pem"),
+                ca.clone(),
+            ),
+            "is not signed by the CA that is trusted here",
+        ),
+        (
+            "127.0.0.1",
+            files(cert.clone(), key.clone(), ca.clone()),
+            "is one of clients only",
+        ),
+        (
+            "127.0.0.2",
+            files(own("server.pem"), own("server-key.pem"), ca.clone()),
+            "is for another name",
+        ),
+        (
+            "127.0.0.1",
+            files(own("server.pem"), own("server-key.pem"), other_ca),
+            "refuses this client certificate",
+        ),
+    ];
+    for (address, tls, words) in cases {
+        let listen = Listen {
+            tls: Some(tls),
+            ..Listen::plain(format!("{address}:0").parse().unwrap())
+        };
+        let server = Server::bind(&listen, &data).await.unwrap();
+        node_with_logs(&f, "another", &server.endpoint(listen.address.ip())).await;
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(server.run(stop.clone()));
+        let err = f.run(&["logs", "p"]).fails();
+        assert!(err.contains(words), "{err}");
+        stop.cancel();
+        serving.await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_does_not_show_logs_to_everybody_unless_that_is_meant() {
+    let f = Fixture::new("logs-everybody").await;
+    let data = f.dir.path().join("agent");
+    let data = data.to_str().unwrap();
+    let agent = ["agent", "--listen", "0.0.0.0:0", "--data-dir", data];
+    let err = f.run(&agent).fails();
+    assert!(err.contains("can be reached from other machines"), "{err}");
+    assert!(err.contains("--listen-insecure"), "{err}");
+    let err = f
+        .run(&[&agent[..], &["--tls-client-ca", "/nonexistent"]].concat())
+        .fails();
+    assert!(err.contains("--tls-cert"), "{err}");
 }

@@ -93,6 +93,11 @@ pub(super) fn explain(
                     "the certificate of the agent at {endpoint} is for another name: it must bear this address, or --address of the agent a name that it bears"
                 )
             }
+            CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+                format!(
+                    "the certificate of the agent at {endpoint} is one of clients only: its extended key usage has to allow servers (--tls-cert there)"
+                )
+            }
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
                 format!("the certificate of the agent at {endpoint} has expired")
             }
