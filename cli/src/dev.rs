@@ -2,7 +2,7 @@
 //! N agents, each a child process with a name and a directory of its own.
 
 mod child;
-mod etcd;
+pub(crate) mod etcd;
 mod processes;
 
 use std::io::Write as _;
@@ -22,7 +22,7 @@ use setpoint_runtime::{CacheBuilder, StateKey};
 use setpoint_store::SharedStore;
 use tokio::process::Command;
 
-use child::Managed;
+pub(crate) use child::Managed;
 pub(crate) use processes::{kill_node, rss_bytes};
 
 /// How long the parts of a cluster may take to come up on a busy machine.
@@ -351,7 +351,7 @@ fn directory(asked: Option<&Path>) -> Result<(PathBuf, Option<tempfile::TempDir>
 }
 
 /// Connects, and waits for an etcd that was just started.
-async fn connect(endpoint: &str, mut etcd: Option<&mut Managed>) -> Result<SharedStore> {
+pub(crate) async fn connect(endpoint: &str, mut etcd: Option<&mut Managed>) -> Result<SharedStore> {
     let deadline = tokio::time::Instant::now() + START_LIMIT;
     loop {
         match crate::connect::open(endpoint).await {
