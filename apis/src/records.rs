@@ -173,9 +173,9 @@ pub struct NodeAlive {
     pub hostname: String,
     /// The agent's process id there.
     pub pid: u32,
-    /// Differs for every start of an agent.
+    /// Names the agent's directory: an agent that is started again there takes the session over.
     pub instance: String,
-    /// When the session began.
+    /// When the agent started: a session goes on across a restart, this does not.
     pub since: Timestamp,
     /// The lease's time to live, in seconds.
     pub lease_ttl_seconds: i64,
@@ -210,7 +210,7 @@ pub struct NodeStatusRecord {
     /// What is used of cpu, memory and disk, coarsely quantised so that an idle node writes nothing.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub usage: ResourceList,
-    /// Where the agent serves logs: `http://127.0.0.1:10250`.
+    /// Where the agent serves logs: `http://127.0.0.1:10250`; `https` beyond loopback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
     /// The agent's data directory, so that a reader on the same machine (same `machine_id`) opens the files.
@@ -240,6 +240,9 @@ pub struct NodeHealth {
     pub state: NodeState,
     /// The session that it is about: the create revision of `alive`, or the last one known.
     pub session: i64,
+    /// The start of the agent that it is about (`since` of `alive`), or the last one known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_since: Option<Timestamp>,
     /// Since when.
     pub since: Timestamp,
     /// Why, for people.

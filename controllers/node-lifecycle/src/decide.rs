@@ -32,6 +32,8 @@ pub struct Snapshot {
 pub struct NodeFacts {
     /// Its session.
     pub session: Session,
+    /// When the agent that holds the session was started.
+    pub agent_since: Option<Timestamp>,
     /// Whether it has a desired document, readable or not.
     pub desired: bool,
     /// What was concluded last.
@@ -49,9 +51,19 @@ pub struct NodeFacts {
 }
 
 impl NodeFacts {
-    /// Whether its desired document was deleted during this session. An unknown session registers the node instead.
+    /// Whether its desired document was deleted while this agent ran. An agent that nothing was concluded about yet
+    /// registers its node instead, be its session a new one or that of the agent before it.
     fn is_unwanted(&self, session: i64) -> bool {
-        !self.desired && self.health.as_ref().is_some_and(|h| h.session == session)
+        let known = |h: &NodeHealth| {
+            h.session == session && (h.agent_since.is_none() || h.agent_since == self.agent_since)
+        };
+        !self.desired && self.health.as_ref().is_some_and(known)
+    }
+
+    /// The start of its agent, of the last one when it has none.
+    fn last_agent(&self) -> Option<Timestamp> {
+        let before = self.health.as_ref().and_then(|h| h.agent_since);
+        self.agent_since.or(before)
     }
 
     /// Whether it has never had a session. With a pod bound to it, it has: the scheduler saw it at least.
@@ -106,8 +118,8 @@ pub enum Step {
         health: NodeHealth,
         /// What the conclusion is drawn from.
         because: Because,
-        /// The state before, when there was one.
-        before: Option<NodeState>,
+        /// State and session before, when there was one.
+        before: Option<(NodeState, i64)>,
     },
     /// Remove everything that is recorded of a node that is neither wanted nor there.
     Forget {
@@ -252,14 +264,20 @@ fn conclude(
     let before = facts.health.as_ref();
     // Numbers in a message may move on; that alone is not worth a write per node.
     let same = before.is_some_and(|b| {
-        (b.state, b.session, &b.taints) == (health.state, health.session, &health.taints)
+        (b.state, b.session, b.agent_since, &b.taints)
+            == (
+                health.state,
+                health.session,
+                health.agent_since,
+                &health.taints,
+            )
     });
     if !same || facts.health_unreadable {
         plan.steps.push(Step::Conclude {
             node: name.clone(),
             health,
             because,
-            before: before.map(|b| b.state),
+            before: before.map(|b| (b.state, b.session)),
         });
     }
 }
@@ -268,6 +286,7 @@ fn ready(session: i64, facts: &NodeFacts, now: Timestamp) -> NodeHealth {
     NodeHealth {
         state: NodeState::Ready,
         session,
+        agent_since: facts.agent_since,
         since: since(facts, &[NodeState::Ready], now),
         message: String::new(),
         taints: Vec::new(),
@@ -278,6 +297,7 @@ fn removed(session: i64, facts: &NodeFacts, now: Timestamp) -> NodeHealth {
     NodeHealth {
         state: NodeState::Removed,
         session,
+        agent_since: facts.agent_since,
         since: since(facts, &[NodeState::Removed], now),
         message: "deleted while its agent is running: nothing new is placed here; restart the agent to register it again"
             .into(),
@@ -290,6 +310,7 @@ fn unreachable(facts: &NodeFacts, message: &str, now: Timestamp) -> NodeHealth {
     NodeHealth {
         state: NodeState::Unreachable,
         session: last_session(facts),
+        agent_since: facts.last_agent(),
         since,
         message: message.into(),
         taints: vec![
@@ -303,6 +324,7 @@ fn suspended(facts: &NodeFacts, brake: &BrakeFacts, now: Timestamp) -> NodeHealt
     NodeHealth {
         state: NodeState::Suspended,
         session: last_session(facts),
+        agent_since: facts.last_agent(),
         since: since(facts, SILENT, now),
         message: brake.to_string(),
         taints: vec![taint(TAINT_UNREACHABLE, TaintEffect::NoSchedule, None)],

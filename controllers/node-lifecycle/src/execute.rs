@@ -149,6 +149,8 @@ fn tell(leader: &Leader, recorder: &Recorder, step: &Step) {
         Step::Conclude { health, before, .. } => {
             info!(%node, state = ?health.state, session = health.session, message = health.message, "node health");
             match health.state {
+                // Another agent in the same session.
+                NodeState::Ready if *before == Some((NodeState::Ready, health.session)) => {}
                 NodeState::Ready => {
                     recorder.normal(
                         about,
@@ -156,7 +158,9 @@ fn tell(leader: &Leader, recorder: &Recorder, step: &Step) {
                         format!("session {} began", health.session),
                     );
                 }
-                NodeState::Unreachable if *before == Some(NodeState::Suspended) => {
+                NodeState::Unreachable
+                    if before.is_some_and(|(state, _)| state == NodeState::Suspended) =>
+                {
                     recorder.warning(
                         about,
                         "NodeNotReady",

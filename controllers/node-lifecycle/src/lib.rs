@@ -1,7 +1,8 @@
 //! node-lifecycle: concludes from sessions which nodes are there.
 //!
 //! # Promises
-//! - A node whose session begins is registered (unless a user has declared it) and `Ready`.
+//! - A node whose agent starts is registered (unless a user has declared it) and `Ready`, also when the agent takes over
+//!   the session of the one before it.
 //! - A node whose session ends is `Unreachable` at once, milliseconds after its lease is gone; failover then has its
 //!   pods released.
 //! - When more than half of the nodes go silent together, they are `Suspended` instead: nothing is moved, and their

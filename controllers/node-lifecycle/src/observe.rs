@@ -17,6 +17,7 @@ pub(crate) fn snapshot(view: &View<'_>, late: &FxHashSet<Arc<str>>) -> Snapshot 
         facts.session = entry
             .last_good()
             .map_or(Session::Unreadable, |s| Session::Alive(s.create_revision));
+        facts.agent_since = entry.last_good().map(|s| s.value.since);
         facts.late = late.contains(&key.name);
     }
     for (key, _) in view.desired::<Node>().entries() {

@@ -49,6 +49,43 @@ fn a_container_survives_its_agent_and_the_next_one_learns_its_exit_code() {
 }
 
 #[test]
+fn a_deleted_node_is_registered_anew_when_its_agent_is_restarted_within_its_session() {
+    let cluster = Cluster::start(1, 109);
+    let agent = cluster.agents()[0].clone();
+    let session = || {
+        let alive = ["get", "/setpoint/actual/nodes/n1/alive", "-w", "json"];
+        let answer: serde_json::Value = serde_json::from_str(&cluster.etcdctl(&alive)).unwrap();
+        answer["kvs"][0]["create_revision"].as_i64()
+    };
+    let before = session();
+    assert!(before.is_some());
+    let document = "/setpoint/desired/nodes/n1";
+    cluster.etcdctl(&["del", document]);
+    let health = || cluster.etcdctl(&["get", "--print-value-only", "/setpoint/actual/health/n1"]);
+    cluster.eventually("the deletion is noted", || match health() {
+        text if text.contains("state: Removed") => Ok(()),
+        text => Err(text),
+    });
+    kill_process(Pid::from_raw(agent.pid).unwrap(), Signal::KILL).unwrap();
+    let mut next = cluster
+        .command()
+        .args(["agent", "--node-name", "n1", "--listen", "127.0.0.1:0"])
+        .args(["--lease-ttl", "3s", "--stop-pods-on-exit", "--data-dir"])
+        .arg(&agent.data_dir)
+        .spawn()
+        .unwrap();
+    cluster.eventually("the node is registered anew", || match health() {
+        text if text.contains("state: Ready") => Ok(()),
+        text => Err(text),
+    });
+    let registered = cluster.etcdctl(&["get", "--print-value-only", document]);
+    assert!(registered.contains("name: n1"), "{registered}");
+    assert_eq!(session(), before, "the session went on");
+    kill_process(Pid::from_child(&next), Signal::TERM).unwrap();
+    assert!(next.wait().unwrap().success());
+}
+
+#[test]
 fn a_second_agent_of_the_same_name_is_refused_and_told_who_holds_it() {
     let cluster = Cluster::start(1, 107);
     let refused = cluster

@@ -239,6 +239,38 @@ fn deleting_a_node_whose_agent_runs_keeps_pods_away_and_a_restart_registers_it_a
 }
 
 #[test]
+fn an_agent_that_takes_the_session_over_registers_a_deleted_node_anew() {
+    let first = NodeFacts {
+        agent_since: Some(at(-1_000)),
+        ..up(2)
+    };
+    // What was concluded before agents were told apart is about the present one, whichever that is.
+    let (known, _) = check(
+        cluster([up(1), first]),
+        &["n2 Ready session 2 because Alive(2) []"],
+    );
+    let mut deleted = known.clone();
+    deleted.nodes.get_mut("n2").unwrap().desired = false;
+    let (removed, _) = check(
+        deleted.clone(),
+        &["n2 Removed session 2 because AliveUnwanted(2) [setpoint.dev/removed:NoSchedule]"],
+    );
+    // Whether or not the deletion was noted before the restart.
+    for mut restarted in [deleted, removed] {
+        restarted.nodes.get_mut("n2").unwrap().agent_since = Some(at(-1));
+        check(restarted, &["register n2 session 2"]);
+    }
+    let mut restarted = known;
+    restarted.nodes.get_mut("n2").unwrap().agent_since = Some(at(-1));
+    let (mut after, _) = check(restarted, &["n2 Ready session 2 because Alive(2) []"]);
+    after.nodes.get_mut("n2").unwrap().desired = false;
+    check(
+        after,
+        &["n2 Removed session 2 because AliveUnwanted(2) [setpoint.dev/removed:NoSchedule]"],
+    );
+}
+
+#[test]
 fn a_deleted_node_is_forgotten_when_its_session_is_over_and_its_pods_are_released() {
     let dead = NodeFacts {
         desired: false,

@@ -261,7 +261,7 @@ proptest! {
         let plan = decide(&snapshot, at(now));
         let given_up = plan.steps.iter().filter(|s| matches!(s,
             Step::Conclude { node, health, before, .. } if health.state == NodeState::Unreachable
-                && *before != Some(NodeState::Unreachable) && snapshot.nodes[node].desired)).count();
+                && before.is_none_or(|(state, _)| state != NodeState::Unreachable) && snapshot.nodes[node].desired)).count();
         prop_assert!(given_up * 2 <= plan.brake.members, "{given_up} of {}", plan.brake.members);
         let after = apply(snapshot, &plan);
         prop_assert_eq!(decide(&after, at(now)).steps, vec![]);
@@ -305,6 +305,7 @@ fn any_node() -> impl Strategy<Value = NodeFacts> {
                 late,
             )| NodeFacts {
                 session,
+                agent_since: matches!(session, Session::Alive(_)).then(|| at(bound_session)),
                 desired,
                 health,
                 health_unreadable,
