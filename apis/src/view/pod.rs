@@ -3,7 +3,9 @@
 use crate::core::{HostIp, Pod, PodCondition, PodIp, PodPhase, PodStatus};
 use crate::document;
 use crate::meta::ObjectKey;
-use crate::records::{Binding, PodActual, PodScheduling, PodStage, WorkHeader};
+use crate::records::{
+    Binding, NodeHealth, NodeState, PodActual, PodScheduling, PodStage, WorkHeader,
+};
 
 /// A pod whose desired document is gone and that has not stopped yet, as far as it is still known: from the copy that its
 /// node was given (`work`), else from what its agent has kept (`actual`). Of the latter there is no spec.
@@ -35,11 +37,14 @@ pub fn stopping_pod(key: &ObjectKey, work: Option<&[u8]>, actual: Option<&PodAct
 ///
 /// `deleted` says that the pod is no longer wanted and is shown because it still runs; its reason is then `Terminating`.
 /// A report of an earlier placement than the binding's says nothing about the present one and is not used.
+/// `health` is what is concluded about the pod's node: of a pod on a lost node (`NodeLost`) nobody knows what it does, and
+/// the rest of the status is what its agent reported last.
 pub fn pod_status(
     pod: &Pod,
     binding: Option<&Binding>,
     actual: Option<&PodActual>,
     scheduling: Option<&PodScheduling>,
+    health: Option<&NodeHealth>,
     deleted: bool,
 ) -> PodStatus {
     let actual = actual.filter(|a| binding.is_none_or(|b| a.placement >= b.placement));
@@ -63,7 +68,29 @@ pub fn pod_status(
     if deleted && !matches!(status.phase, PodPhase::Succeeded | PodPhase::Failed) {
         status.reason = Some("Terminating".into());
     }
+    if let Some(health) = health.filter(|h| h.state == NodeState::Unreachable) {
+        lost(&mut status, binding, health);
+    }
     status
+}
+
+fn lost(status: &mut PodStatus, binding: Option<&Binding>, health: &NodeHealth) {
+    if matches!(status.phase, PodPhase::Succeeded | PodPhase::Failed) {
+        return;
+    }
+    let node = binding.map_or("its node", |b| b.node.as_str());
+    let message = format!(
+        "{node} is unreachable since {}; what the pod does there is not known",
+        health.since.whole_seconds()
+    );
+    for condition in &mut status.conditions {
+        if matches!(condition.type_.as_str(), "Ready" | "ContainersReady") {
+            *condition = PodCondition::new(&condition.type_, false, health.since)
+                .because("NodeLost", &message);
+        }
+    }
+    status.reason = Some("NodeLost".into());
+    status.message = Some(message);
 }
 
 fn report(status: &mut PodStatus, a: &PodActual) {
@@ -142,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_pod_nobody_has_looked_at_is_pending_without_conditions() {
-        let s = pod_status(&Pod::default(), None, None, None, false);
+        let s = pod_status(&Pod::default(), None, None, None, None, false);
         assert_eq!((s.phase, s.conditions.len()), (PodPhase::Pending, 0));
     }
 
@@ -154,7 +181,7 @@ mod tests {
             placements: 0,
             conditions: vec![why],
         };
-        let s = pod_status(&Pod::default(), None, None, Some(&scheduling), false);
+        let s = pod_status(&Pod::default(), None, None, Some(&scheduling), None, false);
         assert_eq!(
             s.condition("PodScheduled").unwrap().message.as_deref(),
             Some("0/3 nodes")
@@ -165,6 +192,7 @@ mod tests {
             Some(&binding()),
             None,
             Some(&scheduling),
+            None,
             false,
         );
         assert!(s.condition("PodScheduled").unwrap().is_true());
@@ -176,6 +204,7 @@ mod tests {
             &Pod::default(),
             Some(&binding()),
             Some(&actual(PodStage::Running)),
+            None,
             None,
             false,
         );
@@ -192,6 +221,7 @@ mod tests {
                 Some(&binding()),
                 Some(&actual(stage)),
                 None,
+                None,
                 false,
             );
             assert_eq!(s.phase, phase);
@@ -204,7 +234,14 @@ mod tests {
             placement: 1,
             ..actual(PodStage::Running)
         };
-        let s = pod_status(&Pod::default(), Some(&binding()), Some(&old), None, false);
+        let s = pod_status(
+            &Pod::default(),
+            Some(&binding()),
+            Some(&old),
+            None,
+            None,
+            false,
+        );
         assert_eq!((s.phase, s.pod_ip), (PodPhase::Pending, None));
     }
 
@@ -214,6 +251,7 @@ mod tests {
             &Pod::default(),
             Some(&binding()),
             Some(&actual(PodStage::Stopping)),
+            None,
             None,
             true,
         );
@@ -274,5 +312,44 @@ mod tests {
         );
         assert_eq!(pod.metadata.uid.as_deref(), Some("u1"));
         assert_eq!(stopping_pod(&key, None, None).metadata.key(), key);
+    }
+
+    #[test]
+    fn of_a_pod_on_a_lost_node_nothing_is_known() {
+        let health = NodeHealth {
+            state: NodeState::Unreachable,
+            since: Timestamp::from_unix_seconds(60),
+            ..NodeHealth::default()
+        };
+        let pod = Pod::default();
+        let on = |stage, health: &NodeHealth, deleted| {
+            pod_status(
+                &pod,
+                Some(&binding()),
+                Some(&actual(stage)),
+                None,
+                Some(health),
+                deleted,
+            )
+        };
+        for deleted in [false, true] {
+            let s = on(PodStage::Running, &health, deleted);
+            assert_eq!(s.reason.as_deref(), Some("NodeLost"));
+            assert!(s.message.as_deref().unwrap().contains("n1"), "{s:?}");
+            assert!(!s.is_ready());
+            assert_eq!(
+                s.condition("Ready").unwrap().last_transition_time,
+                Some(health.since)
+            );
+            // What was reported last is all there is to show.
+            assert_eq!(s.container_statuses.len(), 1);
+        }
+        let s = on(PodStage::Succeeded, &health, false);
+        assert_eq!((s.phase, s.reason), (PodPhase::Succeeded, None));
+        let ready = NodeHealth {
+            state: NodeState::Ready,
+            ..health.clone()
+        };
+        assert_eq!(on(PodStage::Running, &ready, false).reason, None);
     }
 }

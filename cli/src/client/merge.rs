@@ -1,5 +1,7 @@
 //! The merges: desired documents with statuses, pods with bindings and reports, nodes with everything about them.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 use setpoint_apis::core::{Node, Pod};
 use setpoint_apis::records::{
@@ -39,6 +41,8 @@ pub(super) struct PodParts<'a> {
     pub(super) actual: Vec<(&'a str, &'a KeyValue)>,
     /// What its node was given, where the document is gone.
     pub(super) work: Option<&'a KeyValue>,
+    /// What is concluded about nodes, its own among them.
+    pub(super) nodes: Option<&'a BTreeMap<String, NodeHealth>>,
 }
 
 /// Merges a pod. `None` when nothing is stored about it.
@@ -83,11 +87,16 @@ pub(super) fn pod(kind: KindInfo, key: ObjectKey, parts: &PodParts<'_>) -> Optio
             object.value["spec"] = json!({});
         }
     }
+    let health = parts
+        .nodes
+        .zip(node.as_ref())
+        .and_then(|(nodes, node)| nodes.get(node));
     let status = view::pod_status(
         &typed,
         binding.as_ref(),
         actual.as_ref(),
         scheduling.as_ref(),
+        health,
         deleted,
     );
     object.value["status"] = serde_json::to_value(status).unwrap_or_default();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use futures::stream::{self, StreamExt, TryStreamExt};
-use setpoint_apis::records::Binding;
+use setpoint_apis::records::{Binding, NodeHealth};
 use setpoint_apis::timeline::Curve;
 use setpoint_apis::{Key, ObjectKey, document};
 use setpoint_store::{KeyValue, RangeRequest, Revision, StoreError};
@@ -152,13 +152,16 @@ impl Client {
             ks.binding_range(namespace),
             ks.actual_range(kind.plural, namespace),
             ks.node_actual_range(None),
+            ks.health_range(),
         ];
-        let [bindings, schedulings, reports] = &ranges;
-        let ((bindings, _), (schedulings, _), (reports, _)) = tokio::try_join!(
+        let [bindings, schedulings, reports, healths] = &ranges;
+        let ((bindings, _), (schedulings, _), (reports, _), (healths, _)) = tokio::try_join!(
             self.range(bindings, at),
             self.range(schedulings, at),
-            self.range(reports, at)
+            self.range(reports, at),
+            self.range(healths, at)
         )?;
+        let nodes = self.healths(&healths);
         let mut parts: BTreeMap<ObjectKey, PodParts<'_>> = BTreeMap::new();
         for kv in desired
             .iter()
@@ -191,10 +194,22 @@ impl Client {
             .into_iter()
             .filter_map(|(key, mut parts)| {
                 parts.work = copies.get(&key);
+                parts.nodes = Some(&nodes);
                 merge::pod(kind, key, &parts)
             })
             .collect();
         Ok(Listing { objects, revision })
+    }
+
+    /// What is concluded about nodes, by their names.
+    fn healths(&self, kvs: &[KeyValue]) -> BTreeMap<String, NodeHealth> {
+        let read = |kv: &KeyValue| match self.keyspace.split(&kv.key) {
+            Ok(Key::Health(node)) => {
+                Some((node.to_owned(), document::decode_value(&kv.value).ok()?))
+            }
+            _ => None,
+        };
+        kvs.iter().filter_map(read).collect()
     }
 
     /// The copy of a pod that its node was given. Withdrawing the pod has removed it, so it is read as of the revision
@@ -243,10 +258,16 @@ impl Client {
         let bound: Option<Binding> = binding
             .as_ref()
             .and_then(|kv| document::decode_value(&kv.value).ok());
-        let actual = match &bound {
-            Some(binding) => self.get(&Key::NodePod(&binding.node, key.clone())).await?.0,
-            None => None,
+        let (actual, health) = match &bound {
+            Some(binding) => {
+                let reported = Key::NodePod(&binding.node, key.clone());
+                let concluded = Key::Health(&binding.node);
+                let (actual, health) = tokio::try_join!(self.get(&reported), self.get(&concluded))?;
+                (actual.0, health.0)
+            }
+            None => (None, None),
         };
+        let nodes = self.healths(health.as_slice());
         let reports = bound
             .iter()
             .zip(&actual)
@@ -262,6 +283,7 @@ impl Client {
             scheduling: scheduling.as_ref(),
             actual: reports,
             work: work.as_ref(),
+            nodes: Some(&nodes),
         };
         Ok(merge::pod(kind, key.clone(), &parts))
     }

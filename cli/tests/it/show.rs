@@ -154,6 +154,32 @@ async fn a_pod_that_is_still_stopping_is_found_by_its_labels() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_a_pod_that_is_kept_on_a_lost_node_it_is_said_that_nothing_is_known() {
+    let f = Fixture::new("get-lost").await;
+    f.apply(&format!("{}---\n{}", pod("a"), pod("b")));
+    place(&f, "a", "n1", "Running", true).await;
+    place(&f, "b", "n2", "Running", true).await;
+    let health = "state: Unreachable\nsession: 7\nsince: 2026-01-01T00:00:00Z\n";
+    f.put(&Key::Health("n1"), health).await;
+    let rows = f.run(&["get", "pods", "--no-headers"]).ok();
+    let states: Vec<&str> = rows
+        .lines()
+        .filter_map(|l| l.split_whitespace().nth(2))
+        .collect();
+    assert_eq!(states, ["Unknown", "Running"], "{rows}");
+    let out = f.run(&["describe", "pod", "a"]).ok();
+    assert!(
+        out.contains("NodeLost") && out.contains("n1 is unreachable"),
+        "{out}"
+    );
+    let wait = ["wait", "--for=condition=Ready", "pod/a", "--timeout=0"];
+    f.run(&wait).fails();
+    f.put(&Key::Health("n1"), &health.replace("Unreachable", "Ready"))
+        .await;
+    f.run(&wait).ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn selectors_names_and_namespaces_choose() {
     let f = Fixture::new("get-select").await;
     f.run(&["create", "ns", "team"]).ok();

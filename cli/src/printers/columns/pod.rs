@@ -55,6 +55,8 @@ pub(crate) fn state(o: &Object) -> String {
         phase => phase,
     };
     let mut word = match o.text_at(&["status", "reason"]) {
+        // What it did before its node was lost is no news.
+        "NodeLost" => return "Unknown".into(),
         "" => phase.to_owned(),
         reason => reason.to_owned(),
     };
@@ -196,6 +198,13 @@ mod tests {
             true,
             "Terminating",
         );
+        for terminating in [false, true] {
+            check(
+                json!({"status": {"phase": "Running", "reason": "NodeLost", "containerStatuses": [running]}}),
+                terminating,
+                "Unknown",
+            );
+        }
         check(
             json!({"status": {"phase": "Succeeded", "containerStatuses": [{"state": {"terminated": {"exitCode": 0, "reason": "Completed"}}}]}}),
             true,
