@@ -41,7 +41,7 @@ pub(crate) struct GlobalArgs {
     pub(crate) endpoints: Vec<String>,
     /// The prefix of all keys [env: SETPOINT_PREFIX] [default: /setpoint]
     #[arg(long, global = true, value_name = "PREFIX", hide_short_help = true)]
-    pub(crate) prefix: Option<String>,
+    pub(crate) key_prefix: Option<String>,
     /// The CA certificate of etcd [env: SETPOINT_CACERT]
     #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
     pub(crate) cacert: Option<PathBuf>,
@@ -82,7 +82,7 @@ impl GlobalArgs {
             config: self.config.clone(),
             context: self.context.clone(),
             endpoints: self.endpoints.clone(),
-            prefix: self.prefix.clone(),
+            prefix: self.key_prefix.clone(),
             cacert: self.cacert.clone(),
             cert: self.cert.clone(),
             key: self.key.clone(),

@@ -21,6 +21,7 @@ pub(crate) mod version;
 pub(crate) mod wait;
 
 use anyhow::Result;
+use setpoint_apis::Keyspace;
 
 use crate::args::{Cli, Command};
 use crate::context::Context;
@@ -60,7 +61,12 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<()> {
         Command::ApiResources(args) => api_resources::run(args, context).await,
         Command::Init(args) => init::run(args, context).await,
         Command::Config(args) => config::run(args, context),
-        Command::Dev(args) => crate::dev::run(args).await,
+        Command::Dev(mut args) => {
+            if let Some(prefix) = &context.global().key_prefix {
+                args.key_prefix = Keyspace::new(prefix)?;
+            }
+            crate::dev::run(args).await
+        }
         Command::Bench(args) => crate::bench::run(args).await,
         Command::Agent(args) => {
             let part = parts::begin(context).await?;

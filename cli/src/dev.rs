@@ -52,8 +52,8 @@ pub(crate) struct DevArgs {
     /// Time to live of a node's detection lease, in seconds
     #[arg(long, default_value_t = 6, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) lease_ttl: u64,
-    /// Key prefix in etcd
-    #[arg(long, default_value = "/setpoint", value_parser = Keyspace::new)]
+    /// Key prefix in etcd: the flag is one that every command takes
+    #[arg(skip)]
     pub(crate) key_prefix: Keyspace,
 }
 
@@ -126,9 +126,12 @@ impl DevCluster {
         let program = std::env::current_exe().context("finding the setpoint program")?;
         let command = |subcommand: &str| {
             let mut command = Command::new(&program);
-            command
-                .arg(subcommand)
-                .args(["--endpoints", &endpoint, "--prefix", keyspace.as_str()]);
+            command.arg(subcommand).args([
+                "--endpoints",
+                &endpoint,
+                "--key-prefix",
+                keyspace.as_str(),
+            ]);
             command
         };
         let controllers = Managed::start("controllers", command("controllers"), &logs)?;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::Value;
+use setpoint_apis::document;
 use setpoint_store::config::{self, ConfigFile};
 
 use crate::context::Context;
@@ -33,7 +34,7 @@ enum What {
         /// Its name
         name: String,
     },
-    /// Add a context, or change one, as --endpoints, --prefix, --namespace, --cacert, --cert, --key, --user and
+    /// Add a context, or change one, as --endpoints, --key-prefix, --namespace, --cacert, --cert, --key, --user and
     /// --password-file say
     #[command(name = "set-context")]
     SetContext {
@@ -90,10 +91,16 @@ pub(crate) fn run(args: ConfigArgs, context: &mut Context) -> Result<()> {
                 if created { "created" } else { "modified" }
             ));
         }
-        What::View => context.out.text(
-            std::fs::read_to_string(&path)
-                .with_context(|| format!("reading {}", path.display()))?,
-        ),
+        What::View => match std::fs::read_to_string(&path) {
+            Ok(text) => context.out.text(text),
+            // Nothing is configured: as kubectl, that is no mistake.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                context.out.text(document::encode(&ConfigFile::default()));
+            }
+            Err(error) => {
+                return Err(error).with_context(|| format!("reading {}", path.display()));
+            }
+        },
     }
     Ok(())
 }

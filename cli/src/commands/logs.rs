@@ -60,7 +60,7 @@ pub(crate) struct LogsArgs {
     timestamps: bool,
     /// Begin each line with its pod and container
     #[arg(long)]
-    show_names: bool,
+    prefix: bool,
     /// How many logs may be followed at once
     #[arg(long, default_value_t = MAX_FOLLOWED, value_name = "NUMBER")]
     max_log_requests: usize,
@@ -115,10 +115,10 @@ pub(crate) async fn run(args: LogsArgs, context: &mut Context) -> Result<()> {
         }
     }
     if args.follow && sources.len() > 1 {
-        together(context, sources, args.show_names).await
+        together(context, sources, args.prefix).await
     } else {
         for (label, mut source) in sources {
-            let mut lines = Labelled::new(args.show_names.then_some(label));
+            let mut lines = Labelled::new(args.prefix.then_some(label));
             while let Some(chunk) = source.next().await? {
                 lines.write(context, &chunk)?;
             }

@@ -35,7 +35,7 @@ fn etcd_that_is_not_there_is_named_with_where_the_setting_comes_from() {
 fn what_cannot_work_is_refused_before_anything_is_connected() {
     for (args, word) in [
         (&["get", "pods", "--endpoints", "ftp://x"][..], "ftp"),
-        (&["get", "pods", "--prefix", "setpoint"], "slash"),
+        (&["get", "pods", "--key-prefix", "setpoint"], "slash"),
         (&["get", "pods", "--cert", "/nope"], "--key"),
         (&["get", "pods", "--context", "nope"], "nope"),
         (

@@ -69,7 +69,7 @@ async fn shown(f: &Fixture) {
         ""
     );
     assert_eq!(
-        f.run(&["logs", "-l", "app=p", "--show-names"]).ok(),
+        f.run(&["logs", "-l", "app=p", "--prefix"]).ok(),
         "[pod/p/c] one\n[pod/p/c] two\n"
     );
     let place = DataDir::new(f.dir.path().join("data")).pod("u-1", 1);

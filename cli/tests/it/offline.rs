@@ -61,6 +61,8 @@ fn contexts_are_made_listed_and_chosen() {
             String::from_utf8_lossy(&output.stderr).into_owned(),
         )
     };
+    let (code, out, err) = run(&["config", "view"]);
+    assert_eq!((code, out.as_str()), (Some(0), "contexts: []\n"), "{err}");
     let (code, _, err) = run(&["config", "get-contexts"]);
     assert_eq!(code, Some(1));
     assert!(err.contains("set-context"), "{err}");
@@ -87,7 +89,7 @@ fn contexts_are_made_listed_and_chosen() {
             "prod",
             "--endpoints",
             "http://127.0.0.1:2",
-            "--prefix",
+            "--key-prefix",
             "/prod"
         ])
         .0,
