@@ -10,7 +10,8 @@ use clap::{Args, ValueEnum};
 use setpoint_apis::records::Deletion;
 use setpoint_apis::timeline::Timeline;
 use setpoint_apis::{Key, ObjectKey, document};
-use setpoint_store::{Compare, Put, Txn, TxnOp};
+use setpoint_store::{Compare, Outcome, Put, StoreError, Txn, TxnOp};
+use tokio::time::Instant;
 
 use super::DryRun;
 use crate::client::Client;
@@ -24,6 +25,9 @@ use crate::select::SelectArgs;
 
 /// How many objects are deleted by one transaction.
 const BATCH: usize = 40;
+
+/// A failure within this time is one of the connection, and another try may get through.
+const PROMPT: Duration = Duration::from_secs(1);
 
 /// Namespaces that a cluster cannot do without.
 const KEPT: [&str; 2] = ["default", "setpoint-system"];
@@ -232,15 +236,31 @@ async fn remove(client: &Client, objects: &[Object], cascade: Cascade) -> Result
     Ok(())
 }
 
-/// Deleting is idempotent, so an unknown outcome is simply tried again.
-async fn retried(client: &Client, txn: Txn) -> Result<()> {
-    match client.txn(txn.clone()).await {
+/// Deleting is idempotent, so an unknown outcome is simply tried again: not when an answer was waited for in vain, because
+/// the limit of a request is what a user has to wait.
+async fn retried(client: &Client, mut txn: Txn) -> Result<()> {
+    let begun = Instant::now();
+    let error = match client.txn(txn.clone()).await {
+        Ok(_) => return Ok(()),
+        Err(error) => error,
+    };
+    match &error {
+        // An etcd that is full takes deletions, and the clock can wait.
+        StoreError::NoSpace { .. } => txn.then.retain(|op| !matches!(op, TxnOp::Put(_))),
+        _ if error.is_retryable() && begun.elapsed() < PROMPT => {}
+        _ => return Err(explain(error)),
+    }
+    match client.txn(txn).await {
         Ok(_) => Ok(()),
-        Err(error) if error.is_retryable() => {
-            client.txn(txn).await?;
-            Ok(())
-        }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(explain(error)),
+    }
+}
+
+fn explain(error: StoreError) -> anyhow::Error {
+    match error.outcome() {
+        Outcome::Unknown => anyhow::Error::from(error)
+            .context("whether it was deleted is not known; deleting again is safe"),
+        Outcome::NotApplied => error.into(),
     }
 }
 

@@ -1,6 +1,9 @@
 //! Deleting: what is wanted goes at once, what runs is waited for.
 
+use std::sync::Arc;
+
 use setpoint_apis::{Key, ObjectKey};
+use setpoint_store::testing::{Options, TestEtcd};
 
 use crate::fixture::{Fixture, Running, config_map, deployment, eventually, pod};
 
@@ -250,5 +253,36 @@ async fn a_foreground_deletion_ends_when_the_last_pod_has_stopped() {
             f.remove(&Key::Binding(key("p"))).await;
         }
         assert_eq!(deleting.ended().await, Some(i32::from(!stops)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_etcd_that_is_full_takes_deletions_or_says_what_to_do() {
+    let options = Options {
+        quota_bytes: Some(300_000),
+        ..Options::default()
+    };
+    let f = Fixture::of(Arc::new(TestEtcd::start_with(options).await), "full").await;
+    f.run(&["init"]).ok();
+    f.apply(&deployment("web", 1));
+    let big = "y".repeat(30_000);
+    let refused = (0..40)
+        .map(|i| f.run_with_input(&["apply", "-f", "-"], &config_map(&format!("m{i}"), &big)))
+        .find(|ran| ran.code != Some(0))
+        .expect("its quota is small");
+    assert!(refused.fails().contains("NOSPACE"));
+    // A record of how to delete has to be written.
+    let err = f
+        .run(&["delete", "deploy", "web", "--cascade=orphan"])
+        .fails();
+    assert!(
+        err.contains("NOSPACE") && err.contains("deleting again is safe"),
+        "{err}"
+    );
+    let ran = f.run(&["delete", "cm", "m0"]);
+    match ran.code {
+        Some(0) => assert_eq!(f.desired("configmaps", "m0").await, None),
+        // Old versions refuse whatever comes in a transaction.
+        _ => assert!(ran.fails().contains("deleting again is safe")),
     }
 }
