@@ -110,6 +110,85 @@ fn a_deployment_runs_scales_rolls_over_and_goes() {
 }
 
 #[test]
+fn pods_that_are_stopping_are_found_by_label_and_a_foreground_deletion_waits_for_them() {
+    let cluster = Cluster::start(1, 118);
+    // It does not listen, so it takes its whole grace period to stop.
+    let stubborn = |grace: u32| {
+        deployment("web", 2, "stubborn")
+            .replace(
+                "exec sleep 86400",
+                "trap '' TERM; while :; do sleep 0.1; done",
+            )
+            .replace("PeriodSeconds: 1", &format!("PeriodSeconds: {grace}"))
+    };
+    cluster.apply(&stubborn(20));
+    let pods = cluster.ready_pods("app=web", 2);
+    let name = pods[0]["metadata"]["name"].as_str().unwrap();
+    cluster
+        .setpoint(["delete", "pod", name, "--wait=false"])
+        .ok();
+    let stopping = cluster.eventually("its agent is stopping it", || {
+        let text = cluster.etcdctl(&[
+            "get",
+            "--print-value-only",
+            &format!("/setpoint/actual/nodes/n1/pods/default/{name}"),
+        ]);
+        if text.contains("stage: Stopping") {
+            Ok(text)
+        } else {
+            Err(text)
+        }
+    });
+    assert!(
+        stopping.contains("app: web") && stopping.contains("kind: ReplicaSet"),
+        "{stopping}"
+    );
+    let found = cluster.pods("app=web");
+    let found = found
+        .iter()
+        .find(|p| p["metadata"]["name"] == name)
+        .expect("the pod that is stopping");
+    assert_eq!(
+        (
+            &found["metadata"]["ownerReferences"],
+            &found["metadata"]["uid"],
+            &found["spec"]["containers"]
+        ),
+        (
+            &pods[0]["metadata"]["ownerReferences"],
+            &pods[0]["metadata"]["uid"],
+            &pods[0]["spec"]["containers"]
+        )
+    );
+    let gone = [
+        "wait",
+        "--for=delete",
+        "pod",
+        "-l",
+        "app=web",
+        "--timeout=1s",
+    ];
+    assert!(cluster.setpoint(gone).refused().contains(name));
+
+    cluster.apply(
+        &stubborn(2)
+            .replace("name: web", "name: brief")
+            .replace("app: web", "app: brief"),
+    );
+    cluster.ready_pods("app=brief", 2);
+    cluster
+        .setpoint(["delete", "deployment", "brief", "--cascade=foreground"])
+        .ok();
+    let left = cluster.etcdctl(&[
+        "get",
+        "--prefix",
+        "--keys-only",
+        "/setpoint/actual/nodes/n1/pods/default/brief",
+    ]);
+    assert_eq!(left.trim(), "", "nothing of it runs");
+}
+
+#[test]
 fn a_config_map_arrives_late_and_the_pod_says_what_it_waits_for() {
     let cluster = Cluster::start(1, 102);
     cluster.apply(
