@@ -77,10 +77,12 @@ pub async fn run(leader: Leader, _clock: Clock, recorder: Recorder) {
     let mut not_before = Instant::now();
     loop {
         tokio::select! {
+            biased;
             () = leader.lost().cancelled() => return,
             _ = subscription.next() => {
                 // What else changes until then is looked at together.
                 tokio::select! {
+                    biased;
                     () = leader.lost().cancelled() => return,
                     () = tokio::time::sleep_until(not_before) => {}
                 }

@@ -102,8 +102,8 @@ impl Collector {
                 .copied()
                 .unwrap_or(next_full_pass)
                 .min(next_full_pass);
-            let mut full = false;
-            tokio::select! {
+            let idle = tokio::select! {
+                biased;
                 () = leader.lost().cancelled() => return,
                 changes = subscription.next() => {
                     let view = leader.cache().view();
@@ -113,25 +113,27 @@ impl Collector {
                     for change in &changes.keys {
                         self.index.change(&self.kinds, &view, change, &mut self.items);
                     }
+                    false
                 }
-                () = tokio::time::sleep_until(due) => {
-                    let now = Instant::now();
-                    let ripe = self.later.extract_if(.., |_, at| *at <= now).map(|(item, _)| item);
-                    self.items.extend(ripe);
-                    if now >= next_full_pass {
-                        next_full_pass = now + FULL_PASS;
-                        full = true;
-                        self.index.all(&self.kinds, &leader.cache().view(), &mut self.items);
-                    }
-                }
+                () = tokio::time::sleep_until(due) => true,
+            };
+            // Whatever woke it: a steady stream of changes does not hold back what has become due.
+            let now = Instant::now();
+            let ripe = self.later.extract_if(.., |_, at| *at <= now);
+            self.items.extend(ripe.map(|(item, _)| item));
+            let full = now >= next_full_pass;
+            if full {
+                next_full_pass = now + FULL_PASS;
+                self.index
+                    .all(&self.kinds, &leader.cache().view(), &mut self.items);
             }
-            if !self.pass(leader, full).await {
+            if !self.pass(leader, full && idle).await {
                 return;
             }
         }
     }
 
-    /// One pass over all that waits. `false` when the leadership has ended.
+    /// One pass over all that waits; `full` when no change has asked for any of it. `false` when the leadership has ended.
     async fn pass(&mut self, leader: &Leader, full: bool) -> bool {
         let items = std::mem::take(&mut self.items);
         if items.is_empty() {
@@ -254,11 +256,14 @@ mod tests {
         };
         let (reason, message) = said(ObjectKey::cluster("x"));
         assert_eq!(reason, "MalformedKey");
+        let wrong = Keyspace::default().build(&Key::Desired(Pod::PLURAL, ObjectKey::cluster("x")));
+        let right = wrong.replace("/x", "/<namespace>/x");
         assert_eq!(
             message,
-            "the key /setpoint/desired/pods/x names no namespace, and a Pod is in one: write the document to \
-             /setpoint/desired/pods/<namespace>/x; this key will be deleted in 600 s, or at once by `etcdctl del \
-             /setpoint/desired/pods/x`"
+            format!(
+                "the key {wrong} names no namespace, and a Pod is in one: write the document to {right}; this key will be \
+                 deleted in 600 s, or at once by `etcdctl del {wrong}`"
+            )
         );
         let (reason, message) = said(ObjectKey::namespaced("shop", "x"));
         assert_eq!(reason, "NamespaceNotFound");

@@ -58,6 +58,7 @@ pub(crate) async fn keep(leader: &Leader, clock: &Clock) {
     loop {
         let due = keeper.due();
         tokio::select! {
+            biased;
             () = leader.lost().cancelled() => return,
             changes = subscription.next() => {
                 let seen = (leader.cache().revision(), clock.now());

@@ -138,6 +138,7 @@ async fn term(leader: &Leader, clock: &Clock, recorder: &Recorder, options: Opti
     let mut account = Account::new(listing, options.seed);
     // The first changes say that everything is to be looked at, and until then nothing is counted.
     let first = tokio::select! {
+        biased;
         () = leader.lost().cancelled() => return End::Lost,
         changes = subscription.next() => changes,
     };
@@ -176,12 +177,23 @@ async fn term(leader: &Leader, clock: &Clock, recorder: &Recorder, options: Opti
             }
             in_flight.push(async move { (thens, leader.commit_only(writes).await) });
         }
+        if Instant::now() >= full_pass {
+            full_pass = Instant::now() + options.full_pass;
+            if audits.is_empty() {
+                audits.push(list(leader));
+            }
+        }
         let more = account.has_more();
         let wake_at = due.unwrap_or(full_pass).min(full_pass);
-        // Every arm takes one thing that is complete, or waits; nothing is lost when another arm is faster.
+        // Every arm takes one thing that is complete, or waits; nothing is lost when another arm is faster. What is rare
+        // comes before what may come without end; changes are taken note of in every round anyway.
         tokio::select! {
             biased;
             () = leader.lost().cancelled() => return End::Lost,
+            Some(listing) = audits.next() => {
+                let Some(listing) = listing else { return End::Lost };
+                audit(&mut account, &mut subscription, leader, clock, &listing);
+            }
             Some((thens, outcomes)) = in_flight.next() => {
                 match outcomes {
                     Ok(outcomes) => settle(&mut account, recorder, thens, &outcomes),
@@ -198,18 +210,7 @@ async fn term(leader: &Leader, clock: &Clock, recorder: &Recorder, options: Opti
                 Err(error) => warn!(error = &error as &dyn std::error::Error, "the watch of requests failed; trying again"),
             },
             changes = subscription.next() => account.changed(&changes, &leader.cache().view()),
-            Some(listing) = audits.next() => {
-                let Some(listing) = listing else { return End::Lost };
-                audit(&mut account, &mut subscription, leader, clock, &listing);
-            }
-            () = tokio::time::sleep_until(wake_at), if !more => {
-                if Instant::now() >= full_pass {
-                    full_pass = Instant::now() + options.full_pass;
-                    if audits.is_empty() {
-                        audits.push(list(leader));
-                    }
-                }
-            }
+            () = tokio::time::sleep_until(wake_at), if !more => {}
             () = tokio::task::yield_now(), if more => {}
         }
     }
@@ -242,6 +243,7 @@ async fn list(leader: &Leader) -> Option<Listing> {
     let mut failures = 0;
     loop {
         let listing = tokio::select! {
+            biased;
             () = leader.lost().cancelled() => return None,
             listing = listing::list(leader.store(), leader.keyspace()) => listing,
         };
@@ -254,6 +256,7 @@ async fn list(leader: &Leader) -> Option<Listing> {
                     "the work could not be listed; trying again"
                 );
                 tokio::select! {
+                    biased;
                     () = leader.lost().cancelled() => return None,
                     () = tokio::time::sleep(backoff.delay(failures, &mut rng)) => {}
                 }

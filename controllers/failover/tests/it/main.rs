@@ -239,7 +239,7 @@ async fn a_pod_that_is_kept_says_so_once_and_what_it_says_helps() {
                 && value.contains("reason: NodeLost")
                 && value.contains(&format!("annotate pod {name} -n default"))
         };
-        h.puts().iter().filter(|e| about(e)).count()
+        h.all().iter().filter(|e| about(e)).count()
     };
     history
         .until("both are told of", |h| {

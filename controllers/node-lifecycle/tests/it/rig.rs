@@ -224,25 +224,19 @@ impl History {
         values.collect()
     }
 
-    /// What was put, with its key, in order.
-    #[allow(dead_code, reason = "shared with the tests of failover")]
-    pub(crate) fn puts(&self) -> Vec<(String, String)> {
+    /// The keys that were touched, with what was put there; with nothing where they were deleted.
+    pub(crate) fn all(&self) -> Vec<(String, String)> {
         let events = self.events.lock();
-        let puts = events.iter().filter(|e| e.kind == EventKind::Put);
-        puts.map(|e| {
+        let all = events.iter().map(|e| {
             let value = String::from_utf8_lossy(&e.kv.value).into_owned();
             (e.kv.key.clone(), value)
-        })
-        .collect()
+        });
+        all.collect()
     }
 
     /// The keys that were touched.
     pub(crate) fn keys(&self) -> Vec<String> {
-        self.events
-            .lock()
-            .iter()
-            .map(|e| e.kv.key.clone())
-            .collect()
+        self.all().into_iter().map(|(key, _)| key).collect()
     }
 
     /// Waits until the history shows what is waited for.
