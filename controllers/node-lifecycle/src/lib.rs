@@ -49,6 +49,7 @@ pub fn register(cache: CacheBuilder) -> CacheBuilder {
 /// Decides and executes until the leadership is lost or given up; beside that, keeps the record of times.
 pub async fn run(leader: Leader, clock: Clock, recorder: Recorder) {
     tokio::select! {
+        biased;
         () = timeline::keep(&leader, &clock) => {}
         () = conclude(leader.clone(), clock.clone(), recorder) => {}
     }
@@ -72,6 +73,7 @@ async fn conclude(leader: Leader, clock: Clock, recorder: Recorder) {
     let mut full = false;
     loop {
         tokio::select! {
+            biased;
             () = leader.lost().cancelled() => return,
             _ = subscription.next() => {}
             () = tokio::time::sleep_until(next_look) => {
