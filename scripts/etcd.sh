@@ -6,18 +6,20 @@
 #
 #   --ctl       print the path of etcdctl that belongs to it
 #   --current   pass over versions with known holes, as authentication and fencing need (docs/testing.md says which)
+#   --debian    the one of Debian's package, unpacked beside the built ones if it is not installed
 #   --quiet     say nothing that is not an error
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/lib.sh"
 
-want=etcd current='' quiet=''
+want=etcd current='' debian='' quiet=''
 for arg in "$@"; do
   case $arg in
     --ctl) want=etcdctl ;;
     --current) current=1 ;;
+    --debian) debian=1 ;;
     --quiet) quiet=1 ;;
-    *) die "unknown option $arg (--ctl, --current, --quiet)" ;;
+    *) die "unknown option $arg (--ctl, --current, --debian, --quiet)" ;;
   esac
 done
 
@@ -64,6 +66,27 @@ use() {
   fi
   exit 0
 }
+
+# Unpacked and not installed: that needs no root, and leaves the etcd on PATH what it is.
+if [ -n "$debian" ]; then
+  unpacked="$(cache_dir)/etcd/debian"
+  if [ ! -x "$unpacked/etcd" ] && have apt-get && have dpkg-deb; then
+    mkdir -p "$(dirname "$unpacked")"
+    tmp=$(mktemp -d "$(dirname "$unpacked")/.debian.XXXXXX")
+    trap 'rm -rf "$tmp"' EXIT
+    [ -n "$quiet" ] || say "unpacking Debian's etcd (apt-get download)"
+    fetch() { (cd "$tmp" && apt-get download -q etcd-server etcd-client) >"$tmp/log" 2>&1; }
+    if fetch || { can_apt && apt-get update -q >/dev/null 2>&1 </dev/null && fetch; }; then
+      for package in "$tmp"/*.deb; do dpkg-deb -x "$package" "$tmp/root"; done
+      chmod 755 "$tmp/root/usr/bin"
+      mv -T "$tmp/root/usr/bin" "$unpacked" 2>/dev/null || [ -x "$unpacked/etcd" ] || die "cannot move the package to $unpacked"
+    else
+      tail -n 5 "$tmp/log" >&2
+    fi
+  fi
+  [ -x "$unpacked/etcd" ] || die "Debian's packages etcd-server and etcd-client cannot be had here"
+  use "$unpacked/etcd"
+fi
 
 # An explicit choice is not second-guessed.
 if [ -n "${SETPOINT_ETCD:-}" ]; then

@@ -1,11 +1,15 @@
-//! Claims of the store, shown on a real etcd. One binary: linking takes longer than most of the tests.
+//! Claims of the store, shown on a real etcd, and the model of etcd held against it. One binary: linking takes longer than
+//! most of the tests.
 
 mod basics;
 mod commit;
 mod commit_random;
+mod conformance;
+mod differential;
 mod faults;
 mod leases;
 mod listing;
 mod security;
+mod servers;
 mod support;
 mod watches;

@@ -12,12 +12,12 @@ use tonic::{Status, Streaming};
 use tonic_prost::ProstCodec;
 
 #[derive(Clone)]
-pub(super) struct Client {
+pub(crate) struct Client {
     channel: Channel,
 }
 
 impl Client {
-    pub(super) fn connect(endpoint: String) -> Self {
+    pub(crate) fn connect(endpoint: String) -> Self {
         let channel = Channel::from_shared(endpoint)
             .expect("an endpoint")
             .connect_lazy();
@@ -47,7 +47,7 @@ impl Client {
     }
 
     /// One call of the API.
-    pub(super) async fn call(&self, request: Request) -> Result<Response, Status> {
+    pub(crate) async fn call(&self, request: Request) -> Result<Response, Status> {
         Ok(match request {
             Request::Range(request) => {
                 Response::Range(self.unary("/etcdserverpb.KV/Range", request).await?)

@@ -21,7 +21,7 @@ pub(super) struct Generator {
     pub(super) rng: Rng,
     /// The revision that the sequence began at.
     pub(super) base: i64,
-    /// Whether the server checks how a range is to be sorted. 3.4 does not, and dies of an unknown target.
+    /// Whether the server checks how a range is to be sorted. 3.4 does not.
     pub(super) checks_sorting: bool,
 }
 

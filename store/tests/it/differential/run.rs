@@ -1,6 +1,5 @@
 //! Sequences of requests, in step on both sides.
 
-use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,7 +24,7 @@ const WATCHES: usize = 4;
 const LONG: Duration = Duration::from_secs(30);
 
 /// Carries out a sequence for each seed, one after the other, on one server and one model.
-pub(super) async fn compare(server: TestEtcd, seeds: Range<u64>) {
+pub(super) async fn compare(server: TestEtcd, seeds: Vec<u64>) {
     let client = Client::connect(server.endpoint());
     let Ok(Response::Status(status)) = client.call(Request::Status).await else {
         panic!("etcd does not tell its status");
@@ -184,7 +183,11 @@ impl Both {
         }
     }
 
-    async fn watch(&mut self, request: api::WatchCreateRequest) {
+    async fn watch(&mut self, mut request: api::WatchCreateRequest) {
+        if self.is_old() && request.start_revision == self.model.compacted() {
+            // 3.4 forgets deletions at the compacted revision (mended in 3.4.34).
+            request.start_revision += 1;
+        }
         self.steps.push(format!("{request:?}"));
         let (mut etcd, created) = self
             .client
