@@ -125,7 +125,9 @@ pub(crate) fn plan(state: &State) -> Plan {
                 _ => plan.calls.push(Call::Stop(key.clone())),
             }
         }
-        if local.status_due() {
+        // Without a record, what is not this node's any more was released: it may be claimed elsewhere by now, and is
+        // stopped here without another word.
+        if local.status_due() && (local.written.is_some() || is_current(work, local)) {
             plan.writes.push(NodeWrite::Status(key.clone()));
         }
     }
@@ -287,6 +289,22 @@ mod tests {
         assert_eq!(plan(&s).writes, [NodeWrite::Status(key("a"))]);
         s.locals.get_mut(&key("a")).unwrap().written = Some(Box::new(running));
         assert_eq!(plan(&s), Plan::default());
+    }
+
+    #[test]
+    fn what_was_released_while_the_node_was_away_gets_no_record_again() {
+        let mut local = mk_local(1, Phase::Running);
+        local.actual = Some(Box::default());
+        let mut s = state(&[], &[("a", local)]);
+        assert_eq!(plan(&s).calls, [Call::Stop(key("a"))]);
+        assert_eq!(plan(&s).writes, []);
+        // A record that is still there is kept true until the pod has stopped.
+        let old = PodActual {
+            placement: 1,
+            ..PodActual::default()
+        };
+        s.locals.get_mut(&key("a")).unwrap().written = Some(Box::new(old));
+        assert_eq!(plan(&s).writes, [NodeWrite::Status(key("a"))]);
     }
 
     #[test]
