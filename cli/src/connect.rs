@@ -83,6 +83,9 @@ pub(crate) async fn patient(flags: &Flags) -> Result<(SharedStore, Keyspace)> {
         .map_err(|error| explain(error, &source))?;
     match store.check().await {
         Ok(health) => {
+            if let Some(caution) = health.version.and_then(|v| v.caution()) {
+                tracing::info!("{caution}");
+            }
             for warning in &health.warnings {
                 tracing::warn!(warning, "etcd");
             }

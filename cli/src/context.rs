@@ -48,12 +48,16 @@ impl Context {
     /// When it does not answer.
     pub(crate) async fn connect(&self) -> Result<Connected> {
         let connected = connect::connect(&self.global.flags(), self.global.request_timeout).await?;
-        for warning in &connected.health.warnings {
-            // An old version is no news at every command; an alarm is.
-            if self.global.verbose > 0 || !warning.contains("known holes") {
-                term::warn(warning);
-            }
+        // An old version is no news at every command; an alarm is.
+        if let Some(holes) = connected
+            .health
+            .holes
+            .as_ref()
+            .filter(|_| self.global.verbose > 0)
+        {
+            term::warn(holes);
         }
+        connected.health.warnings.iter().for_each(term::warn);
         Ok(connected)
     }
 

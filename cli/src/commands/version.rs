@@ -57,11 +57,7 @@ pub(crate) async fn run(args: VersionArgs, context: &mut Context) -> Result<()> 
         Some(Ok(c)) => {
             // Here somebody wants to know.
             if context.global().verbose == 0 {
-                c.health
-                    .warnings
-                    .iter()
-                    .filter(|w| w.contains("known holes"))
-                    .for_each(term::warn);
+                c.health.holes.iter().for_each(term::warn);
             }
             Ok(())
         }

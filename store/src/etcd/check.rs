@@ -12,7 +12,9 @@ pub struct Health {
     pub status: ServerStatus,
     /// Its version, if it could be read.
     pub version: Option<Version>,
-    /// What an operator should know: known holes of the version, alarms, a missing leader. Whole sentences.
+    /// What is known to be wrong with the version, as a sentence; `None` for a current one.
+    pub holes: Option<String>,
+    /// What an operator should know at once: alarms, a missing leader. Whole sentences.
     pub warnings: Vec<String>,
 }
 
@@ -30,6 +32,7 @@ pub(super) fn judge(store: &EtcdStore, status: ServerStatus) -> Result<Health, S
     let names = store.endpoints();
     let version = Version::parse(&status.version);
     let mut warnings = Vec::new();
+    let mut known = None;
     match version {
         Some(version) if version < Version::OLDEST => {
             return Err(StoreError::Invalid {
@@ -43,7 +46,7 @@ pub(super) fn judge(store: &EtcdStore, status: ServerStatus) -> Result<Health, S
         Some(version) => {
             let holes = version.known_holes();
             if !holes.is_empty() {
-                warnings.push(format!(
+                known = Some(format!(
                     "etcd {version} at {names} has known holes; it will do for development, use the newest patch of 3.5 or \
                      3.6 for anything else: {}",
                     holes.join("; ")
@@ -71,6 +74,7 @@ pub(super) fn judge(store: &EtcdStore, status: ServerStatus) -> Result<Health, S
     Ok(Health {
         status,
         version,
+        holes: known,
         warnings,
     })
 }
@@ -96,5 +100,30 @@ pub(super) fn explain(store: &EtcdStore, error: StoreError) -> StoreError {
             }
         }
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::etcd::ConnectOptions;
+
+    #[tokio::test]
+    async fn the_holes_of_a_version_are_no_warning_and_are_told_in_short_and_in_full() {
+        let options = ConnectOptions::new(["127.0.0.1:1"]);
+        let store = EtcdStore::connect(&options).await.unwrap();
+        let status = |version: &str| ServerStatus {
+            version: version.to_owned(),
+            has_leader: true,
+            ..ServerStatus::default()
+        };
+        let old = judge(&store, status("3.4.23")).unwrap();
+        assert_eq!(old.warnings, Vec::<String>::new());
+        assert!(old.holes.unwrap().contains("nested transactions"));
+        let caution = old.version.unwrap().caution().unwrap();
+        assert!(caution.starts_with("etcd 3.4.23 has 5 known holes") && caution.len() < 120);
+        let current = judge(&store, status("3.6.14")).unwrap();
+        assert_eq!(current.holes, None);
+        assert_eq!(current.version.unwrap().caution(), None);
     }
 }

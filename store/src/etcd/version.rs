@@ -66,6 +66,14 @@ impl Version {
             .map(|hole| hole.text)
             .collect()
     }
+
+    /// In one line, for logs: that the version has known holes, and where to read which. `None` when it has none.
+    pub fn caution(self) -> Option<String> {
+        let holes = self.known_holes().len();
+        (holes > 0).then(|| {
+            format!("etcd {self} has {holes} known holes and is for development (`setpoint version` names them)")
+        })
+    }
 }
 
 impl fmt::Display for Version {
