@@ -13,9 +13,12 @@
 //! | [`task`], [`watched`] | background work and shared values, so that a simulation can freeze, kill and repeat them |
 //! | [`config`] | where etcd is: flags, environment, a file with named contexts |
 //! | [`model`] | etcd in memory, as a step function; [`ModelStore`](model::ModelStore) is a store on it |
+//! | `devstore` | the model as a server of etcd's API, with a log on disk (feature `devstore`) |
 //! | `testing` | real etcd servers for tests (feature `testing`) |
 
 pub mod config;
+#[cfg(feature = "devstore")]
+pub mod devstore;
 pub mod error;
 pub mod etcd;
 pub mod group_commit;

@@ -1,7 +1,7 @@
 //! An in-memory model of etcd: one member, as a step function over its state.
 //!
 //! [`Model`] knows neither sockets nor clocks nor threads. Time is handed in, so the same steps give the same state and the
-//! same answers, bit for bit. What a request means, and how it is refused, is etcd's: `tests/differential.rs` drives random
+//! same answers, bit for bit. What a request means, and how it is refused, is etcd's: `tests/it/differential.rs` drives random
 //! operations into the model and into etcd servers and compares every field; `docs/etcd-quirks.md` lists what differs.
 //!
 //! | Part | Holds |
@@ -15,7 +15,7 @@
 pub mod api;
 mod check;
 mod error;
-mod hash;
+pub(crate) mod hash;
 mod kv;
 mod lease;
 mod range;

@@ -190,7 +190,17 @@ impl Model {
         };
         self.now = self.now.max(time);
         let recorded = self.records.len();
+        // It was within the limits of its time, which may have been others, and the room of a database that has been
+        // defragmented since.
+        let unlimited = Config {
+            quota_bytes: i64::MAX,
+            max_request_bytes: usize::MAX,
+            max_txn_ops: usize::MAX,
+            ..self.config.clone()
+        };
+        let limited = std::mem::replace(&mut self.config, unlimited);
         let done = self.carry_out(request);
+        self.config = limited;
         // What is replayed is in the log already.
         self.records.truncate(recorded);
         done.map(|_| ())
