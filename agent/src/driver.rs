@@ -155,6 +155,9 @@ pub enum DriverError {
     /// A step of starting the container failed: a mistake in the manifest or a limit of this machine.
     #[error("{0}")]
     Start(StepError),
+    /// The supervising process did not start the container in time, and was killed.
+    #[error("the supervising process did not start the container within {0:?} and was killed")]
+    Hung(Duration),
     /// The supervising process ended without a word.
     #[error("the supervising process ended without saying why")]
     Supervisor,

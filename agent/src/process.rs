@@ -12,6 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -51,10 +52,15 @@ impl ProcessDriverConfig {
     }
 }
 
+/// How long a shim may take from its start to the start of the container: milliseconds are usual, and disks that hang
+/// for seconds happen.
+const START_LIMIT: Duration = Duration::from_secs(30);
+
 /// Runs containers as processes.
 #[derive(Debug)]
 pub struct ProcessDriver {
     config: Arc<ProcessDriverConfig>,
+    start_limit: Duration,
 }
 
 impl ProcessDriver {
@@ -62,6 +68,16 @@ impl ProcessDriver {
     pub fn new(config: ProcessDriverConfig) -> Self {
         Self {
             config: Arc::new(config),
+            start_limit: START_LIMIT,
+        }
+    }
+
+    /// The same with another limit for what takes 30 s at most: a shim that has not started its container by then is
+    /// killed.
+    pub fn with_start_limit(self, start_limit: Duration) -> Self {
+        Self {
+            start_limit,
+            ..self
         }
     }
 }
@@ -75,11 +91,11 @@ impl Driver for ProcessDriver {
         &self,
         request: StartRequest,
     ) -> BoxFuture<'_, Result<Arc<dyn Container>, DriverError>> {
-        start(self.config.clone(), request).boxed()
+        start(self.config.clone(), request, self.start_limit).boxed()
     }
 
     fn adopt(&self, dir: PathBuf) -> BoxFuture<'_, Result<Adopted, DriverError>> {
-        adopt::adopt(self.config.clone(), dir).boxed()
+        adopt::adopt(self.config.clone(), dir, self.start_limit).boxed()
     }
 
     fn remove(&self, dir: PathBuf) -> BoxFuture<'_, Result<(), DriverError>> {
@@ -90,6 +106,7 @@ impl Driver for ProcessDriver {
 async fn start(
     config: Arc<ProcessDriverConfig>,
     request: StartRequest,
+    limit: Duration,
 ) -> Result<Arc<dyn Container>, DriverError> {
     let dir = request.dir.clone();
     let (spawned, announce) = {
@@ -99,9 +116,14 @@ async fn start(
     let mut line = String::new();
     let announced = match pipe::Receiver::from_owned_fd(announce.into()) {
         Ok(pipe) => {
-            BufReader::with_capacity(1024, pipe)
-                .read_line(&mut line)
-                .await
+            let mut reader = BufReader::with_capacity(1024, pipe);
+            match tokio::time::timeout(limit, reader.read_line(&mut line)).await {
+                Ok(read) => read,
+                Err(_) => {
+                    give_up(dir, spawned, None).await;
+                    return Err(DriverError::Hung(limit));
+                }
+            }
         }
         Err(e) => Err(e),
     };

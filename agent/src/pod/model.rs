@@ -96,6 +96,8 @@ pub struct ContainerRun {
     pub streak: u32,
     /// Why it cannot be started.
     pub blocked: Option<Blocked>,
+    /// Tries in a row to start it that the machine refused.
+    pub refusals: u32,
     /// Ended because its definition changed, so it is started again whatever the policy.
     pub redefined: bool,
     /// Startup probe.
@@ -351,6 +353,7 @@ impl ContainerRun {
             self.phase = *before;
         }
         self.blocked = Some(blocked);
+        self.refusals = self.refusals.saturating_add(1);
     }
 
     /// A run began.
@@ -374,6 +377,7 @@ impl ContainerRun {
             self.previous = self.exit.take();
         }
         self.blocked = None;
+        self.refusals = 0;
         self.redefined = false;
         (self.startup, self.readiness, self.liveness) = Default::default();
     }

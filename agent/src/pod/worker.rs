@@ -34,6 +34,8 @@ const QUEUE: usize = 16;
 const QUIET_START: Duration = Duration::from_millis(300);
 /// When what the machine refused is tried again.
 const RETRY: Duration = Duration::from_secs(5);
+/// How often that wait doubles for a container that cannot be started: up to about five minutes.
+const RETRY_DOUBLINGS: u32 = 6;
 /// When it is tried again although nothing has changed: a repair of what a bug missed.
 const RETRY_CONTENT: Duration = Duration::from_secs(60);
 
@@ -410,7 +412,7 @@ impl Worker {
                     // What is missing may have come while we looked for it.
                     true if content_version != self.content_version => Duration::ZERO,
                     true => RETRY_CONTENT,
-                    false => RETRY,
+                    false => RETRY * (1 << run.refusals.min(RETRY_DOUBLINGS)),
                 };
                 run.start_blocked(Blocked {
                     reason: reason.to_owned(),

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tracing::warn;
 
-use super::container::{Handles, ProcessContainer, conclude, now};
+use super::container::{Handles, ProcessContainer, conclude, empty, now};
 use super::{ProcessDriverConfig, blocking, lost};
 use crate::driver::{Adopted, DriverError};
 use crate::procfs;
@@ -16,14 +18,12 @@ use crate::spec::{
     ContainerSpec, EXIT_FILE, ExitRecord, PID_FILE, PidRecord, SPEC_FILE, read_record, write_record,
 };
 
-/// How long a shim may take from its start to the start of the container before the agent asks it no more.
-const START_LIMIT: Duration = Duration::from_secs(30);
-
 pub(super) async fn adopt(
     config: Arc<ProcessDriverConfig>,
     dir: PathBuf,
+    limit: Duration,
 ) -> Result<Adopted, DriverError> {
-    let deadline = tokio::time::Instant::now() + START_LIMIT;
+    let mut deadline = tokio::time::Instant::now() + limit;
     loop {
         let found = {
             let dir = dir.clone();
@@ -49,9 +49,47 @@ pub(super) async fn adopt(
             Found::Starting if tokio::time::Instant::now() < deadline => {
                 tokio::time::sleep(Duration::from_millis(5)).await
             }
-            Found::Starting => return Err(DriverError::Supervisor),
+            Found::Starting => {
+                let hung = dir.clone();
+                let ended = blocking(move || end_hung(&hung)).await;
+                ended.map_err(|source| DriverError::Directory {
+                    dir: dir.clone(),
+                    source,
+                })?;
+                // What it became meanwhile, or that it never began.
+                deadline = tokio::time::Instant::now() + limit;
+            }
         }
     }
+}
+
+/// Ends a shim that has not started its container, and what else is in the container's group. Nobody knows its number:
+/// it is the process whose standard input is the locked file.
+fn end_hung(dir: &Path) -> io::Result<()> {
+    let spec_path = std::fs::canonicalize(dir.join(SPEC_FILE))?;
+    for entry in std::fs::read_dir("/proc")?.flatten() {
+        let number = entry.file_name().to_str().and_then(|n| n.parse().ok());
+        let Some(pid) = number.and_then(Pid::from_raw) else {
+            continue;
+        };
+        let holds = || std::fs::read_link(entry.path().join("fd/0")).is_ok_and(|f| f == spec_path);
+        if !holds() {
+            continue;
+        }
+        let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else {
+            continue;
+        };
+        // Looked at again: the number could have gone to another process before the descriptor was taken.
+        if holds() {
+            warn!(dir = %dir.display(), pid = pid.as_raw_nonzero(), "a supervising process did not start its container in time; killing it");
+            let _ = pidfd_send_signal(process, Signal::KILL);
+        }
+    }
+    let spec: ContainerSpec = whole(dir, SPEC_FILE)?.unwrap_or_default();
+    if let Some(cgroup) = spec.cgroup {
+        empty(&cgroup);
+    }
+    Ok(())
 }
 
 enum Found {

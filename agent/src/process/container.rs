@@ -134,12 +134,7 @@ pub(super) fn conclude(
         pause = (pause * 2).min(Duration::from_secs(1));
     }
     if let Some(cgroup) = cgroup {
-        let mut pause = Duration::from_millis(1);
-        while !cgroup.processes().is_empty() {
-            cgroup.kill_all();
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(100));
-        }
+        empty(cgroup);
     }
     let exit = lost(
         "the supervising process was killed, so the exit code is not known",
@@ -148,6 +143,20 @@ pub(super) fn conclude(
     );
     let _ = write_record(dir, EXIT_FILE, &exit);
     exit
+}
+
+/// Kills what is in a group until nothing is.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "version 1 has no event for an empty group; this thread may block"
+)]
+pub(super) fn empty(cgroup: &Cgroup) {
+    let mut pause = Duration::from_millis(1);
+    while !cgroup.processes().is_empty() {
+        cgroup.kill_all();
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(100));
+    }
 }
 
 impl Container for ProcessContainer {

@@ -714,3 +714,45 @@ async fn eventually_some<T>(what: &str, mut probe: impl FnMut() -> Option<T>) ->
     .await;
     found.unwrap()
 }
+
+#[tokio::test]
+async fn a_supervisor_that_hangs_is_killed_and_said_so_and_the_next_try_may_begin() {
+    let f = Fixture::new();
+    let limit = Duration::from_millis(200);
+    let hangs = f.driver_with(&["/bin/sh", "-c", "exec sleep 1000", "shim"]);
+    let hangs = hangs.with_start_limit(limit);
+    let request = f.request("c", sh("exit 6"), Limits::default());
+    let dir = request.dir.clone();
+    let error = within(hangs.start(request)).await.unwrap_err();
+    assert!(matches!(error, DriverError::Hung(_)), "{error}");
+    assert!(matches!(
+        within(hangs.adopt(dir.clone())).await,
+        Ok(Adopted::Ended(_))
+    ));
+    within(hangs.remove(dir)).await.unwrap();
+    let container = f.start("c", sh("exit 6")).await.unwrap();
+    assert_eq!(within(container.ended()).await.exit_code, Some(6));
+}
+
+#[tokio::test]
+async fn a_supervisor_that_hung_when_the_agent_died_does_not_hold_up_the_next_agent() {
+    let f = Fixture::new();
+    let limit = Duration::from_millis(200);
+    let hangs = f.driver_with(&["/bin/sh", "-c", "exec sleep 1000", "shim"]);
+    let request = f.request("c", sh("exit 6"), Limits::default());
+    let dir = request.dir.clone();
+    // The agent dies while it waits.
+    assert!(
+        tokio::time::timeout(limit, hangs.start(request))
+            .await
+            .is_err()
+    );
+    let next = f.another_driver().with_start_limit(limit);
+    assert!(matches!(
+        within(next.adopt(dir.clone())).await,
+        Ok(Adopted::NotStarted)
+    ));
+    within(next.remove(dir)).await.unwrap();
+    let container = f.start("c", sh("exit 6")).await.unwrap();
+    assert_eq!(within(container.ended()).await.exit_code, Some(6));
+}
