@@ -186,13 +186,14 @@ impl NodeLoop {
             let mut attempt = std::pin::pin!(sessions.acquire());
             let result = loop {
                 tokio::select! {
+                    biased;
                     result = &mut attempt => break result,
-                    taken = reports.take() => self.take_reports(taken),
                     () = sleep_until(offline_at), if !*adopted => {
                         warn!(node, "etcd is not reachable: taking up what the disk copy names");
                         self.adopt_from_disk();
                         *adopted = true;
                     }
+                    taken = reports.take() => self.take_reports(taken),
                 }
             };
             match result {
@@ -251,8 +252,51 @@ impl NodeLoop {
                 }
             }
             let waiting = listed && in_flight.is_none() && Instant::now() < not_before;
+            // What ends or settles something comes first, then timers, which are seldom due, then reports, of which there
+            // is one per pod however often it speaks, and last the watch, which can always have more.
             tokio::select! {
+                biased;
                 () = lease.lost() => return Ok(SessionLost),
+                done = async { in_flight.as_mut().expect("guarded by the condition").await }, if in_flight.is_some() => {
+                    in_flight = None;
+                    let settled = self.settle(done);
+                    if settled.unknown || settled.rejected {
+                        doubt.arise(settled.unknown);
+                    }
+                    if settled.refused {
+                        refusals += 1;
+                        not_before = Instant::now() + REFUSED.delay(refusals, &mut self.rng);
+                    } else {
+                        refusals = 0;
+                    }
+                }
+                looked = async { doubt.looking.as_mut().expect("guarded by the condition").await }, if doubt.looking.is_some() => {
+                    match looked {
+                        Ok(None) => return Ok(SessionLost),
+                        Ok(Some(renewed)) => {
+                            session = renewed;
+                            doubt.fenced();
+                            match self.reread().await {
+                                Ok(()) => doubt.settle(),
+                                Err(error) => {
+                                    warn!(node, error = &error as &dyn std::error::Error, "this node's records could not be read again; trying again");
+                                    doubt.persist(&mut self.rng);
+                                }
+                            }
+                        }
+                        Err(error) => {
+                            warn!(node, error = &error as &dyn std::error::Error, "the fence could not be checked; trying again");
+                            doubt.persist(&mut self.rng);
+                        }
+                    }
+                }
+                () = sleep_until(doubt.look_at.unwrap_or(not_before)), if doubt.look_at.is_some() => {
+                    doubt.look(&self.parts, &self.me, &session);
+                }
+                _ = ticks.tick() => self.report_node(&session).await,
+                _ = claim_retry.tick() => self.state.refused.clear(),
+                () = sleep_until(not_before), if waiting => {}
+                taken = reports.take() => self.take_reports(taken),
                 Some(event) = stream.next() => match event {
                     Ok(WatcherEvent::Init) => named = Named::default(),
                     Ok(WatcherEvent::InitPage(kvs)) => {
@@ -282,46 +326,6 @@ impl NodeLoop {
                     }
                     Err(error) => warn!(node, error = &error as &dyn std::error::Error, "the watch of this node's work failed; trying again"),
                 },
-                taken = reports.take() => self.take_reports(taken),
-                done = async { in_flight.as_mut().expect("guarded by the condition").await }, if in_flight.is_some() => {
-                    in_flight = None;
-                    let settled = self.settle(done);
-                    if settled.unknown || settled.rejected {
-                        doubt.arise(settled.unknown);
-                    }
-                    if settled.refused {
-                        refusals += 1;
-                        not_before = Instant::now() + REFUSED.delay(refusals, &mut self.rng);
-                    } else {
-                        refusals = 0;
-                    }
-                }
-                () = sleep_until(doubt.look_at.unwrap_or(not_before)), if doubt.look_at.is_some() => {
-                    doubt.look(&self.parts, &self.me, &session);
-                }
-                looked = async { doubt.looking.as_mut().expect("guarded by the condition").await }, if doubt.looking.is_some() => {
-                    match looked {
-                        Ok(None) => return Ok(SessionLost),
-                        Ok(Some(renewed)) => {
-                            session = renewed;
-                            doubt.fenced();
-                            match self.reread().await {
-                                Ok(()) => doubt.settle(),
-                                Err(error) => {
-                                    warn!(node, error = &error as &dyn std::error::Error, "this node's records could not be read again; trying again");
-                                    doubt.persist(&mut self.rng);
-                                }
-                            }
-                        }
-                        Err(error) => {
-                            warn!(node, error = &error as &dyn std::error::Error, "the fence could not be checked; trying again");
-                            doubt.persist(&mut self.rng);
-                        }
-                    }
-                }
-                _ = ticks.tick() => self.report_node(&session).await,
-                _ = claim_retry.tick() => self.state.refused.clear(),
-                () = sleep_until(not_before), if waiting => {}
             }
         }
     }
@@ -497,11 +501,12 @@ impl NodeLoop {
             .any(|l| l.phase == Phase::Stopping)
         {
             tokio::select! {
-                taken = reports.take() => self.take_reports(taken),
+                biased;
                 () = sleep_until(deadline) => {
                     warn!(node = self.parts.config.node, "some pods did not stop in time");
                     return;
                 }
+                taken = reports.take() => self.take_reports(taken),
             }
         }
         if let Some(session) = session {

@@ -162,8 +162,10 @@ impl Worker {
                 return;
             }
             let wake = wake_at.map(|at| self.ctx.clock.instant(at));
-            // Cancel safety: a message is taken out of the channel or stays in it; orders stay until they are taken.
+            // Cancel safety: a message is taken out of the channel or stays in it; orders stay until they are taken. What
+            // is due by time is decided after every event, so the timer may come last.
             tokio::select! {
+                biased;
                 () = self.orders.given.notified() => {}
                 message = self.receiver.recv() => match message {
                     Some(message) => self.take(message),
