@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use setpoint_apis::Key;
-use setpoint_apis::core::ConfigMap;
-use setpoint_runtime::StateKey;
+use setpoint_apis::core::{ConfigMap, Pod};
+use setpoint_runtime::watcher::WatcherOptions;
+use setpoint_runtime::{CacheBuilder, StateKey};
 use setpoint_store::{Revision, Txn};
 
 use crate::support::{Fixture, LIMIT, config_map, eventually, key, value_of};
@@ -170,6 +171,87 @@ async fn a_cache_that_was_cut_off_during_a_compaction_ends_with_the_difference_a
         ["changes", "comes", "goes"],
         "what stayed is not named"
     );
+}
+
+fn pod(name: &str, template: usize) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\n  namespace: default\n  labels:\n    template: t{template}\nspec:\n  \
+         containers:\n  - name: main\n    image: img:{template}\n"
+    )
+}
+
+/// Pages are decoded on other threads where there are any; what comes out must not tell.
+async fn a_listing_of_many_pages() {
+    const PODS: usize = 1_000;
+    let f = Fixture::start().await;
+    let name = |n: usize| format!("pod-{n:04}");
+    for first in (0..PODS).step_by(100) {
+        let txn = (first..first + 100).fold(Txn::new(), |txn, n| {
+            let text = match n {
+                500 => "spec: [".to_owned(),
+                _ => pod(&name(n), n % 3),
+            };
+            txn.put(f.keyspace.build(&Key::Desired("pods", key(&name(n)))), text)
+        });
+        f.store.txn(txn).await.unwrap();
+    }
+    let options = WatcherOptions {
+        page_size: 70,
+        ..WatcherOptions::default()
+    };
+    let (cache, driver) = CacheBuilder::new()
+        .kind::<Pod>()
+        .options(options)
+        .build(f.store.clone(), f.keyspace.clone());
+    let mut subscription = cache.subscribe(|_| true);
+    tokio::spawn(driver.run());
+    let first = tokio::time::timeout(LIMIT, subscription.next())
+        .await
+        .expect("the cache fills");
+    assert!(first.resync && first.keys.is_empty());
+    let later = f
+        .put(&Key::Desired("pods", key("later")), pod("later", 1))
+        .await;
+    tokio::time::timeout(LIMIT, cache.wait_for(later))
+        .await
+        .expect("the cache follows");
+    assert_eq!(
+        subscription.next().await.keys,
+        [StateKey::Desired("pods", key("later"))]
+    );
+
+    let view = cache.view();
+    let pods = view.desired::<Pod>();
+    assert_eq!(pods.len(), PODS + 1);
+    let invalid = view.invalid();
+    assert_eq!(invalid.len(), 1);
+    assert_eq!(invalid[0].1, key(&name(500)));
+    for n in (0..PODS).filter(|n| *n != 500) {
+        let stored = &pods.get(&key(&name(n))).expect("it is there").value;
+        assert_eq!(stored.metadata.name, name(n));
+        assert_eq!(stored.metadata.labels["template"], format!("t{}", n % 3));
+        assert_eq!(
+            stored.spec.containers[0].image,
+            format!("img:{}", n % 3),
+            "{}",
+            name(n)
+        );
+    }
+    let spec = |name: &str| Arc::clone(&pods.get(&key(name)).unwrap().value.spec);
+    assert!(
+        Arc::ptr_eq(&spec("later"), &spec(&name(997))),
+        "what is the same text is the same spec"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_listing_of_many_pages_is_whole_on_many_threads() {
+    a_listing_of_many_pages().await;
+}
+
+#[tokio::test]
+async fn a_listing_of_many_pages_is_whole_on_one_thread() {
+    a_listing_of_many_pages().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

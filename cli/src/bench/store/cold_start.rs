@@ -50,7 +50,7 @@ pub(crate) struct ProbeArgs {
     etcd: String,
     /// The prefix of the keys
     #[arg(long, value_name = "PREFIX")]
-    key_prefix: String,
+    keys: String,
     /// What to read them into
     #[arg(long, value_enum)]
     into: Into,
@@ -213,7 +213,7 @@ async fn spawn_probe(endpoint: &str, keyspace: &Keyspace, into: Into) -> Result<
         .context("every way to read has a name")?;
     let output = Command::new(program)
         .args(["bench", "store-probe", "--etcd", endpoint])
-        .args(["--key-prefix", keyspace.as_str(), "--into", into.get_name()])
+        .args(["--keys", keyspace.as_str(), "--into", into.get_name()])
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .kill_on_drop(true)
@@ -231,7 +231,7 @@ async fn spawn_probe(endpoint: &str, keyspace: &Keyspace, into: Into) -> Result<
 
 /// Reads everything, once, and prints what it took.
 pub(crate) async fn probe(args: ProbeArgs) -> Result<()> {
-    let keyspace = Keyspace::new(&args.key_prefix)?;
+    let keyspace = Keyspace::new(&args.keys)?;
     let store = crate::connect::open(&args.etcd).await?;
     let pid = std::process::id();
     let before = rss_bytes(pid);
