@@ -27,15 +27,14 @@ use setpoint_apis::{Key, Kind, ObjectKey, OwnerReference, document};
 use setpoint_runtime::events::EventRef;
 use setpoint_runtime::{Action, Leader, StateKey, Stored, View, Write};
 use setpoint_store::{Compare, StoreError, TxnOp};
-use tokio::time::Instant;
-use tracing::{debug, info};
+use tracing::info;
 
 use crate::conditions::{self, REPLICA_FAILURE};
 use crate::documents::{changed_replica_set, controller_reference, new_replica_set};
 use crate::hash::stem;
 use crate::index::{OwnerIndex, SetRow};
 use crate::memory::Memory;
-use crate::{Shared, writes};
+use crate::{Shared, pass, writes};
 use decide::decide;
 use plan::{Plan, Seen, SetFacts, Snapshot};
 
@@ -83,36 +82,29 @@ pub(crate) fn keys(shared: &Shared, change: &StateKey, view: &View<'_>) -> Vec<O
     keys
 }
 
-/// All Deployments there are.
-pub(crate) fn all(view: &View<'_>) -> Vec<ObjectKey> {
-    view.desired::<Deployment>()
-        .entries()
-        .map(|(k, _)| k.clone())
-        .collect()
-}
-
 /// One pass over one Deployment.
 pub(crate) async fn reconcile(
     shared: Arc<Shared>,
     leader: Leader,
     key: ObjectKey,
 ) -> Result<Action, Error> {
-    let now = Instant::now();
-    if let Some(wait) = shared.deployments.with(&key, |memo| memo.too_soon(now)) {
-        return Ok(Action::requeue(wait));
+    let planned = pass::plan(
+        &shared.deployments,
+        &shared.clock,
+        &key,
+        || observe(&shared, &leader.cache().view(), &key),
+        |(s, _)| {
+            s.sets
+                .iter()
+                .map(|r| usize::try_from(r.pods).unwrap_or(0))
+                .sum()
+        },
+        |(s, _), now| decide(s, now),
+    );
+    match planned {
+        Ok(((snapshot, found), plan)) => execute(&shared, &leader, &snapshot, found, plan).await,
+        Err(action) => Ok(action),
     }
-    let observed = observe(&shared, &leader.cache().view(), &key);
-    let Some((snapshot, found)) = observed else {
-        shared.deployments.forget(&key);
-        return Ok(Action::await_change());
-    };
-    let pods: i32 = snapshot.sets.iter().map(|s| s.pods).sum();
-    shared.deployments.with(&key, |memo| {
-        memo.pass(now, usize::try_from(pods).unwrap_or(0))
-    });
-    let plan = decide(&snapshot, shared.clock.now());
-    debug!(object = %key, %plan, "decided");
-    execute(&shared, &leader, &snapshot, found, plan).await
 }
 
 /// The documents behind a snapshot, for writing them again with changes.
@@ -269,17 +261,14 @@ async fn execute(
     if let Some(found) = &found {
         writes = set_writes(leader, s, found, &plan);
     }
-    if let Some(status) = &plan.status {
-        match shared
-            .deployments
-            .with(&s.key, |memo| memo.status_too_soon(Instant::now()))
-        {
-            Some(wait) => {
-                action.requeue_after = Some(action.requeue_after.map_or(wait, |d| d.min(wait)))
-            }
-            None => writes.push(writes::status::<Deployment>(leader, &s.key, status)),
-        }
-    }
+    let status = plan.status.as_ref();
+    writes.extend(pass::status::<Deployment, _>(
+        &shared.deployments,
+        leader,
+        &s.key,
+        status,
+        &mut action,
+    ));
     if !tally.commit(leader, writes).await {
         return Ok(Action::requeue(writes::SOON));
     }

@@ -12,6 +12,7 @@ pub mod documents;
 pub mod hash;
 pub mod index;
 pub mod memory;
+mod pass;
 pub mod pod;
 pub mod replicaset;
 mod writes;
@@ -82,7 +83,7 @@ pub async fn run(leader: Leader, clock: Clock, recorder: Recorder, seed: u64) {
         "replicaset",
         replicaset::concerns,
         move |change, view| replicaset::keys(&a, change, view),
-        replicaset::all,
+        pass::all::<ReplicaSet>,
     )
     .concurrency(CONCURRENCY)
     .run(leader.clone(), move |key| {
@@ -92,7 +93,7 @@ pub async fn run(leader: Leader, clock: Clock, recorder: Recorder, seed: u64) {
         "deployment",
         deployment::concerns,
         move |change, view| deployment::keys(&c, change, view),
-        deployment::all,
+        pass::all::<Deployment>,
     )
     .concurrency(CONCURRENCY)
     .run(leader, move |key| {

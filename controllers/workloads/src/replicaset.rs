@@ -24,16 +24,14 @@ use setpoint_apis::{Key, Kind, ObjectKey, document, owners};
 use setpoint_runtime::events::EventRef;
 use setpoint_runtime::{Action, Leader, StateKey, Stored, View, Write};
 use setpoint_store::{Compare, StoreError, TxnOp};
-use tokio::time::Instant;
-use tracing::{debug, info};
+use tracing::info;
 
-use crate::Shared;
 use crate::documents::{PodWriter, controller_reference};
 use crate::hash::{has_stem, stem};
 use crate::index::{OwnerIndex, PodRow};
 use crate::memory::Memory;
 use crate::pod::{PodFacts, PodState};
-use crate::writes;
+use crate::{Shared, pass, writes};
 use decide::{SETBACKS_FORGOTTEN, decide};
 use plan::{Plan, Seen, Setbacks, Snapshot};
 
@@ -94,35 +92,26 @@ pub(crate) fn keys(shared: &Shared, change: &StateKey, view: &View<'_>) -> Vec<O
     keys
 }
 
-/// All ReplicaSets there are.
-pub(crate) fn all(view: &View<'_>) -> Vec<ObjectKey> {
-    view.desired::<ReplicaSet>()
-        .entries()
-        .map(|(k, _)| k.clone())
-        .collect()
-}
-
 /// One pass over one ReplicaSet.
 pub(crate) async fn reconcile(
     shared: Arc<Shared>,
     leader: Leader,
     key: ObjectKey,
 ) -> Result<Action, Error> {
-    let now = Instant::now();
-    if let Some(wait) = shared.sets.with(&key, |memo| memo.too_soon(now)) {
-        return Ok(Action::requeue(wait));
+    let planned = pass::plan(
+        &shared.sets,
+        &shared.clock,
+        &key,
+        || observe(&shared, &leader.cache().view(), &key),
+        |(s, _)| s.pods.len(),
+        |(s, _), now| decide(s, now),
+    );
+    match planned {
+        Ok(((snapshot, object), plan)) => {
+            execute(&shared, &leader, &snapshot, object.as_deref(), plan).await
+        }
+        Err(action) => Ok(action),
     }
-    let observed = observe(&shared, &leader.cache().view(), &key);
-    let Some((snapshot, object)) = observed else {
-        shared.sets.forget(&key);
-        return Ok(Action::await_change());
-    };
-    shared
-        .sets
-        .with(&key, |memo| memo.pass(now, snapshot.pods.len()));
-    let plan = decide(&snapshot, shared.clock.now());
-    debug!(object = %key, %plan, "decided");
-    execute(&shared, &leader, &snapshot, object.as_deref(), plan).await
 }
 
 /// What there is to know about a ReplicaSet; `None` when it does not exist. Its document comes along when it parses.
@@ -272,21 +261,12 @@ async fn execute(
         }
     }
     let refused = tally.refused;
-    if let Some(status) = plan.status {
-        match shared
-            .sets
-            .with(&s.key, |memo| memo.status_too_soon(Instant::now()))
-        {
-            Some(wait) => {
-                action.requeue_after = Some(action.requeue_after.map_or(wait, |d| d.min(wait)))
-            }
-            None => {
-                let write = writes::status::<ReplicaSet>(leader, &s.key, &status);
-                if !tally.commit(leader, vec![write]).await {
-                    return Ok(Action::requeue(writes::SOON));
-                }
-            }
-        }
+    let status = plan.status.as_ref();
+    let status = pass::status::<ReplicaSet, _>(&shared.sets, leader, &s.key, status, &mut action);
+    if let Some(write) = status
+        && !tally.commit(leader, vec![write]).await
+    {
+        return Ok(Action::requeue(writes::SOON));
     }
     if tally.conflicts > 0 {
         action.requeue_after = Some(writes::SOON);
