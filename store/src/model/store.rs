@@ -178,6 +178,7 @@ async fn expire(shared: Weak<Shared>, sooner: Arc<Notify>) {
             }
         };
         tokio::select! {
+            biased;
             () = sleep_until(due) => {}
             () = sooner.notified() => {}
         }

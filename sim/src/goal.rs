@@ -1,0 +1,191 @@
+//! Whether actual matches desired.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use setpoint_apis::apps::{Deployment, DeploymentStatus};
+use setpoint_apis::records::{Binding, PodActual, PodStage};
+use setpoint_apis::{Key, KeyRange, ObjectKey, document};
+use setpoint_store::list::{List, list_all};
+
+use crate::world::World;
+
+/// The most shortcomings that are named.
+const MOST: usize = 10;
+
+#[derive(serde::Deserialize)]
+struct Owned {
+    metadata: OwnedMeta,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OwnedMeta {
+    #[serde(default)]
+    owner_references: Vec<Owner>,
+}
+
+#[derive(serde::Deserialize)]
+struct Owner {
+    name: String,
+}
+
+/// What is missing or too much; empty when actual matches desired.
+pub(crate) async fn unmet(world: &World) -> Vec<String> {
+    let mut state = State::default();
+    let range: KeyRange = world.keyspace.state();
+    let listed = list_all(&world.store, List::new(range.start, range.end)).await;
+    let work = world.keyspace.work_range(None);
+    let work = list_all(&world.store, List::new(work.start, work.end)).await;
+    let (Ok((listed, _)), Ok((work, _))) = (listed, work) else {
+        return vec!["the store cannot be read".to_owned()];
+    };
+    for kv in listed.iter().chain(&work) {
+        if let Ok(key) = world.keyspace.split(&kv.key) {
+            state.take(&key, &kv.value);
+        }
+    }
+    let mut unmet = state.unmet();
+    let (running, wanted) = (world.running(), state.pods.len());
+    if running != wanted {
+        unmet.push(format!("{running} pods run, {wanted} are wanted"));
+    }
+    unmet.truncate(MOST);
+    unmet
+}
+
+#[derive(Default)]
+struct State {
+    deployments: BTreeMap<ObjectKey, (u32, Option<DeploymentStatus>)>,
+    /// ReplicaSet to Deployment.
+    replica_sets: BTreeMap<ObjectKey, ObjectKey>,
+    /// Pod to ReplicaSet.
+    pods: BTreeMap<ObjectKey, Option<ObjectKey>>,
+    bindings: BTreeMap<ObjectKey, Binding>,
+    actual: BTreeMap<ObjectKey, Vec<(String, PodActual)>>,
+    work: BTreeSet<(ObjectKey, String)>,
+    broken: Vec<String>,
+}
+
+impl State {
+    fn take(&mut self, key: &Key<'_>, value: &[u8]) {
+        let owner = |object: &ObjectKey| {
+            let owned: Owned = document::decode_value(value).ok()?;
+            let owner = owned.metadata.owner_references.into_iter().next()?;
+            Some(ObjectKey::namespaced(object.namespace.clone(), owner.name))
+        };
+        match key {
+            Key::Desired("deployments", object) => {
+                match document::decode_keyed::<Deployment>(object, value) {
+                    Ok(deployment) => {
+                        let replicas = deployment.spec.replicas.unwrap_or(1);
+                        let entry = self.deployments.entry(object.clone()).or_default();
+                        entry.0 = u32::try_from(replicas).unwrap_or(0);
+                    }
+                    Err(_) => self
+                        .broken
+                        .push(format!("deployment {object} cannot be read")),
+                }
+            }
+            Key::Actual("deployments", object) => {
+                let entry = self.deployments.entry(object.clone()).or_default();
+                entry.1 = document::decode_value(value).ok();
+            }
+            Key::Desired("replicasets", object) => {
+                if let Some(owner) = owner(object) {
+                    self.replica_sets.insert(object.clone(), owner);
+                }
+            }
+            Key::Desired("pods", object) => drop(self.pods.insert(object.clone(), owner(object))),
+            Key::Binding(object) => match document::decode_value(value) {
+                Ok(binding) => drop(self.bindings.insert(object.clone(), binding)),
+                Err(_) => self.broken.push(format!("binding {object} cannot be read")),
+            },
+            Key::NodePod(node, object) => match document::decode_value(value) {
+                Ok(actual) => {
+                    let records = self.actual.entry(object.clone()).or_default();
+                    records.push(((*node).to_owned(), actual));
+                }
+                Err(_) => self
+                    .broken
+                    .push(format!("record of {object} cannot be read")),
+            },
+            Key::WorkPod(node, object) => {
+                self.work.insert((object.clone(), (*node).to_owned()));
+            }
+            _ => {}
+        }
+    }
+
+    fn unmet(&self) -> Vec<String> {
+        let mut unmet = self.broken.clone();
+        let mut per_deployment: BTreeMap<&ObjectKey, u32> = BTreeMap::new();
+        for (pod, owner) in &self.pods {
+            let deployment = owner.as_ref().and_then(|rs| self.replica_sets.get(rs));
+            if let Some(deployment) = deployment {
+                *per_deployment.entry(deployment).or_default() += 1;
+            }
+            if let Some(why) = self.not_running(pod) {
+                unmet.push(format!("pod {pod} {why}"));
+            }
+        }
+        for (deployment, (replicas, status)) in &self.deployments {
+            let pods = per_deployment.get(deployment).copied().unwrap_or(0);
+            if pods != *replicas {
+                unmet.push(format!(
+                    "deployment {deployment} has {pods} pods of {replicas}"
+                ));
+            }
+            let available = status
+                .as_ref()
+                .map_or(0, |s| s.available_replicas.unwrap_or(0));
+            if u32::try_from(available).ok() != Some(*replicas) {
+                unmet.push(format!(
+                    "deployment {deployment} says that {available} of {replicas} are available"
+                ));
+            }
+        }
+        let stray = |what: &str, pod: &ObjectKey| {
+            (!self.pods.contains_key(pod)).then(|| format!("{what} of {pod}, which nobody wants"))
+        };
+        unmet.extend(self.bindings.keys().filter_map(|pod| stray("binding", pod)));
+        unmet.extend(self.actual.keys().filter_map(|pod| stray("record", pod)));
+        for (pod, node) in &self.work {
+            if self.bindings.get(pod).is_none_or(|b| b.node != *node) {
+                unmet.push(format!("work of {pod} on {node}, where it is not bound"));
+            }
+        }
+        unmet
+    }
+
+    fn not_running(&self, pod: &ObjectKey) -> Option<String> {
+        let Some(binding) = self.bindings.get(pod) else {
+            return Some("is not bound".to_owned());
+        };
+        if binding.withdrawn.is_some() {
+            return Some(format!("is being withdrawn from {}", binding.node));
+        }
+        match self.actual.get(pod).map(Vec::as_slice) {
+            None => Some(format!("is not claimed on {}", binding.node)),
+            Some([(node, actual)]) if *node == binding.node => {
+                if actual.placement != binding.placement {
+                    Some(format!(
+                        "runs as placement {}, not {}",
+                        actual.placement, binding.placement
+                    ))
+                } else if actual.stage != PodStage::Running || !actual.is_ready() {
+                    Some(format!("is {:?} on {node}, not ready", actual.stage))
+                } else {
+                    None
+                }
+            }
+            Some(records) => {
+                let nodes: Vec<&str> = records.iter().map(|(node, _)| node.as_str()).collect();
+                Some(format!(
+                    "is on record at {}, bound to {}",
+                    nodes.join(", "),
+                    binding.node
+                ))
+            }
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Who wrote what: every change that took effect in the store, with its sender, handed to the checks as it happens.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use setpoint_apis::Keyspace;
+use setpoint_store::model::ModelStore;
+use tokio::time::Instant;
+
+use crate::check::{Checks, Fences, Violation};
+use crate::fnv::Fnv;
+
+/// A change of the store, as the checks see it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry<'a> {
+    /// Its revision.
+    pub(crate) revision: i64,
+    /// When it happened, in milliseconds since the simulation began.
+    pub(crate) millis: u64,
+    /// Who sent it; `None`: a lease expired or was revoked.
+    pub(crate) sent: Option<&'a Sent>,
+    /// The key.
+    pub(crate) key: &'a str,
+    /// The value; `None` for a deletion.
+    pub(crate) value: Option<&'a [u8]>,
+    /// The revision of the key's creation. 0 for a deletion.
+    pub(crate) create_revision: i64,
+}
+
+/// What is known of a write when it is sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Sent {
+    /// Who sends it.
+    pub(crate) process: Arc<str>,
+    /// The fences at that moment: whoever decided on older ones must not be obeyed.
+    pub(crate) fences: Arc<Fences>,
+}
+
+/// The ledger of one simulation. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Ledger {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: ModelStore,
+    started: Instant,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Everything up to this revision has been checked.
+    revision: i64,
+    checks: Checks,
+    /// Of every change, its time and its sender, in order: two runs of one seed must agree.
+    digest: Fnv,
+    changes: u64,
+    /// When the last change happened that was no lease's end, in milliseconds.
+    last_write: u64,
+    /// The most changes that are kept for [`Ledger::recent`].
+    recent: std::collections::VecDeque<String>,
+}
+
+/// How many of the last changes are kept, to be shown with a violation.
+const RECENT: usize = 40;
+
+impl Ledger {
+    pub(crate) fn new(store: ModelStore, keyspace: Keyspace) -> Self {
+        let state = State {
+            revision: store.with(|model| model.revision()),
+            checks: Checks::new(keyspace),
+            digest: Fnv::default(),
+            changes: 0,
+            last_write: 0,
+            recent: std::collections::VecDeque::new(),
+        };
+        Self {
+            inner: Arc::new(Inner {
+                store,
+                started: Instant::now(),
+                state: Mutex::new(state),
+            }),
+        }
+    }
+
+    /// A write is being sent.
+    pub(crate) fn sending(&self, process: &Arc<str>) -> Sent {
+        Sent {
+            process: Arc::clone(process),
+            fences: self.inner.state.lock().checks.fences(),
+        }
+    }
+
+    /// Enters what has happened since the last call, all of it by `sent`.
+    pub(crate) fn catch_up(&self, sent: Option<Sent>) {
+        let millis = self.millis();
+        let mut state = self.inner.state.lock();
+        self.inner.store.with(|model| {
+            // Whoever compacts calls this first, so nothing is missed.
+            let Ok(changes) = model.changes_since(state.revision + 1) else {
+                return;
+            };
+            for change in changes {
+                let key = String::from_utf8_lossy(&change.kv.key);
+                let entry = Entry {
+                    revision: change.main,
+                    millis,
+                    sent: sent.as_ref(),
+                    key: &key,
+                    value: (!change.deleted).then_some(&change.kv.value[..]),
+                    create_revision: change.kv.create_revision,
+                };
+                state.enter(&entry);
+            }
+            state.revision = model.revision();
+        });
+    }
+
+    /// Milliseconds since the simulation began.
+    pub(crate) fn millis(&self) -> u64 {
+        u64::try_from(self.inner.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// How many changes there were, when the last one was, in milliseconds, and a digest of all of them.
+    pub(crate) fn summary(&self) -> Summary {
+        let state = self.inner.state.lock();
+        Summary {
+            changes: state.changes,
+            last_write: state.last_write,
+            digest: state.digest.value(),
+        }
+    }
+
+    /// What has been found so far.
+    pub(crate) fn violations(&self) -> Vec<Violation> {
+        self.inner.state.lock().checks.violations().to_vec()
+    }
+
+    /// Tells the checks what only the simulation knows.
+    pub(crate) fn with_checks<T>(&self, tell: impl FnOnce(&mut Checks) -> T) -> T {
+        tell(&mut self.inner.state.lock().checks)
+    }
+
+    /// The last changes, oldest first.
+    pub(crate) fn recent(&self) -> Vec<String> {
+        self.inner.state.lock().recent.iter().cloned().collect()
+    }
+}
+
+/// What a ledger amounts to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Summary {
+    pub(crate) changes: u64,
+    pub(crate) last_write: u64,
+    pub(crate) digest: u64,
+}
+
+impl State {
+    fn enter(&mut self, entry: &Entry<'_>) {
+        let process = entry.sent.map_or("", |s| &s.process);
+        self.changes += 1;
+        if entry.sent.is_some() {
+            self.last_write = entry.millis;
+        }
+        self.digest.write(&entry.millis.to_le_bytes());
+        self.digest.write(process.as_bytes());
+        self.digest.write(entry.key.as_bytes());
+        self.digest.write(entry.value.unwrap_or(b"-"));
+        let before = self.checks.violations().len();
+        self.checks.enter(entry);
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        // Formatting every change would take longer than checking it.
+        if self.checks.violations().len() > before || self.checks.keeps_recent() {
+            let verb = if entry.value.is_some() {
+                "put"
+            } else {
+                "delete"
+            };
+            self.recent.push_back(format!(
+                "{:>8} ms  r{:<6} {:<20} {verb} {}",
+                entry.millis,
+                entry.revision,
+                if process.is_empty() {
+                    "(lease)"
+                } else {
+                    process
+                },
+                entry.key,
+            ));
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! One process's connection to the store: the [`Store`] trait over the in-memory model, through a [`Network`] that delays,
+//! loses and separates.
+//!
+//! What was sent arrives, or does not, whatever becomes of the sender: a process that is killed or frozen does not call
+//! its messages back. Every write that arrives is entered in the [`Ledger`] with its sender.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream};
+use parking_lot::Mutex;
+use setpoint_store::model::ModelStore;
+use setpoint_store::{
+    KeyValue, LeaseId, LeaseTime, Page, RangeRequest, Revision, ServerStatus, Store, StoreError,
+    Txn, TxnResult, WatchBatch, WatchRequest,
+};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::ledger::{Ledger, Sent};
+use crate::network::Network;
+
+/// How long an answer is waited for. The client of real etcd gives a request as long.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// After this silence a watch is given up, as the client of real etcd does.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// A process's connection.
+pub(crate) struct Link {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// Who writes.
+    process: Arc<str>,
+    /// Where it runs: what the network reaches or not.
+    host: Arc<str>,
+    store: ModelStore,
+    network: Network,
+    ledger: Ledger,
+    rng: Mutex<Rng>,
+}
+
+impl Link {
+    /// Connects `process`. Its messages have luck of their own, so that what one process does leaves the others' alone.
+    pub(crate) fn new(
+        process: Arc<str>,
+        host: Arc<str>,
+        store: ModelStore,
+        network: Network,
+        ledger: Ledger,
+        seed: u64,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                process,
+                host,
+                store,
+                network,
+                ledger,
+                rng: Mutex::new(Rng::with_seed(seed)),
+            }),
+        }
+    }
+}
+
+impl Inner {
+    /// Sends a request, has `apply` done where and when it arrives, and waits for the answer.
+    async fn call<T, F>(
+        &self,
+        context: String,
+        writes: bool,
+        apply: impl FnOnce(ModelStore) -> F + Send + 'static,
+    ) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, StoreError>> + Send,
+    {
+        let fate = self.network.fate(&self.host, writes, &mut self.rng.lock());
+        let (answer, answered) = oneshot::channel();
+        if let Some(arrives) = fate.arrives {
+            let store = self.store.clone();
+            // A task of the network, not of the process.
+            tokio::spawn(async move {
+                sleep(arrives).await;
+                let result = apply(store).await;
+                if let Some(returns) = fate.returns {
+                    sleep(returns).await;
+                    // The sender may have given up.
+                    let _ = answer.send(result);
+                } else {
+                    // Kept open, or the sender would learn at once that no answer comes.
+                    sleep(DEADLINE).await;
+                }
+            });
+        } else {
+            tokio::spawn(async move {
+                sleep(DEADLINE * 2).await;
+                drop(answer);
+            });
+        }
+        let lost = || "no answer within 5 s".to_owned();
+        match timeout(DEADLINE, answered).await {
+            // A process that was cut off while the answer was under way does not get it.
+            Ok(Ok(result)) if !self.network.is_cut(&self.host) => result,
+            _ if writes => Err(StoreError::Unknown {
+                context,
+                message: lost(),
+            }),
+            _ => Err(StoreError::Unavailable {
+                context,
+                message: lost(),
+            }),
+        }
+    }
+}
+
+impl Store for Link {
+    fn get(&self, key: &str) -> BoxFuture<'_, Result<(Option<KeyValue>, Revision), StoreError>> {
+        let key = key.to_owned();
+        Box::pin(
+            self.inner
+                .call(format!("get {key}"), false, move |store| async move {
+                    store.get(&key).await
+                }),
+        )
+    }
+
+    fn range(&self, request: RangeRequest) -> BoxFuture<'_, Result<Page, StoreError>> {
+        let context = format!("range {}", request.start);
+        Box::pin(self.inner.call(context, false, move |store| async move {
+            store.range(request).await
+        }))
+    }
+
+    fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<TxnResult, StoreError>> {
+        let (ledger, sent) = (
+            self.inner.ledger.clone(),
+            self.inner.ledger.sending(&self.inner.process),
+        );
+        Box::pin(
+            self.inner
+                .call("transaction".to_owned(), true, move |store| async move {
+                    apply(&store, &ledger, sent, txn).await
+                }),
+        )
+    }
+
+    fn watch(
+        &self,
+        request: WatchRequest,
+    ) -> BoxFuture<'_, Result<BoxStream<'static, Result<WatchBatch, StoreError>>, StoreError>> {
+        let inner = Arc::clone(&self.inner);
+        Box::pin(async move {
+            let context = format!("watch {}", request.start);
+            let batches = inner
+                .call(context, false, move |store| async move {
+                    store.watch(request).await
+                })
+                .await?;
+            Ok(deliver(inner, batches))
+        })
+    }
+
+    fn lease_grant(&self, ttl: Duration) -> BoxFuture<'_, Result<(LeaseId, Duration), StoreError>> {
+        Box::pin(
+            self.inner
+                .call("lease grant".to_owned(), true, move |store| async move {
+                    store.lease_grant(ttl).await
+                }),
+        )
+    }
+
+    fn lease_renew(&self, lease: LeaseId) -> BoxFuture<'_, Result<Duration, StoreError>> {
+        Box::pin(
+            self.inner
+                .call("lease renewal".to_owned(), false, move |store| async move {
+                    store.lease_renew(lease).await
+                }),
+        )
+    }
+
+    fn lease_revoke(&self, lease: LeaseId) -> BoxFuture<'_, Result<(), StoreError>> {
+        let ledger = self.inner.ledger.clone();
+        Box::pin(self.inner.call(
+            "lease revocation".to_owned(),
+            true,
+            move |store| async move {
+                let result = store.lease_revoke(lease).await;
+                ledger.catch_up(None);
+                result
+            },
+        ))
+    }
+
+    fn lease_time_left(
+        &self,
+        lease: LeaseId,
+    ) -> BoxFuture<'_, Result<Option<LeaseTime>, StoreError>> {
+        Box::pin(
+            self.inner
+                .call("lease time".to_owned(), false, move |store| async move {
+                    store.lease_time_left(lease).await
+                }),
+        )
+    }
+
+    fn status(&self) -> BoxFuture<'_, Result<ServerStatus, StoreError>> {
+        Box::pin(
+            self.inner
+                .call("status".to_owned(), false, |store| async move {
+                    store.status().await
+                }),
+        )
+    }
+}
+
+async fn apply(
+    store: &ModelStore,
+    ledger: &Ledger,
+    sent: Sent,
+    txn: Txn,
+) -> Result<TxnResult, StoreError> {
+    // What expired before belongs to nobody.
+    ledger.catch_up(None);
+    let result = store.txn(txn).await;
+    ledger.catch_up(Some(sent));
+    result
+}
+
+/// The deliveries of a watch, in order, each with its delay; broken off by bad luck or long silence.
+fn deliver(
+    link: Arc<Inner>,
+    batches: BoxStream<'static, Result<WatchBatch, StoreError>>,
+) -> BoxStream<'static, Result<WatchBatch, StoreError>> {
+    struct Delivery {
+        link: Arc<Inner>,
+        batches: BoxStream<'static, Result<WatchBatch, StoreError>>,
+        last: Instant,
+        broken: bool,
+    }
+    let delivery = Delivery {
+        link,
+        batches,
+        last: Instant::now(),
+        broken: false,
+    };
+    let broken = |message: &str| StoreError::Unavailable {
+        context: "watch".to_owned(),
+        message: message.to_owned(),
+    };
+    stream::unfold(Some(delivery), move |delivery| async move {
+        let mut delivery = delivery?;
+        let link = Arc::clone(&delivery.link);
+        if delivery.broken {
+            return Some((Err(broken("the stream was reset")), None));
+        }
+        let next = async {
+            let batch = delivery.batches.next().await?;
+            let (delay, breaks) = link.network.delivery(&mut link.rng.lock());
+            delivery.last = delivery.last.max(Instant::now() + delay);
+            delivery.broken = breaks;
+            sleep_until(delivery.last).await;
+            link.network.connected(&link.host).await;
+            Some(batch)
+        };
+        tokio::select! {
+            biased;
+            () = link.network.cut_for(&link.host, SILENCE) => {
+                Some((Err(broken("nothing was heard for 10 s")), None))
+            }
+            batch = next => Some((batch?, Some(delivery))),
+        }
+    })
+    .boxed()
+}

@@ -1,0 +1,460 @@
+//! A run from beginning to end.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+use setpoint_apis::core::Namespace;
+use setpoint_apis::registry::Registry;
+use setpoint_apis::{Key, Kind, ObjectKey, document};
+use setpoint_store::{Compare, Revision, Store, Txn};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::check::Violation;
+use crate::goal;
+use crate::network::Weather;
+use crate::scenario::{self, Event, Network, Scenario};
+use crate::world::World;
+
+/// How often it is looked whether actual matches desired.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// What follows from what happened before actual matched desired may still be written: events, a last status, and within
+/// a minute the record of times.
+const AFTERMATH: Duration = Duration::from_secs(75);
+
+/// What came of a run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// The scenario's name.
+    pub scenario: String,
+    /// The seed.
+    pub seed: u64,
+    /// What happened, in order: milliseconds and words.
+    pub timeline: Vec<(u64, String)>,
+    /// From the last event until actual matched desired, in milliseconds; `None`: it never did.
+    pub converged_after_ms: Option<u64>,
+    /// The share of all nodes' cpu that was requested at the end.
+    pub cpu_requested: f64,
+    /// Pods that ran at the end.
+    pub pods: usize,
+    /// Changes of the store.
+    pub writes: u64,
+    /// Virtual time in milliseconds.
+    pub simulated_ms: u64,
+    /// The same for the same seed, and hardly ever for another.
+    pub digest: String,
+    /// Invariants that were broken; empty in a good run.
+    pub violations: Vec<String>,
+    /// The last writes before a violation, in builds that keep them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub recent: Vec<String>,
+}
+
+impl Report {
+    /// Whether no invariant was broken.
+    pub fn is_good(&self) -> bool {
+        self.violations.is_empty()
+    }
+}
+
+/// Why a simulation could not be run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The runtime could not be made.
+    #[error("the simulation's runtime could not be started")]
+    Runtime(#[source] std::io::Error),
+    /// An event of the scenario could not be carried out.
+    #[error("the scenario's event at {at}: {message}")]
+    Event {
+        /// When.
+        at: String,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+/// Runs a scenario.
+///
+/// # Errors
+/// The scenario asks for something that cannot be done, such as scaling a Deployment that there is not. Invariants that
+/// were broken are no error of this kind: they are in the report.
+pub fn run(scenario: &Scenario, seed: u64) -> Result<Report, RunError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .map_err(RunError::Runtime)?;
+    runtime.block_on(Run::new(scenario, seed).run())
+}
+
+struct Run<'a> {
+    scenario: &'a Scenario,
+    seed: u64,
+    world: World,
+    started: Instant,
+    timeline: Vec<(u64, String)>,
+    /// Documents that were overwritten with what does not parse, to be restored.
+    corrupted: BTreeMap<String, bytes::Bytes>,
+}
+
+/// Something to do at a time.
+enum Step<'a> {
+    Begin(&'a Event),
+    /// Undo it.
+    End(&'a Event),
+}
+
+impl<'a> Run<'a> {
+    fn new(scenario: &'a Scenario, seed: u64) -> Self {
+        Self {
+            scenario,
+            seed,
+            world: World::new(&scenario.spec, seed),
+            started: Instant::now(),
+            timeline: Vec::new(),
+            corrupted: BTreeMap::new(),
+        }
+    }
+
+    async fn run(mut self) -> Result<Report, RunError> {
+        let spec = &self.scenario.spec;
+        self.world.network.set_weather(weather(&spec.network));
+        self.init().await?;
+        self.world.start_all();
+        let mut steps: Vec<(Duration, Step<'a>)> = Vec::new();
+        for event in &self.scenario.spec.timeline {
+            let at = event.at.get();
+            steps.push((at, Step::Begin(event)));
+            if let Some(lasts) = event.lasts {
+                steps.push((at + lasts.get(), Step::End(event)));
+            }
+        }
+        // Stable: what is written first happens first.
+        steps.sort_by_key(|(at, _)| *at);
+        for (at, step) in steps {
+            sleep_until(self.started + at).await;
+            match step {
+                Step::Begin(event) => self.begin(event).await,
+                Step::End(event) => self.end(event).await,
+            }
+            .map_err(|message| RunError::Event {
+                at: format!("{} ms", at.as_millis()),
+                message,
+            })?;
+        }
+        Ok(self.finish().await)
+    }
+
+    /// What `setpoint init` writes.
+    async fn init(&self) -> Result<(), RunError> {
+        let key = self.world.keyspace.build(&Key::Desired(
+            Namespace::PLURAL,
+            ObjectKey::cluster("default"),
+        ));
+        let text = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: default\n";
+        let done = self.world.user(Txn::new().put(key, text)).await;
+        done.map(|_| ()).map_err(|error| RunError::Event {
+            at: "0 ms".to_owned(),
+            message: error.to_string(),
+        })
+    }
+
+    async fn begin(&mut self, event: &Event) -> Result<(), String> {
+        if let Some(network) = &event.network {
+            self.note("the network changes");
+            self.world.network.set_weather(weather(network));
+        }
+        for (names, what) in [
+            (&event.cut, "is cut off"),
+            (&event.crash, "crashes"),
+            (&event.power_off, "loses power"),
+            (&event.freeze, "freezes"),
+            (&event.restart, "is asked to stop"),
+        ] {
+            for name in names {
+                self.note(format!("{name} {what}"));
+            }
+        }
+        event.cut.iter().for_each(|name| self.world.cut(name, true));
+        event.crash.iter().for_each(|name| self.world.crash(name));
+        for name in &event.power_off {
+            self.world.power_off(name);
+        }
+        for name in &event.freeze {
+            self.world.freeze(name, true);
+        }
+        for name in &event.restart {
+            let pause = self.world.stop(name);
+            if event.lasts.is_none() {
+                sleep(pause).await;
+                self.world.start(name);
+            }
+        }
+        if event.compact {
+            self.compact();
+        }
+        for path in &event.corrupt {
+            self.corrupt(path).await?;
+        }
+        if !event.apply.is_empty() {
+            self.apply(&event.apply).await?;
+        }
+        for (name, replicas) in &event.scale {
+            self.scale(name, *replicas).await?;
+        }
+        for path in &event.delete {
+            let key = self.desired_key(path)?;
+            self.note(format!("{path} is deleted"));
+            self.write(Txn::new().delete(key)).await?;
+        }
+        Ok(())
+    }
+
+    /// Undoes what can be undone.
+    async fn end(&mut self, event: &Event) -> Result<(), String> {
+        if event.network.is_some() {
+            self.note("the network is as before");
+            let weather = weather(&self.scenario.spec.network);
+            self.world.network.set_weather(weather);
+        }
+        for name in &event.cut {
+            self.note(format!("{name} is connected again"));
+            self.world.cut(name, false);
+        }
+        for name in event
+            .crash
+            .iter()
+            .chain(&event.power_off)
+            .chain(&event.restart)
+        {
+            self.note(format!("{name} starts"));
+            self.world.start(name);
+        }
+        for name in &event.freeze {
+            self.note(format!("{name} goes on"));
+            self.world.freeze(name, false);
+        }
+        for path in &event.corrupt {
+            let key = self.desired_key(path)?;
+            if let Some(text) = self.corrupted.remove(path) {
+                self.note(format!("{path} is mended"));
+                self.write(Txn::new().put(key, text)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn compact(&mut self) {
+        self.note("the store is compacted");
+        self.world.ledger.catch_up(None);
+        let revision = self.world.store.with(|model| model.revision());
+        // Compacted already: nothing to do.
+        let _ = self.world.store.compact(Revision(revision));
+    }
+
+    async fn corrupt(&mut self, path: &str) -> Result<(), String> {
+        let key = self.desired_key(path)?;
+        let (present, _) = self
+            .world
+            .store
+            .get(&key)
+            .await
+            .map_err(|e| e.to_string())?;
+        let Some(present) = present else {
+            return Ok(());
+        };
+        self.note(format!("{path} is overwritten with what does not parse"));
+        self.corrupted.insert(path.to_owned(), present.value);
+        self.write(Txn::new().put(key, "spec: {replicas: [\n"))
+            .await?;
+        Ok(())
+    }
+
+    async fn apply(&mut self, documents: &[serde_json::Value]) -> Result<(), String> {
+        for document in documents {
+            let text = |path: &str| document.pointer(path).and_then(serde_json::Value::as_str);
+            let (Some(kind), Some(name)) = (text("/kind"), text("/metadata/name")) else {
+                return Err("a document has no kind or no metadata.name".to_owned());
+            };
+            let info = Registry::builtin()
+                .by_kind(kind)
+                .ok_or_else(|| format!("there is no kind {kind:?}"))?;
+            let object = match info.namespaced {
+                true => {
+                    ObjectKey::namespaced(text("/metadata/namespace").unwrap_or("default"), name)
+                }
+                false => ObjectKey::cluster(name),
+            };
+            let wrong =
+                (info.check)(document.clone()).map_err(|e| format!("{kind} {name}: {e}"))?;
+            if let Some(wrong) = wrong.first() {
+                return Err(format!("{kind} {name}: {wrong}"));
+            }
+            self.note(format!("{} {object} is applied", info.singular()));
+            let key = self
+                .world
+                .keyspace
+                .build(&Key::Desired(info.plural, object));
+            self.write(Txn::new().put(key, document::encode(document)))
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Changes a Deployment's replicas, as `setpoint scale` does.
+    async fn scale(&mut self, name: &str, replicas: u32) -> Result<(), String> {
+        let path = format!("deployments/{name}");
+        let key = self.desired_key(&path)?;
+        let (present, _) = self
+            .world
+            .store
+            .get(&key)
+            .await
+            .map_err(|e| e.to_string())?;
+        let present = present.ok_or_else(|| format!("there is no deployment {name}"))?;
+        // As for a user: what cannot be read cannot be scaled, and nothing is lost by it.
+        let Ok(mut value) = document::decode_value::<serde_json::Value>(&present.value) else {
+            self.note(format!(
+                "{path} cannot be read, and is not scaled to {replicas}"
+            ));
+            return Ok(());
+        };
+        value["spec"]["replicas"] = replicas.into();
+        self.note(format!("{path} is scaled to {replicas}"));
+        let guard = Compare::ModRevision(key.clone(), present.mod_revision);
+        self.write(Txn::new().when(guard).put(key, document::encode(&value)))
+            .await
+    }
+
+    async fn write(&self, txn: Txn) -> Result<(), String> {
+        self.world
+            .user(txn)
+            .await
+            .map(|_| ())
+            .map_err(|e| e.to_string())
+    }
+
+    fn desired_key(&self, path: &str) -> Result<String, String> {
+        let (plural, object) = scenario::object(path)
+            .ok_or_else(|| format!("{path:?} is not plural/namespace/name"))?;
+        Ok(self.world.keyspace.build(&Key::Desired(plural, object)))
+    }
+
+    fn note(&mut self, what: impl Into<String>) {
+        self.timeline
+            .push((self.world.ledger.millis(), what.into()));
+    }
+
+    /// Waits until actual matches desired, and then that nothing more is written.
+    async fn finish(mut self) -> Report {
+        let spec = &self.scenario.spec;
+        let begun = Instant::now();
+        let mut violations = Vec::new();
+        let mut looked_at = None;
+        let converged = loop {
+            // Looking is dear, and an answer stays true until something is written or runs.
+            let state = (self.world.ledger.summary().changes, self.world.running());
+            if looked_at != Some(state) {
+                looked_at = Some(state);
+                let unmet = goal::unmet(&self.world).await;
+                if unmet.is_empty() {
+                    break Some(begun.elapsed());
+                }
+                if begun.elapsed() > spec.settle.get() {
+                    violations.extend(unmet.into_iter().map(|u| format!("not converged: {u}")));
+                    break None;
+                }
+            } else if begun.elapsed() > spec.settle.get() {
+                let unmet = goal::unmet(&self.world).await;
+                violations.extend(unmet.into_iter().map(|u| format!("not converged: {u}")));
+                break None;
+            }
+            sleep(LOOK_EVERY).await;
+        };
+        if let Some(after) = converged {
+            self.note(format!(
+                "actual matches desired, {} ms after the last event",
+                after.as_millis()
+            ));
+            sleep(AFTERMATH).await;
+            let before = self.world.ledger.summary().changes;
+            sleep(spec.quiet.get()).await;
+            self.world.ledger.catch_up(None);
+            let written = self.world.ledger.summary().changes - before;
+            if written > 0 {
+                violations.push(format!(
+                    "not quiet: {written} writes in {}, though nothing happened",
+                    spec.quiet
+                ));
+            }
+            let unmet = goal::unmet(&self.world).await;
+            violations.extend(unmet.into_iter().map(|u| format!("did not stay: {u}")));
+        }
+        let ledger = &self.world.ledger;
+        let found: Vec<Violation> = ledger.violations();
+        let summary = ledger.summary();
+        // What broke first is told first.
+        violations.splice(0..0, found.iter().map(Violation::to_string));
+        Report {
+            scenario: self.scenario.metadata.name.clone(),
+            seed: self.seed,
+            converged_after_ms: converged.map(|c| u64::try_from(c.as_millis()).unwrap_or(u64::MAX)),
+            cpu_requested: ledger.with_checks(|checks| checks.requested("cpu")),
+            pods: self.world.running(),
+            writes: summary.changes,
+            simulated_ms: ledger.millis(),
+            digest: format!("{:016x}", summary.digest),
+            recent: match violations.is_empty() {
+                true => Vec::new(),
+                false => ledger.recent(),
+            },
+            violations,
+            timeline: self.timeline,
+        }
+    }
+}
+
+fn weather(network: &Network) -> Weather {
+    Weather {
+        delay: network.min_delay.get()..=network.max_delay.get(),
+        lost_requests: network.lost_requests,
+        lost_answers: network.lost_answers,
+        late_writes: network.late_writes,
+        broken_watches: network.broken_watches,
+        ..Weather::default()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "scenario {}, seed {}", self.scenario, self.seed)?;
+        for (millis, what) in &self.timeline {
+            writeln!(f, "{:>10.3} s  {what}", *millis as f64 / 1000.0)?;
+        }
+        writeln!(
+            f,
+            "{} pods run, {:.0} % of the cpu is requested, {} writes in {} simulated seconds, digest {}",
+            self.pods,
+            self.cpu_requested * 100.0,
+            self.writes,
+            self.simulated_ms / 1000,
+            self.digest,
+        )?;
+        if self.violations.is_empty() {
+            return writeln!(f, "no violations");
+        }
+        writeln!(f, "{} violations:", self.violations.len())?;
+        for violation in &self.violations {
+            writeln!(f, "  {violation}")?;
+        }
+        if !self.recent.is_empty() {
+            writeln!(f, "the last writes:")?;
+        }
+        for write in &self.recent {
+            writeln!(f, "  {write}")?;
+        }
+        Ok(())
+    }
+}

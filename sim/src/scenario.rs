@@ -1,0 +1,431 @@
+//! What happens in a simulation: a document like any other, read as strictly.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use setpoint_apis::kind::{ApiVersion, FieldError, KindName, NoStatus};
+use setpoint_apis::registry::Registry;
+use setpoint_apis::strict::{self, Options, Problem};
+use setpoint_apis::{Kind, ObjectMeta, ResourceList};
+
+/// A simulation: nodes, workloads, and what befalls them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Scenario {
+    /// `setpoint.dev/v1`.
+    #[serde(default)]
+    pub api_version: ApiVersion<Self>,
+    /// `Scenario`.
+    #[serde(default)]
+    pub kind: KindName<Self>,
+    /// The name.
+    #[serde(default)]
+    pub metadata: ObjectMeta,
+    /// The scenario.
+    pub spec: ScenarioSpec,
+}
+
+/// What a scenario consists of.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ScenarioSpec {
+    /// Processes of controllers; one of them leads.
+    #[serde(default)]
+    pub controllers: Controllers,
+    /// The nodes.
+    pub nodes: Vec<NodeGroup>,
+    /// How messages fare, unless an event says otherwise.
+    #[serde(default)]
+    pub network: Network,
+    /// What happens, in any order.
+    #[serde(default)]
+    pub timeline: Vec<Event>,
+    /// How long after the last event actual must match desired. Default 90s.
+    #[serde(default = "settle")]
+    pub settle: Time,
+    /// How long after that nothing may be written. Default 60s.
+    #[serde(default = "quiet")]
+    pub quiet: Time,
+}
+
+fn settle() -> Time {
+    Time::seconds(90)
+}
+
+fn quiet() -> Time {
+    Time::seconds(60)
+}
+
+/// The processes of controllers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Controllers {
+    /// How many. They are called `controllers-0` and so on.
+    #[serde(default = "two")]
+    pub replicas: u32,
+    /// Time to live of their election lease. Default 3s.
+    #[serde(default = "leader_lease")]
+    pub lease: Time,
+}
+
+fn two() -> u32 {
+    2
+}
+
+fn leader_lease() -> Time {
+    Time::seconds(3)
+}
+
+impl Default for Controllers {
+    fn default() -> Self {
+        Self {
+            replicas: two(),
+            lease: leader_lease(),
+        }
+    }
+}
+
+/// Nodes that are alike.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeGroup {
+    /// The nodes are called `<name>-0` and so on.
+    pub name: String,
+    /// How many.
+    pub count: u32,
+    /// What each has. Default: 4 cpus, 8Gi of memory, 110 pods.
+    #[serde(default)]
+    pub capacity: ResourceList,
+    /// Their labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// How long a pod takes to become ready, at most. Default 100ms.
+    #[serde(default = "latency")]
+    pub start_latency: Time,
+    /// How long a pod takes to stop, at most. Default 100ms.
+    #[serde(default = "latency")]
+    pub stop_latency: Time,
+    /// Time to live of a node's lease. Default 6s.
+    #[serde(default = "node_lease")]
+    pub lease: Time,
+}
+
+fn latency() -> Time {
+    Time::milliseconds(100)
+}
+
+fn node_lease() -> Time {
+    Time::seconds(6)
+}
+
+/// How messages fare. Probabilities are between 0 and 1, of single messages.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Network {
+    /// How long a message takes at least. Default 1ms.
+    #[serde(default = "shortest")]
+    pub min_delay: Time,
+    /// How long a message takes at most. Default 3ms.
+    #[serde(default = "longest")]
+    pub max_delay: Time,
+    /// Requests that never arrive.
+    #[serde(default)]
+    pub lost_requests: f64,
+    /// Answers that never arrive: what was asked for has happened.
+    #[serde(default)]
+    pub lost_answers: f64,
+    /// Writes that arrive only after their sender has given up.
+    #[serde(default)]
+    pub late_writes: f64,
+    /// Deliveries after which a watch breaks.
+    #[serde(default)]
+    pub broken_watches: f64,
+}
+
+fn shortest() -> Time {
+    Time::milliseconds(1)
+}
+
+fn longest() -> Time {
+    Time::milliseconds(3)
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self {
+            min_delay: shortest(),
+            max_delay: longest(),
+            lost_requests: 0.0,
+            lost_answers: 0.0,
+            late_writes: 0.0,
+            broken_watches: 0.0,
+        }
+    }
+}
+
+/// Something that happens.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Event {
+    /// When, from the beginning.
+    pub at: Time,
+    /// For how long; then it is undone. For faults that can be: `cut`, `crash`, `powerOff`, `freeze`, `network`, `corrupt`.
+    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
+    pub lasts: Option<Time>,
+    /// Manifests to write into the desired tree.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub apply: Vec<serde_json::Value>,
+    /// Deployments to scale: `namespace/name`, and to how many replicas.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub scale: BTreeMap<String, u32>,
+    /// Desired objects to delete: `plural/namespace/name`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub delete: Vec<String>,
+    /// Processes that the network no longer reaches: `controllers-0`, `node-3`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cut: Vec<String>,
+    /// Processes that die as of SIGKILL. The pods of a node go on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub crash: Vec<String>,
+    /// Nodes that lose power: agent and pods are gone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub power_off: Vec<String>,
+    /// Processes that stand still as of SIGSTOP.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub freeze: Vec<String>,
+    /// Processes that are stopped in good order, and started again at once or after `for`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub restart: Vec<String>,
+    /// How messages fare from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
+    /// The history of the store is compacted, up to now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub compact: bool,
+    /// Desired documents that are overwritten with what does not parse: `plural/namespace/name`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub corrupt: Vec<String>,
+}
+
+/// A time, in YAML as `300ms`, `10s`, `2m`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(Duration);
+
+impl Time {
+    /// So many seconds.
+    pub const fn seconds(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+
+    /// So many milliseconds.
+    pub const fn milliseconds(milliseconds: u64) -> Self {
+        Self(Duration::from_millis(milliseconds))
+    }
+
+    /// As a duration.
+    pub const fn get(self) -> Duration {
+        self.0
+    }
+}
+
+/// A text that is no time.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a time such as 300ms, 10s, 2m or 1h, of at most a day")]
+pub struct BadTime(String);
+
+impl FromStr for Time {
+    type Err = BadTime;
+
+    fn from_str(text: &str) -> Result<Self, BadTime> {
+        let bad = || BadTime(text.to_owned());
+        let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
+        let (number, unit) = text.split_at(digits);
+        let unit = match unit {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            _ => return Err(bad()),
+        };
+        let millis = number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit));
+        match millis {
+            Some(millis) if millis <= 24 * 3_600_000 => Ok(Self::milliseconds(millis)),
+            _ => Err(bad()),
+        }
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_millis() {
+            millis if millis % 1000 == 0 => write!(f, "{}s", millis / 1000),
+            millis => write!(f, "{millis}ms"),
+        }
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for Time {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Time".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "description": "A time such as 300ms, 10s, 2m or 1h.",
+            "pattern": "^[0-9]+(ms|s|m|h)$",
+        })
+    }
+}
+
+impl Kind for Scenario {
+    const API_VERSION: &'static str = "setpoint.dev/v1";
+    const KIND: &'static str = "Scenario";
+    const PLURAL: &'static str = "scenarios";
+    const NAMESPACED: bool = false;
+    type Status = NoStatus;
+
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn metadata_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+
+    fn validate(&self) -> Vec<FieldError> {
+        let mut errors = Vec::new();
+        let spec = &self.spec;
+        let mut known: Vec<String> = (0..spec.controllers.replicas)
+            .map(|i| format!("controllers-{i}"))
+            .collect();
+        for (i, group) in spec.nodes.iter().enumerate() {
+            if group.count > 5000 {
+                let path = format!("spec.nodes[{i}].count");
+                errors.push(FieldError::new(path, "must be at most 5000"));
+            }
+            known.extend((0..group.count.min(5000)).map(|n| format!("{}-{n}", group.name)));
+        }
+        if spec.nodes.iter().all(|group| group.count == 0) {
+            errors.push(FieldError::new("spec.nodes", "must name at least one node"));
+        }
+        for (i, event) in spec.timeline.iter().enumerate() {
+            let lists = [
+                ("cut", &event.cut),
+                ("crash", &event.crash),
+                ("powerOff", &event.power_off),
+                ("freeze", &event.freeze),
+                ("restart", &event.restart),
+            ];
+            for (field, list) in lists {
+                for (j, name) in list.iter().enumerate() {
+                    if known.contains(name) {
+                        continue;
+                    }
+                    let hint = strict::nearest(name, known.iter().map(String::as_str))
+                        .map_or(String::new(), |near| format!("; did you mean {near:?}?"));
+                    errors.push(FieldError::new(
+                        format!("spec.timeline[{i}].{field}[{j}]"),
+                        format!("there is no process {name:?} in this scenario{hint}"),
+                    ));
+                }
+            }
+            for (j, path) in event.delete.iter().chain(&event.corrupt).enumerate() {
+                if object(path).is_none() {
+                    errors.push(FieldError::new(
+                        format!("spec.timeline[{i}], object {j}"),
+                        format!("{path:?} is not of the form plural/namespace/name"),
+                    ));
+                }
+            }
+        }
+        let networks = std::iter::once(("spec.network".to_owned(), &spec.network)).chain(
+            spec.timeline.iter().enumerate().filter_map(|(i, e)| {
+                Some((format!("spec.timeline[{i}].network"), e.network.as_ref()?))
+            }),
+        );
+        for (path, network) in networks {
+            for (field, share) in [
+                ("lostRequests", network.lost_requests),
+                ("lostAnswers", network.lost_answers),
+                ("lateWrites", network.late_writes),
+                ("brokenWatches", network.broken_watches),
+            ] {
+                if !(0.0..=1.0).contains(&share) {
+                    let message = "is a probability: between 0 and 1";
+                    errors.push(FieldError::new(format!("{path}.{field}"), message));
+                }
+            }
+        }
+        errors
+    }
+}
+
+/// `plural/namespace/name` in parts.
+pub(crate) fn object(path: &str) -> Option<(&str, setpoint_apis::ObjectKey)> {
+    let mut parts = path.split('/').filter(|p| !p.is_empty());
+    let (plural, first) = (parts.next()?, parts.next()?);
+    let key = match (parts.next(), parts.next()) {
+        (None, _) => setpoint_apis::ObjectKey::cluster(first),
+        (Some(name), None) => setpoint_apis::ObjectKey::namespaced(first, name),
+        _ => return None,
+    };
+    Some((plural, key))
+}
+
+/// Reads a scenario from a file's text; `source` is how messages call it.
+///
+/// # Errors
+/// Everything that is wrong with it, each with line and column.
+pub fn read(source: &str, text: &str) -> Result<Scenario, Vec<Problem>> {
+    let registry = Registry::builtin().clone().with::<Scenario>();
+    let options = Options {
+        registry: &registry,
+        ..Options::default()
+    };
+    let manifest = strict::read_manifest(source, text, &options);
+    if !manifest.errors.is_empty() {
+        return Err(manifest.errors);
+    }
+    let problem = |message: String| {
+        vec![Problem {
+            source: source.into(),
+            line: 0,
+            column: 0,
+            path: String::new(),
+            message,
+            hint: None,
+        }]
+    };
+    let [document] = &manifest.documents[..] else {
+        let count = manifest.documents.len();
+        return Err(problem(format!(
+            "holds {count} documents, and must hold one Scenario"
+        )));
+    };
+    if document.kind.kind != Scenario::KIND {
+        return Err(problem(format!(
+            "is a {}, and must be a Scenario",
+            document.kind.kind
+        )));
+    }
+    setpoint_apis::document::decode(document.text.as_bytes())
+        .map_err(|error| problem(error.to_string()))
+}
