@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::api::{
-    AlarmRequest, AlarmType, CompactionRequest, DeleteRangeRequest, KeyValue, LeaseGrantRequest,
-    LeaseKeepAliveRequest, LeaseRevokeRequest, PutRequest, TxnRequest,
+    AlarmRequest, AlarmType, CompactionRequest, DefragmentRequest, DeleteRangeRequest, KeyValue,
+    LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest, PutRequest, TxnRequest,
 };
 use super::kv::Change;
 use super::{Config, Model, ModelError, Request};
@@ -14,7 +14,7 @@ use super::{Config, Model, ModelError, Request};
 pub struct Record {
     #[prost(uint64, tag = "1")]
     nanoseconds: u64,
-    #[prost(oneof = "Step", tags = "2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "Step", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
     step: Option<Step>,
 }
 
@@ -38,6 +38,8 @@ pub(super) enum Step {
     LeaseKeepAlive(LeaseKeepAliveRequest),
     #[prost(message, tag = "9")]
     Alarm(AlarmRequest),
+    #[prost(message, tag = "10")]
+    Defragment(DefragmentRequest),
 }
 
 macro_rules! steps {
@@ -58,7 +60,8 @@ steps!(
     LeaseGrantRequest => LeaseGrant,
     LeaseRevokeRequest => LeaseRevoke,
     LeaseKeepAliveRequest => LeaseKeepAlive,
-    AlarmRequest => Alarm
+    AlarmRequest => Alarm,
+    DefragmentRequest => Defragment
 );
 
 impl Record {
@@ -187,6 +190,7 @@ impl Model {
             Step::LeaseRevoke(request) => Request::LeaseRevoke(request),
             Step::LeaseKeepAlive(request) => Request::LeaseKeepAlive(request),
             Step::Alarm(request) => Request::Alarm(request),
+            Step::Defragment(_) => Request::Defragment,
         };
         self.now = self.now.max(time);
         let recorded = self.records.len();

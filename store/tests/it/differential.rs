@@ -6,6 +6,7 @@
 
 pub(crate) mod client;
 mod generate;
+mod itself;
 mod run;
 
 use crate::servers;
