@@ -47,6 +47,8 @@ pub struct PodState {
     pub volumes: VolumesPhase,
     /// What a volume could not be given.
     pub degraded: Vec<Degraded>,
+    /// Why the containers are not those that the document has by now.
+    pub kept: Option<String>,
     /// When the pod was claimed.
     pub claimed: Option<Now>,
     /// Set when the pod is to be stopped.
@@ -473,6 +475,14 @@ pub fn definition(container: &Container) -> String {
         (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
     });
     format!("{hash:016x}")
+}
+
+/// Whether two specs have the same containers in the same order. A pod has those that it began with: what they are
+/// started from may change, which they are may not.
+pub fn same_containers(a: &PodSpec, b: &PodSpec) -> bool {
+    let names = |of: &[Container]| of.iter().map(|c| c.name.clone()).collect::<Vec<_>>();
+    names(&a.init_containers) == names(&b.init_containers)
+        && names(&a.containers) == names(&b.containers)
 }
 
 /// The name that people know a pod by.

@@ -216,6 +216,10 @@ fn conditions(
         });
     }
     found.extend(degraded(state, now));
+    if let Some(why) = &state.kept {
+        let condition = PodCondition::new("SpecApplied", false, now);
+        found.push(condition.because("ContainersChanged", why.clone()));
+    }
     if let Some(before) = before {
         for condition in &mut found {
             if let Some(same) = before

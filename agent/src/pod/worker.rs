@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use setpoint_apis::core::{Container as Definition, ContainerStateTerminated, Pod};
+use setpoint_apis::core::{ContainerStateTerminated, Pod, PodSpec};
 use setpoint_apis::records::{PodActual, PodStage};
 use setpoint_apis::time::Timestamp;
 use setpoint_runtime::events::{EventRef, EventType};
@@ -17,13 +17,13 @@ use tracing::{debug, warn};
 use super::adopt::{STATUS_FILE, adopt};
 use super::decide::{Plan, decide};
 use super::model::{
-    Blocked, ContainerRun, Now, Phase, PodState, ProbeKind, Running, VolumesPhase, definition,
-    pod_display, seconds, terminated,
+    Blocked, Now, Phase, PodState, ProbeKind, Running, VolumesPhase, definition, pod_display,
+    same_containers, seconds, terminated,
 };
 use super::status::{Identity, in_backoff, report};
 use super::{Orders, PodContext, PodInput};
 use crate::driver::Container;
-use crate::spec::{ExitRecord, StepError, write_record};
+use crate::spec::{ExitRecord, StepError, read_record, write_record};
 use crate::volumes::{PreparedVolume, VolumeError, VolumeProblem};
 use execute::lifecycle;
 
@@ -38,6 +38,9 @@ const RETRY: Duration = Duration::from_secs(5);
 const RETRY_DOUBLINGS: u32 = 6;
 /// When it is tried again although nothing has changed: a repair of what a bug missed.
 const RETRY_CONTENT: Duration = Duration::from_secs(60);
+
+/// The file in which the spec is kept that a pod goes on with after its document got other containers.
+const KEPT_FILE: &str = "kept-spec.json";
 
 /// What a pod's task learns of its own doings.
 enum Message {
@@ -79,9 +82,11 @@ enum Failure {
     Failed(StepError),
 }
 
-pub(super) async fn run(ctx: Arc<PodContext>, input: PodInput, orders: Arc<Orders>) {
+pub(super) async fn run(ctx: Arc<PodContext>, mut input: PodInput, orders: Arc<Orders>) {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    let found = adopt(&ctx, &input, ctx.clock.now()).await;
+    let kept = kept_before(&ctx, &mut input);
+    let mut found = adopt(&ctx, &input, ctx.clock.now()).await;
+    found.state.kept = kept;
     let count = found.handles.len();
     let mut worker = Worker {
         identity: identity(&ctx, &input),
@@ -105,6 +110,43 @@ pub(super) async fn run(ctx: Arc<PodContext>, input: PodInput, orders: Arc<Order
         worker.follow(i);
     }
     worker.run().await;
+}
+
+/// Of a definition with other containers only the metadata is taken; the reason, for people. The spec that goes on is
+/// kept on disk, for the agent that comes after this one.
+fn keep_containers(
+    ctx: &PodContext,
+    input: &mut PodInput,
+    present: &Arc<PodSpec>,
+) -> Option<String> {
+    let dir = ctx.data.pod(&input.uid, input.placement);
+    if same_containers(present, &input.pod.spec) {
+        let _ = std::fs::remove_file(dir.path().join(KEPT_FILE));
+        return None;
+    }
+    if let Err(error) = write_record(dir.path(), KEPT_FILE, &**present) {
+        warn!(object = %input.key, error = &error as &dyn std::error::Error, "the spec that a pod goes on with was not kept on disk");
+    }
+    let names = |spec: &PodSpec| {
+        let names: Vec<&str> = spec.all_containers().map(|c| c.name.as_str()).collect();
+        names.join(" ")
+    };
+    let why = format!(
+        "the document has the containers [{}], and those of a running pod stay [{}]: delete the pod and create it anew to change them",
+        names(&input.pod.spec),
+        names(present)
+    );
+    let mut pod = Pod::clone(&input.pod);
+    pod.spec = present.clone();
+    input.pod = Arc::new(pod);
+    Some(why)
+}
+
+/// The same for what an earlier agent has kept.
+fn kept_before(ctx: &PodContext, input: &mut PodInput) -> Option<String> {
+    let dir = ctx.data.pod(&input.uid, input.placement);
+    let kept: PodSpec = read_record(dir.path(), KEPT_FILE).ok().flatten()?;
+    keep_containers(ctx, input, &Arc::new(kept))
 }
 
 fn identity(ctx: &PodContext, input: &PodInput) -> Identity {
@@ -254,46 +296,22 @@ impl Worker {
         self.runs.get(container) == Some(&run)
     }
 
-    /// Containers keep their state by name; what is new or changed is started, what is gone is killed.
-    fn update(&mut self, input: PodInput) {
-        let old: Vec<Definition> = self.input.pod.spec.all_containers().cloned().collect();
+    /// What is changed of a container that runs restarts it. Which containers there are does not change.
+    fn update(&mut self, mut input: PodInput) {
+        let present = &self.input.pod.spec;
+        self.state.kept = keep_containers(&self.ctx, &mut input, present);
+        for ((run, old), new) in self
+            .state
+            .containers
+            .iter_mut()
+            .zip(present.all_containers())
+            .zip(input.pod.spec.all_containers())
+        {
+            run.redefined |= run.running().is_some() && definition(old) != definition(new);
+        }
         self.input = input;
         self.identity = identity(&self.ctx, &self.input);
-        let mut states: Vec<Option<ContainerRun>> = std::mem::take(&mut self.state.containers)
-            .into_iter()
-            .map(Some)
-            .collect();
-        let (mut handles, mut runs, mut backed_off) = (Vec::new(), Vec::new(), Vec::new());
-        for new in self.input.pod.spec.all_containers() {
-            let index = old.iter().position(|o| o.name == new.name);
-            let mut run = index.and_then(|i| states[i].take()).unwrap_or_default();
-            if let Some(i) = index
-                && run.running().is_some()
-                && definition(&old[i]) != definition(new)
-            {
-                run.redefined = true;
-            }
-            self.state.containers.push(run);
-            handles.push(index.and_then(|i| self.handles[i].take()));
-            runs.push(index.map_or(0, |i| self.runs[i]));
-            backed_off.push(0);
-        }
-        for gone in self.handles.drain(..).flatten() {
-            gone.kill();
-        }
-        let moved = old.iter().map(|c| c.name.as_str()).ne(self
-            .input
-            .pod
-            .spec
-            .all_containers()
-            .map(|c| c.name.as_str()));
-        (self.handles, self.runs, self.backed_off) = (handles, runs, backed_off);
-        if moved {
-            // Messages under way name containers by their old place: number the runs anew and follow them again.
-            for i in 0..self.handles.len() {
-                self.follow(i);
-            }
-        }
+        self.backed_off.fill(0);
         self.stop_probes();
         self.content_changed();
     }

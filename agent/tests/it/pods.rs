@@ -517,44 +517,71 @@ async fn readiness_follows_the_probe_and_liveness_restarts() {
 }
 
 #[tokio::test]
-async fn a_changed_definition_restarts_the_container_and_a_gone_one_is_killed() {
+async fn a_changed_definition_restarts_its_container_alone() {
     let w = World::new();
-    let two = w.input("containers: [{name: c, image: host, command: [sleep, '1000']}, {name: d, image: host, command: [sleep, '1001']}]");
-    let one = w.input("containers: [{name: c, image: host, command: [sleep, '1002']}]");
+    let before = w.input("containers: [{name: c, image: host, command: [sleep, '1000']}, {name: d, image: host, command: [sleep, '1001']}]");
+    let after = w.input("containers: [{name: c, image: host, command: [sleep, '1002']}, {name: d, image: host, command: [sleep, '1001']}]");
     let agent = w.agent();
-    let pod = agent.run(&two);
-    let before = agent
-        .until("both run", |a| {
-            a.is_ready() && a.container_statuses.len() == 2
-        })
-        .await;
-    let pids: Vec<i32> = before
-        .container_statuses
-        .iter()
-        .map(|c| {
-            c.container_id
-                .clone()
-                .unwrap()
-                .rsplit('/')
-                .next()
-                .unwrap()
-                .parse()
-                .unwrap()
-        })
-        .collect();
+    let pod = agent.run(&before);
+    let running = agent.until("both run", PodActual::is_ready).await;
     pod.update(PodInput {
-        claimed_at: two.claimed_at,
-        ..one
+        claimed_at: before.claimed_at,
+        ..after
     });
     let a = agent
         .until("the new one runs", |a| {
-            a.is_ready()
-                && a.container_statuses.len() == 1
-                && a.container_statuses[0].restart_count == 1
+            a.is_ready() && a.container_statuses[0].restart_count == 1
         })
         .await;
-    assert!(a.is_ready());
-    eventually("the old ones are gone", || pids.iter().all(|p| !alive(*p))).await;
+    assert_eq!(a.container_statuses[1], running.container_statuses[1]);
+    let pids = pids(&running);
+    eventually("the old one is gone", || !alive(pids[0])).await;
+    assert!(alive(pids[1]));
     pod.stop(None);
     agent.stopped().await;
+}
+
+#[tokio::test]
+async fn a_pod_goes_on_with_its_containers_and_says_so_when_the_document_has_others() {
+    let w = World::new();
+    let two = w.input("containers: [{name: c, image: host, command: [sleep, '1000']}, {name: d, image: host, command: [sleep, '1001']}]");
+    let others = PodInput {
+        claimed_at: two.claimed_at,
+        ..w.input("containers: [{name: c, image: host, command: [sleep, '1002']}, {name: e, image: host, command: [sleep, '1003']}]")
+    };
+    let agent = w.agent();
+    let pod = agent.run(&two);
+    let running = agent.until("both run", PodActual::is_ready).await;
+    let keeps = |a: &PodActual| {
+        let condition = a.conditions.iter().find(|c| c.type_ == "SpecApplied");
+        condition.is_some_and(|c| {
+            let why = c.message.as_deref().unwrap_or_default();
+            c.status == "False" && why.contains("[c e]") && why.contains("stay [c d]")
+        })
+    };
+    pod.update(others.clone());
+    let a = agent.until("it says so", keeps).await;
+    assert_eq!(a.container_statuses, running.container_statuses);
+    // The agent that comes next is given the new document alone. What it finds is what was reported: it says nothing.
+    drop(pod);
+    let agent = w.agent();
+    let pod = agent.run(&others);
+    pod.update(two);
+    let a = agent
+        .until("the document is as it was", |a| {
+            a.is_ready() && a.conditions.iter().all(|c| c.type_ != "SpecApplied")
+        })
+        .await;
+    assert_eq!(pids(&a), pids(&running));
+    pod.stop(None);
+    agent.stopped().await;
+    assert!(pids(&running).iter().all(|pid| !alive(*pid)));
+}
+
+/// The main processes of a pod's containers.
+fn pids(actual: &PodActual) -> Vec<i32> {
+    let id = |c: &setpoint_apis::core::ContainerStatus| c.container_id.clone().unwrap();
+    let ids = actual.container_statuses.iter().map(id);
+    ids.map(|id| id.rsplit('/').next().unwrap().parse().unwrap())
+        .collect()
 }
