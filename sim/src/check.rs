@@ -5,9 +5,9 @@
 //!
 //! | Module | Invariant |
 //! |---|---|
-//! | [`fences`] | no effective write of an old epoch or session, none by a stranger to the key |
-//! | [`pods`] | no pod claimed on two nodes at once, no node over its allocatable, no `stop` pod running twice |
-//! | [`desired`] | nothing wanted is lost, nothing is garbage-collected because of an Invalid document |
+//! | `fences` | no effective write of an old epoch or session, none by a stranger to the key |
+//! | `pods` | no pod claimed on two nodes at once, no node over its allocatable, no `stop` pod running twice |
+//! | `desired` | nothing wanted is lost, nothing is garbage-collected because of an Invalid document |
 
 mod desired;
 mod fences;
