@@ -205,9 +205,9 @@ fn call(ready: &mut Vec<WatcherId>, watcher: &mut Watcher, id: WatcherId) {
 
 fn event(kv: &Kv, change: &Change, prev_kv: bool) -> Event {
     let created = !change.deleted && change.kv.create_revision == change.kv.mod_revision;
-    let before = change.main - 1;
-    let prev_kv = (prev_kv && !created && before >= kv.compacted)
-        .then(|| kv.at(&change.kv.key, before))
+    // The change itself has taken the place of what a compaction would have kept, so this never finds too old a one.
+    let prev_kv = (prev_kv && !created)
+        .then(|| kv.at(&change.kv.key, change.main - 1))
         .flatten()
         .map(|change| change.kv.clone());
     Event {

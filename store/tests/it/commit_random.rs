@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use setpoint_store::group_commit::{GroupCommit, Item, ItemOutcome, Options};
+use setpoint_store::model::ModelStore;
 use setpoint_store::testing::{TestEtcd, clear, dump};
 use setpoint_store::{Compare, Put, Revision, SharedStore, TxnOp};
+use tokio::runtime::Runtime;
 
 use crate::support::put;
 
@@ -139,16 +142,38 @@ fn real(prefix: &str, since: Revision, at: usize, (guards, writes): &Small) -> I
 
 #[test]
 fn items_submitted_at_once_end_as_if_one_after_the_other() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
-    let (etcd, store): (Arc<TestEtcd>, SharedStore) = runtime.block_on(async {
+    let runtime = runtime();
+    let (etcd, store) = runtime.block_on(async {
         let etcd = TestEtcd::shared().await;
         let store = etcd.store().await;
         (etcd, store)
     });
+    end_in_order(&runtime, &store, 60);
+    drop(store);
+    drop(etcd);
+}
+
+#[test]
+fn items_end_so_on_the_model_too() {
+    let store: SharedStore = Arc::new(ModelStore::default());
+    end_in_order(&runtime(), &store, 400);
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+/// Keys that no other run of this process has.
+fn fresh(name: &str) -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("/r{}-{name}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn end_in_order(runtime: &Runtime, store: &SharedStore, cases: u32) {
     let case = (
         prop::collection::btree_set(0..KEYS, 0..4),
         prop::collection::vec(small(), 1..60),
@@ -156,17 +181,17 @@ fn items_submitted_at_once_end_as_if_one_after_the_other() {
         any::<bool>(),
     );
     let mut runner = TestRunner::new(Config {
-        cases: 60,
+        cases,
         failure_persistence: None,
         ..Config::default()
     });
     let result = runner.run(&case, |(present, items, max_in_flight, one_by_one)| {
         runtime.block_on(async {
-            let prefix = etcd.prefix("random") + "/";
-            let mut since = put(&*store, etcd.prefix("begin"), "x").await;
+            let prefix = fresh("random") + "/";
+            let mut since = put(&**store, fresh("begin"), "x").await;
             let mut reference = Reference::default();
             for key in present {
-                since = put(&*store, format!("{prefix}{key:02}"), "begin").await;
+                since = put(&**store, format!("{prefix}{key:02}"), "begin").await;
                 reference.values.insert(key, usize::MAX);
             }
             let commit = GroupCommit::new(
@@ -206,13 +231,11 @@ fn items_submitted_at_once_end_as_if_one_after_the_other() {
                 .iter()
                 .map(|(key, at)| (format!("{prefix}{key:02}"), name(at)))
                 .collect();
-            prop_assert_eq!(dump(&*store, &prefix).await, expected);
-            clear(&*store, &prefix).await;
+            prop_assert_eq!(dump(&**store, &prefix).await, expected);
+            clear(&**store, &prefix).await;
             Ok(())
         })
     });
-    drop(store);
-    drop(etcd);
     if let Err(error) = result {
         panic!("{error}");
     }

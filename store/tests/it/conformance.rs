@@ -50,6 +50,7 @@ macro_rules! suites {
                 }
                 own {
                     cases::a_compacted_revision_is_named_as_such as a_compacted_revision_is_named_as_such,
+                    rules::compactions_go_forward as compactions_go_forward,
                     rules::a_full_store_takes_nothing_but_deletions as a_full_store_takes_nothing_but_deletions,
                 }
             );

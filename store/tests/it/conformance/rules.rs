@@ -5,9 +5,10 @@ use std::time::Instant;
 use bytes::Bytes;
 use setpoint_store::Revision;
 use setpoint_store::model::api::{
-    AlarmAction, AlarmRequest, AlarmType, Compare, CompareTarget, DeleteRangeRequest,
-    LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest, Op,
-    PutRequest, RangeRequest, RequestOp, TargetUnion, TxnRequest, TxnResponse,
+    AlarmAction, AlarmRequest, AlarmType, CompactionRequest, Compare, CompareTarget,
+    DeleteRangeRequest, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest,
+    LeaseTimeToLiveRequest, Op, PutRequest, RangeRequest, RequestOp, TargetUnion, TxnRequest,
+    TxnResponse,
 };
 use setpoint_store::model::{Request, Response};
 use tonic::{Code, Status};
@@ -375,4 +376,48 @@ pub(super) async fn a_full_store_takes_nothing_but_deletions(subject: &Subject) 
     .await;
     let size = subject.store.status().await.unwrap().db_size_bytes;
     assert!(size < 1_000_000, "{size}");
+}
+
+pub(super) async fn compactions_go_forward(subject: &Subject) {
+    let compact = |revision: i64| {
+        subject.call(Request::Compact(CompactionRequest {
+            revision,
+            physical: true,
+        }))
+    };
+    let gone = (
+        Code::OutOfRange,
+        "etcdserver: mvcc: required revision has been compacted".to_owned(),
+    );
+    let future = (
+        Code::OutOfRange,
+        "etcdserver: mvcc: required revision is a future revision".to_owned(),
+    );
+    let error = |status: Status| (status.code(), status.message().to_owned());
+    let mut revision = 0;
+    for _ in 0..3 {
+        match subject.call(Request::Put(put("/k", "v"))).await {
+            Ok(Response::Put(response)) => revision = response.header.unwrap().revision,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(error(compact(-1).await.unwrap_err()), gone);
+    assert_eq!(error(compact(revision + 1).await.unwrap_err()), future);
+    compact(0).await.unwrap();
+    assert_eq!(error(compact(0).await.unwrap_err()), gone);
+    compact(revision - 1).await.unwrap();
+    assert_eq!(error(compact(revision - 1).await.unwrap_err()), gone);
+    compact(revision).await.unwrap();
+    let read = |revision: i64| {
+        subject.call(Request::Range(RangeRequest {
+            key: Bytes::from_static(b"/k"),
+            revision,
+            ..RangeRequest::default()
+        }))
+    };
+    assert_eq!(error(read(revision - 1).await.unwrap_err()), gone);
+    match read(revision).await {
+        Ok(Response::Range(range)) => assert_eq!((range.count, range.kvs[0].version), (1, 3)),
+        other => panic!("{other:?}"),
+    }
 }

@@ -91,7 +91,16 @@ impl Both {
                 // What etcd has not sent yet could lose its previous value.
                 self.settle().await;
             }
+            let compacted = self.model.compacted();
             self.step(request).await;
+            if self.model.compacted() > compacted && self.watches.len() < WATCHES {
+                // What is left at the edge of the history shows only from there.
+                let request = api::WatchCreateRequest {
+                    start_revision: self.model.compacted(),
+                    ..generator.watch(&self.model)
+                };
+                self.watch(request).await;
+            }
         }
         // Every watch sees something of this, so when it has been seen nothing else is on its way.
         for key in KEYS {
