@@ -296,8 +296,8 @@ mod tests {
             metadata: ObjectMeta {
                 name: "123".into(),
                 namespace: "default".into(),
-                labels: keys,
-                annotations: texts,
+                labels: keys.into(),
+                annotations: texts.into(),
                 owner_references: vec![
                     owner.clone(),
                     OwnerReference {

@@ -238,7 +238,7 @@ fn facts(index: &OwnerIndex, view: &View<'_>, key: &ObjectKey, row: &SetRow) -> 
         replicas: set.spec.replicas(),
         min_ready_seconds: set.spec.min_ready_seconds.unwrap_or(0),
         template: set.spec.template.clone().unwrap_or_default(),
-        annotations: set.metadata.annotations.clone(),
+        annotations: set.metadata.annotations.clone().into(),
         pods,
         ready_since,
         stopping: i32::try_from(stopping).unwrap_or(i32::MAX),

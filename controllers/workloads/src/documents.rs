@@ -80,7 +80,7 @@ pub fn new_replica_set(
             name: new.name.clone(),
             namespace: (*key.namespace).into(),
             labels: template.metadata.labels.clone(),
-            annotations: new.annotations.clone(),
+            annotations: new.annotations.clone().into(),
             owner_references: vec![controller_reference::<Deployment>(&key.name, uid)],
             ..ObjectMeta::default()
         },
@@ -97,7 +97,7 @@ pub fn new_replica_set(
 /// A ReplicaSet with its new size and annotations.
 pub fn changed_replica_set(set: &ReplicaSet, change: &Change) -> ReplicaSet {
     let mut set = set.clone();
-    set.metadata.annotations.clone_from(&change.annotations);
+    set.metadata.annotations = change.annotations.clone().into();
     set.spec.replicas = Some(change.replicas);
     set.spec.min_ready_seconds = Some(change.min_ready_seconds);
     set

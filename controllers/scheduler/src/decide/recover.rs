@@ -135,7 +135,6 @@ fn rebuilt(facts: &Facts<'_>, report: &Report<'_>, actual: &PodActual) -> Bindin
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
 
     use setpoint_apis::core::Pod;
     use setpoint_apis::meta::ObjectMeta;
@@ -305,7 +304,7 @@ mod tests {
             assert!(restored.never_twice, "nobody knows its policy");
             let says = |word: &str| {
                 Some(Box::new(ObjectMeta {
-                    annotations: BTreeMap::from([(PARTITION_POLICY.into(), word.into())]),
+                    annotations: [(PARTITION_POLICY.into(), word.into())].into(),
                     ..ObjectMeta::default()
                 }))
             };
