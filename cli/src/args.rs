@@ -94,7 +94,7 @@ impl GlobalArgs {
 
 /// The commands.
 ///
-/// Parts of a cluster (`dev`, `controllers`, `agent`, `bench`) end by themselves and bring a runtime of many threads;
+/// Parts of a cluster (`dev`, `devstore`, `controllers`, `agent`, `bench`) end by themselves and bring a runtime of many threads;
 /// everything else is a client, see [`Command::is_client`].
 #[derive(Subcommand, Clone, Debug)]
 pub(crate) enum Command {
@@ -143,6 +143,8 @@ pub(crate) enum Command {
     Config(commands::config::ConfigArgs),
     /// Run a whole cluster in the foreground: etcd, controllers, agents
     Dev(crate::dev::DevArgs),
+    /// Run the development store: a server of etcd's API with nothing to install
+    Devstore(crate::devstore::DevStoreArgs),
     /// Run the agent of this machine
     Agent(crate::agent::AgentArgs),
     /// Run the controllers, or some of them
@@ -160,7 +162,11 @@ impl Command {
     pub(crate) fn is_client(&self) -> bool {
         !matches!(
             self,
-            Self::Dev(_) | Self::Agent(_) | Self::Controllers(_) | Self::Bench(_)
+            Self::Dev(_)
+                | Self::Devstore(_)
+                | Self::Agent(_)
+                | Self::Controllers(_)
+                | Self::Bench(_)
         )
     }
 }

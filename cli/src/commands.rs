@@ -67,6 +67,7 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<()> {
             }
             crate::dev::run(args).await
         }
+        Command::Devstore(args) => crate::devstore::run(args).await,
         Command::Bench(args) => crate::bench::run(args).await,
         Command::Agent(args) => {
             let part = parts::begin(context).await?;

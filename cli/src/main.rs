@@ -9,6 +9,7 @@ mod connect;
 mod context;
 mod controllers;
 mod dev;
+mod devstore;
 mod init;
 mod kinds;
 mod manifest;

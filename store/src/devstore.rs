@@ -56,8 +56,8 @@ pub struct Options {
     pub compact_log_after: u64,
     /// Bytes by which the log grows.
     pub log_chunk_bytes: u64,
-    /// How it grows. Tests refuse here.
-    pub(crate) reserve_room: fn(&File, u64, u64) -> io::Result<()>,
+    /// How it grows: room on the disk, from an offset on, for so many bytes of zeros. Tests refuse here.
+    pub reserve_room: fn(&File, u64, u64) -> io::Result<()>,
 }
 
 impl Default for Options {
@@ -159,6 +159,7 @@ impl DevStore {
         let _ = stop.send(());
         // A connection that does not end is cut with the runtime.
         let _ = tokio::time::timeout(STOP_LIMIT, server).await;
+        engine.close_log();
         match failure {
             Some(error) => Err(ServeError::Log(error.to_string())),
             None => Ok(()),

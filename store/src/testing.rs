@@ -24,7 +24,7 @@ use crate::types::{RangeRequest, Txn, TxnOp};
 use crate::{SharedStore, Store};
 
 pub use self::certs::Certs;
-pub use self::process::find_etcd;
+pub use self::process::{find_etcd, find_etcdctl};
 
 /// How long an etcd may take to start. Generous: a machine can be busy.
 const START_LIMIT: Duration = Duration::from_secs(60);

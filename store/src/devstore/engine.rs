@@ -218,13 +218,21 @@ impl Engine {
     /// Ready when the log can no longer be written.
     pub(super) async fn failed(&self) -> LogError {
         match &self.log {
-            Some(log) => log.failed().await,
+            Some(log) => log.ended().await,
             None => std::future::pending().await,
         }
     }
 
+    /// Ends the streams.
     pub(super) fn close(&self) {
         self.closed.send_replace(true);
+    }
+
+    /// Nothing more is acknowledged after this.
+    pub(super) fn close_log(&self) {
+        if let Some(log) = &self.log {
+            log.close();
+        }
     }
 
     /// Ready when the store stops.
@@ -334,13 +342,13 @@ fn written(request: &Request) -> Option<u64> {
         Request::LeaseGrant(request) => request.encoded_len(),
         Request::LeaseRevoke(request) => request.encoded_len(),
         Request::Alarm(request) => request.encoded_len(),
+        Request::Defragment => 0,
         Request::Range(_)
         | Request::LeaseKeepAlive(_)
         | Request::LeaseTimeToLive(_)
         | Request::LeaseLeases
         | Request::HashKv(_)
-        | Request::Status
-        | Request::Defragment => return None,
+        | Request::Status => return None,
     };
     Some(length as u64)
 }

@@ -118,7 +118,10 @@ pub fn find_etcd() -> PathBuf {
 }
 
 /// etcdctl: beside `SETPOINT_ETCD`, or on the path.
-pub(super) fn find_etcdctl() -> PathBuf {
+///
+/// # Panics
+/// When there is none.
+pub fn find_etcdctl() -> PathBuf {
     let beside =
         std::env::var_os("SETPOINT_ETCD").map(|etcd| PathBuf::from(etcd).with_file_name("etcdctl"));
     beside

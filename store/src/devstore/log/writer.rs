@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex};
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 use rustix::io::Errno;
 use tokio::sync::watch;
 
@@ -101,7 +101,8 @@ struct Progress {
     attempts: u64,
     /// Why the last time failed.
     full: Option<Arc<str>>,
-    failed: Option<Arc<str>>,
+    /// Why it writes no more.
+    ended: Option<LogError>,
 }
 
 /// What waits for the writer.
@@ -134,12 +135,11 @@ struct Shared {
     progress: watch::Sender<Progress>,
 }
 
-/// The log of a running store. Dropping it writes what was appended.
+/// The log of a running store. Dropping it closes it.
 pub(in crate::devstore) struct Log {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
-    /// Locked while it is open.
-    _lock: File,
+    /// The thread, and the lock of the directory. `None` once it is closed.
+    open: Mutex<Option<(JoinHandle<()>, File)>>,
 }
 
 impl Log {
@@ -177,8 +177,7 @@ impl Log {
             .spawn(move || writer.run())?;
         Ok(Self {
             shared,
-            thread: Some(thread),
-            _lock: start.lock,
+            open: Mutex::new(Some((thread, start.lock))),
         })
     }
 
@@ -194,8 +193,8 @@ impl Log {
             let attempts = {
                 let mut pending = self.shared.pending.lock();
                 let seen = progress.borrow_and_update();
-                if let Some(reason) = &seen.failed {
-                    return Err(LogError::Failed(Arc::clone(reason)));
+                if let Some(error) = &seen.ended {
+                    return Err(error.clone());
                 }
                 if pending.has_room(bytes) {
                     return Ok(());
@@ -205,7 +204,7 @@ impl Log {
             };
             self.shared.wake.notify_one();
             let seen = progress
-                .wait_for(|now| now.attempts > attempts || now.failed.is_some())
+                .wait_for(|now| now.attempts > attempts || now.ended.is_some())
                 .await
                 .map_err(|_| LogError::Closed)?;
             if let Some(reason) = &seen.full {
@@ -242,22 +241,36 @@ impl Log {
         }
         let mut progress = self.shared.progress.subscribe();
         let now = progress
-            .wait_for(|now| now.durable >= position || now.failed.is_some())
+            .wait_for(|now| now.durable >= position || now.ended.is_some())
             .await
             .map_err(|_| LogError::Closed)?;
-        match &now.failed {
-            Some(reason) if now.durable < position => Err(LogError::Failed(Arc::clone(reason))),
+        match &now.ended {
+            Some(error) if now.durable < position => Err(error.clone()),
             _ => Ok(()),
         }
     }
 
     /// Ready when the log can no longer be written.
-    pub(in crate::devstore) async fn failed(&self) -> LogError {
+    pub(in crate::devstore) async fn ended(&self) -> LogError {
         let mut progress = self.shared.progress.subscribe();
-        match progress.wait_for(|now| now.failed.is_some()).await {
-            Ok(now) => LogError::Failed(now.failed.clone().unwrap_or_default()),
+        match progress.wait_for(|now| now.ended.is_some()).await {
+            Ok(now) => now.ended.clone().unwrap_or(LogError::Closed),
             Err(_) => LogError::Closed,
         }
+    }
+
+    /// Writes what was appended, marks the log as complete, and lets the directory go.
+    pub(in crate::devstore) fn close(&self) {
+        let mut open = self.open.lock();
+        let Some((thread, lock)) = open.take() else {
+            return;
+        };
+        self.shared.pending.lock().closing = true;
+        self.shared.wake.notify_one();
+        // It has said why it failed, if it did.
+        let _ = thread.join();
+        // Closing the file is not enough while a child that is being started has it, too.
+        let _ = flock(&lock, FlockOperation::Unlock);
     }
 
     /// Whether the log has grown so much that a new one should take its place.
@@ -274,12 +287,7 @@ impl Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        self.shared.pending.lock().closing = true;
-        self.shared.wake.notify_one();
-        if let Some(thread) = self.thread.take() {
-            // It has said why it failed.
-            let _ = thread.join();
-        }
+        self.close();
     }
 }
 
@@ -319,18 +327,23 @@ impl Writer {
             if let Err(error) = done {
                 let reason: Arc<str> = error.to_string().into();
                 tracing::error!(directory = %self.shared.directory.display(), %error, "the log cannot be written");
-                self.shared
-                    .progress
-                    .send_modify(|progress| progress.failed = Some(reason));
+                self.end(LogError::Failed(reason));
                 return;
             }
             if work.closing {
+                self.end(LogError::Closed);
                 return;
             }
             spare = work.batch;
             spare.clear();
             spare.shrink_to(KEPT_BUFFER);
         }
+    }
+
+    fn end(&self, why: LogError) {
+        self.shared
+            .progress
+            .send_modify(|progress| progress.ended = Some(why));
     }
 
     /// Waits for something to do.
