@@ -6,12 +6,12 @@ mod rules;
 /// A test of every case, against one kind of store: `shared` cases on a store that they share, `own` ones on one that
 /// nobody else uses.
 macro_rules! suite {
-    ($kind:ident: shared { $($shared:path as $shared_name:ident,)* } own { $($own:path as $own_name:ident,)* }) => {
+    ($kind:ident: shared { $($shared:ident::$shared_name:ident,)* } own { $($own:ident::$own_name:ident,)* }) => {
         $(
             #[tokio::test]
             async fn $shared_name() {
                 if let Some(subject) = Subject::shared(Kind::$kind).await {
-                    $shared(&subject).await;
+                    $shared::$shared_name(&subject).await;
                 }
             }
         )*
@@ -19,7 +19,7 @@ macro_rules! suite {
             #[tokio::test]
             async fn $own_name() {
                 if let Some(subject) = Subject::own(Kind::$kind, QUOTA).await {
-                    $own(&subject).await;
+                    $own::$own_name(&subject).await;
                 }
             }
         )*
@@ -34,24 +34,24 @@ macro_rules! suites {
 
             suite!($kind:
                 shared {
-                    cases::a_key_is_read_with_what_etcd_keeps_about_it as a_key_is_read_with_what_etcd_keeps_about_it,
-                    cases::a_range_is_read_in_pages_at_one_revision as a_range_is_read_in_pages_at_one_revision,
-                    cases::a_transaction_takes_the_branch_that_its_guards_choose as a_transaction_takes_the_branch_that_its_guards_choose,
-                    cases::errors_say_what_is_wrong_and_that_nothing_happened as errors_say_what_is_wrong_and_that_nothing_happened,
-                    cases::a_watch_tells_everything_from_its_revision_on as a_watch_tells_everything_from_its_revision_on,
-                    cases::leases_carry_keys_and_take_them_along as leases_carry_keys_and_take_them_along,
-                    cases::a_lease_that_nobody_renews_expires as a_lease_that_nobody_renews_expires,
-                    rules::all_compares_come_before_any_write as all_compares_come_before_any_write,
-                    rules::operations_are_counted_along_one_path as operations_are_counted_along_one_path,
-                    rules::a_key_is_written_once_in_a_transaction as a_key_is_written_once_in_a_transaction,
-                    rules::a_lease_ends_at_one_revision as a_lease_ends_at_one_revision,
-                    rules::leases_have_limits as leases_have_limits,
-                    rules::a_request_has_a_largest_size as a_request_has_a_largest_size,
+                    cases::a_key_is_read_with_what_etcd_keeps_about_it,
+                    cases::a_range_is_read_in_pages_at_one_revision,
+                    cases::a_transaction_takes_the_branch_that_its_guards_choose,
+                    cases::errors_say_what_is_wrong_and_that_nothing_happened,
+                    cases::a_watch_tells_everything_from_its_revision_on,
+                    cases::leases_carry_keys_and_take_them_along,
+                    cases::a_lease_that_nobody_renews_expires,
+                    rules::all_compares_come_before_any_write,
+                    rules::operations_are_counted_along_one_path,
+                    rules::a_key_is_written_once_in_a_transaction,
+                    rules::a_lease_ends_at_one_revision,
+                    rules::leases_have_limits,
+                    rules::a_request_has_a_largest_size,
                 }
                 own {
-                    cases::a_compacted_revision_is_named_as_such as a_compacted_revision_is_named_as_such,
-                    rules::compactions_go_forward as compactions_go_forward,
-                    rules::a_full_store_takes_nothing_but_deletions as a_full_store_takes_nothing_but_deletions,
+                    cases::a_compacted_revision_is_named_as_such,
+                    rules::compactions_go_forward,
+                    rules::a_full_store_takes_nothing_but_deletions,
                 }
             );
         }

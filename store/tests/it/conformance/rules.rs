@@ -132,7 +132,12 @@ pub(super) async fn a_key_is_written_once_in_a_transaction(subject: &Subject) {
     let key = subject.prefix("twice");
     let write = || Op::Put(put(&key, "v"));
     let remove = || Op::DeleteRange(delete(&key, b""));
-    let remove_range = || Op::DeleteRange(delete(&key, b"~"));
+    let remove_range = || {
+        Op::DeleteRange(DeleteRangeRequest {
+            range_end: format!("{key}~").into(),
+            ..delete(&key, b"")
+        })
+    };
     let nested = |ops: Vec<Op>| Op::Txn(when(Vec::new(), ops));
     let duplicate = (
         Code::InvalidArgument,
