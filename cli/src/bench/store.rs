@@ -149,35 +149,34 @@ fn print(report: &Report, output: Output) -> Result<()> {
     let rows = [
         ("etcd".to_owned(), report.etcd_version.clone()),
         (
-            format!("one transaction per item, {} in flight", c.in_flight),
+            format!("one transaction per item, {} in flight", c.few_in_flight),
             format!("{:.0} items/s", c.raw_single_per_second),
         ),
         (
             format!(
-                "best loop of fixed batches ({} items each)",
-                c.raw_batch_items
+                "best loop of fixed batches ({} times {} items)",
+                c.raw_batch_transactions, c.raw_batch_items
             ),
             format!("{:.0} items/s", c.raw_batch_per_second),
         ),
         (
-            format!("group commit, {} items in flight", c.in_flight),
+            format!("group commit, {} items in flight", c.many_in_flight),
             format!(
                 "{:.0} items/s: {:.2} times single, {:.2} of the best loop",
                 c.group_commit_per_second, c.group_to_single_ratio, c.group_to_batch_ratio
             ),
         ),
         (
-            format!(
-                "best loop of all ({} times {} items)",
-                c.raw_batch_many_transactions, c.raw_batch_many_items
-            ),
-            format!("{:.0} items/s", c.raw_batch_many_per_second),
+            format!("best loop with {} items in flight", c.few_in_flight),
+            format!("{:.0} items/s", c.few_raw_batch_per_second),
         ),
         (
-            format!("group commit, {} items in flight", c.many_in_flight),
+            format!("group commit, {} items in flight", c.few_in_flight),
             format!(
-                "{:.0} items/s: {:.2} of that loop",
-                c.group_commit_many_per_second, c.group_to_batch_many_ratio
+                "{:.0} items/s: {:.2} times single, {:.2} of that loop",
+                c.few_group_commit_per_second,
+                c.few_group_to_single_ratio,
+                c.few_group_to_batch_ratio
             ),
         ),
         (

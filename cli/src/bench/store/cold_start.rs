@@ -171,24 +171,15 @@ spec:
       containers:
       - name: web
         image: registry.example.com/shop/web-{deployment}:1.27.3
-        args: [--listen=:8080, --config=/etc/shop/config.yaml]
+        args: [--listen=:8080]
         ports:
         - {{name: http, containerPort: 8080}}
         env:
-        - {{name: LOG_LEVEL, value: info}}
         - {{name: DATABASE_HOST, value: db.default.svc}}
-        - {{name: POD_NAME, valueFrom: {{fieldRef: {{fieldPath: metadata.name}}}}}}
         resources:
           requests: {{cpu: 100m, memory: 64Mi}}
-          limits: {{memory: 128Mi}}
         readinessProbe:
           httpGet: {{path: /healthz, port: http}}
-          periodSeconds: 5
-        volumeMounts:
-        - {{name: config, mountPath: /etc/shop, readOnly: true}}
-      volumes:
-      - name: config
-        configMap: {{name: shop-{deployment}}}
 "
     );
     let deployment: Deployment =

@@ -14,10 +14,10 @@ use setpoint_store::{Compare, SharedStore, Txn, TxnOp};
 
 use super::median;
 
-/// Items that wait for their outcome at a time.
-const IN_FLIGHT: usize = 64;
-/// The same where there is work without end: as many items as eight full transactions hold.
-const MANY_IN_FLIGHT: usize = 960;
+/// Items that wait for their outcome at a time where few do: all of them fit one transaction.
+const FEW: usize = 64;
+/// The same where there is work without end: as many as the largest of the loops holds.
+const MANY: usize = 960;
 /// Keys are written over and over, so that etcd holds little while it is measured.
 const KEYS: u64 = 20_000;
 /// No measurement writes more items, because etcd keeps what is overwritten until it is compacted: 18 MB.
@@ -39,23 +39,27 @@ const LOOPS: [(usize, usize); 10] = [
 /// The figures; all are medians over the rounds.
 #[derive(Debug, Serialize)]
 pub(super) struct Figures {
-    pub(super) in_flight: usize,
+    /// One transaction per item, with [`FEW`] in flight.
     pub(super) raw_single_per_second: f64,
-    /// The best loop with the same number of items in flight.
+    /// The best loop of all.
     pub(super) raw_batch_per_second: f64,
     pub(super) raw_batch_items: usize,
+    pub(super) raw_batch_transactions: usize,
+    /// With [`MANY`] items in flight.
     pub(super) group_commit_per_second: f64,
     pub(super) group_commit_mean_batch: f64,
     pub(super) group_to_single_ratio: f64,
     pub(super) group_to_batch_ratio: f64,
+    pub(super) few_in_flight: usize,
     pub(super) many_in_flight: usize,
-    /// The best loop of all.
-    pub(super) raw_batch_many_per_second: f64,
-    pub(super) raw_batch_many_items: usize,
-    pub(super) raw_batch_many_transactions: usize,
-    pub(super) group_commit_many_per_second: f64,
-    pub(super) group_commit_many_mean_batch: f64,
-    pub(super) group_to_batch_many_ratio: f64,
+    /// The best loop with no more than [`FEW`] items in flight.
+    pub(super) few_raw_batch_per_second: f64,
+    pub(super) few_raw_batch_items: usize,
+    /// With [`FEW`] items in flight.
+    pub(super) few_group_commit_per_second: f64,
+    pub(super) few_group_commit_mean_batch: f64,
+    pub(super) few_group_to_single_ratio: f64,
+    pub(super) few_group_to_batch_ratio: f64,
     pub(super) plain_latency_us: f64,
     pub(super) idle_latency_us: f64,
     pub(super) idle_latency_ratio: f64,
@@ -93,43 +97,44 @@ pub(super) async fn measure(
             .map(|(_, shape)| *shape)
             .context("there are loops of every size")
     };
-    let (same, any) = (best(IN_FLIGHT)?, best(usize::MAX)?);
+    let (few_best, best) = (best(FEW)?, best(usize::MAX)?);
     let mut samples: [Vec<f64>; 7] = Default::default();
     for _ in 0..rounds {
-        let (group, batch) = bench.grouped(IN_FLIGHT).await?;
-        let (many, many_batch) = bench.grouped(MANY_IN_FLIGHT).await?;
+        let (group, batch) = bench.grouped(MANY).await?;
+        let (few, few_batch) = bench.grouped(FEW).await?;
         let round = [
             bench.single().await?,
-            bench.batches(same.0, same.1).await?,
+            bench.batches(best.0, best.1).await?,
             group,
             batch,
-            bench.batches(any.0, any.1).await?,
-            many,
-            many_batch,
+            bench.batches(few_best.0, few_best.1).await?,
+            few,
+            few_batch,
         ];
         for (samples, value) in samples.iter_mut().zip(round) {
             samples.push(value);
         }
     }
-    let [single, loops, group, batch, any_loops, many, many_batch] =
+    let [single, loops, group, batch, few_loops, few, few_batch] =
         samples.map(|mut values| median(&mut values));
     let (plain, idle) = bench.idle_latency(time * rounds).await?;
     Ok(Figures {
-        in_flight: IN_FLIGHT,
         raw_single_per_second: single.round(),
         raw_batch_per_second: loops.round(),
-        raw_batch_items: same.0,
+        raw_batch_items: best.0,
+        raw_batch_transactions: best.1,
         group_commit_per_second: group.round(),
         group_commit_mean_batch: round(batch),
         group_to_single_ratio: round(group / single),
         group_to_batch_ratio: round(group / loops),
-        many_in_flight: MANY_IN_FLIGHT,
-        raw_batch_many_per_second: any_loops.round(),
-        raw_batch_many_items: any.0,
-        raw_batch_many_transactions: any.1,
-        group_commit_many_per_second: many.round(),
-        group_commit_many_mean_batch: round(many_batch),
-        group_to_batch_many_ratio: round(many / any_loops),
+        few_in_flight: FEW,
+        many_in_flight: MANY,
+        few_raw_batch_per_second: few_loops.round(),
+        few_raw_batch_items: few_best.0,
+        few_group_commit_per_second: few.round(),
+        few_group_commit_mean_batch: round(few_batch),
+        few_group_to_single_ratio: round(few / single),
+        few_group_to_batch_ratio: round(few / few_loops),
         plain_latency_us: (plain * 1e6).round(),
         idle_latency_us: (idle * 1e6).round(),
         idle_latency_ratio: round(idle / plain),
@@ -202,7 +207,7 @@ impl Bench {
     }
 
     async fn single(self: &Arc<Self>) -> Result<f64> {
-        self.rate(IN_FLIGHT, 1, |bench| async move {
+        self.rate(FEW, 1, |bench| async move {
             let done = bench.store.txn(bench.plain()).await?;
             ensure!(done.succeeded, "a guard of the benchmark's own keys failed");
             Ok(())
