@@ -1,4 +1,4 @@
-//! The same cases for every store: the model, and each etcd that is at hand.
+//! The same cases for every store: the model, the development store, and each etcd that is at hand.
 
 mod cases;
 mod rules;
@@ -63,6 +63,7 @@ const QUOTA: Option<u64> = Some(4 * 1024 * 1024);
 
 suites!(
     model = Model,
+    devstore = DevStore,
     etcd = Etcd,
     current = Current,
     oldest = Oldest,

@@ -5,9 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use setpoint_store::devstore::{self, DevStore};
 use setpoint_store::model::{Config, ModelStore, Request, Response};
 use setpoint_store::testing::{Options, TestEtcd, find_etcd};
-use setpoint_store::{Revision, SharedStore};
+use setpoint_store::{ConnectOptions, EtcdStore, Revision, SharedStore};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 use tonic::Status;
 
@@ -55,6 +58,8 @@ pub(crate) async fn start(binary: PathBuf, quota_bytes: Option<u64>) -> TestEtcd
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Model,
+    /// The model behind etcd's API, with a log.
+    DevStore,
     /// The etcd that all tests use.
     Etcd,
     Current,
@@ -65,12 +70,19 @@ pub(crate) enum Kind {
 pub(crate) struct Subject {
     pub(crate) store: SharedStore,
     api: Api,
-    _server: Option<Arc<TestEtcd>>,
+    _server: Server,
 }
 
 enum Api {
     Model(ModelStore),
     Etcd(Client),
+}
+
+/// What has to live as long as the subject.
+enum Server {
+    None,
+    Etcd { _etcd: Arc<TestEtcd> },
+    DevStore { _directory: TempDir },
 }
 
 impl Subject {
@@ -80,7 +92,7 @@ impl Subject {
         static SERVERS: Mutex<[Weak<TestEtcd>; 3]> =
             Mutex::const_new([Weak::new(), Weak::new(), Weak::new()]);
         let slot = match kind {
-            Kind::Model => return Self::own(kind, None).await,
+            Kind::Model | Kind::DevStore => return Self::own(kind, None).await,
             Kind::Etcd => 0,
             Kind::Current => 1,
             Kind::Oldest => 2,
@@ -98,7 +110,7 @@ impl Subject {
 
     /// One of the case's own, with a quota if it is given.
     pub(crate) async fn own(kind: Kind, quota_bytes: Option<u64>) -> Option<Self> {
-        if kind != Kind::Model {
+        if !matches!(kind, Kind::Model | Kind::DevStore) {
             let server = start(binary(kind)?, quota_bytes).await;
             return Some(Self::of(Arc::new(server)).await);
         }
@@ -106,19 +118,45 @@ impl Subject {
         if let Some(quota) = quota_bytes {
             config.quota_bytes = quota.try_into().expect("a quota of some megabytes");
         }
+        if kind == Kind::DevStore {
+            return Some(Self::devstore(config).await);
+        }
         let model = ModelStore::new(config);
         Some(Self {
             store: Arc::new(model.clone()),
             api: Api::Model(model),
-            _server: None,
+            _server: Server::None,
         })
+    }
+
+    /// One that serves until the test's runtime ends.
+    async fn devstore(config: Config) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let store = DevStore::open(devstore::Options {
+            model: config,
+            directory: Some(directory.path().into()),
+            log_chunk_bytes: 1 << 20,
+            ..devstore::Options::default()
+        })
+        .expect("the store opens");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
+        tokio::spawn(store.serve(listener, std::future::pending()));
+        let options = ConnectOptions::new([endpoint.clone()]);
+        Self {
+            store: Arc::new(EtcdStore::connect(&options).await.expect("it connects")),
+            api: Api::Etcd(Client::connect(endpoint)),
+            _server: Server::DevStore {
+                _directory: directory,
+            },
+        }
     }
 
     async fn of(server: Arc<TestEtcd>) -> Self {
         Self {
             store: server.store().await,
             api: Api::Etcd(Client::connect(server.endpoint())),
-            _server: Some(server),
+            _server: Server::Etcd { _etcd: server },
         }
     }
 
@@ -148,7 +186,7 @@ impl Subject {
 
 fn binary(kind: Kind) -> Option<PathBuf> {
     let variable = match kind {
-        Kind::Model => return None,
+        Kind::Model | Kind::DevStore => return None,
         Kind::Etcd => return Some(find_etcd()),
         Kind::Current => "SETPOINT_ETCD_CURRENT",
         Kind::Oldest => "SETPOINT_ETCD_OLDEST",
