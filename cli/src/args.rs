@@ -94,7 +94,8 @@ impl GlobalArgs {
 
 /// The commands.
 ///
-/// Parts of a cluster (`dev`, `devstore`, `controllers`, `agent`, `bench`) end by themselves and bring a runtime of many threads;
+/// Parts of a cluster (`dev`, `devstore`, `controllers`, `agent`, `bench`) end by themselves and bring a runtime of many
+/// threads;
 /// everything else is a client, see [`Command::is_client`].
 #[derive(Subcommand, Clone, Debug)]
 pub(crate) enum Command {
@@ -141,7 +142,7 @@ pub(crate) enum Command {
     Init(commands::init::InitArgs),
     /// Show and choose contexts of the configuration file
     Config(commands::config::ConfigArgs),
-    /// Run a whole cluster in the foreground: etcd, controllers, agents
+    /// Run a whole cluster in the foreground: a store, controllers, agents
     Dev(crate::dev::DevArgs),
     /// Run the development store: a server of etcd's API with nothing to install
     Devstore(crate::devstore::DevStoreArgs),

@@ -1,9 +1,10 @@
-//! `setpoint dev`: a whole cluster in the foreground. An etcd (its own, or one that runs already), the controllers and
-//! N agents, each a child process with a name and a directory of its own.
+//! `setpoint dev`: a whole cluster in the foreground. A store (an etcd of its own, one that runs already, or the
+//! development store), the controllers and N agents, each a child process with a name and a directory of its own.
 
 mod child;
 pub(crate) mod etcd;
 mod processes;
+mod store;
 
 use std::io::Write as _;
 use std::net::Ipv4Addr;
@@ -24,6 +25,9 @@ use tokio::process::Command;
 
 pub(crate) use child::Managed;
 pub(crate) use processes::{kill_node, rss_bytes};
+pub(crate) use store::StoreKind;
+
+use store::StoreProcess;
 
 /// How long the parts of a cluster may take to come up on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -34,16 +38,19 @@ pub(crate) struct DevArgs {
     /// How many nodes
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=250))]
     pub(crate) nodes: u16,
-    /// Where etcd's data, the nodes' files and the logs go; kept afterwards. Default: a temporary directory
+    /// Where the store's data, the nodes' files and the logs go; kept afterwards. Default: a temporary directory
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+    /// What keeps the state. Default: an etcd where one is found, else the development store of this program
+    #[arg(long, value_enum, value_name = "KIND", conflicts_with = "etcd")]
+    pub(crate) store: Option<StoreKind>,
     /// Use this running etcd instead of starting one
     #[arg(long, value_name = "ENDPOINT", conflicts_with = "etcd_bin")]
     pub(crate) etcd: Option<String>,
     /// The etcd program to start. Default: SETPOINT_ETCD, then PATH, then the one `make setup` built
     #[arg(long, value_name = "PATH")]
     pub(crate) etcd_bin: Option<PathBuf>,
-    /// etcd's client port; a free one is taken when it is in use
+    /// The store's client port; a free one is taken when it is in use
     #[arg(long, default_value_t = 2379, value_name = "PORT")]
     pub(crate) etcd_port: u16,
     /// Pods get addresses out of this /16 of loopback, a /24 per node
@@ -73,7 +80,10 @@ fn parse_base(text: &str) -> Result<(u8, u8), String> {
 #[derive(Serialize)]
 struct Description<'a> {
     endpoint: &'a str,
+    /// Of the etcd that was started.
     etcd_pid: Option<u32>,
+    /// Of the development store.
+    devstore_pid: Option<u32>,
     controllers_pid: u32,
     agents: Vec<AgentDescription<'a>>,
 }
@@ -93,7 +103,8 @@ pub(crate) struct DevCluster {
     pub(crate) dir: PathBuf,
     /// Removes the directory when it was a temporary one.
     _temporary: Option<tempfile::TempDir>,
-    etcd: Option<Managed>,
+    /// `None` when it runs already.
+    own_store: Option<StoreProcess>,
     pub(crate) controllers: Managed,
     pub(crate) agents: Vec<Agent>,
 }
@@ -110,16 +121,16 @@ impl DevCluster {
         let (dir, temporary) = directory(args.data_dir.as_deref())?;
         let logs = dir.join("logs");
         std::fs::create_dir_all(&logs).with_context(|| format!("creating {}", logs.display()))?;
-        let (mut etcd, endpoint) = match &args.etcd {
+        let (mut own_store, endpoint) = match &args.etcd {
             Some(endpoint) => (None, endpoint.clone()),
             None => {
-                let binary = etcd::find_or_build(args.etcd_bin.as_deref()).await?;
-                let (etcd, endpoint) =
-                    etcd::start(&binary, &dir.join("etcd"), &logs, args.etcd_port).await?;
-                (Some(etcd), endpoint)
+                let started = store::start(args, &dir, &logs).await?;
+                let endpoint = started.endpoint.clone();
+                (Some(started), endpoint)
             }
         };
-        let store = connect(&endpoint, etcd.as_mut()).await?;
+        let process = own_store.as_mut().map(|own| &mut own.process);
+        let store = connect(&endpoint, process).await?;
         let keyspace = args.key_prefix.clone();
         crate::init::initialise(&store, &keyspace).await?;
 
@@ -169,7 +180,7 @@ impl DevCluster {
             keyspace,
             dir,
             _temporary: temporary,
-            etcd,
+            own_store,
             controllers,
             agents,
         };
@@ -197,9 +208,14 @@ impl DevCluster {
     }
 
     fn describe(&self) -> Result<()> {
+        let pid_of = |kind| {
+            let own = self.own_store.as_ref().filter(|own| own.kind == kind);
+            own.map(|own| own.process.pid())
+        };
         let description = Description {
             endpoint: &self.endpoint,
-            etcd_pid: self.etcd.as_ref().map(Managed::pid),
+            etcd_pid: pid_of(StoreKind::Etcd),
+            devstore_pid: pid_of(StoreKind::Builtin),
             controllers_pid: self.controllers.pid(),
             agents: self
                 .agents
@@ -220,8 +236,9 @@ impl DevCluster {
     /// named again.
     pub(crate) async fn child_ended(&mut self) -> String {
         let children = self
-            .etcd
+            .own_store
             .iter_mut()
+            .map(|own| &mut own.process)
             .chain([&mut self.controllers])
             .chain(self.agents.iter_mut().map(|a| &mut a.process));
         let waits: Vec<_> = children
@@ -247,10 +264,11 @@ impl DevCluster {
 
     /// Whether the parts without which nothing goes on are running.
     pub(crate) fn is_viable(&mut self) -> bool {
-        self.etcd.as_mut().is_none_or(Managed::is_running) && self.controllers.is_running()
+        let store = self.own_store.as_mut();
+        store.is_none_or(|own| own.process.is_running()) && self.controllers.is_running()
     }
 
-    /// Stops the agents with their pods, then the controllers, then etcd.
+    /// Stops the agents with their pods, then the controllers, then the store.
     pub(crate) async fn stop(&mut self) {
         let agents = self
             .agents
@@ -264,8 +282,8 @@ impl DevCluster {
             Cgroups::detect(config.cgroup_root).remove_base();
         }
         self.controllers.stop(Duration::from_secs(5)).await;
-        if let Some(etcd) = &mut self.etcd {
-            etcd.stop(Duration::from_secs(5)).await;
+        if let Some(own) = &mut self.own_store {
+            own.process.stop(Duration::from_secs(5)).await;
         }
     }
 }
@@ -294,6 +312,13 @@ pub(crate) async fn run(args: DevArgs) -> Result<()> {
         cluster.agents.len(),
         cluster.dir.display()
     )?;
+    let kind = cluster.own_store.as_ref().map(|own| own.kind);
+    if kind == Some(StoreKind::Builtin) {
+        writeln!(
+            out,
+            "setpoint dev: the state is in the development store; --store etcd keeps it in an etcd"
+        )?;
+    }
     writeln!(
         out,
         "setpoint dev: export SETPOINT_ENDPOINTS={}",
@@ -353,21 +378,25 @@ fn directory(asked: Option<&Path>) -> Result<(PathBuf, Option<tempfile::TempDir>
     }
 }
 
-/// Connects, and waits for an etcd that was just started.
-pub(crate) async fn connect(endpoint: &str, mut etcd: Option<&mut Managed>) -> Result<SharedStore> {
+/// Connects, and waits for a store that was just started.
+pub(crate) async fn connect(
+    endpoint: &str,
+    mut started: Option<&mut Managed>,
+) -> Result<SharedStore> {
     let deadline = tokio::time::Instant::now() + START_LIMIT;
     loop {
         match crate::connect::open(endpoint).await {
             Ok(store) => return Ok(store),
             Err(error) => {
-                let Some(etcd) = etcd.as_mut() else {
+                let Some(process) = started.as_mut() else {
                     return Err(error);
                 };
-                if !etcd.is_running() {
+                if !process.is_running() {
                     bail!(
-                        "etcd ended at its start; the end of {}:\n{}",
-                        etcd.log.display(),
-                        etcd.log_tail(5)
+                        "{} ended at its start; the end of {}:\n{}",
+                        process.name,
+                        process.log.display(),
+                        process.log_tail(5)
                     );
                 }
                 if tokio::time::Instant::now() > deadline {

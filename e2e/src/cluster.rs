@@ -26,6 +26,7 @@ pub struct Cluster {
 struct Description {
     endpoint: String,
     etcd_pid: Option<i32>,
+    devstore_pid: Option<i32>,
     controllers_pid: i32,
     agents: Vec<Agent>,
 }
@@ -48,6 +49,34 @@ impl Cluster {
     /// # Panics
     /// When it does not come up, with what it said.
     pub fn start(nodes: u16, second: u8) -> Self {
+        Self::start_with(nodes, second, |_, _| {})
+    }
+
+    /// As [`Cluster::start`], on a machine that has no etcd.
+    ///
+    /// # Panics
+    /// As [`Cluster::start`].
+    pub fn start_without_etcd(nodes: u16, second: u8) -> Self {
+        Self::start_with(nodes, second, |command, dir| {
+            // Nothing but what the pods of the test need.
+            let programs = dir.join("programs");
+            fs::create_dir(&programs).expect("a directory");
+            for name in ["sh", "sleep"] {
+                let path = std::env::var_os("PATH").expect("a PATH");
+                let program = std::env::split_paths(&path)
+                    .map(|directory| directory.join(name))
+                    .find(|program| program.is_file())
+                    .expect("a program that every machine has");
+                std::os::unix::fs::symlink(program, programs.join(name)).expect("a link");
+            }
+            command
+                .env_remove("SETPOINT_ETCD")
+                .env("XDG_CACHE_HOME", dir.join("cache"))
+                .env("PATH", programs);
+        })
+    }
+
+    fn start_with(nodes: u16, second: u8, change: impl FnOnce(&mut Command, &Path)) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("setpoint-e2e-")
             .tempdir()
@@ -64,6 +93,7 @@ impl Cluster {
             .stdout(log.try_clone().expect("a log file can be shared"))
             .stderr(log);
         with_programs(&mut command);
+        change(&mut command, dir.path());
         let mut dev = command.spawn().expect("setpoint dev starts");
         let text = || fs::read_to_string(dir.path().join("dev.log")).unwrap_or_default();
         eventually("setpoint dev is ready", LIMIT, || {
@@ -106,6 +136,11 @@ impl Cluster {
         self.description
             .etcd_pid
             .expect("the cluster has started its etcd")
+    }
+
+    /// Whether the cluster's state is in the development store.
+    pub fn has_devstore(&self) -> bool {
+        self.description.devstore_pid.is_some()
     }
 
     /// The process id of `setpoint dev`.
@@ -274,6 +309,7 @@ impl Drop for Cluster {
             .map(|a| a.pid)
             .chain([self.controllers_pid()])
             .chain(self.description.etcd_pid)
+            .chain(self.description.devstore_pid)
         {
             if command_line(pid)
                 .iter()

@@ -14,7 +14,7 @@ use setpoint_runtime::{Cache, CacheBuilder, StateKey, Subscription, View};
 use setpoint_store::{Compare, Txn};
 
 use super::Output;
-use crate::dev::{DevArgs, DevCluster, kill_node, rss_bytes};
+use crate::dev::{DevArgs, DevCluster, StoreKind, kill_node, rss_bytes};
 
 const NAMESPACE: &str = "default";
 /// No step may take longer; a hang is a failure with the last state in its message.
@@ -65,6 +65,7 @@ pub(crate) async fn run(args: StartupArgs) -> Result<()> {
     let dev = DevArgs {
         nodes: args.nodes,
         data_dir: None,
+        store: Some(StoreKind::Etcd),
         etcd: args.etcd.clone(),
         etcd_bin: None,
         etcd_port: 0,

@@ -29,7 +29,8 @@ pub(crate) async fn find_or_build(asked: Option<&Path>) -> Result<PathBuf> {
     }
 }
 
-fn find(asked: Option<&Path>) -> Result<Option<PathBuf>> {
+/// As [`find_or_build`], without building.
+pub(crate) fn find(asked: Option<&Path>) -> Result<Option<PathBuf>> {
     if let Some(path) = asked {
         if path.is_file() {
             return Ok(Some(path.into()));
@@ -170,9 +171,9 @@ pub(crate) async fn start(
     Ok((Managed::start("etcd", command, logs)?, endpoint))
 }
 
-/// A port nobody listens on: `wanted` when it is free. Another process may take it before etcd does; then etcd ends,
-/// and its log says so.
-fn free_port(wanted: u16) -> Result<u16> {
+/// A port nobody listens on: `wanted` when it is free. Another process may take it before the store does; then the store
+/// ends, and its log says so.
+pub(crate) fn free_port(wanted: u16) -> Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, wanted))
         .or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
         .context("finding a free port on loopback")?;

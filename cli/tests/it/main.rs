@@ -6,6 +6,7 @@
 mod ages;
 mod apply;
 mod delete;
+mod devstore;
 mod errors;
 mod fixture;
 mod logs;

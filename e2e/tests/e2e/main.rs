@@ -4,6 +4,7 @@
 
 mod agents;
 mod bad_input;
+mod builtin;
 mod failover;
 mod manifests;
 mod outages;
