@@ -50,24 +50,31 @@ struct Report {
 /// Runs the benchmark under a prefix of its own and prints the report.
 pub(crate) async fn run(args: StoreArgs) -> Result<()> {
     let keyspace = Keyspace::new(&format!("/setpoint-bench-{}", std::process::id()))?;
-    let mut own = match args.etcd {
-        Some(_) => None,
-        None => Some(OwnEtcd::start().await?),
-    };
-    let endpoint = match (&args.etcd, &own) {
-        (Some(endpoint), _) => endpoint.clone(),
-        (None, Some(own)) => own.endpoint.clone(),
-        (None, None) => unreachable!("one of both is there"),
+    let (mut own, endpoint) = match &args.etcd {
+        Some(endpoint) => (None, endpoint.clone()),
+        None => {
+            let own = OwnEtcd::start().await?;
+            let endpoint = own.endpoint.clone();
+            (Some(own), endpoint)
+        }
     };
     let store = connect(&endpoint, own.as_mut().map(|own| &mut own.process)).await?;
     let result = tokio::select! {
         report = measure(&args, &store, &endpoint, &keyspace) => report,
         () = crate::signals::interrupted() => Err(anyhow::anyhow!("interrupted")),
     };
-    if own.is_none() {
-        remove(&store, &keyspace).await?;
-    }
-    print(&result?, args.output)
+    let removed = match own {
+        Some(mut own) => {
+            // It is waited for, so that its directory can go.
+            own.process.kill().await;
+            Ok(())
+        }
+        None => remove(&store, &keyspace).await,
+    };
+    // What went wrong first is what explains the rest.
+    let report = result?;
+    removed?;
+    print(&report, args.output)
 }
 
 /// An etcd that lives as long as the benchmark.
