@@ -95,8 +95,7 @@ impl GlobalArgs {
 /// The commands.
 ///
 /// Parts of a cluster (`dev`, `devstore`, `controllers`, `agent`, `bench`) end by themselves and bring a runtime of many
-/// threads;
-/// everything else is a client, see [`Command::is_client`].
+/// threads; everything else is a client, see [`Command::is_client`].
 #[derive(Subcommand, Clone, Debug)]
 pub(crate) enum Command {
     /// Create or change what manifests describe, all of it or nothing
@@ -133,6 +132,8 @@ pub(crate) enum Command {
     Validate(commands::validate::ValidateArgs),
     /// Print JSON Schemas
     Schema(commands::schema::SchemaArgs),
+    /// Run a whole cluster on virtual time, with faults, and check what must always hold
+    Simulate(commands::simulate::SimulateArgs),
     /// Explain fields
     Explain(commands::schema::ExplainArgs),
     /// List the kinds of objects

@@ -424,7 +424,9 @@ impl Writer {
                 None
             }
             Err(error) => {
-                tracing::warn!(directory = %self.shared.directory.display(), %error, "the log cannot grow");
+                if self.shared.progress.borrow().full.is_none() {
+                    tracing::warn!(directory = %self.shared.directory.display(), %error, "the log cannot grow");
+                }
                 Some(error.to_string().into())
             }
         };
