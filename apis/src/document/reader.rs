@@ -104,10 +104,7 @@ impl<K: Kind> Reader<K> {
     }
 
     fn remember_metadata(&self, object: &K, parts: &parts::Parts<'_>) {
-        // A name that goes on in the next line is another one than the text of its line.
-        if let Some((name, others)) = parts.named
-            && object.metadata().name == name
-        {
+        if let Some((_, others)) = parts.named {
             let mut meta = object.metadata().clone();
             meta.name = String::new();
             self.metadata.insert(others, meta);

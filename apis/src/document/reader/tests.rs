@@ -87,6 +87,40 @@ fn a_document_that_is_not_valid_is_refused_however_known_its_parts_are() {
     assert!(check(&reader, &key("a"), &good).unwrap().is_some());
 }
 
+/// What mentions a null is read in another way by an ordinary read, as a whole.
+#[test]
+fn a_null_in_one_part_matters_to_the_others() {
+    let reader = Reader::default();
+    let metadata = |name: &str, more: &str| format!("  name: {name}\n  namespace: default\n{more}");
+    let merged = "spec:\n  containers:\n  - <<: {tty: true}\n    name: c\n    image: host\n";
+    for body in [BODY, merged] {
+        assert!(
+            check(&reader, &key("a"), &pod(&metadata("a", ""), body))
+                .unwrap()
+                .is_some()
+        );
+    }
+    let tty = |pod: Option<Pod>| pod.unwrap().spec.containers[0].tty;
+    let named = check(
+        &reader,
+        &key("null-a"),
+        &pod(&metadata("null-a", ""), merged),
+    )
+    .unwrap();
+    assert_eq!(tty(named), Some(true));
+    let labelled = metadata("a", "  labels:\n    app: null\n    b: c\n");
+    let labelled = check(&reader, &key("a"), &pod(&labelled, BODY))
+        .unwrap()
+        .unwrap();
+    assert_eq!(labelled.metadata.labels.len(), 1);
+    let other =
+        "spec:\n  nodeSelector: {x: null, y: z}\n  containers:\n  - name: c\n    image: host\n";
+    for name in ["a", "b"] {
+        let pod = check(&reader, &key(name), &pod(&metadata(name, ""), other)).unwrap();
+        assert_eq!(pod.unwrap().spec.node_selector.len(), 1);
+    }
+}
+
 /// Lines that programs write, lines that people write, and lines that are there to deceive.
 const METADATA: &[&str] = &[
     "  namespace: default\n",
@@ -96,6 +130,7 @@ const METADATA: &[&str] = &[
     "  labels:\n    app: yes\n",
     "  labels:\n",
     "  labels:\n    n: 12\n",
+    "  labels:\n    app: null\n",
     "  labels: null\n",
     "  annotations:\n    note: 'a\nspec:\n  b'\n",
     "  annotations:\n    note: \"a\n    b\"\n",
