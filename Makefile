@@ -29,7 +29,7 @@ WITH_ETCD = SETPOINT_ETCD=$$(scripts/etcd.sh --quiet) && export SETPOINT_ETCD PA
 MORE_ETCDS = export SETPOINT_ETCD_CURRENT="$$(env -u SETPOINT_ETCD scripts/etcd.sh --current --quiet || true)" \
   SETPOINT_ETCD_OLDEST="$$(scripts/etcd.sh --debian --quiet || true)"
 
-.PHONY: help setup build bin-dir demo test build-tests e2e lint bench clean
+.PHONY: help setup build bin-dir demo test build-tests e2e mutants lint bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ test: setup build-tests ## Run everything: unit, component and end-to-end tests,
 e2e: setup build-tests ## Run only the tests against built binaries and real etcd
 	@$(WITH_ETCD) && SETPOINT_BIN=$(DEBUG)/setpoint cargo test $(TESTED) --test e2e
 
+mutants: setup ## Take one guard after another out of the code; a named test must fail each time (MUTANTS=name ... for some)
+	@$(WITH_ETCD) && scripts/mutants.sh $(MUTANTS)
+
 build-tests: setup
 	@cargo build $(TESTED) --bins --tests
 
@@ -75,3 +78,4 @@ bench: setup ## Measure start-up, failover and memory of a release build (BENCH_
 
 clean: ## Remove the build artefacts of this checkout
 	cargo clean --workspace
+	rm -rf "$(CARGO_TARGET_DIR)/mutants"
