@@ -1,16 +1,21 @@
 //! `setpoint controllers`: all controllers, or some of them, in one process with one cache. Any number of replicas may
 //! run; all are warm, one leads.
 
+mod http;
+
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use setpoint_apis::Keyspace;
-use setpoint_controllers::{Name, Options};
+use setpoint_controllers::{Name, Options, Started};
 use setpoint_runtime::Clock;
 use setpoint_store::SharedStore;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
 /// Flags of `setpoint controllers`.
 #[derive(Args, Clone, Debug)]
@@ -24,6 +29,9 @@ pub(crate) struct ControllersArgs {
     /// Seeds names and tie-breaks; for repeating a run
     #[arg(long, value_name = "NUMBER")]
     pub(crate) seed: Option<u64>,
+    /// Serve /metrics, /healthz and /readyz here, over plain HTTP; nothing is served without it
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) metrics_listen: Option<SocketAddr>,
 }
 
 /// Runs until `shutdown`; hands every leadership over before it returns.
@@ -47,8 +55,21 @@ pub(crate) async fn run(
         leader_lease_ttl: Duration::from_secs(args.leader_lease_ttl),
         clock: Clock::system(),
     };
-    setpoint_controllers::run(options, store, keyspace, |_| {}, shutdown).await?;
-    Ok(())
+    let Some(address) = args.metrics_listen else {
+        setpoint_controllers::run(options, store, keyspace, |_| {}, shutdown).await?;
+        return Ok(());
+    };
+    let endpoint = http::Endpoint::bind(address).await?;
+    info!(address = %endpoint.address(), "serving metrics");
+    let (show, shown) = watch::channel(None);
+    let serving = tokio::spawn(endpoint.serve(shown, std::future::pending()));
+    let started = |started: &Started| {
+        show.send_replace(Some(started.clone()));
+    };
+    let result = setpoint_controllers::run(options, store, keyspace, started, shutdown).await;
+    // Seen until the last leadership is handed over. A connection that somebody keeps open does not hold the process.
+    serving.abort();
+    Ok(result?)
 }
 
 /// Host, process and something that differs between two lives of the same process id.

@@ -1,41 +1,64 @@
 //! Leader election, mode `lease`: the first to create the key leads, the others wait warm for its deletion.
 //!
-//! One lease per process carries all its election keys. Losing the lease ends every leadership of the process.
+//! One lease per process carries all its election keys. Losing the lease ends every leadership of the process. Mode
+//! `hash`, for work that splits by key, is [`Elector::run_sharded`] in [`crate::shards`].
 
+mod expiry;
+
+use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use futures::future::{BoxFuture, FutureExt, Shared, WeakShared};
+use parking_lot::Mutex;
 use setpoint_apis::Key;
 use setpoint_store::group_commit::GroupCommit;
 use setpoint_store::lease::LeaseKeeper;
-use setpoint_store::{Compare, Event, EventKind, Revision, SharedStore, StoreError, WatchRequest};
+use setpoint_store::{
+    Compare, Event, EventKind, LeaseId, Revision, SharedStore, StoreError, Txn, WatchRequest,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, info_span, warn};
 
 use crate::backoff::Backoff;
 use crate::cache::Cache;
-use crate::leader::{Leader, claim};
+use crate::leader::{Leader, Seat};
+use crate::metrics::Metrics;
 
-/// The time to live of the process's lease. A killed leader is followed at most this long, and etcd's own half second,
-/// after its last keep-alive.
+/// The time to live of the process's lease. A killed leader is followed about this long after its last keep-alive: a
+/// standby revokes the lease as soon as it has expired, without waiting for etcd to notice.
 pub const DEFAULT_LEASE_TTL: Duration = Duration::from_secs(3);
+
+/// The wait before a question is asked again that should have had another answer.
+const SOON: Duration = Duration::from_millis(100);
 
 /// Campaigns on behalf of controllers of one process; cheap to clone.
 #[derive(Clone)]
 pub struct Elector {
-    store: SharedStore,
-    commits: GroupCommit,
-    cache: Cache,
-    identity: String,
-    lease: std::sync::Arc<tokio::sync::Mutex<Option<LeaseKeeper>>>,
+    pub(crate) store: SharedStore,
+    pub(crate) commits: GroupCommit,
+    pub(crate) cache: Cache,
+    pub(crate) identity: String,
+    pub(crate) metrics: Metrics,
+    lease: Arc<tokio::sync::Mutex<Option<LeaseKeeper>>>,
     ttl: Duration,
+    expiries: Expiries,
 }
+
+/// Waits for the end of a lease of another process.
+pub(crate) type Expiry = Shared<BoxFuture<'static, ()>>;
+
+/// What is waited for: several controllers wait for the same lease, and one question serves them all.
+type Expiries = Arc<Mutex<BTreeMap<LeaseId, WeakShared<BoxFuture<'static, ()>>>>>;
 
 enum Campaign {
     Elected(Revision, LeaseKeeper),
-    /// Somebody holds the key, as of this revision.
-    Held(Revision),
+    /// Somebody holds the key, as of this revision, under this lease.
+    Held(Revision, LeaseId),
+    /// It may be free: ask again soon.
+    Unclear,
 }
 
 impl Elector {
@@ -52,9 +75,18 @@ impl Elector {
             commits,
             cache,
             identity: identity.into(),
-            lease: std::sync::Arc::default(),
+            metrics: Metrics::default(),
+            lease: Arc::default(),
             ttl,
+            expiries: Expiries::default(),
         }
+    }
+
+    /// Counts in `metrics`, rather than in some of its own that nobody sees.
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: Metrics) -> Self {
+        self.metrics = metrics;
+        self
     }
 
     /// Runs `lead` whenever this process leads `controller`, until `shutdown`.
@@ -89,12 +121,21 @@ impl Elector {
                         .instrument(span)
                         .await;
                 }
-                Ok(Campaign::Held(revision)) => {
+                Ok(Campaign::Held(revision, by)) => {
                     failures = 0;
                     tokio::select! {
                         biased;
                         () = shutdown.cancelled() => return,
                         () = self.vacancy(controller, revision) => {}
+                        () = self.expiry(by) => {}
+                    }
+                }
+                Ok(Campaign::Unclear) => {
+                    failures = 0;
+                    tokio::select! {
+                        biased;
+                        () = shutdown.cancelled() => return,
+                        () = tokio::time::sleep(SOON) => {}
                     }
                 }
                 Err(error) => {
@@ -128,16 +169,19 @@ impl Elector {
 
     async fn campaign(&self, controller: &str) -> Result<Campaign, StoreError> {
         let lease = self.lease().await?;
-        let keyspace = self.cache.keyspace();
-        let key = keyspace.build(&Key::Leader(controller, None));
-        let txn = claim(keyspace, controller, &self.identity, lease.id())
-            .when(Compare::absent(key.clone()));
-        match self.store.txn(txn).await {
+        let seat = self.seat(controller, lease.id());
+        let claim = |guard| Txn {
+            compares: vec![guard],
+            then: seat.claim(self.cache.keyspace()),
+            or_else: Vec::new(),
+        };
+        let key = seat.key();
+        match self.store.txn(claim(Compare::absent(key))).await {
             Ok(done) if done.succeeded => return Ok(Campaign::Elected(done.revision, lease)),
             Ok(_) => {}
             Err(StoreError::LeaseNotFound { .. }) => {
-                *self.lease.lock().await = None;
-                return Ok(Campaign::Held(Revision(0)));
+                self.forget(&lease).await;
+                return Ok(Campaign::Unclear);
             }
             // The outcome may be unknown: the read tells whether the key is ours.
             Err(error) => warn!(
@@ -146,33 +190,50 @@ impl Elector {
                 "campaigning"
             ),
         }
-        match self.store.get(&key).await? {
-            (Some(kv), _) if kv.lease == Some(lease.id()) => {
-                Ok(Campaign::Elected(Revision(kv.mod_revision), lease))
-            }
-            // No leader writes its key without a lease: somebody else has, and it would never expire. Whoever led before
-            // has lost its fence by that write, so taking the key deposes nobody.
-            (Some(kv), _) if kv.lease.is_none() => {
-                warn!(
-                    controller,
-                    key, "the election key was overwritten by a stranger; taking it back"
-                );
-                let txn = claim(keyspace, controller, &self.identity, lease.id())
-                    .when(Compare::ModRevision(key, kv.mod_revision));
-                let done = self.store.txn(txn).await?;
-                Ok(if done.succeeded {
-                    Campaign::Elected(done.revision, lease)
-                } else {
-                    Campaign::Held(Revision(0))
-                })
-            }
-            (Some(_), revision) => Ok(Campaign::Held(revision)),
-            (None, _) => Ok(Campaign::Held(Revision(0))),
+        let (Some(kv), revision) = self.store.get(key).await? else {
+            return Ok(Campaign::Unclear);
+        };
+        if let Some(by) = kv.lease.filter(|by| *by != lease.id()) {
+            return Ok(Campaign::Held(revision, by));
+        }
+        // Ours: from a claim of unknown outcome, or left over from a former leadership, whose late writes a new epoch
+        // shuts out. Or without a lease, as no leader writes it: somebody else has, and it would never expire. Whoever led
+        // before has lost its fence by that write, so taking the key deposes nobody.
+        if kv.lease.is_none() {
+            warn!(
+                controller,
+                key, "the election key was overwritten by a stranger; taking it back"
+            );
+        }
+        let guard = Compare::ModRevision(key.into(), kv.mod_revision);
+        let done = self.store.txn(claim(guard)).await?;
+        Ok(if done.succeeded {
+            Campaign::Elected(done.revision, lease)
+        } else {
+            Campaign::Unclear
+        })
+    }
+
+    fn seat(&self, controller: &str, lease: LeaseId) -> Seat {
+        Seat::new(
+            self.cache.keyspace(),
+            controller,
+            None,
+            &self.identity,
+            lease,
+        )
+    }
+
+    /// The store says that the lease does not exist: the next one who needs one grants another.
+    pub(crate) async fn forget(&self, lease: &LeaseKeeper) {
+        let mut slot = self.lease.lock().await;
+        if slot.as_ref().is_some_and(|known| known.id() == lease.id()) {
+            *slot = None;
         }
     }
 
     /// The process's lease; a new one when there is none or it is lost.
-    async fn lease(&self) -> Result<LeaseKeeper, StoreError> {
+    pub(crate) async fn lease(&self) -> Result<LeaseKeeper, StoreError> {
         let mut slot = self.lease.lock().await;
         if let Some(lease) = slot.as_ref()
             && !lease.is_lost()
@@ -195,14 +256,16 @@ impl Elector {
         F: FnMut(Leader) -> Fut,
         Fut: Future<Output = ()>,
     {
+        let metrics = self.metrics.of(controller);
+        metrics.leader_changes.inc();
+        metrics.leading.inc();
         let leader = Leader::new(
-            controller,
-            &self.identity,
-            lease.id(),
+            self.seat(controller, lease.id()),
             epoch,
             self.store.clone(),
             self.commits.clone(),
             self.cache.clone(),
+            metrics.clone(),
         );
         let work = async {
             tokio::select! {
@@ -233,11 +296,12 @@ impl Elector {
             () = &mut work => {}
         }
         leader.step_down();
+        metrics.leading.dec();
         // Only our own claim is deleted: the epoch guards it.
         let key = self.cache.keyspace().build(&Key::Leader(controller, None));
         if let Err(error) = self
             .store
-            .txn(setpoint_store::Txn::new().when(leader.guard()).delete(key))
+            .txn(Txn::new().when(leader.guard()).delete(key))
             .await
         {
             warn!(
@@ -260,9 +324,7 @@ impl Elector {
             from: Some(Revision(held_at.0 + 1)),
         };
         let key = range.start;
-        if held_at.0 > 0
-            && let Ok(mut watch) = self.store.watch(request).await
-        {
+        if let Ok(mut watch) = self.store.watch(request).await {
             while let Some(Ok(batch)) = watch.next().await {
                 let vacant = |e: &Event| e.kind == EventKind::Delete || e.kv.lease.is_none();
                 if batch.events.iter().any(|e| e.kv.key == key && vacant(e)) {
@@ -270,13 +332,28 @@ impl Elector {
                 }
             }
         }
-        // The key vanished in between, or the watch broke: ask again, not too fast.
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        // The watch broke.
+        tokio::time::sleep(SOON).await;
+    }
+
+    /// Ends when the lease of another process has; sees to it that it ends on time.
+    pub(crate) fn expiry(&self, lease: LeaseId) -> Expiry {
+        let mut expiries = self.expiries.lock();
+        expiries.retain(|_, waited| waited.upgrade().is_some_and(|w| w.peek().is_none()));
+        if let Some(shared) = expiries.get(&lease).and_then(WeakShared::upgrade) {
+            return shared;
+        }
+        let store = self.store.clone();
+        let shared = async move { expiry::ended(&*store, lease).await }
+            .boxed()
+            .shared();
+        expiries.extend(shared.downgrade().map(|weak| (lease, weak)));
+        shared
     }
 }
 
 /// Two processes never share their jitter, and a run with the same names repeats it.
-fn seed_of(identity: &str, controller: &str) -> u64 {
+pub(crate) fn seed_of(identity: &str, controller: &str) -> u64 {
     use std::hash::Hasher;
     let mut hasher = rustc_hash::FxHasher::default();
     hasher.write(identity.as_bytes());

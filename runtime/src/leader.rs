@@ -12,6 +12,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::cache::Cache;
+use crate::metrics::ControllerMetrics;
+use crate::shards::{Shard, Shards};
 
 /// A guarded write.
 #[derive(Clone, Debug, Default)]
@@ -95,14 +97,12 @@ pub struct Leader {
 }
 
 struct Inner {
-    controller: String,
-    identity: String,
-    key: String,
-    lease: LeaseId,
+    seat: Seat,
     epoch: AtomicI64,
     store: SharedStore,
     commits: GroupCommit,
     cache: Cache,
+    metrics: ControllerMetrics,
     lost: CancellationToken,
     /// Only one at a time renews the fence.
     bump: tokio::sync::Mutex<()>,
@@ -110,25 +110,21 @@ struct Inner {
 
 impl Leader {
     pub(crate) fn new(
-        controller: &str,
-        identity: &str,
-        lease: LeaseId,
+        seat: Seat,
         epoch: Revision,
         store: SharedStore,
         commits: GroupCommit,
         cache: Cache,
+        metrics: ControllerMetrics,
     ) -> Self {
-        let key = cache.keyspace().build(&Key::Leader(controller, None));
         Self {
             inner: Arc::new(Inner {
-                controller: controller.into(),
-                identity: identity.into(),
-                key,
-                lease,
+                seat,
                 epoch: AtomicI64::new(epoch.0),
                 store,
                 commits,
                 cache,
+                metrics,
                 lost: CancellationToken::new(),
                 bump: tokio::sync::Mutex::default(),
             }),
@@ -142,7 +138,21 @@ impl Leader {
 
     /// The controller that this leads.
     pub fn controller(&self) -> &str {
-        &self.inner.controller
+        &self.inner.seat.controller
+    }
+
+    /// The shard that this leads; `None` when it leads the controller as a whole.
+    pub fn shard(&self) -> Option<Shard> {
+        self.inner.seat.part.map(|part| part.shard)
+    }
+
+    /// Whether the object that a controller calls `key` is this leader's business. Every key is, when there are no
+    /// shards. The same key belongs to the same shard in every version of the program.
+    pub fn owns(&self, key: &str) -> bool {
+        self.inner
+            .seat
+            .part
+            .is_none_or(|part| part.of.of_key(key) == part.shard)
     }
 
     /// The process's cache.
@@ -167,7 +177,7 @@ impl Leader {
 
     /// The guard that every write carries.
     pub fn guard(&self) -> Compare {
-        Compare::ModRevision(self.inner.key.clone(), self.epoch().0)
+        Compare::ModRevision(self.inner.seat.key.clone(), self.epoch().0)
     }
 
     /// Commits guarded writes, each with an outcome of its own, and waits until the cache has seen those that were
@@ -204,7 +214,8 @@ impl Leader {
         if writes.is_empty() {
             return Ok(Vec::new());
         }
-        let guard = self.guard();
+        let epoch = self.epoch();
+        let guard = Compare::ModRevision(self.inner.seat.key.clone(), epoch.0);
         let items = writes
             .into_iter()
             .map(|w| {
@@ -219,19 +230,20 @@ impl Leader {
             })
             .collect();
         let mut unknown = false;
-        let mut rejected = false;
+        let mut rejected = 0;
         let mut outcomes = Vec::new();
         for outcome in self.inner.commits.submit_all(items).await {
             outcomes.push(match outcome {
                 ItemOutcome::Committed { revision } => WriteOutcome::Committed(revision),
                 ItemOutcome::Rejected { .. } => {
-                    rejected = true;
+                    rejected += 1;
                     WriteOutcome::Conflict
                 }
                 ItemOutcome::Failed(error) => WriteOutcome::Failed(error),
                 ItemOutcome::Unknown(error) => {
+                    self.inner.metrics.unknown_outcomes.inc();
                     warn!(
-                        controller = self.inner.controller,
+                        controller = self.controller(),
                         error = &error as &dyn std::error::Error,
                         "a write has an unknown outcome"
                     );
@@ -243,11 +255,16 @@ impl Leader {
         if unknown {
             self.bump().await?;
             return Err(LeaderError::Refenced {
-                controller: self.inner.controller.clone(),
+                controller: self.controller().into(),
             });
         }
-        if rejected {
-            self.check().await?;
+        if rejected > 0 {
+            let still = self.check().await;
+            // The epoch went while these were under way: it is why they were rejected.
+            if still.is_err() || self.epoch() != epoch {
+                self.inner.metrics.fenced_writes.inc_by(rejected);
+            }
+            still?;
         }
         Ok(outcomes)
     }
@@ -261,7 +278,7 @@ impl Leader {
     async fn check(&self) -> Result<(), LeaderError> {
         // While another write's unknown outcome is being fenced off, the key may be newer than the epoch known here.
         let _one = self.inner.bump.lock().await;
-        match self.inner.store.get(&self.inner.key).await {
+        match self.inner.store.get(&self.inner.seat.key).await {
             Ok((Some(kv), _)) if kv.mod_revision == self.epoch().0 => Ok(()),
             Ok(_) => {
                 self.inner.lost.cancel();
@@ -276,27 +293,23 @@ impl Leader {
     /// cache has seen it.
     async fn bump(&self) -> Result<(), LeaderError> {
         let _one = self.inner.bump.lock().await;
-        let keyspace = self.keyspace();
+        let seat = &self.inner.seat;
         let mut attempt = 0_u32;
         loop {
             if self.inner.lost.is_cancelled() {
                 return Err(self.deposed());
             }
             let old = self.epoch();
-            let txn = claim(
-                keyspace,
-                &self.inner.controller,
-                &self.inner.identity,
-                self.inner.lease,
-            )
-            .when(Compare::ModRevision(self.inner.key.clone(), old.0));
+            let txn = Txn {
+                compares: vec![Compare::ModRevision(seat.key.clone(), old.0)],
+                then: seat.claim(self.keyspace()),
+                or_else: Vec::new(),
+            };
             let revision = match self.inner.store.txn(txn).await {
                 Ok(done) if done.succeeded => done.revision,
                 // Either a bump of ours whose outcome was unknown has been applied, or somebody else leads.
-                Ok(_) => match self.inner.store.get(&self.inner.key).await {
-                    Ok((Some(kv), _)) if kv.lease == Some(self.inner.lease) => {
-                        Revision(kv.mod_revision)
-                    }
+                Ok(_) => match self.inner.store.get(&self.inner.seat.key).await {
+                    Ok((Some(kv), _)) if kv.lease == Some(seat.lease) => Revision(kv.mod_revision),
                     Ok(_) => {
                         self.inner.lost.cancel();
                         return Err(self.deposed());
@@ -323,7 +336,7 @@ impl Leader {
     /// Waits a little before the fence is renewed again. The elector ends this through `lost` when the lease is gone.
     async fn pause(&self, attempt: &mut u32, error: &StoreError) {
         warn!(
-            controller = self.inner.controller,
+            controller = self.controller(),
             error = error as &dyn std::error::Error,
             "the fence could not be renewed; trying again"
         );
@@ -338,25 +351,78 @@ impl Leader {
 
     fn deposed(&self) -> LeaderError {
         LeaderError::Deposed {
-            controller: self.inner.controller.clone(),
+            controller: self.controller().into(),
         }
     }
 }
 
-/// The writes that make a leader: the election key under the lease, and a record in the state tree, whose event tells
-/// the cache that it has seen everything up to the election.
-pub(crate) fn claim(keyspace: &Keyspace, controller: &str, identity: &str, lease: LeaseId) -> Txn {
-    let value = format!("leader: {identity}\n");
-    Txn::new()
-        .put_with_lease(
-            keyspace.build(&Key::Leader(controller, None)),
-            value.clone(),
+/// What an election is about: a controller as a whole or one of its shards, and who takes it under which lease.
+#[derive(Clone)]
+pub(crate) struct Seat {
+    controller: String,
+    part: Option<Part>,
+    identity: String,
+    lease: LeaseId,
+    key: String,
+}
+
+/// A shard, and the map that gave it to whoever claims it.
+#[derive(Clone, Copy)]
+pub(crate) struct Part {
+    pub(crate) shard: Shard,
+    pub(crate) of: Shards,
+    /// The store's revision at which the members were seen.
+    pub(crate) generation: i64,
+}
+
+impl Seat {
+    pub(crate) fn new(
+        keyspace: &Keyspace,
+        controller: &str,
+        part: Option<Part>,
+        identity: &str,
+        lease: LeaseId,
+    ) -> Self {
+        let shard = part.map(|part| part.shard.to_string());
+        Self {
+            key: keyspace.build(&Key::Leader(controller, shard.as_deref())),
+            controller: controller.into(),
+            part,
+            identity: identity.into(),
             lease,
-        )
-        .put(
-            keyspace.build(&Key::Actual("leaders", ObjectKey::cluster(controller))),
-            value,
-        )
+        }
+    }
+
+    /// The election key.
+    pub(crate) fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The writes that make a leader: the election key under the lease, and a record in the state tree, whose event
+    /// tells the cache that it has seen everything up to the election.
+    pub(crate) fn claim(&self, keyspace: &Keyspace) -> Vec<TxnOp> {
+        let (value, record) = match self.part {
+            None => (
+                format!("leader: {}\n", self.identity),
+                ObjectKey::cluster(self.controller.as_str()),
+            ),
+            Some(part) => (
+                format!(
+                    "leader: {}\ngeneration: {}\n",
+                    self.identity, part.generation
+                ),
+                ObjectKey::namespaced(self.controller.as_str(), part.shard.to_string()),
+            ),
+        };
+        let put = |key: String, lease| {
+            let value = value.clone().into();
+            TxnOp::Put(Put { key, value, lease })
+        };
+        vec![
+            put(self.key.clone(), Some(self.lease)),
+            put(keyspace.build(&Key::Actual("leaders", record)), None),
+        ]
+    }
 }
 
 fn newest(outcomes: &[WriteOutcome]) -> Option<Revision> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use setpoint_apis::Keyspace;
 use setpoint_runtime::events::Recorder;
-use setpoint_runtime::{Cache, CacheBuilder, Clock, Elector, Leader};
+use setpoint_runtime::{Cache, CacheBuilder, Clock, Elector, Leader, Metrics};
 use setpoint_store::SharedStore;
 use setpoint_store::group_commit::{GroupCommit, Options as CommitOptions};
 use setpoint_store::task::inherit;
@@ -89,6 +89,15 @@ pub struct Options {
     pub clock: Clock,
 }
 
+/// What others may look at while the controllers run.
+#[derive(Clone)]
+pub struct Started {
+    /// The one cache.
+    pub cache: Cache,
+    /// What the process counts.
+    pub metrics: Metrics,
+}
+
 /// Why a process of controllers ended by itself. With one of its tasks dead it would run on as half of one: better to
 /// end, and to be started again.
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +110,7 @@ pub enum Ended {
     Controller(#[source] Option<JoinError>),
 }
 
-/// Runs controllers until `shutdown`; hands every leadership over before it returns. `started` is given the cache.
+/// Runs controllers until `shutdown`; hands every leadership over before it returns. `started` is given what there is to look at.
 ///
 /// # Errors
 /// [`Ended`] when a part ended that never should.
@@ -109,12 +118,18 @@ pub async fn run(
     options: Options,
     store: SharedStore,
     keyspace: Keyspace,
-    started: impl FnOnce(&Cache),
+    started: impl FnOnce(&Started),
     shutdown: CancellationToken,
 ) -> Result<(), Ended> {
     let commits = GroupCommit::new(store.clone(), CommitOptions::default());
     let (cache, driver) = register(CacheBuilder::new()).build(store.clone(), keyspace.clone());
-    started(&cache);
+    let metrics = Metrics::default();
+    metrics.show_commits(commits.clone());
+    metrics.show_cache(cache.clone());
+    started(&Started {
+        cache: cache.clone(),
+        metrics: metrics.clone(),
+    });
 
     let mut cache_task = JoinSet::new();
     cache_task.spawn(inherit(driver.run()));
@@ -124,7 +139,8 @@ pub async fn run(
         cache.clone(),
         options.identity.clone(),
         options.leader_lease_ttl,
-    );
+    )
+    .with_metrics(metrics);
     // A recorder flushes after the controllers have stopped.
     let events_done = CancellationToken::new();
     let events = TaskTracker::new();

@@ -4,5 +4,6 @@ mod cache;
 mod election;
 mod events;
 mod proxy;
+mod shards;
 mod streams;
 mod support;

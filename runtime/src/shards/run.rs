@@ -1,0 +1,611 @@
+//! Carries out what [`decide`](super::decide) says: claims and releases in batches, a task for each shard that this
+//! process leads.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::{BoxFuture, FutureExt};
+use futures::stream::FuturesUnordered;
+use setpoint_apis::{Key, KeyRange};
+use setpoint_store::group_commit::{Item, ItemOutcome};
+use setpoint_store::lease::LeaseKeeper;
+use setpoint_store::task::inherit;
+use setpoint_store::{Compare, LeaseId, Put, Revision, StoreError, TxnOp};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::decide::{Holder, Member, Mine, Observed, Plan, Taken, decide};
+use super::mirror::Mirror;
+use super::{Shard, Shards};
+use crate::backoff::Backoff;
+use crate::election::{Elector, Expiry, seed_of};
+use crate::leader::{Leader, Part, Seat};
+use crate::metrics::ControllerMetrics;
+
+/// The wait after failures of the store, and after a rejection that no news explains.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+
+impl Elector {
+    /// Runs `lead` for each shard of `controller` that this process owns, until `shutdown`: mode `hash`.
+    ///
+    /// Each shard has a [`Leader`] of its own, which says what is its business ([`Leader::owns`]). An election leaves it
+    /// to `lead` to look at nothing else.
+    ///
+    /// # Guarantees
+    /// - `lead` starts when the cache has seen the claim. Its [`Leader::lost`] is cancelled when the shard belongs to
+    ///   another member, when the lease is lost, and on `shutdown`. It is waited for before the shard's key is given up,
+    ///   so the next owner begins where it has ended.
+    /// - A write for a shard has an effect only while its leader's claim stands: its guard names the mod revision of the
+    ///   shard's key. So no two members write for one shard, whatever they believe.
+    /// - A claim is made only under a map that no later member has outdated: its transaction says so. The store's revision
+    ///   of that map, the generation, stands in the shard's key.
+    /// - A member that dies is followed by the others within the time of its lease, as in [`Elector::run`].
+    ///
+    /// # Assumptions
+    /// All processes split the work into the same number of shards. A member with another number claims nothing, and
+    /// nobody claims anything, until that member has gone; what is led stays led.
+    ///
+    /// # Panics
+    /// When a `lead` has.
+    pub async fn run_sharded<F, Fut>(
+        &self,
+        controller: &'static str,
+        shards: Shards,
+        shutdown: CancellationToken,
+        lead: F,
+    ) where
+        F: Fn(Leader) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let seed = seed_of(&self.identity, controller);
+        let keyspace = self.cache.keyspace();
+        let below = |key: &Key<'_>| KeyRange::prefix(format!("{}/", keyspace.build(key)));
+        let own = keyspace.build(&Key::Member(controller, &self.identity));
+        let among = KeyRange::prefix(own[..own.len() - self.identity.len()].to_owned());
+        let mut world = World {
+            among: among.clone(),
+            members: Mirror::new(self.store.clone(), among, seed),
+            seats: Mirror::new(
+                self.store.clone(),
+                below(&Key::Leader(controller, None)),
+                seed,
+            ),
+        };
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut failures = 0;
+        while !shutdown.is_cancelled() {
+            let granted = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                granted = self.lease() => granted,
+            };
+            match granted {
+                Ok(lease) => {
+                    failures = 0;
+                    let session = Session {
+                        elector: self,
+                        controller,
+                        shards,
+                        own: own.clone(),
+                        lease,
+                        metrics: self.metrics.of(controller),
+                        lead: lead.clone(),
+                        mine: BTreeMap::new(),
+                        work: JoinSet::new(),
+                        requests: FuturesUnordered::new(),
+                        registration: Registration::Due,
+                        again: None,
+                        failures: 0,
+                        rng: rng.fork(),
+                        ending: false,
+                        watched: None,
+                        disagreement: None,
+                    };
+                    session.run(&mut world, &shutdown).await;
+                }
+                Err(error) => {
+                    failures += 1;
+                    warn!(
+                        controller,
+                        error = &error as &dyn std::error::Error,
+                        "no lease for an election; trying again"
+                    );
+                    tokio::select! {
+                        biased;
+                        () = shutdown.cancelled() => return,
+                        () = tokio::time::sleep(BACKOFF.delay(failures, &mut rng)) => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What is known of the others.
+struct World {
+    among: KeyRange,
+    members: Mirror,
+    seats: Mirror,
+}
+
+impl World {
+    fn news(&self) -> u64 {
+        self.members.news + self.seats.news
+    }
+}
+
+/// What one lease lives through.
+struct Session<'a, F> {
+    elector: &'a Elector,
+    controller: &'static str,
+    shards: Shards,
+    /// The key of this member.
+    own: String,
+    lease: LeaseKeeper,
+    metrics: ControllerMetrics,
+    lead: F,
+    mine: BTreeMap<Shard, Condition>,
+    /// The shards that are led; each ends with the revision at which its key was given up.
+    work: JoinSet<(Shard, Option<Revision>)>,
+    requests: FuturesUnordered<BoxFuture<'static, Answer>>,
+    registration: Registration,
+    /// When to try again what has failed.
+    again: Option<Instant>,
+    failures: u32,
+    rng: fastrand::Rng,
+    ending: bool,
+    /// The lease of the member that this one watches over; nothing to wait for when it has ended.
+    watched: Option<(LeaseId, Option<Expiry>)>,
+    /// Said already.
+    disagreement: Option<String>,
+}
+
+/// What this process does with a shard.
+enum Condition {
+    Leading(Leader),
+    /// A request is under way, or a leader is ending.
+    Busy,
+    /// It was claimed or given up at this revision: what was seen before does not count.
+    Settled(i64),
+    /// What was asked for has failed; wait until more news have come than these.
+    Waiting(u64),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Registration {
+    Due,
+    UnderWay,
+    /// At this revision.
+    Done(i64),
+}
+
+enum Answer {
+    Registered(ItemOutcome),
+    Claimed {
+        claims: Vec<(Shard, Seat)>,
+        outcomes: Vec<ItemOutcome>,
+        /// How much was known when it was decided.
+        news: u64,
+    },
+    Freed(Vec<Shard>, Vec<ItemOutcome>),
+    Left,
+}
+
+impl<F, Fut> Session<'_, F>
+where
+    F: Fn(Leader) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    async fn run(mut self, world: &mut World, shutdown: &CancellationToken) {
+        loop {
+            if !self.ending {
+                self.act(world);
+            } else if self.work.is_empty() && self.requests.is_empty() {
+                break;
+            }
+            let again = self.again;
+            self.watch_over(self.neighbour(world));
+            tokio::select! {
+                biased;
+                () = self.lease.lost(), if !self.ending => {
+                    warn!(controller = self.controller, "the election lease is lost");
+                    self.end();
+                }
+                () = shutdown.cancelled(), if !self.ending => {
+                    self.end();
+                    self.leave();
+                }
+                Some(answer) = self.requests.next() => self.answered(answer).await,
+                Some(ended) = self.work.join_next() => match ended {
+                    Ok((shard, given_up)) => self.ended(shard, given_up),
+                    Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                    // Only a runtime that ends cancels a task.
+                    Err(_) => {}
+                },
+                () = world.members.next() => {}
+                () = world.seats.next() => {}
+                () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {
+                    self.again = None;
+                    self.mine.retain(|_, c| !matches!(c, Condition::Waiting(_)));
+                }
+                () = end_of(&mut self.watched) => {
+                    // Its keys go with it, which comes as news.
+                    self.watched = self.watched.take().map(|(lease, _)| (lease, None));
+                }
+            }
+        }
+        if !self.lease.is_lost() {
+            let item = Item {
+                guards: Vec::new(),
+                then: vec![TxnOp::Delete(self.own.clone())],
+                context: format!("leaving the members of {}", self.controller),
+            };
+            self.elector.commits.submit(item).await;
+        }
+    }
+
+    /// The lease of the member that this one watches over: the next in the order of names, so that everybody is watched by
+    /// one.
+    fn neighbour(&self, world: &World) -> Option<LeaseId> {
+        let members = &world.members.rows;
+        let me = self.elector.identity.as_str();
+        let after = (std::ops::Bound::Excluded(me), std::ops::Bound::Unbounded);
+        members
+            .range::<str, _>(after)
+            .chain(members.iter())
+            .find_map(|(_, row)| row.lease.filter(|lease| *lease != self.lease.id()))
+    }
+
+    fn watch_over(&mut self, neighbour: Option<LeaseId>) {
+        if self.watched.as_ref().map(|(lease, _)| *lease) != neighbour {
+            self.watched = neighbour.map(|lease| (lease, Some(self.elector.expiry(lease))));
+        }
+    }
+
+    /// Looks, decides, and starts what is to be done.
+    fn act(&mut self, world: &World) {
+        if world.members.revision == 0 || world.seats.revision == 0 {
+            return;
+        }
+        self.register(world);
+        let news = world.news();
+        self.mine.retain(|_, condition| match condition {
+            Condition::Settled(at) => world.seats.revision < *at,
+            Condition::Waiting(since) => news <= *since,
+            Condition::Leading(_) | Condition::Busy => true,
+        });
+        let plan = self.plan(world);
+        if plan.disagreement != self.disagreement {
+            if let Some(member) = &plan.disagreement {
+                warn!(
+                    controller = self.controller,
+                    member,
+                    "a member splits the work into another number of shards; nothing is claimed until it has gone"
+                );
+            }
+            self.disagreement.clone_from(&plan.disagreement);
+        }
+        for shard in plan.hand_over.iter().chain(&plan.lost) {
+            if let Some(Condition::Leading(leader)) = self.mine.insert(*shard, Condition::Busy) {
+                leader.step_down();
+            }
+        }
+        if !plan.claim.is_empty() {
+            self.claim(plan.claim, world);
+        }
+        if !plan.free.is_empty() {
+            self.free(plan.free);
+        }
+    }
+
+    fn plan(&self, world: &World) -> Plan {
+        let members = world
+            .members
+            .rows
+            .iter()
+            .filter(|(_, row)| row.lease.is_some())
+            .map(|(name, row)| (name.clone(), serde_yaml::from_slice(&row.value).ok()))
+            .collect();
+        let mine = self.lease.id();
+        let taken = world
+            .seats
+            .rows
+            .iter()
+            .filter_map(|(name, row)| {
+                let holder = match row.lease {
+                    Some(lease) if lease == mine => Holder::Me,
+                    Some(_) => Holder::Other,
+                    None => Holder::Stranger,
+                };
+                let revision = row.mod_revision;
+                Some((self.shards.named(name)?, Taken { holder, revision }))
+            })
+            .collect();
+        let mine = self
+            .mine
+            .iter()
+            .map(|(shard, condition)| {
+                let mine = match condition {
+                    Condition::Leading(leader) => Mine::Leading(leader.epoch().0),
+                    _ => Mine::Busy,
+                };
+                (*shard, mine)
+            })
+            .collect();
+        decide(&Observed {
+            me: &self.elector.identity,
+            shards: self.shards,
+            members: &members,
+            taken: &taken,
+            taken_at: world.seats.revision,
+            mine: &mine,
+        })
+    }
+
+    fn register(&mut self, world: &World) {
+        let known = world.members.rows.get(&self.elector.identity);
+        let due = match self.registration {
+            Registration::Due => self.again.is_none(),
+            Registration::UnderWay => false,
+            Registration::Done(at) => {
+                world.members.revision >= at
+                    && known.is_none_or(|row| row.lease != Some(self.lease.id()))
+            }
+        };
+        if due {
+            self.registration = Registration::UnderWay;
+            let item = self.membership(false);
+            let commits = self.elector.commits.clone();
+            self.requests
+                .push(async move { Answer::Registered(commits.submit(item).await) }.boxed());
+        }
+    }
+
+    fn membership(&self, leaving: bool) -> Item {
+        let member = Member {
+            shards: self.shards.count(),
+            leaving,
+        };
+        let put = Put {
+            key: self.own.clone(),
+            value: member.document().into(),
+            lease: Some(self.lease.id()),
+        };
+        Item {
+            guards: Vec::new(),
+            then: vec![TxnOp::Put(put)],
+            context: format!("membership of {}", self.controller),
+        }
+    }
+
+    fn claim(&mut self, claims: Vec<(Shard, i64)>, world: &World) {
+        let generation = world.members.revision;
+        let keyspace = self.elector.cache.keyspace();
+        let mut items = Vec::with_capacity(claims.len());
+        let mut seats = Vec::with_capacity(claims.len());
+        for (shard, over) in claims {
+            let part = Part {
+                shard,
+                of: self.shards,
+                generation,
+            };
+            let seat = Seat::new(
+                keyspace,
+                self.controller,
+                Some(part),
+                &self.elector.identity,
+                self.lease.id(),
+            );
+            items.push(Item {
+                guards: vec![
+                    Compare::ModRevision(seat.key().into(), over),
+                    Compare::RangeUnchangedSince {
+                        start: world.among.start.clone(),
+                        end: world.among.end.clone(),
+                        revision: generation,
+                    },
+                ],
+                then: seat.claim(keyspace),
+                context: format!("claim of shard {shard} of {}", self.controller),
+            });
+            self.mine.insert(shard, Condition::Busy);
+            seats.push((shard, seat));
+        }
+        let (commits, news) = (self.elector.commits.clone(), world.news());
+        self.requests.push(
+            async move {
+                Answer::Claimed {
+                    claims: seats,
+                    outcomes: commits.submit_all(items).await,
+                    news,
+                }
+            }
+            .boxed(),
+        );
+    }
+
+    fn free(&mut self, keys: Vec<(Shard, i64)>) {
+        let mut items = Vec::with_capacity(keys.len());
+        let mut shards = Vec::with_capacity(keys.len());
+        for (shard, revision) in keys {
+            let name = shard.to_string();
+            let keyspace = self.elector.cache.keyspace();
+            let key = keyspace.build(&Key::Leader(self.controller, Some(&name)));
+            items.push(release(key, revision, self.controller, shard));
+            self.mine.insert(shard, Condition::Busy);
+            shards.push(shard);
+        }
+        let commits = self.elector.commits.clone();
+        self.requests
+            .push(async move { Answer::Freed(shards, commits.submit_all(items).await) }.boxed());
+    }
+
+    async fn answered(&mut self, answer: Answer) {
+        match answer {
+            Answer::Registered(outcome) => {
+                self.registration = match outcome.committed() {
+                    Some(revision) => Registration::Done(revision.0),
+                    None => Registration::Due,
+                };
+                self.failed(&outcome).await;
+            }
+            Answer::Claimed {
+                claims,
+                outcomes,
+                news,
+            } => {
+                let mut unwanted = Vec::new();
+                for ((shard, seat), outcome) in claims.into_iter().zip(outcomes) {
+                    match outcome {
+                        ItemOutcome::Committed { revision } if self.ending => {
+                            unwanted.push((shard, revision.0));
+                        }
+                        ItemOutcome::Committed { revision } => self.start(shard, seat, revision),
+                        ItemOutcome::Rejected { .. } => {
+                            // What was in the way comes as news, or has come already.
+                            self.mine.insert(shard, Condition::Waiting(news));
+                            self.try_again();
+                        }
+                        outcome => {
+                            self.mine.insert(shard, Condition::Waiting(u64::MAX));
+                            self.failed(&outcome).await;
+                        }
+                    }
+                }
+                if !unwanted.is_empty() {
+                    self.free(unwanted);
+                }
+            }
+            Answer::Freed(shards, outcomes) => {
+                for (shard, outcome) in shards.into_iter().zip(outcomes) {
+                    self.failed(&outcome).await;
+                    self.given_up(shard, outcome.committed());
+                }
+            }
+            Answer::Left => {}
+        }
+    }
+
+    fn start(&mut self, shard: Shard, seat: Seat, epoch: Revision) {
+        self.failures = 0;
+        self.metrics.leader_changes.inc();
+        self.metrics.leading.inc();
+        let elector = self.elector;
+        let key = seat.key().to_owned();
+        let leader = Leader::new(
+            seat,
+            epoch,
+            elector.store.clone(),
+            elector.commits.clone(),
+            elector.cache.clone(),
+            self.metrics.clone(),
+        );
+        self.mine.insert(shard, Condition::Leading(leader.clone()));
+        let (lead, commits, controller) =
+            (self.lead.clone(), elector.commits.clone(), self.controller);
+        self.work.spawn(inherit(async move {
+            let seen = tokio::select! {
+                biased;
+                () = leader.lost().cancelled() => false,
+                () = leader.cache().wait_for(epoch) => true,
+            };
+            if seen {
+                lead(leader.clone()).await;
+            }
+            leader.step_down();
+            // The epoch guards it: a key that is somebody else's by now stays.
+            let item = release(key, leader.epoch().0, controller, shard);
+            (shard, commits.submit(item).await.committed())
+        }));
+    }
+
+    fn ended(&mut self, shard: Shard, given_up: Option<Revision>) {
+        self.metrics.leading.dec();
+        self.given_up(shard, given_up);
+    }
+
+    fn given_up(&mut self, shard: Shard, at: Option<Revision>) {
+        let condition = match at {
+            Some(revision) => Condition::Settled(revision.0),
+            None => {
+                self.try_again();
+                Condition::Waiting(u64::MAX)
+            }
+        };
+        self.mine.insert(shard, condition);
+    }
+
+    /// Steps down from everything.
+    fn end(&mut self) {
+        self.ending = true;
+        for condition in self.mine.values_mut() {
+            if let Condition::Leading(leader) = condition {
+                leader.step_down();
+                *condition = Condition::Busy;
+            }
+        }
+    }
+
+    /// Tells the others at once, so that each shard is claimed as soon as it is free.
+    fn leave(&mut self) {
+        let item = self.membership(true);
+        let commits = self.elector.commits.clone();
+        let left = async move {
+            commits.submit(item).await;
+            Answer::Left
+        };
+        self.requests.push(left.boxed());
+    }
+
+    async fn failed(&mut self, outcome: &ItemOutcome) {
+        let (ItemOutcome::Failed(error) | ItemOutcome::Unknown(error)) = outcome else {
+            return;
+        };
+        if let StoreError::LeaseNotFound { .. } = error {
+            if !self.ending {
+                info!(
+                    controller = self.controller,
+                    "the election lease is gone; taking another"
+                );
+                self.elector.forget(&self.lease).await;
+                self.end();
+            }
+            return;
+        }
+        if self.again.is_none() {
+            warn!(
+                controller = self.controller,
+                error = error as &dyn std::error::Error,
+                "an election of shards failed; trying again"
+            );
+        }
+        self.try_again();
+    }
+
+    fn try_again(&mut self) {
+        if self.again.is_none() {
+            self.failures += 1;
+            let delay = BACKOFF.delay(self.failures, &mut self.rng);
+            self.again = Some(Instant::now() + delay);
+        }
+    }
+}
+
+fn release(key: String, revision: i64, controller: &str, shard: Shard) -> Item {
+    Item {
+        guards: vec![Compare::ModRevision(key.clone(), revision)],
+        then: vec![TxnOp::Delete(key)],
+        context: format!("release of shard {shard} of {controller}"),
+    }
+}
+
+async fn end_of(watched: &mut Option<(LeaseId, Option<Expiry>)>) {
+    match watched {
+        Some((_, Some(expiry))) => expiry.await,
+        _ => std::future::pending().await,
+    }
+}

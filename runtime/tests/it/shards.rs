@@ -1,0 +1,307 @@
+//! Mode `hash`: shards are spread, follow the members, and have one effective writer each.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use setpoint_apis::{Key, KeyRange, Keyspace};
+use setpoint_runtime::{
+    Cache, CacheBuilder, Elector, Leader, LeaderError, Metrics, Shard, Shards, Write, WriteOutcome,
+};
+use setpoint_store::group_commit::{GroupCommit, Options};
+use setpoint_store::list::{List, list_all};
+use setpoint_store::model::ModelStore;
+use setpoint_store::task::Process;
+use setpoint_store::testing::TestEtcd;
+use setpoint_store::{Compare, KeyValue, SharedStore, Txn};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{LIMIT, config_map, key};
+
+const CONTROLLER: &str = "test";
+const TTL: Duration = Duration::from_secs(6);
+
+/// What one member leads at present.
+type Led = Arc<Mutex<BTreeMap<Shard, Leader>>>;
+
+struct Member {
+    led: Led,
+    commits: GroupCommit,
+    metrics: Metrics,
+    process: Process,
+    shutdown: CancellationToken,
+    ended: tokio::sync::oneshot::Receiver<()>,
+}
+
+impl Member {
+    fn start(store: &SharedStore, cache: &Cache, name: &str) -> Self {
+        let commits = GroupCommit::new(store.clone(), Options::default());
+        let metrics = Metrics::default();
+        let elector = Elector::new(store.clone(), commits.clone(), cache.clone(), name, TTL)
+            .with_metrics(metrics.clone());
+        let shutdown = CancellationToken::new();
+        let process = Process::new();
+        let led = Led::default();
+        let (done, ended) = tokio::sync::oneshot::channel();
+        let (leads, stop) = (led.clone(), shutdown.clone());
+        tokio::spawn(process.own(async move {
+            elector
+                .run_sharded(CONTROLLER, Shards::DEFAULT, stop, move |leader| {
+                    let leads = leads.clone();
+                    async move {
+                        let shard = leader.shard().unwrap();
+                        leads.lock().insert(shard, leader.clone());
+                        leader.lost().cancelled().await;
+                        leads.lock().remove(&shard);
+                    }
+                })
+                .await;
+            elector.resign().await;
+            let _ = done.send(());
+        }));
+        Self {
+            led,
+            commits,
+            metrics,
+            process,
+            shutdown,
+            ended,
+        }
+    }
+
+    fn shards(&self) -> BTreeSet<Shard> {
+        self.led.lock().keys().copied().collect()
+    }
+
+    fn any(&self) -> Leader {
+        self.led.lock().values().next().unwrap().clone()
+    }
+}
+
+async fn world(store: SharedStore) -> (SharedStore, Cache) {
+    let (cache, driver) = CacheBuilder::new().build(store.clone(), Keyspace::default());
+    tokio::spawn(driver.run());
+    cache.ready().await;
+    (store, cache)
+}
+
+fn model() -> SharedStore {
+    Arc::new(ModelStore::default())
+}
+
+/// Waits until `members` lead all shards, each shard once, and none of them leads nothing.
+async fn settled(members: &[&Member]) {
+    let waited = tokio::time::timeout(LIMIT, async {
+        loop {
+            let all: Vec<Shard> = members.iter().flat_map(|m| m.shards()).collect();
+            let each: BTreeSet<Shard> = all.iter().copied().collect();
+            let idle = members.iter().any(|m| m.shards().is_empty());
+            if all.len() == 64 && each.len() == 64 && !idle {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    if waited.await.is_err() {
+        let led: Vec<_> = members.iter().map(|m| m.shards()).collect();
+        panic!("not within {LIMIT:?}: {led:?}");
+    }
+}
+
+fn write(name: &str, value: &str) -> Write {
+    let key = Keyspace::default().build(&Key::Desired("configmaps", key(name)));
+    Write::put(format!("writing {name}"), key, config_map(name, value))
+}
+
+async fn seats(store: &SharedStore) -> Vec<KeyValue> {
+    let keyspace = Keyspace::default();
+    let prefix = keyspace.build(&Key::Leader(CONTROLLER, None));
+    let range = KeyRange::prefix(format!("{prefix}/"));
+    let all = List::new(range.start, range.end);
+    list_all(&**store, all).await.unwrap().0
+}
+
+async fn members_come_and_go(store: SharedStore) {
+    let (store, cache) = world(store).await;
+    let a = Member::start(&store, &cache, "a");
+    settled(&[&a]).await;
+    let b = Member::start(&store, &cache, "b");
+    settled(&[&a, &b]).await;
+    let (of_a, of_b) = (a.shards(), b.shards());
+    let c = Member::start(&store, &cache, "c");
+    settled(&[&a, &b, &c]).await;
+    // Only what went to the third one has moved.
+    assert!(a.shards().is_subset(&of_a) && b.shards().is_subset(&of_b));
+    for member in [&a, &b, &c] {
+        let stats = member.commits.stats();
+        assert!(stats.items >= 20 && stats.batches <= 40, "{stats:?}");
+    }
+    for kv in seats(&store).await {
+        let value = String::from_utf8_lossy(&kv.value).into_owned();
+        assert!(value.contains("\ngeneration: "), "{value}");
+    }
+
+    b.shutdown.cancel();
+    b.ended.await.unwrap();
+    settled(&[&a, &c]).await;
+    let text = a.metrics.encode().unwrap();
+    let leading = format!(
+        "setpoint_leading{{controller=\"{CONTROLLER}\"}} {}\n",
+        a.shards().len()
+    );
+    assert!(text.contains(&leading), "{text}");
+    for member in [a, c] {
+        member.shutdown.cancel();
+        member.ended.await.unwrap();
+    }
+    assert_eq!(seats(&store).await, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn shards_follow_the_members_and_move_no_more_than_they_must() {
+    members_come_and_go(model()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shards_follow_the_members_in_etcd_too() {
+    let etcd = TestEtcd::start().await;
+    members_come_and_go(etcd.store().await).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_shards_of_a_member_that_dies_are_led_again_within_the_time_of_its_lease() {
+    let (store, cache) = world(model()).await;
+    let (a, b, c) = (
+        Member::start(&store, &cache, "a"),
+        Member::start(&store, &cache, "b"),
+        Member::start(&store, &cache, "c"),
+    );
+    settled(&[&a, &b, &c]).await;
+    b.process.kill();
+    let died = Instant::now();
+    settled(&[&a, &c]).await;
+    assert!(died.elapsed() <= TTL, "{:?}", died.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_is_paused_past_its_lease_writes_nothing_more_for_its_old_shards() {
+    let (store, cache) = world(model()).await;
+    let a = Member::start(&store, &cache, "a");
+    let b = Member::start(&store, &cache, "b");
+    settled(&[&a, &b]).await;
+    let old = b.any();
+    b.process.freeze();
+    settled(&[&a]).await;
+    let shard = old.shard().unwrap();
+    let new = a.led.lock()[&shard].clone();
+    assert!(new.epoch() > old.epoch());
+    // It goes on as if nothing had happened, and the store says no.
+    let late = old.commit(vec![write("a", "late")]).await;
+    assert!(matches!(late, Err(LeaderError::Deposed { .. })), "{late:?}");
+    let done = new.commit(vec![write("a", "new")]).await.unwrap();
+    assert!(matches!(done[..], [WriteOutcome::Committed(_)]), "{done:?}");
+    let text = b.metrics.encode().unwrap();
+    assert!(
+        text.contains("setpoint_fenced_writes_total{controller=\"test\"} 1\n"),
+        "{text}"
+    );
+    // When it goes on it takes its share again, with new epochs.
+    b.process.thaw();
+    settled(&[&a, &b]).await;
+    assert!(b.any().epoch() > new.epoch());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_is_claimed_only_when_its_former_owner_has_finished() {
+    let (store, cache) = world(model()).await;
+    let commits = GroupCommit::new(store.clone(), Options::default());
+    let elector = Elector::new(store.clone(), commits, cache.clone(), "slow", TTL);
+    let (gate, finish) = (Arc::new(tokio::sync::Semaphore::new(0)), Led::default());
+    let (held, led) = (gate.clone(), finish.clone());
+    let stop = CancellationToken::new();
+    let run = {
+        let stop = stop.clone();
+        tokio::spawn(async move {
+            let lead = move |leader: Leader| {
+                let (held, led) = (held.clone(), led.clone());
+                async move {
+                    led.lock().insert(leader.shard().unwrap(), leader.clone());
+                    leader.lost().cancelled().await;
+                    let _ = held.acquire().await;
+                    led.lock().remove(&leader.shard().unwrap());
+                }
+            };
+            elector
+                .run_sharded(CONTROLLER, Shards::DEFAULT, stop, lead)
+                .await;
+        })
+    };
+    while finish.lock().len() < 64 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let b = Member::start(&store, &cache, "b");
+    tokio::time::sleep(TTL * 3).await;
+    let moving: Vec<Leader> = finish.lock().values().cloned().collect();
+    let moving = moving.iter().filter(|l| l.lost().is_cancelled()).count();
+    assert!(moving > 10, "{moving} shards are to move");
+    assert_eq!(b.shards().len(), 0, "they are still worked on");
+    gate.add_permits(1);
+    let waited = tokio::time::timeout(LIMIT, async {
+        while b.shards().len() < moving {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    waited.await.unwrap();
+    stop.cancel();
+    run.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_under_an_outdated_map_fails_in_the_store() {
+    let (store, cache) = world(model()).await;
+    let a = Member::start(&store, &cache, "a");
+    settled(&[&a]).await;
+    let keyspace = Keyspace::default();
+    let seat = seats(&store).await.remove(0);
+    let generation: i64 = String::from_utf8_lossy(&seat.value)
+        .lines()
+        .find_map(|line| line.strip_prefix("generation: ")?.parse().ok())
+        .unwrap();
+    let b = Member::start(&store, &cache, "b");
+    settled(&[&a, &b]).await;
+    // What the first member would claim if it had not heard of the second one.
+    let own = keyspace.build(&Key::Member(CONTROLLER, "a"));
+    let range = KeyRange::prefix(own.strip_suffix('a').unwrap());
+    let stale = Txn::new()
+        .when(Compare::RangeUnchangedSince {
+            start: range.start,
+            end: range.end,
+            revision: generation,
+        })
+        .put("/setpoint/x", "");
+    assert!(!store.txn(stale).await.unwrap().succeeded);
+}
+
+#[tokio::test(start_paused = true)]
+async fn strangers_who_write_election_keys_stop_nobody_for_long() {
+    let (store, cache) = world(model()).await;
+    let a = Member::start(&store, &cache, "a");
+    settled(&[&a]).await;
+    let keyspace = Keyspace::default();
+    let old = a.any();
+    let shard = old.shard().unwrap().to_string();
+    for key in [
+        Key::Leader(CONTROLLER, Some(&shard)),
+        Key::Leader(CONTROLLER, Some("no-number")),
+        Key::Member(CONTROLLER, "nobody"),
+        Key::Member(CONTROLLER, "a"),
+    ] {
+        let txn = Txn::new().put(keyspace.build(&key), "{{{");
+        store.txn(txn).await.unwrap();
+    }
+    old.lost().cancelled().await;
+    settled(&[&a]).await;
+    assert!(a.led.lock()[&old.shard().unwrap()].epoch() > old.epoch());
+}
