@@ -460,7 +460,6 @@ impl NodeLoop {
                 }
                 (NodeWrite::Forget(key), Fate::Written) => {
                     self.state.locals.remove(&key);
-                    self.state.stale.remove(&key);
                 }
                 (NodeWrite::Claim(key, revision), fate) => {
                     self.state.refused.insert(key.clone(), revision);

@@ -64,7 +64,7 @@ pub(crate) struct State {
     pub(crate) frozen: BTreeSet<ObjectKey>,
     pub(crate) locals: BTreeMap<ObjectKey, Local>,
     /// Pods from before this session that are not this node's any more. Nothing is claimed until they are gone.
-    pub(crate) stale: BTreeSet<ObjectKey>,
+    pub(crate) stale: BTreeSet<Incarnation>,
     /// Claims that failed are not repeated before their work changes or the retry timer clears this.
     pub(crate) refused: BTreeMap<ObjectKey, i64>,
 }
@@ -94,16 +94,29 @@ pub(crate) struct Plan {
     pub(crate) writes: Vec<NodeWrite>,
 }
 
+/// A pod with its uid and placement. The same pod may be this node's again, as another placement.
+pub(crate) type Incarnation = (ObjectKey, String, u32);
+
 /// At the beginning of a session: what this node had claimed and is not its own any more.
-pub(crate) fn stale(state: &State) -> BTreeSet<ObjectKey> {
+pub(crate) fn stale(state: &State) -> BTreeSet<Incarnation> {
     state
         .locals
         .iter()
         .filter(|(key, local)| {
             !state.frozen.contains(*key) && !is_current(state.work.get(*key), local)
         })
-        .map(|(key, _)| key.clone())
+        .map(|(key, local)| (key.clone(), local.uid.clone(), local.placement))
         .collect()
+}
+
+/// Whether something of what was stale is still here.
+fn stale_left(state: &State) -> bool {
+    state.stale.iter().any(|(key, uid, placement)| {
+        state
+            .locals
+            .get(key)
+            .is_some_and(|l| l.uid == *uid && l.placement == *placement && l.phase != Phase::Gone)
+    })
 }
 
 /// Decides the next step. Stops and deletions come before claims.
@@ -131,11 +144,7 @@ pub(crate) fn plan(state: &State) -> Plan {
             plan.writes.push(NodeWrite::Status(key.clone()));
         }
     }
-    if state
-        .stale
-        .iter()
-        .all(|key| state.locals.get(key).is_none_or(|l| l.phase == Phase::Gone))
-    {
+    if !stale_left(state) {
         for (key, work) in &state.work {
             if !state.locals.contains_key(key) && state.refused.get(key) != Some(&work.mod_revision)
             {
@@ -257,7 +266,7 @@ mod tests {
             &[("old", mk_local(1, Phase::Stopping))],
         );
         s.stale = stale(&s);
-        assert_eq!(s.stale, BTreeSet::from([key("old")]));
+        assert_eq!(s.stale, BTreeSet::from([(key("old"), "u".into(), 1)]));
         assert_eq!(plan(&s), Plan::default());
         s.locals.get_mut(&key("old")).unwrap().phase = Phase::Gone;
         assert_eq!(
@@ -267,6 +276,18 @@ mod tests {
                 NodeWrite::Claim(key("new"), 7)
             ]
         );
+    }
+
+    #[test]
+    fn a_pod_that_is_this_nodes_again_is_not_what_it_was_before() {
+        let mut s = state(&[], &[("a", mk_local(1, Phase::Running))]);
+        s.stale = stale(&s);
+        // It has stopped, and its record is known to be gone from a listing; then it is bound here once more.
+        s.locals.clear();
+        s.locals.insert(key("a"), mk_local(2, Phase::Running));
+        s.work.insert(key("a"), mk_work(2, 5));
+        s.work.insert(key("b"), mk_work(1, 6));
+        assert_eq!(plan(&s).writes, [NodeWrite::Claim(key("b"), 6)]);
     }
 
     #[test]
