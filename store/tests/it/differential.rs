@@ -9,6 +9,8 @@ mod generate;
 mod itself;
 mod run;
 
+use setpoint_store::model::Config;
+
 use crate::servers;
 
 /// Sequences by default: half a minute.
@@ -25,12 +27,22 @@ fn variable(name: &str) -> Option<u64> {
     )
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_model_answers_as_etcd_does() {
-    let seeds = match variable("SETPOINT_DIFFERENTIAL_SEED") {
+fn seeds() -> std::ops::Range<u64> {
+    match variable("SETPOINT_DIFFERENTIAL_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..variable("SETPOINT_DIFFERENTIAL").unwrap_or(SEQUENCES),
-    };
+    }
+}
+
+#[tokio::test]
+async fn the_development_store_answers_as_its_model_does() {
+    let (endpoint, _directory) = servers::devstore(Config::default()).await;
+    run::compare(endpoint, seeds().collect()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_model_answers_as_etcd_does() {
+    let seeds = seeds();
     let workers = servers::binaries()
         .into_iter()
         .flat_map(|binary| (0..WORKERS).map(move |worker| (binary.clone(), worker)));
@@ -39,7 +51,10 @@ async fn the_model_answers_as_etcd_does() {
             .clone()
             .filter(|seed| seed % WORKERS == worker)
             .collect();
-        tokio::spawn(async move { run::compare(servers::start(binary, None).await, mine).await })
+        tokio::spawn(async move {
+            let server = servers::start(binary, None).await;
+            run::compare(server.endpoint(), mine).await;
+        })
     });
     for result in futures::future::join_all(runs).await {
         if let Err(error) = result {

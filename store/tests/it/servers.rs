@@ -54,6 +54,22 @@ pub(crate) async fn start(binary: PathBuf, quota_bytes: Option<u64>) -> TestEtcd
     TestEtcd::start_with(options).await
 }
 
+/// A development store that serves until the test's runtime ends: its endpoint, and its directory.
+pub(crate) async fn devstore(config: Config) -> (String, TempDir) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let store = DevStore::open(devstore::Options {
+        model: config,
+        directory: Some(directory.path().into()),
+        log_chunk_bytes: 1 << 20,
+        ..devstore::Options::default()
+    })
+    .expect("the store opens");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
+    tokio::spawn(store.serve(listener, std::future::pending()));
+    (endpoint, directory)
+}
+
 /// Which store a case is run against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -129,19 +145,8 @@ impl Subject {
         })
     }
 
-    /// One that serves until the test's runtime ends.
     async fn devstore(config: Config) -> Self {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let store = DevStore::open(devstore::Options {
-            model: config,
-            directory: Some(directory.path().into()),
-            log_chunk_bytes: 1 << 20,
-            ..devstore::Options::default()
-        })
-        .expect("the store opens");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
-        tokio::spawn(store.serve(listener, std::future::pending()));
+        let (endpoint, directory) = devstore(config).await;
         let options = ConnectOptions::new([endpoint.clone()]);
         Self {
             store: Arc::new(EtcdStore::connect(&options).await.expect("it connects")),

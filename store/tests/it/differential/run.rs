@@ -8,7 +8,6 @@ use setpoint_store::model::api::{self, Event};
 use setpoint_store::model::{
     Config, KeyRange, Model, Request, Response, WatchCompacted, WatcherId,
 };
-use setpoint_store::testing::TestEtcd;
 use tonic::Status;
 
 use super::client::{Client, Watch};
@@ -24,8 +23,8 @@ const WATCHES: usize = 4;
 const LONG: Duration = Duration::from_secs(30);
 
 /// Carries out a sequence for each seed, one after the other, on one server and one model.
-pub(super) async fn compare(server: TestEtcd, seeds: Vec<u64>) {
-    let client = Client::connect(server.endpoint());
+pub(super) async fn compare(endpoint: String, seeds: Vec<u64>) {
+    let client = Client::connect(endpoint);
     let Ok(Response::Status(status)) = client.call(Request::Status).await else {
         panic!("etcd does not tell its status");
     };
