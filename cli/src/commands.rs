@@ -16,9 +16,12 @@ pub(crate) mod logs;
 pub(crate) mod rollout;
 pub(crate) mod scale;
 pub(crate) mod schema;
+pub(crate) mod simulate;
 pub(crate) mod validate;
 pub(crate) mod version;
 pub(crate) mod wait;
+
+use std::process::ExitCode;
 
 use anyhow::Result;
 use setpoint_apis::Keyspace;
@@ -31,16 +34,17 @@ use crate::parts;
 ///
 /// # Errors
 /// What the command failed with, or that its output could not be written.
-pub(crate) async fn run(cli: Cli) -> Result<()> {
+pub(crate) async fn run(cli: Cli) -> Result<ExitCode> {
     let mut context = Context::new(cli.global);
     let result = dispatch(cli.command, &mut context).await;
     let flushed = context.out.flush();
-    result?;
-    Ok(flushed?)
+    let code = result?;
+    flushed?;
+    Ok(code)
 }
 
-async fn dispatch(command: Command, context: &mut Context) -> Result<()> {
-    match command {
+async fn dispatch(command: Command, context: &mut Context) -> Result<ExitCode> {
+    let done = match command {
         Command::Apply(args) => apply::run(args, context).await,
         Command::Create(args) => create::run(args, context).await,
         Command::Get(args) => get::run(args, context).await,
@@ -82,7 +86,10 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<()> {
         }
         Command::Version(args) => version::run(args, context).await,
         Command::Completion(args) => completion::run(args, context),
-    }
+        // Its exit code says more than whether it worked.
+        Command::Simulate(args) => return simulate::run(args, context).await,
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 /// How something is to be tried without doing it.

@@ -51,10 +51,13 @@ fn main() -> ExitCode {
                 error.kind(),
                 ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
             );
-            return if fine {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
+            return match fine {
+                true => ExitCode::SUCCESS,
+                // There 1 says that a simulation went badly.
+                false if std::env::args_os().any(|word| word == "simulate") => {
+                    commands::simulate::BAD_INPUT.into()
+                }
+                false => ExitCode::FAILURE,
             };
         }
     };
@@ -85,10 +88,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let result = runtime.block_on(async {
         let command = commands::run(cli);
         if !client {
-            return command.await.map(|()| ExitCode::SUCCESS);
+            return command.await;
         }
         tokio::select! {
-            result = command => result.map(|()| ExitCode::SUCCESS),
+            result = command => result,
             () = signals::interrupted() => Ok(ExitCode::from(INTERRUPTED)),
         }
     });

@@ -92,6 +92,21 @@ impl FileArgs {
     }
 }
 
+/// Reads one source: a file, or `-`.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) async fn read(name: &str) -> Result<Source> {
+    let text = match name {
+        "-" => stdin().await?,
+        name => read_file(Path::new(name))?,
+    };
+    Ok(Source {
+        name: name.to_owned(),
+        text,
+    })
+}
+
 /// Reads sources strictly.
 pub(crate) fn parse(sources: &[Source], options: &Options<'_>) -> Manifest {
     let mut manifest = Manifest::default();

@@ -16,6 +16,7 @@ mod pods;
 use std::fmt;
 use std::sync::Arc;
 
+use serde::Serialize;
 use setpoint_apis::{Key, Keyspace};
 
 use crate::ledger::Entry;
@@ -23,13 +24,14 @@ use crate::ledger::Entry;
 pub(crate) use fences::Fences;
 
 /// An invariant that was broken.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Violation {
     /// The invariant, one word or two: `session fence`.
     pub invariant: &'static str,
     /// When, in milliseconds since the simulation began.
     pub millis: u64,
-    /// At which revision.
+    /// At which revision; 0 when it is about no write.
     pub revision: i64,
     /// What happened.
     pub message: String,
@@ -37,11 +39,11 @@ pub struct Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} at {} ms, revision {}: {}",
-            self.invariant, self.millis, self.revision, self.message
-        )
+        write!(f, "{} at {} ms", self.invariant, self.millis)?;
+        if self.revision > 0 {
+            write!(f, ", revision {}", self.revision)?;
+        }
+        write!(f, ": {}", self.message)
     }
 }
 
@@ -76,11 +78,6 @@ impl Checks {
 
     pub(crate) fn violations(&self) -> &[Violation] {
         &self.violations
-    }
-
-    /// Whether the changes just before a violation are worth keeping.
-    pub(crate) fn keeps_recent(&self) -> bool {
-        cfg!(debug_assertions)
     }
 
     pub(crate) fn enter(&mut self, entry: &Entry<'_>) {

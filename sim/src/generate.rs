@@ -17,6 +17,7 @@ pub fn standard(seed: u64) -> Scenario {
     let mut rng = Rng::with_seed(Fnv::seed(seed, "scenario"));
     let nodes = rng.u32(3..=12);
     let mut spec = ScenarioSpec {
+        seed: Some(seed),
         controllers: Controllers {
             replicas: rng.u32(1..=3),
             ..Controllers::default()

@@ -1,8 +1,11 @@
 //! Who wrote what: every change that took effect in the store, with its sender, handed to the checks as it happens.
 
+use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use serde::Serialize;
 use setpoint_apis::Keyspace;
 use setpoint_store::model::ModelStore;
 use tokio::time::Instant;
@@ -57,22 +60,52 @@ struct State {
     changes: u64,
     /// When the last change happened that was no lease's end, in milliseconds.
     last_write: u64,
-    /// The most changes that are kept for [`Ledger::recent`].
-    recent: std::collections::VecDeque<String>,
+    /// The last changes.
+    kept: VecDeque<Write>,
+    /// How many are kept at most.
+    most_kept: usize,
 }
 
-/// How many of the last changes are kept, to be shown with a violation.
-const RECENT: usize = 40;
+/// A change, as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Write {
+    /// When, in milliseconds since the simulation began.
+    pub millis: u64,
+    /// Its revision.
+    pub revision: i64,
+    /// Who sent it; `None`: a lease ended.
+    pub sender: Option<Arc<str>>,
+    /// Whether the key was deleted.
+    pub deleted: bool,
+    /// The key.
+    pub key: String,
+}
+
+impl fmt::Display for Write {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.millis as f64 / 1000.0;
+        let (revision, verb) = (self.revision, if self.deleted { "del" } else { "put" });
+        let sender = self.sender.as_deref().unwrap_or("(lease)");
+        write!(
+            f,
+            "{seconds:>9.3} s  r{revision:<7} {sender:<18} {verb} {}",
+            self.key
+        )
+    }
+}
 
 impl Ledger {
-    pub(crate) fn new(store: ModelStore, keyspace: Keyspace) -> Self {
+    /// The ledger of a store, which keeps at most the last `most_kept` changes for [`Ledger::kept`].
+    pub(crate) fn new(store: ModelStore, keyspace: Keyspace, most_kept: usize) -> Self {
         let state = State {
             revision: store.with(|model| model.revision()),
             checks: Checks::new(keyspace),
             digest: Fnv::default(),
             changes: 0,
             last_write: 0,
-            recent: std::collections::VecDeque::new(),
+            kept: VecDeque::new(),
+            most_kept,
         };
         Self {
             inner: Arc::new(Inner {
@@ -142,8 +175,8 @@ impl Ledger {
     }
 
     /// The last changes, oldest first.
-    pub(crate) fn recent(&self) -> Vec<String> {
-        self.inner.state.lock().recent.iter().cloned().collect()
+    pub(crate) fn kept(&self) -> Vec<Write> {
+        self.inner.state.lock().kept.iter().cloned().collect()
     }
 }
 
@@ -166,29 +199,16 @@ impl State {
         self.digest.write(process.as_bytes());
         self.digest.write(entry.key.as_bytes());
         self.digest.write(entry.value.unwrap_or(b"-"));
-        let before = self.checks.violations().len();
         self.checks.enter(entry);
-        if self.recent.len() == RECENT {
-            self.recent.pop_front();
+        if self.kept.len() == self.most_kept {
+            self.kept.pop_front();
         }
-        // Formatting every change would take longer than checking it.
-        if self.checks.violations().len() > before || self.checks.keeps_recent() {
-            let verb = if entry.value.is_some() {
-                "put"
-            } else {
-                "delete"
-            };
-            self.recent.push_back(format!(
-                "{:>8} ms  r{:<6} {:<20} {verb} {}",
-                entry.millis,
-                entry.revision,
-                if process.is_empty() {
-                    "(lease)"
-                } else {
-                    process
-                },
-                entry.key,
-            ));
-        }
+        self.kept.push_back(Write {
+            millis: entry.millis,
+            revision: entry.revision,
+            sender: entry.sent.map(|s| Arc::clone(&s.process)),
+            deleted: entry.value.is_none(),
+            key: entry.key.to_owned(),
+        });
     }
 }

@@ -14,6 +14,7 @@
 //! | `ledger`, [`check`] | every write with its sender, and the invariants it is held against |
 //! | `goal` | whether actual matches desired |
 //! | [`run`](mod@run) | a run from beginning to end, and its report |
+//! | [`minimize()`] | what of a scenario matters for a violation |
 
 pub mod check;
 mod fnv;
@@ -21,11 +22,14 @@ pub mod generate;
 mod goal;
 mod ledger;
 mod link;
+mod minimize;
 pub mod network;
 pub mod run;
 pub mod scenario;
 mod world;
 
 pub use check::Violation;
-pub use run::{Report, run};
+pub use ledger::Write;
+pub use minimize::{Minimized, minimize};
+pub use run::{Options, Report, run};
 pub use scenario::Scenario;

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::check::Violation;
 use crate::goal;
+use crate::ledger::Write;
 use crate::network::Weather;
 use crate::scenario::{self, Event, Network, Scenario};
 use crate::world::World;
@@ -46,11 +47,21 @@ pub struct Report {
     /// The same for the same seed, and hardly ever for another.
     pub digest: String,
     /// Invariants that were broken; empty in a good run.
-    pub violations: Vec<String>,
-    /// The last writes before a violation, in builds that keep them.
+    pub violations: Vec<Violation>,
+    /// Every write, in a run that keeps them ([`Options::trace`]); otherwise none, and the last ones after a violation.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub recent: Vec<String>,
+    pub trace: Vec<Write>,
 }
+
+/// How a scenario is run. Nothing of this changes what happens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Keep every write for the report. A long run has hundreds of thousands.
+    pub trace: bool,
+}
+
+/// How many of the last writes are shown with a violation.
+const RECENT: usize = 40;
 
 impl Report {
     /// Whether no invariant was broken.
@@ -80,18 +91,19 @@ pub enum RunError {
 /// # Errors
 /// The scenario asks for something that cannot be done, such as scaling a Deployment that there is not. Invariants that
 /// were broken are no error of this kind: they are in the report.
-pub fn run(scenario: &Scenario, seed: u64) -> Result<Report, RunError> {
+pub fn run(scenario: &Scenario, seed: u64, options: Options) -> Result<Report, RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .map_err(RunError::Runtime)?;
-    runtime.block_on(Run::new(scenario, seed).run())
+    runtime.block_on(async { Run::new(scenario, seed, options).run().await })
 }
 
 struct Run<'a> {
     scenario: &'a Scenario,
     seed: u64,
+    options: Options,
     world: World,
     started: Instant,
     timeline: Vec<(u64, String)>,
@@ -107,11 +119,13 @@ enum Step<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(scenario: &'a Scenario, seed: u64) -> Self {
+    fn new(scenario: &'a Scenario, seed: u64, options: Options) -> Self {
+        let most_kept = if options.trace { usize::MAX } else { RECENT };
         Self {
             scenario,
             seed,
-            world: World::new(&scenario.spec, seed),
+            options,
+            world: World::new(&scenario.spec, seed, most_kept),
             started: Instant::now(),
             timeline: Vec::new(),
             corrupted: BTreeMap::new(),
@@ -255,6 +269,9 @@ impl<'a> Run<'a> {
     }
 
     async fn corrupt(&mut self, path: &str) -> Result<(), String> {
+        if self.corrupted.contains_key(path) {
+            return Ok(());
+        }
         let key = self.desired_key(path)?;
         let (present, _) = self
             .world
@@ -352,51 +369,36 @@ impl<'a> Run<'a> {
         let spec = &self.scenario.spec;
         let begun = Instant::now();
         let mut violations = Vec::new();
-        let mut looked_at = None;
-        let converged = loop {
-            // Looking is dear, and an answer stays true until something is written or runs.
-            let state = (self.world.ledger.summary().changes, self.world.running());
-            if looked_at != Some(state) {
-                looked_at = Some(state);
-                let unmet = goal::unmet(&self.world).await;
-                if unmet.is_empty() {
-                    break Some(begun.elapsed());
-                }
-                if begun.elapsed() > spec.settle.get() {
-                    violations.extend(unmet.into_iter().map(|u| format!("not converged: {u}")));
-                    break None;
-                }
-            } else if begun.elapsed() > spec.settle.get() {
-                let unmet = goal::unmet(&self.world).await;
-                violations.extend(unmet.into_iter().map(|u| format!("not converged: {u}")));
-                break None;
-            }
-            sleep(LOOK_EVERY).await;
-        };
+        let converged = self.settled(begun, &mut violations).await;
         if let Some(after) = converged {
             self.note(format!(
                 "actual matches desired, {} ms after the last event",
                 after.as_millis()
             ));
             sleep(AFTERMATH).await;
+            self.world.ledger.catch_up(None);
             let before = self.world.ledger.summary().changes;
             sleep(spec.quiet.get()).await;
             self.world.ledger.catch_up(None);
             let written = self.world.ledger.summary().changes - before;
             if written > 0 {
-                violations.push(format!(
-                    "not quiet: {written} writes in {}, though nothing happened",
+                let message = format!(
+                    "{written} writes in {}, though nothing happened",
                     spec.quiet
-                ));
+                );
+                violations.push(self.violation("quiet", message));
             }
             let unmet = goal::unmet(&self.world).await;
-            violations.extend(unmet.into_iter().map(|u| format!("did not stay: {u}")));
+            violations.extend(
+                unmet
+                    .into_iter()
+                    .map(|u| self.violation("stays converged", u)),
+            );
         }
         let ledger = &self.world.ledger;
-        let found: Vec<Violation> = ledger.violations();
         let summary = ledger.summary();
         // What broke first is told first.
-        violations.splice(0..0, found.iter().map(Violation::to_string));
+        violations.splice(0..0, ledger.violations());
         Report {
             scenario: self.scenario.metadata.name.clone(),
             seed: self.seed,
@@ -406,12 +408,44 @@ impl<'a> Run<'a> {
             writes: summary.changes,
             simulated_ms: ledger.millis(),
             digest: format!("{:016x}", summary.digest),
-            recent: match violations.is_empty() {
+            trace: match violations.is_empty() && !self.options.trace {
                 true => Vec::new(),
-                false => ledger.recent(),
+                false => ledger.kept(),
             },
             violations,
             timeline: self.timeline,
+        }
+    }
+
+    /// Waits until actual matches desired; says after how long, or what is unmet when the time is up.
+    async fn settled(&self, begun: Instant, violations: &mut Vec<Violation>) -> Option<Duration> {
+        let settle = self.scenario.spec.settle.get();
+        let mut looked_at = None;
+        loop {
+            let late = begun.elapsed() > settle;
+            // Looking is dear, and an answer stays true until something is written or runs.
+            let state = (self.world.ledger.summary().changes, self.world.running());
+            if looked_at != Some(state) || late {
+                looked_at = Some(state);
+                let unmet = goal::unmet(&self.world).await;
+                if unmet.is_empty() {
+                    return Some(begun.elapsed());
+                }
+                if late {
+                    violations.extend(unmet.into_iter().map(|u| self.violation("converges", u)));
+                    return None;
+                }
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    fn violation(&self, invariant: &'static str, message: String) -> Violation {
+        Violation {
+            invariant,
+            millis: self.world.ledger.millis(),
+            revision: 0,
+            message,
         }
     }
 }
@@ -431,29 +465,48 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "scenario {}, seed {}", self.scenario, self.seed)?;
         for (millis, what) in &self.timeline {
-            writeln!(f, "{:>10.3} s  {what}", *millis as f64 / 1000.0)?;
+            writeln!(f, "{:>9.3} s  {what}", *millis as f64 / 1000.0)?;
         }
+        if !self.trace.is_empty() {
+            writeln!(
+                f,
+                "{}:",
+                if self.violations.is_empty() {
+                    "the writes"
+                } else {
+                    "the last writes"
+                }
+            )?;
+        }
+        for write in &self.trace {
+            writeln!(f, "{write}")?;
+        }
+        match self.converged_after_ms {
+            Some(millis) => {
+                let seconds = millis as f64 / 1000.0;
+                writeln!(f, "converged:    {seconds:.1} s after the last event")?;
+            }
+            None => writeln!(f, "converged:    never")?,
+        }
+        writeln!(f, "pods running: {}", self.pods)?;
         writeln!(
             f,
-            "{} pods run, {:.0} % of the cpu is requested, {} writes in {} simulated seconds, digest {}",
-            self.pods,
-            self.cpu_requested * 100.0,
-            self.writes,
-            self.simulated_ms / 1000,
-            self.digest,
+            "utilisation:  {:.0} % of the cpu is requested",
+            self.cpu_requested * 100.0
         )?;
+        writeln!(
+            f,
+            "writes:       {} in {} simulated seconds",
+            self.writes,
+            self.simulated_ms / 1000
+        )?;
+        writeln!(f, "digest:       {}", self.digest)?;
         if self.violations.is_empty() {
-            return writeln!(f, "no violations");
+            return writeln!(f, "violations:   none");
         }
-        writeln!(f, "{} violations:", self.violations.len())?;
+        writeln!(f, "violations:   {}", self.violations.len())?;
         for violation in &self.violations {
             writeln!(f, "  {violation}")?;
-        }
-        if !self.recent.is_empty() {
-            writeln!(f, "the last writes:")?;
-        }
-        for write in &self.recent {
-            writeln!(f, "  {write}")?;
         }
         Ok(())
     }

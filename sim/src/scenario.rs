@@ -1,5 +1,7 @@
 //! What happens in a simulation: a document like any other, read as strictly.
 
+mod validate;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -33,6 +35,9 @@ pub struct Scenario {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ScenarioSpec {
+    /// The seed of the run where none is asked for. Default 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
     /// Processes of controllers; one of them leads.
     #[serde(default)]
     pub controllers: Controllers,
@@ -211,6 +216,26 @@ pub struct Event {
     pub corrupt: Vec<String>,
 }
 
+impl Event {
+    /// The processes that it befalls, by the field that names them.
+    pub(crate) fn processes(&self) -> [(&'static str, &Vec<String>); 5] {
+        [
+            ("cut", &self.cut),
+            ("crash", &self.crash),
+            ("powerOff", &self.power_off),
+            ("freeze", &self.freeze),
+            ("restart", &self.restart),
+        ]
+    }
+
+    /// Whether there is something in it that can be undone.
+    pub(crate) fn ends(&self) -> bool {
+        self.network.is_some()
+            || !self.corrupt.is_empty()
+            || self.processes().iter().any(|(_, names)| !names.is_empty())
+    }
+}
+
 /// A time, in YAML as `300ms`, `10s`, `2m`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(Duration);
@@ -311,70 +336,7 @@ impl Kind for Scenario {
     }
 
     fn validate(&self) -> Vec<FieldError> {
-        let mut errors = Vec::new();
-        let spec = &self.spec;
-        let mut known: Vec<String> = (0..spec.controllers.replicas)
-            .map(|i| format!("controllers-{i}"))
-            .collect();
-        for (i, group) in spec.nodes.iter().enumerate() {
-            if group.count > 5000 {
-                let path = format!("spec.nodes[{i}].count");
-                errors.push(FieldError::new(path, "must be at most 5000"));
-            }
-            known.extend((0..group.count.min(5000)).map(|n| format!("{}-{n}", group.name)));
-        }
-        if spec.nodes.iter().all(|group| group.count == 0) {
-            errors.push(FieldError::new("spec.nodes", "must name at least one node"));
-        }
-        for (i, event) in spec.timeline.iter().enumerate() {
-            let lists = [
-                ("cut", &event.cut),
-                ("crash", &event.crash),
-                ("powerOff", &event.power_off),
-                ("freeze", &event.freeze),
-                ("restart", &event.restart),
-            ];
-            for (field, list) in lists {
-                for (j, name) in list.iter().enumerate() {
-                    if known.contains(name) {
-                        continue;
-                    }
-                    let hint = strict::nearest(name, known.iter().map(String::as_str))
-                        .map_or(String::new(), |near| format!("; did you mean {near:?}?"));
-                    errors.push(FieldError::new(
-                        format!("spec.timeline[{i}].{field}[{j}]"),
-                        format!("there is no process {name:?} in this scenario{hint}"),
-                    ));
-                }
-            }
-            for (j, path) in event.delete.iter().chain(&event.corrupt).enumerate() {
-                if object(path).is_none() {
-                    errors.push(FieldError::new(
-                        format!("spec.timeline[{i}], object {j}"),
-                        format!("{path:?} is not of the form plural/namespace/name"),
-                    ));
-                }
-            }
-        }
-        let networks = std::iter::once(("spec.network".to_owned(), &spec.network)).chain(
-            spec.timeline.iter().enumerate().filter_map(|(i, e)| {
-                Some((format!("spec.timeline[{i}].network"), e.network.as_ref()?))
-            }),
-        );
-        for (path, network) in networks {
-            for (field, share) in [
-                ("lostRequests", network.lost_requests),
-                ("lostAnswers", network.lost_answers),
-                ("lateWrites", network.late_writes),
-                ("brokenWatches", network.broken_watches),
-            ] {
-                if !(0.0..=1.0).contains(&share) {
-                    let message = "is a probability: between 0 and 1";
-                    errors.push(FieldError::new(format!("{path}.{field}"), message));
-                }
-            }
-        }
-        errors
+        validate::errors(&self.spec)
     }
 }
 
@@ -404,28 +366,33 @@ pub fn read(source: &str, text: &str) -> Result<Scenario, Vec<Problem>> {
     if !manifest.errors.is_empty() {
         return Err(manifest.errors);
     }
-    let problem = |message: String| {
+    let problem = |line: usize, message: String| {
         vec![Problem {
             source: source.into(),
-            line: 0,
-            column: 0,
+            line,
+            column: 1,
             path: String::new(),
             message,
             hint: None,
         }]
     };
-    let [document] = &manifest.documents[..] else {
-        let count = manifest.documents.len();
-        return Err(problem(format!(
-            "holds {count} documents, and must hold one Scenario"
-        )));
+    let document = match &manifest.documents[..] {
+        [document] => document,
+        [] => {
+            return Err(problem(
+                1,
+                "holds no document, and must hold a Scenario".into(),
+            ));
+        }
+        [_, second, ..] => {
+            let message = "holds another document, and must hold one Scenario alone";
+            return Err(problem(second.line, message.into()));
+        }
     };
     if document.kind.kind != Scenario::KIND {
-        return Err(problem(format!(
-            "is a {}, and must be a Scenario",
-            document.kind.kind
-        )));
+        let message = format!("is a {}, and must be a Scenario", document.kind.kind);
+        return Err(problem(document.line, message));
     }
     setpoint_apis::document::decode(document.text.as_bytes())
-        .map_err(|error| problem(error.to_string()))
+        .map_err(|error| problem(document.line, error.to_string()))
 }

@@ -11,7 +11,7 @@ use setpoint_agent::node::{self, Disk, HollowDisk, Machine, Surroundings};
 use setpoint_apis::{Keyspace, ObjectKey, Quantity, ResourceList, Timestamp};
 use setpoint_controllers::{Name, Options};
 use setpoint_runtime::Clock;
-use setpoint_store::model::{Config, ModelStore};
+use setpoint_store::model::{Config, Model, ModelStore};
 use setpoint_store::task::Process;
 use setpoint_store::{SharedStore, Store, StoreError, Txn};
 use tokio_util::sync::CancellationToken;
@@ -25,6 +25,9 @@ use crate::scenario::{NodeGroup, ScenarioSpec};
 
 /// When simulations begin: 2030-01-01T00:00:00Z.
 const EPOCH_SECONDS: i64 = 1_893_456_000;
+/// By how many millionths the store's clock may differ from everybody else's, either way. Clocks that are kept by NTP
+/// differ by 500 at most (the kernel's limit for slewing).
+const DRIFT_PPM: i32 = 1_000;
 /// How long an ended process stays down before something starts it again, as systemd would.
 const RESTART: Duration = Duration::from_millis(500);
 
@@ -106,14 +109,17 @@ impl Observer for Running {
 }
 
 impl World {
-    /// A world in which nothing runs yet. Call within the simulation's runtime.
-    pub(crate) fn new(spec: &ScenarioSpec, seed: u64) -> Self {
+    /// A world in which nothing runs yet, whose ledger keeps at most the last `most_kept` writes. Call within the
+    /// simulation's runtime.
+    pub(crate) fn new(spec: &ScenarioSpec, seed: u64, most_kept: usize) -> Self {
         let keyspace = Keyspace::default();
-        let store = ModelStore::new(Config {
+        let config = Config {
             seed: Fnv::seed(seed, "store"),
             ..Config::default()
-        });
-        let ledger = Ledger::new(store.clone(), keyspace.clone());
+        };
+        let drift = fastrand::Rng::with_seed(Fnv::seed(seed, "clock")).i32(-DRIFT_PPM..=DRIFT_PPM);
+        let store = ModelStore::with_drift(Model::new(config), drift);
+        let ledger = Ledger::new(store.clone(), keyspace.clone(), most_kept);
         let mut hosts = BTreeMap::new();
         let mut add = |name: Arc<str>, kind| {
             let host = Host {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use setpoint_sim::{generate, run};
+use setpoint_sim::{Options, generate, run};
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -26,7 +26,7 @@ fn no_seed_breaks_an_invariant() {
                     if seed >= first + seeds {
                         return;
                     }
-                    let report = run(&generate::standard(seed), seed).unwrap();
+                    let report = run(&generate::standard(seed), seed, Options::default()).unwrap();
                     assert!(report.is_good(), "{report}");
                 }
             });
@@ -37,11 +37,11 @@ fn no_seed_breaks_an_invariant() {
 #[test]
 fn the_same_seed_is_the_same_run() {
     for seed in [3, 7, 11] {
-        let once = run(&generate::standard(seed), seed).unwrap();
-        let again = run(&generate::standard(seed), seed).unwrap();
+        let once = run(&generate::standard(seed), seed, Options::default()).unwrap();
+        let again = run(&generate::standard(seed), seed, Options::default()).unwrap();
         assert_eq!(once, again);
         assert!(once.writes > 50, "{once}");
-        let other = run(&generate::standard(seed), seed + 1000).unwrap();
+        let other = run(&generate::standard(seed), seed + 1000, Options::default()).unwrap();
         assert_ne!(once.digest, other.digest);
     }
 }
