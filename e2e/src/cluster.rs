@@ -342,7 +342,7 @@ pub(crate) fn signal(pid: i32, signal: Signal) {
 }
 
 /// Kills the supervisors of an agent's containers, and what descends from them.
-fn kill_family(data_dir: &Path) {
+pub(crate) fn kill_family(data_dir: &Path) {
     let Ok(entries) = fs::read_dir("/proc") else {
         return;
     };
@@ -382,7 +382,7 @@ fn kill_family(data_dir: &Path) {
     }
 }
 
-fn command_line(pid: i32) -> Vec<String> {
+pub(crate) fn command_line(pid: i32) -> Vec<String> {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     bytes
         .split(|b| *b == 0)
@@ -392,7 +392,7 @@ fn command_line(pid: i32) -> Vec<String> {
 }
 
 /// Puts the programs that were built beside `setpoint` (hello-http) on the PATH of what it starts.
-fn with_programs(command: &mut Command) {
+pub(crate) fn with_programs(command: &mut Command) {
     let binary = setpoint_binary();
     let beside = binary.parent().unwrap_or(Path::new("/"));
     let path = std::env::var("PATH").unwrap_or_default();

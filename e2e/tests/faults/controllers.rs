@@ -1,0 +1,103 @@
+//! Controllers that lead, and die or freeze.
+
+use setpoint_e2e::faults::tap::Transaction;
+use setpoint_e2e::faults::{Mode, Rig};
+
+#[test]
+fn controllers_that_lead_and_are_killed_are_followed() {
+    let mut rig = Rig::start("killed-controllers");
+    rig.block(rig.user().deploy("web", 4));
+    rig.converge();
+    let load = rig.load("web", 3, 6);
+    for round in 0..3 {
+        let leader = rig.leading(None);
+        rig.moves_on(20);
+        rig.kill(leader);
+        rig.leading(Some(leader));
+        rig.caches_are_complete(&format!("death {round} of a leader"));
+        rig.start_process(leader);
+    }
+    rig.end_load(load, "web", 5);
+    rig.finish();
+}
+
+#[test]
+fn a_leader_that_was_frozen_past_its_lease_writes_nothing_any_more() {
+    let mut rig = Rig::start("frozen-controllers");
+    rig.block(rig.user().deploy("web", 3));
+    rig.converge();
+    let leader = rig.leading(None);
+
+    // A write of the leader is on its way when it freezes.
+    rig.set(leader, Mode::HoldRequests);
+    rig.block(rig.user().deploy("web", 6));
+    let writes = |t: &Transaction| {
+        let mut effects = t.items.iter().flat_map(|i| &i.effects);
+        *t.sender.name == *leader
+            && t.answered.is_none()
+            && effects.any(|e| e.key.starts_with("/setpoint/desired/"))
+    };
+    rig.eventually("a write of the leader is under way", |rig| {
+        rig.sent(writes).map(drop).ok_or_else(|| rig.log(leader))
+    });
+    rig.freeze(leader);
+    let said_before = rig.log(leader).len();
+    let next = rig.leading(Some(leader));
+    rig.converge();
+
+    // It arrives when another process leads and has done the work.
+    rig.set(leader, Mode::Pass);
+    let late = rig.eventually("the late write is rejected", |rig| {
+        let mut fenced = rig.fenced().into_iter();
+        let late = fenced.find(|f| *f.sender.name == *leader && f.fence.contains("/leaders/"));
+        late.ok_or_else(|| "nothing was fenced off".to_owned())
+    });
+    assert!(late.held != late.epoch, "{late:?}");
+    rig.note(format!("{late:?}"));
+    rig.thaw(leader);
+    rig.eventually("it notices that it leads no more", |rig| {
+        let log = rig.log(leader);
+        let since = log.get(said_before..).unwrap_or_default();
+        let noticed = since.contains("no longer leading");
+        if noticed {
+            Ok(())
+        } else {
+            Err(since.to_owned())
+        }
+    });
+    // It counts the write: as fenced off, or, when it was frozen for too long to wait for the answer, as unknown.
+    let counted = rig.eventually("the late write is counted", |rig| {
+        let fenced = rig.counter(leader, "setpoint_fenced_writes_total")?;
+        let unknown = rig.counter(leader, "setpoint_unknown_outcomes_total")?;
+        let counted = fenced + unknown;
+        if counted > 0 {
+            Ok((fenced, unknown))
+        } else {
+            Err("0".to_owned())
+        }
+    });
+    rig.note(format!(
+        "{leader} counts (fenced off, unknown): {counted:?}"
+    ));
+    rig.converge();
+
+    // As a standby it is as good as any.
+    rig.kill(next);
+    assert_eq!(rig.leading(Some(next)), leader);
+    rig.start_process(next);
+    rig.block(rig.user().deploy("web", 4));
+    rig.converge();
+
+    // The same in the middle of work, with nothing held back.
+    let load = rig.load("web", 3, 6);
+    for round in 0..2 {
+        let leader = rig.leading(None);
+        rig.moves_on(20);
+        rig.freeze(leader);
+        rig.leading(Some(leader));
+        rig.thaw(leader);
+        rig.caches_are_complete(&format!("freeze {round} of a leader"));
+    }
+    rig.end_load(load, "web", 5);
+    rig.finish();
+}
