@@ -7,15 +7,18 @@
 //!
 //! | Module | Holds |
 //! |---|---|
-//! | [`hash`] | which shard a key is in, which member a shard prefers |
-//! | [`decide`] | what to claim, to hand over, to give up: a pure function |
-//! | [`mirror`] | what a range of etcd holds |
-//! | [`run`] | carries the plan out |
+//! | `hash` | which shard a key is in, which member a shard prefers |
+//! | `decide` | what to claim, to hand over, to give up: a pure function |
+//! | `mirror`, `world` | what a range of etcd holds; what is known of the others |
+//! | `requests` | the guarded writes |
+//! | `run` | carries the plan out |
 
 mod decide;
 mod hash;
 mod mirror;
+mod requests;
 mod run;
+mod world;
 
 use std::fmt;
 use std::num::NonZeroU16;

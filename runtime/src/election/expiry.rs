@@ -89,3 +89,143 @@ async fn revoke(store: &dyn Store, lease: LeaseId) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures::stream::BoxStream;
+    use parking_lot::Mutex;
+    use setpoint_store::{
+        KeyValue, LeaseTime, Page, RangeRequest, Revision, ServerStatus, Txn, TxnResult,
+        WatchBatch, WatchRequest,
+    };
+    use tokio::time::Instant;
+
+    use super::*;
+    use futures::future::BoxFuture;
+
+    const LEASE: LeaseId = LeaseId(7);
+    const TTL: Duration = Duration::from_secs(3);
+
+    /// One lease, which nobody but a client revokes.
+    struct Lazy {
+        expires: Mutex<Instant>,
+        revoked: Mutex<Option<Instant>>,
+        asked: Mutex<u32>,
+        tells: bool,
+    }
+
+    impl Lazy {
+        fn new(tells: bool) -> Arc<Self> {
+            Arc::new(Self {
+                expires: Mutex::new(Instant::now() + TTL),
+                revoked: Mutex::default(),
+                asked: Mutex::default(),
+                tells,
+            })
+        }
+    }
+
+    impl Store for Lazy {
+        fn get(&self, _: &str) -> BoxFuture<'_, Result<(Option<KeyValue>, Revision), StoreError>> {
+            unreachable!("this is about leases only")
+        }
+        fn range(&self, _: RangeRequest) -> BoxFuture<'_, Result<Page, StoreError>> {
+            unreachable!("this is about leases only")
+        }
+        fn txn(&self, _: Txn) -> BoxFuture<'_, Result<TxnResult, StoreError>> {
+            unreachable!("this is about leases only")
+        }
+        fn watch(
+            &self,
+            _: WatchRequest,
+        ) -> BoxFuture<'_, Result<BoxStream<'static, Result<WatchBatch, StoreError>>, StoreError>>
+        {
+            unreachable!("this is about leases only")
+        }
+        fn lease_grant(
+            &self,
+            _: Duration,
+        ) -> BoxFuture<'_, Result<(LeaseId, Duration), StoreError>> {
+            unreachable!("this is about the lease of another")
+        }
+        fn lease_renew(&self, _: LeaseId) -> BoxFuture<'_, Result<Duration, StoreError>> {
+            unreachable!("this is about the lease of another")
+        }
+        fn lease_revoke(&self, _: LeaseId) -> BoxFuture<'_, Result<(), StoreError>> {
+            *self.revoked.lock() = Some(Instant::now());
+            Box::pin(std::future::ready(Ok(())))
+        }
+        fn lease_time_left(
+            &self,
+            _: LeaseId,
+        ) -> BoxFuture<'_, Result<Option<LeaseTime>, StoreError>> {
+            *self.asked.lock() += 1;
+            let left = self
+                .expires
+                .lock()
+                .saturating_duration_since(Instant::now());
+            let answer = self.tells.then_some(LeaseTime {
+                granted: TTL,
+                remaining: Duration::from_secs(left.as_secs()),
+            });
+            Box::pin(std::future::ready(Ok(answer)))
+        }
+        fn status(&self) -> BoxFuture<'_, Result<ServerStatus, StoreError>> {
+            unreachable!("this is about leases only")
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_is_revoked_soon_after_it_has_expired_and_never_before() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        for _ in 0..200 {
+            let store = Lazy::new(true);
+            let renewed = async {
+                // It may be renewed at the last moment, too.
+                for _ in 0..rng.u32(..4) {
+                    sleep(TTL.mul_f64(rng.f64())).await;
+                    *store.expires.lock() = Instant::now() + TTL;
+                }
+            };
+            tokio::join!(renewed, async {
+                sleep(Duration::from_millis(300)).await;
+                ended(&*store, LEASE).await;
+            });
+            let revoked = store.revoked.lock().unwrap();
+            let late = revoked.checked_duration_since(*store.expires.lock());
+            assert!(
+                late.is_some_and(|late| late <= CLOSE + SPARE * 2),
+                "{late:?} after the end"
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_is_kept_alive_costs_about_a_question_each_second() {
+        let store = Lazy::new(true);
+        let renewed = async {
+            for _ in 0..100 {
+                *store.expires.lock() = Instant::now() + TTL;
+                sleep(TTL / 3).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = ended(&*store, LEASE) => panic!("a living leader was deposed"),
+            () = renewed => {}
+        }
+        let asked = *store.asked.lock();
+        assert!((90..=250).contains(&asked), "{asked}");
+        assert_eq!(*store.revoked.lock(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_cannot_tell_is_asked_once() {
+        let store = Lazy::new(false);
+        let waited = tokio::time::timeout(TTL * 10, ended(&*store, LEASE)).await;
+        assert!(waited.is_err());
+        assert_eq!((*store.asked.lock(), *store.revoked.lock()), (1, None));
+    }
+}

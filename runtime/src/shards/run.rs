@@ -8,18 +8,19 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::FuturesUnordered;
-use setpoint_apis::{Key, KeyRange};
+use setpoint_apis::Key;
 use setpoint_store::group_commit::{Item, ItemOutcome};
 use setpoint_store::lease::LeaseKeeper;
 use setpoint_store::task::inherit;
-use setpoint_store::{Compare, LeaseId, Put, Revision, StoreError, TxnOp};
+use setpoint_store::{LeaseId, Revision, StoreError};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::decide::{Holder, Member, Mine, Observed, Plan, Taken, decide};
-use super::mirror::Mirror;
+use super::decide::{Member, Mine, Observed, Plan, decide};
+use super::requests::{self, Answer};
+use super::world::World;
 use super::{Shard, Shards};
 use crate::backoff::Backoff;
 use crate::election::{Elector, Expiry, seed_of};
@@ -63,18 +64,7 @@ impl Elector {
     {
         let seed = seed_of(&self.identity, controller);
         let keyspace = self.cache.keyspace();
-        let below = |key: &Key<'_>| KeyRange::prefix(format!("{}/", keyspace.build(key)));
-        let own = keyspace.build(&Key::Member(controller, &self.identity));
-        let among = KeyRange::prefix(own[..own.len() - self.identity.len()].to_owned());
-        let mut world = World {
-            among: among.clone(),
-            members: Mirror::new(self.store.clone(), among, seed),
-            seats: Mirror::new(
-                self.store.clone(),
-                below(&Key::Leader(controller, None)),
-                seed,
-            ),
-        };
+        let mut world = World::new(&self.store, keyspace, controller, &self.identity, seed);
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut failures = 0;
         while !shutdown.is_cancelled() {
@@ -90,7 +80,6 @@ impl Elector {
                         elector: self,
                         controller,
                         shards,
-                        own: own.clone(),
                         lease,
                         metrics: self.metrics.of(controller),
                         lead: lead.clone(),
@@ -125,26 +114,11 @@ impl Elector {
     }
 }
 
-/// What is known of the others.
-struct World {
-    among: KeyRange,
-    members: Mirror,
-    seats: Mirror,
-}
-
-impl World {
-    fn news(&self) -> u64 {
-        self.members.news + self.seats.news
-    }
-}
-
 /// What one lease lives through.
 struct Session<'a, F> {
     elector: &'a Elector,
     controller: &'static str,
     shards: Shards,
-    /// The key of this member.
-    own: String,
     lease: LeaseKeeper,
     metrics: ControllerMetrics,
     lead: F,
@@ -183,18 +157,6 @@ enum Registration {
     Done(i64),
 }
 
-enum Answer {
-    Registered(ItemOutcome),
-    Claimed {
-        claims: Vec<(Shard, Seat)>,
-        outcomes: Vec<ItemOutcome>,
-        /// How much was known when it was decided.
-        news: u64,
-    },
-    Freed(Vec<Shard>, Vec<ItemOutcome>),
-    Left,
-}
-
 impl<F, Fut> Session<'_, F>
 where
     F: Fn(Leader) -> Fut + Clone + Send + Sync + 'static,
@@ -208,7 +170,7 @@ where
                 break;
             }
             let again = self.again;
-            self.watch_over(self.neighbour(world));
+            self.watch_over(world.neighbour(&self.elector.identity, self.lease.id()));
             tokio::select! {
                 biased;
                 () = self.lease.lost(), if !self.ending => {
@@ -217,7 +179,7 @@ where
                 }
                 () = shutdown.cancelled(), if !self.ending => {
                     self.end();
-                    self.leave();
+                    self.leave(world);
                 }
                 Some(answer) = self.requests.next() => self.answered(answer).await,
                 Some(ended) = self.work.join_next() => match ended {
@@ -239,25 +201,9 @@ where
             }
         }
         if !self.lease.is_lost() {
-            let item = Item {
-                guards: Vec::new(),
-                then: vec![TxnOp::Delete(self.own.clone())],
-                context: format!("leaving the members of {}", self.controller),
-            };
+            let item = requests::departure(world.own.clone(), self.controller);
             self.elector.commits.submit(item).await;
         }
-    }
-
-    /// The lease of the member that this one watches over: the next in the order of names, so that everybody is watched by
-    /// one.
-    fn neighbour(&self, world: &World) -> Option<LeaseId> {
-        let members = &world.members.rows;
-        let me = self.elector.identity.as_str();
-        let after = (std::ops::Bound::Excluded(me), std::ops::Bound::Unbounded);
-        members
-            .range::<str, _>(after)
-            .chain(members.iter())
-            .find_map(|(_, row)| row.lease.filter(|lease| *lease != self.lease.id()))
     }
 
     fn watch_over(&mut self, neighbour: Option<LeaseId>) {
@@ -268,7 +214,7 @@ where
 
     /// Looks, decides, and starts what is to be done.
     fn act(&mut self, world: &World) {
-        if world.members.revision == 0 || world.seats.revision == 0 {
+        if !world.is_known() {
             return;
         }
         self.register(world);
@@ -303,28 +249,6 @@ where
     }
 
     fn plan(&self, world: &World) -> Plan {
-        let members = world
-            .members
-            .rows
-            .iter()
-            .filter(|(_, row)| row.lease.is_some())
-            .map(|(name, row)| (name.clone(), serde_yaml::from_slice(&row.value).ok()))
-            .collect();
-        let mine = self.lease.id();
-        let taken = world
-            .seats
-            .rows
-            .iter()
-            .filter_map(|(name, row)| {
-                let holder = match row.lease {
-                    Some(lease) if lease == mine => Holder::Me,
-                    Some(_) => Holder::Other,
-                    None => Holder::Stranger,
-                };
-                let revision = row.mod_revision;
-                Some((self.shards.named(name)?, Taken { holder, revision }))
-            })
-            .collect();
         let mine = self
             .mine
             .iter()
@@ -339,8 +263,8 @@ where
         decide(&Observed {
             me: &self.elector.identity,
             shards: self.shards,
-            members: &members,
-            taken: &taken,
+            members: &world.members(),
+            taken: &world.taken(self.shards, self.lease.id()),
             taken_at: world.seats.revision,
             mine: &mine,
         })
@@ -358,32 +282,23 @@ where
         };
         if due {
             self.registration = Registration::UnderWay;
-            let item = self.membership(false);
+            let item = self.membership(world, false);
             let commits = self.elector.commits.clone();
             self.requests
                 .push(async move { Answer::Registered(commits.submit(item).await) }.boxed());
         }
     }
 
-    fn membership(&self, leaving: bool) -> Item {
+    fn membership(&self, world: &World, leaving: bool) -> Item {
         let member = Member {
             shards: self.shards.count(),
             leaving,
         };
-        let put = Put {
-            key: self.own.clone(),
-            value: member.document().into(),
-            lease: Some(self.lease.id()),
-        };
-        Item {
-            guards: Vec::new(),
-            then: vec![TxnOp::Put(put)],
-            context: format!("membership of {}", self.controller),
-        }
+        requests::membership(world.own.clone(), &member, self.lease.id(), self.controller)
     }
 
     fn claim(&mut self, claims: Vec<(Shard, i64)>, world: &World) {
-        let generation = world.members.revision;
+        let (generation, unchanged) = world.generation();
         let keyspace = self.elector.cache.keyspace();
         let mut items = Vec::with_capacity(claims.len());
         let mut seats = Vec::with_capacity(claims.len());
@@ -400,18 +315,13 @@ where
                 &self.elector.identity,
                 self.lease.id(),
             );
-            items.push(Item {
-                guards: vec![
-                    Compare::ModRevision(seat.key().into(), over),
-                    Compare::RangeUnchangedSince {
-                        start: world.among.start.clone(),
-                        end: world.among.end.clone(),
-                        revision: generation,
-                    },
-                ],
-                then: seat.claim(keyspace),
-                context: format!("claim of shard {shard} of {}", self.controller),
-            });
+            items.push(requests::claim(
+                &seat,
+                over,
+                unchanged.clone(),
+                keyspace,
+                shard,
+            ));
             self.mine.insert(shard, Condition::Busy);
             seats.push((shard, seat));
         }
@@ -435,7 +345,7 @@ where
             let name = shard.to_string();
             let keyspace = self.elector.cache.keyspace();
             let key = keyspace.build(&Key::Leader(self.controller, Some(&name)));
-            items.push(release(key, revision, self.controller, shard));
+            items.push(requests::release(key, revision));
             self.mine.insert(shard, Condition::Busy);
             shards.push(shard);
         }
@@ -505,8 +415,7 @@ where
             self.metrics.clone(),
         );
         self.mine.insert(shard, Condition::Leading(leader.clone()));
-        let (lead, commits, controller) =
-            (self.lead.clone(), elector.commits.clone(), self.controller);
+        let (lead, commits) = (self.lead.clone(), elector.commits.clone());
         self.work.spawn(inherit(async move {
             let seen = tokio::select! {
                 biased;
@@ -517,8 +426,7 @@ where
                 lead(leader.clone()).await;
             }
             leader.step_down();
-            // The epoch guards it: a key that is somebody else's by now stays.
-            let item = release(key, leader.epoch().0, controller, shard);
+            let item = requests::release(key, leader.epoch().0);
             (shard, commits.submit(item).await.committed())
         }));
     }
@@ -551,8 +459,8 @@ where
     }
 
     /// Tells the others at once, so that each shard is claimed as soon as it is free.
-    fn leave(&mut self) {
-        let item = self.membership(true);
+    fn leave(&mut self, world: &World) {
+        let item = self.membership(world, true);
         let commits = self.elector.commits.clone();
         let left = async move {
             commits.submit(item).await;
@@ -592,14 +500,6 @@ where
             let delay = BACKOFF.delay(self.failures, &mut self.rng);
             self.again = Some(Instant::now() + delay);
         }
-    }
-}
-
-fn release(key: String, revision: i64, controller: &str, shard: Shard) -> Item {
-    Item {
-        guards: vec![Compare::ModRevision(key.clone(), revision)],
-        then: vec![TxnOp::Delete(key)],
-        context: format!("release of shard {shard} of {controller}"),
     }
 }
 

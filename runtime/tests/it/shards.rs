@@ -18,6 +18,7 @@ use setpoint_store::{Compare, KeyValue, SharedStore, Txn};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::election::Lossy;
 use crate::support::{LIMIT, config_map, key};
 
 const CONTROLLER: &str = "test";
@@ -256,6 +257,76 @@ async fn a_shard_is_claimed_only_when_its_former_owner_has_finished() {
     waited.await.unwrap();
     stop.cancel();
     run.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_unknown_outcome_only_the_shard_that_it_concerns_gets_a_new_epoch() {
+    let lossy = Lossy::new(model());
+    let (store, cache) = world(lossy.clone()).await;
+    let a = Member::start(&store, &cache, "a");
+    settled(&[&a]).await;
+    let before: Vec<_> = a.led.lock().values().map(Leader::epoch).collect();
+    let leader = a.any();
+    lossy.lose.store(true, std::sync::atomic::Ordering::SeqCst);
+    let result = leader.commit(vec![write("a", "lost")]).await;
+    assert!(
+        matches!(result, Err(LeaderError::Refenced { .. })),
+        "{result:?}"
+    );
+    let after: Vec<_> = a.led.lock().values().map(Leader::epoch).collect();
+    let changed = before.iter().zip(&after).filter(|(b, a)| b != a).count();
+    assert_eq!(changed, 1);
+    let late = lossy.late.lock().take().unwrap();
+    assert!(!store.txn(late).await.unwrap().succeeded, "the fence held");
+    let again = leader.commit(vec![write("a", "again")]).await.unwrap();
+    assert!(matches!(again[..], [WriteOutcome::Committed(_)]));
+    let text = a.metrics.encode().unwrap();
+    assert!(
+        text.contains("setpoint_unknown_outcomes_total{controller=\"test\"} 1\n"),
+        "{text}"
+    );
+    settled(&[&a]).await;
+}
+
+/// Claims and releases whose outcome is unknown leave keys behind, or come late: whatever it is, it is found and mended.
+#[tokio::test(start_paused = true)]
+async fn lost_claims_and_releases_are_made_up_for() {
+    for lost in 0..6 {
+        let lossy = Lossy::new(model());
+        let (store, cache) = world(lossy.clone()).await;
+        let lose = |now: bool| {
+            lossy.lose.store(now, std::sync::atomic::Ordering::SeqCst);
+        };
+        lose(lost == 0);
+        let a = Member::start(&store, &cache, "a");
+        if lost == 1 {
+            // Registered: what is lost is the claim.
+            while a.commits.stats().items == 0 {
+                tokio::task::yield_now().await;
+            }
+            lose(true);
+        }
+        settled(&[&a]).await;
+        lose(lost == 2);
+        let b = Member::start(&store, &cache, "b");
+        if lost >= 3 {
+            let handing = a.commits.stats().items;
+            while a.commits.stats().items == handing && b.shards().is_empty() {
+                tokio::task::yield_now().await;
+            }
+            lose(lost == 3);
+        }
+        settled(&[&a, &b]).await;
+        lose(lost == 4);
+        let late = lossy.late.lock().take();
+        if let Some(late) = late {
+            store.txn(late).await.unwrap();
+        }
+        settled(&[&a, &b]).await;
+        b.shutdown.cancel();
+        b.ended.await.unwrap();
+        settled(&[&a]).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
