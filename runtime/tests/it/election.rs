@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use setpoint_apis::Key;
 use setpoint_runtime::{Cache, Elector, Leader, LeaderError, Write, WriteOutcome};
 use setpoint_store::group_commit::{GroupCommit, Options};
 use setpoint_store::{
-    KeyValue, LeaseId, Page, Put, RangeRequest, Revision, ServerStatus, SharedStore, Store,
-    StoreError, Txn, TxnOp, TxnResult, WatchBatch, WatchRequest,
+    KeyValue, LeaseId, LeaseTime, Page, Put, RangeRequest, Revision, ServerStatus, SharedStore,
+    Store, StoreError, Txn, TxnOp, TxnResult, WatchBatch, WatchRequest,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -300,11 +301,46 @@ async fn a_key_left_over_from_a_former_leadership_is_led_under_a_new_epoch() {
     task.await.unwrap();
 }
 
+/// A standby that is wrong about the lease of the leader deposes it, and that is all.
+#[tokio::test(start_paused = true)]
+async fn a_standby_that_takes_the_lease_for_expired_leads_and_the_old_leader_is_fenced() {
+    let store: SharedStore = Arc::new(setpoint_store::model::ModelStore::default());
+    let (cache, driver) =
+        setpoint_runtime::CacheBuilder::new().build(store.clone(), Default::default());
+    tokio::spawn(driver.run());
+    let ttl = Duration::from_secs(60);
+    let (led, mut leaders) = mpsc::channel(4);
+    let first = Replica::start(store.clone(), cache.clone(), "first", ttl, led.clone());
+    let old = next(&mut leaders).await;
+    let wrong = Lossy::new(store);
+    wrong
+        .all_expired
+        .store(true, std::sync::atomic::Ordering::SeqCst);
+    let second = Replica::start(wrong, cache, "second", ttl, led);
+    let new = tokio::time::timeout(Duration::from_secs(2), leaders.recv())
+        .await
+        .expect("it does not wait for the lease")
+        .unwrap();
+    assert!(new.epoch() > old.epoch());
+    let late = old
+        .commit(vec![Write::put("late", "/setpoint/x", "")])
+        .await;
+    assert!(matches!(late, Err(LeaderError::Deposed { .. })), "{late:?}");
+    for replica in [first, second] {
+        replica.shutdown.cancel();
+        replica.task.await.unwrap();
+    }
+}
+
 /// Holds one transaction back and says that its outcome is unknown.
 pub(crate) struct Lossy {
     inner: SharedStore,
     pub(crate) lose: std::sync::atomic::AtomicBool,
     pub(crate) late: parking_lot::Mutex<Option<Txn>>,
+    /// Nothing more is heard of the members of elections.
+    pub(crate) deaf: Arc<std::sync::atomic::AtomicBool>,
+    /// Whoever asks is told that every lease has expired.
+    pub(crate) all_expired: std::sync::atomic::AtomicBool,
 }
 
 impl Lossy {
@@ -313,6 +349,8 @@ impl Lossy {
             inner,
             lose: Default::default(),
             late: Default::default(),
+            deaf: Default::default(),
+            all_expired: Default::default(),
         })
     }
 }
@@ -339,7 +377,21 @@ impl Store for Lossy {
         &self,
         request: WatchRequest,
     ) -> BoxFuture<'_, Result<BoxStream<'static, Result<WatchBatch, StoreError>>, StoreError>> {
-        self.inner.watch(request)
+        let deaf = self.deaf.clone();
+        let concerned = request.start.contains("/members/");
+        Box::pin(async move {
+            let stream = self.inner.watch(request).await?;
+            let heard = stream.then(move |batch| {
+                let lost = concerned && deaf.load(std::sync::atomic::Ordering::SeqCst);
+                async move {
+                    if lost {
+                        std::future::pending::<()>().await;
+                    }
+                    batch
+                }
+            });
+            Ok(heard.boxed())
+        })
     }
     fn lease_grant(&self, ttl: Duration) -> BoxFuture<'_, Result<(LeaseId, Duration), StoreError>> {
         self.inner.lease_grant(ttl)
@@ -349,6 +401,23 @@ impl Store for Lossy {
     }
     fn lease_revoke(&self, lease: LeaseId) -> BoxFuture<'_, Result<(), StoreError>> {
         self.inner.lease_revoke(lease)
+    }
+    fn lease_time_left(
+        &self,
+        lease: LeaseId,
+    ) -> BoxFuture<'_, Result<Option<LeaseTime>, StoreError>> {
+        Box::pin(async move {
+            let left = self.inner.lease_time_left(lease).await?;
+            let expired = self.all_expired.load(std::sync::atomic::Ordering::SeqCst);
+            Ok(left.map(|left| LeaseTime {
+                remaining: if expired {
+                    Duration::ZERO
+                } else {
+                    left.remaining
+                },
+                ..left
+            }))
+        })
     }
     fn status(&self) -> BoxFuture<'_, Result<ServerStatus, StoreError>> {
         self.inner.status()

@@ -14,7 +14,7 @@ use setpoint_store::list::{List, list_all};
 use setpoint_store::model::ModelStore;
 use setpoint_store::task::Process;
 use setpoint_store::testing::TestEtcd;
-use setpoint_store::{Compare, KeyValue, SharedStore, Txn};
+use setpoint_store::{KeyValue, SharedStore, Txn};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -330,29 +330,53 @@ async fn lost_claims_and_releases_are_made_up_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_claim_under_an_outdated_map_fails_in_the_store() {
+async fn a_member_that_has_not_heard_of_another_cannot_claim_its_shards() {
+    let (store, cache) = world(model()).await;
+    let lossy = Lossy::new(store.clone());
+    let a = Member::start(&(lossy.clone() as SharedStore), &cache, "a");
+    settled(&[&a]).await;
+    lossy.deaf.store(true, std::sync::atomic::Ordering::SeqCst);
+    let b = Member::start(&store, &cache, "b");
+    // Registered, and waiting for what is its own.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!((a.shards().len(), b.shards().len()), (64, 0));
+    // All shards become free while the second member cannot claim any.
+    b.process.freeze();
+    for seat in seats(&store).await {
+        store.txn(Txn::new().delete(seat.key)).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(
+        seats(&store).await,
+        [],
+        "claimed under a map that is outdated"
+    );
+    b.process.thaw();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let of_b = b.shards().len();
+    assert!((1..64).contains(&of_b), "{of_b}");
+    assert_eq!(seats(&store).await.len(), of_b);
+}
+
+#[tokio::test(start_paused = true)]
+async fn members_watch_over_each_other() {
     let (store, cache) = world(model()).await;
     let a = Member::start(&store, &cache, "a");
     settled(&[&a]).await;
-    let keyspace = Keyspace::default();
-    let seat = seats(&store).await.remove(0);
-    let generation: i64 = String::from_utf8_lossy(&seat.value)
-        .lines()
-        .find_map(|line| line.strip_prefix("generation: ")?.parse().ok())
-        .unwrap();
-    let b = Member::start(&store, &cache, "b");
+    let before = a.any().epoch();
+    // One that takes the lease of its neighbour for expired revokes it, and the neighbour begins anew.
+    let wrong = Lossy::new(store.clone());
+    wrong
+        .all_expired
+        .store(true, std::sync::atomic::Ordering::SeqCst);
+    let b = Member::start(&(wrong.clone() as SharedStore), &cache, "b");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    wrong
+        .all_expired
+        .store(false, std::sync::atomic::Ordering::SeqCst);
     settled(&[&a, &b]).await;
-    // What the first member would claim if it had not heard of the second one.
-    let own = keyspace.build(&Key::Member(CONTROLLER, "a"));
-    let range = KeyRange::prefix(own.strip_suffix('a').unwrap());
-    let stale = Txn::new()
-        .when(Compare::RangeUnchangedSince {
-            start: range.start,
-            end: range.end,
-            revision: generation,
-        })
-        .put("/setpoint/x", "");
-    assert!(!store.txn(stale).await.unwrap().succeeded);
+    let later = a.led.lock().values().all(|l| l.epoch() > before);
+    assert!(later, "the lease of the first member was revoked");
 }
 
 #[tokio::test(start_paused = true)]
