@@ -25,8 +25,9 @@ const KEEP_ALIVE: &str = "/etcdserverpb.Lease/LeaseKeepAlive";
 /// Renewals that wait for the stream, and those under way on it.
 const CAPACITY: usize = 4096;
 
-/// A renewal that nobody waits for any more after so long is a sign that the stream hangs.
-const IMPATIENCE: Duration = Duration::from_secs(1);
+/// A renewal that nobody waits for any more after so long is a sign that the stream hangs. Keepers wait for a third of
+/// the lease's time, which is more than this for the shortest lease that etcd grants (2 s by default).
+const IMPATIENCE: Duration = Duration::from_millis(500);
 
 /// The process's keep-alive stream.
 pub(super) struct Renewer {
@@ -98,16 +99,23 @@ fn context(lease: LeaseId) -> String {
 
 /// Lives as long as the store.
 async fn run(link: Arc<Link>, mut asks: mpsc::Receiver<Ask>) {
-    while let Some(first) = asks.recv().await {
+    while let Some(mut first) = asks.recv().await {
         let (outbound, requests) = mpsc::channel(CAPACITY);
         // The channel is empty, so this cannot fail. The server confirms the stream only with its first answer.
         let _ = outbound.try_send(PbLeaseKeepAliveRequest { id: first.lease.0 });
         let since = Instant::now();
-        let opened = link
-            .open(KEEP_ALIVE, ReceiverStream::new(requests), || {
-                context(first.lease)
-            })
-            .await;
+        let (lease, route) = (first.lease, link.route());
+        let opening = link.open(KEEP_ALIVE, ReceiverStream::new(requests), || context(lease));
+        // A member that is silent from the start would hold up the renewals for longer than leases live.
+        let opened = tokio::select! {
+            biased;
+            opened = opening => opened,
+            () = given_up(&mut first.reply, since) => {
+                debug!(lease = lease.0, "opening the keep-alive stream takes too long; trying another member");
+                link.distrust(&route);
+                continue;
+            }
+        };
         match opened {
             Ok(opened) => {
                 let stream = KeepAlive {
@@ -134,6 +142,12 @@ async fn run(link: Arc<Link>, mut asks: mpsc::Receiver<Ask>) {
             }
         }
     }
+}
+
+/// Waits until nobody waits for a renewal any more that was asked for a while ago.
+async fn given_up(reply: &mut oneshot::Sender<Result<Duration, StoreError>>, since: Instant) {
+    reply.closed().await;
+    sleep_until(since + IMPATIENCE).await;
 }
 
 struct KeepAlive<'a> {

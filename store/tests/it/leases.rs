@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use setpoint_store::etcd::ConnectOptions;
 use setpoint_store::testing::TestEtcd;
-use setpoint_store::{LeaseKeeper, LeaseState, Store, StoreError, Txn};
+use setpoint_store::{EtcdStore, LeaseKeeper, LeaseState, Store, StoreError, Txn};
 use tokio::time::Instant;
 
 use crate::support::{soon, until};
@@ -166,4 +167,30 @@ async fn renewals_fail_together_when_the_stream_breaks_and_go_on_afterwards() {
         })
         .await;
     }
+}
+
+#[tokio::test]
+async fn a_member_that_is_silent_from_the_start_costs_one_renewal_and_not_the_lease() {
+    let etcd = TestEtcd::shared().await;
+    let (lease, _) = etcd
+        .connect()
+        .await
+        .lease_grant(Duration::from_secs(600))
+        .await
+        .unwrap();
+    // Connections to it succeed, and nothing is ever answered.
+    let silent = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let silent_endpoint = format!("http://{}", silent.local_addr().unwrap());
+    let options = ConnectOptions {
+        request_timeout: Duration::from_secs(600),
+        ..ConnectOptions::new([silent_endpoint, etcd.endpoint()])
+    };
+    let store = EtcdStore::connect(&options).await.unwrap();
+    // As long as the keeper of a lease of 3 s waits.
+    let patience = Duration::from_secs(1);
+    let first = tokio::time::timeout(patience, store.lease_renew(lease)).await;
+    assert!(first.is_err(), "{first:?}");
+    soon("the next renewal", store.lease_renew(lease))
+        .await
+        .unwrap();
 }
