@@ -14,8 +14,9 @@ use setpoint_apis::{ObjectKey, Timestamp};
 use setpoint_runtime::Clock;
 use setpoint_store::task;
 use tokio::task::AbortHandle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::deadline::Deadline;
 use crate::workload::{Begin, PodReport, PodRunner, PodWork, Reports};
 
 /// How long pretending takes.
@@ -44,8 +45,21 @@ pub struct HollowPods {
 }
 
 struct Inner {
-    running: Mutex<BTreeMap<Id, Timestamp>>,
+    machine: Mutex<Pretended>,
     observer: Box<dyn Observer>,
+}
+
+#[derive(Default)]
+struct Pretended {
+    running: BTreeMap<Id, Run>,
+    /// Until when what runs under a fence may run. A watchdog waits for each.
+    deadlines: BTreeMap<i64, Instant>,
+}
+
+#[derive(Clone, Copy)]
+struct Run {
+    since: Timestamp,
+    fence: Option<i64>,
 }
 
 /// Pod, uid and placement.
@@ -70,7 +84,7 @@ impl HollowPods {
     pub fn new(observer: impl Observer) -> Self {
         Self {
             inner: Arc::new(Inner {
-                running: Mutex::default(),
+                machine: Mutex::default(),
                 observer: Box::new(observer),
             }),
         }
@@ -78,7 +92,7 @@ impl HollowPods {
 
     /// How many pods run.
     pub fn len(&self) -> usize {
-        self.inner.running.lock().len()
+        self.inner.machine.lock().running.len()
     }
 
     /// Whether none runs.
@@ -88,26 +102,72 @@ impl HollowPods {
 
     /// The machine loses power: everything ends at once.
     pub fn power_off(&self) {
-        let ended = std::mem::take(&mut *self.inner.running.lock());
+        let ended = std::mem::take(&mut *self.inner.machine.lock());
         ended
+            .running
             .keys()
             .for_each(|(pod, ..)| self.inner.observer.ended(pod));
     }
 
-    fn start(&self, id: &Id, now: Timestamp) {
-        if self.inner.running.lock().insert(id.clone(), now).is_none() {
+    /// Does nothing under a fence that has ended.
+    fn start(&self, id: &Id, now: Timestamp, fence: Option<i64>) {
+        let mut machine = self.inner.machine.lock();
+        let in_time = |fence| {
+            let deadline = machine.deadlines.get(&fence);
+            deadline.is_some_and(|deadline| Instant::now() < *deadline)
+        };
+        if !fence.is_none_or(in_time) {
+            return;
+        }
+        let run = Run { since: now, fence };
+        if machine.running.insert(id.clone(), run).is_none() {
+            drop(machine);
             self.inner.observer.started(&id.0);
         }
     }
 
     fn since(&self, id: &Id) -> Option<Timestamp> {
-        self.inner.running.lock().get(id).copied()
+        self.inner.machine.lock().running.get(id).map(|r| r.since)
     }
 
     fn end(&self, id: &Id) {
-        if self.inner.running.lock().remove(id).is_some() {
+        let ended = self.inner.machine.lock().running.remove(id);
+        if ended.is_some() {
             self.inner.observer.ended(&id.0);
         }
+    }
+
+    /// Moves a fence's deadline. Its watchdog is of the machine, as a shim is: it goes on when the agent is frozen or dead.
+    fn extend(&self, fence: i64, deadline: Instant) {
+        let before = self.inner.machine.lock().deadlines.insert(fence, deadline);
+        if before.is_none() {
+            let machine = Arc::downgrade(&self.inner);
+            tokio::spawn(async move {
+                while let Some(next) = machine.upgrade().and_then(|m| m.watch(fence)) {
+                    sleep_until(next).await;
+                }
+            });
+        }
+    }
+}
+
+impl Inner {
+    /// Ends what runs under a fence when its deadline has come; when to look again, if it has not.
+    fn watch(&self, fence: i64) -> Option<Instant> {
+        let mut machine = self.machine.lock();
+        let deadline = *machine.deadlines.get(&fence)?;
+        if Instant::now() < deadline {
+            return Some(deadline);
+        }
+        machine.deadlines.remove(&fence);
+        let ended = machine
+            .running
+            .extract_if(.., |_, run| run.fence == Some(fence))
+            .map(|((pod, ..), _)| pod)
+            .collect::<Vec<_>>();
+        drop(machine);
+        ended.iter().for_each(|pod| self.observer.ended(pod));
+        None
     }
 }
 
@@ -132,8 +192,18 @@ struct State {
 }
 
 struct Known {
-    uid: Arc<str>,
+    work: PodWork,
+    claimed: Timestamp,
     under_way: Option<AbortHandle>,
+    stopping: bool,
+}
+
+impl Known {
+    fn id(&self) -> Id {
+        let header = &self.work.header;
+        let placement = header.placement.unwrap_or_default();
+        (self.work.key.clone(), header.uid.as_str().into(), placement)
+    }
 }
 
 impl HollowRunner {
@@ -160,6 +230,53 @@ impl HollowRunner {
                 state: Mutex::new(state),
             }),
         }
+    }
+}
+
+impl HollowRunner {
+    /// Begins to start a pod.
+    fn begin(&self, state: &mut State, known: &mut Known) {
+        let latency = state.draw(&self.inner.latencies.start);
+        let (shared, work, id) = (Arc::clone(&self.inner), known.work.clone(), known.id());
+        let claimed = known.claimed;
+        let start = async move {
+            if !latency.is_zero() {
+                sleep(latency).await;
+            }
+            let fence = work.fence.map(|fence| fence.revision);
+            let now = shared.clock.now().whole_seconds();
+            shared.pods.start(&id, now, fence);
+            shared.tell(&work, &id, claimed);
+        };
+        known.under_way = Some(task::spawn(start).abort_handle());
+    }
+
+    /// Ends a pod after this time, or what is left of an earlier one, and reports it.
+    fn end(&self, known: &mut Known, latency: Duration) {
+        if known.stopping && !latency.is_zero() {
+            return;
+        }
+        known.stopping = true;
+        if let Some(former) = known.under_way.take() {
+            former.abort();
+        }
+        let (shared, id) = (Arc::clone(&self.inner), known.id());
+        if latency.is_zero() {
+            // Whatever else the agent does first: it is over now.
+            shared.pods.end(&id);
+        }
+        let end = async move {
+            if !latency.is_zero() {
+                sleep(latency).await;
+                shared.pods.end(&id);
+            }
+            let (key, _, placement) = id;
+            let mut state = shared.state.lock();
+            state.known.remove(&(key.clone(), placement));
+            drop(state);
+            shared.reports.post(PodReport::Stopped(key, placement));
+        };
+        known.under_way = Some(task::spawn(end).abort_handle());
     }
 }
 
@@ -222,62 +339,72 @@ impl Shared {
 
 impl PodRunner for HollowRunner {
     fn start(&self, work: PodWork, _begin: Begin, last: Option<PodActual>) {
-        let placement = work.header.placement.unwrap_or_default();
-        let uid: Arc<str> = work.header.uid.as_str().into();
-        let id = (work.key.clone(), Arc::clone(&uid), placement);
-        let shared = Arc::clone(&self.inner);
         let claimed = last
             .and_then(|last| last.start_time)
-            .unwrap_or_else(|| shared.clock.now().whole_seconds());
-        let key = work.key.clone();
-        let mut state = self.inner.state.lock();
-        let under_way = if shared.pods.since(&id).is_some() {
-            shared.tell(&work, &id, claimed);
-            None
-        } else {
-            let latency = state.draw(&self.inner.latencies.start);
-            let start = async move {
-                if !latency.is_zero() {
-                    sleep(latency).await;
-                }
-                shared.pods.start(&id, shared.clock.now().whole_seconds());
-                shared.tell(&work, &id, claimed);
-            };
-            Some(task::spawn(start).abort_handle())
+            .unwrap_or_else(|| self.inner.clock.now().whole_seconds());
+        let mut known = Known {
+            work,
+            claimed,
+            under_way: None,
+            stopping: false,
         };
-        let known = Known { uid, under_way };
-        state.known.insert((key, placement), known);
+        let id = known.id();
+        let mut state = self.inner.state.lock();
+        if self.inner.pods.since(&id).is_some() {
+            self.inner.tell(&known.work, &id, claimed);
+        } else {
+            self.begin(&mut state, &mut known);
+        }
+        state.known.insert((id.0, id.2), known);
     }
 
     fn update(&self, _work: PodWork) {}
 
     fn stop(&self, key: &ObjectKey, placement: u32) {
-        let shared = Arc::clone(&self.inner);
         let mut state = self.inner.state.lock();
-        let known = state.known.remove(&(key.clone(), placement));
-        if let Some(start) = known.as_ref().and_then(|k| k.under_way.as_ref()) {
-            start.abort();
-        }
         let latency = state.draw(&self.inner.latencies.stop);
-        let key = key.clone();
-        task::spawn(async move {
-            if !latency.is_zero() {
-                sleep(latency).await;
-            }
-            if let Some(known) = known {
-                shared.pods.end(&(key.clone(), known.uid, placement));
-            }
-            shared.reports.post(PodReport::Stopped(key, placement));
-        });
+        match state.known.get_mut(&(key.clone(), placement)) {
+            Some(known) => self.end(known, latency),
+            None => self
+                .inner
+                .reports
+                .post(PodReport::Stopped(key.clone(), placement)),
+        }
     }
+
+    fn stop_within(&self, key: &ObjectKey, placement: u32, within: Duration) -> bool {
+        let mut state = self.inner.state.lock();
+        let latency = state.draw(&self.inner.latencies.stop).min(within);
+        let known = state.known.get_mut(&(key.clone(), placement));
+        known.map(|known| self.end(known, latency)).is_some()
+    }
+
+    /// What the watchdog has ended is started again, as containers are that end before their time.
+    fn extend(&self, fence: i64, deadline: Deadline) {
+        self.inner.pods.extend(fence, deadline.at);
+        let mut state = self.inner.state.lock();
+        let mut known = std::mem::take(&mut state.known);
+        for pod in known.values_mut() {
+            let under = pod.work.fence.is_some_and(|f| f.revision == fence);
+            let starts = pod.under_way.as_ref().is_some_and(|s| !s.is_finished());
+            if under && !pod.stopping && !starts && self.inner.pods.since(&pod.id()).is_none() {
+                self.begin(&mut state, pod);
+            }
+        }
+        state.known = known;
+    }
+
+    /// Nothing runs under it: its watchdog ends by itself.
+    fn forget_fence(&self, _fence: i64) {}
 
     fn purge_all_but(&self, known: BTreeSet<(String, u32)>) {
         let running: Vec<Id> = self
             .inner
             .pods
             .inner
-            .running
+            .machine
             .lock()
+            .running
             .keys()
             .cloned()
             .collect();

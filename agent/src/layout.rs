@@ -3,6 +3,7 @@
 //! ```text
 //! <data>/instance.json                                who used the directory last
 //! <data>/work/...                                     the copy of what this node was given
+//! <data>/fences/<revision>                            until when what runs under a fence may run
 //! <data>/pods/<uid>-<placement>/claim.json            what was claimed
 //! <data>/pods/<uid>-<placement>/work.yaml             the pod as it was given
 //! <data>/pods/<uid>-<placement>/containers/<container>/<attempt>/
@@ -49,6 +50,16 @@ impl DataDir {
     /// The parent of all pods' directories.
     pub fn pods(&self) -> PathBuf {
         self.0.join("pods")
+    }
+
+    /// The file with the deadline of the fence of this revision ([`crate::deadline`]).
+    pub fn fence(&self, revision: i64) -> PathBuf {
+        self.fences().join(revision.to_string())
+    }
+
+    /// The parent of all deadlines.
+    pub fn fences(&self) -> PathBuf {
+        self.0.join("fences")
     }
 
     /// The directory of one placement of a pod. A uid that would not do as a file name is spelt in hexadecimal.

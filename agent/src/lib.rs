@@ -7,6 +7,7 @@
 mod asyncfd;
 pub mod cgroup;
 pub mod content;
+pub mod deadline;
 pub mod driver;
 pub mod env;
 pub mod hollow;

@@ -6,9 +6,11 @@
 //! - A new session lists its work afresh, and claims nothing before all that is no longer its own has been stopped.
 //! - Without etcd what was claimed goes on, across restarts of the agent as well.
 //! - A quiet node writes nothing.
+//! - A pod with the partition policy `stop` is claimed under the node's fence, and does not run when that can have ended.
 
 pub mod config;
 mod disk;
+mod fence;
 mod looping;
 mod machine;
 mod session;

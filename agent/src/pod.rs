@@ -20,7 +20,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use parking_lot::Mutex;
 use setpoint_apis::core::Pod;
-use setpoint_apis::records::PodActual;
+use setpoint_apis::records::{ClaimFence, PodActual};
 use setpoint_apis::time::Timestamp;
 use setpoint_apis::{ObjectKey, ResourceList};
 use setpoint_runtime::events::Recorder;
@@ -148,6 +148,8 @@ pub struct PodInput {
     pub pod_ip: String,
     /// When it was claimed.
     pub claimed_at: Timestamp,
+    /// The fence under which it was claimed.
+    pub fence: Option<ClaimFence>,
 }
 
 /// Takes what pods have to say. Must not block.

@@ -1,7 +1,9 @@
 //! The pod layer as the node loop sees it: a task per pod, found again by key and placement.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +12,9 @@ use parking_lot::Mutex;
 use setpoint_apis::ObjectKey;
 use setpoint_apis::records::PodActual;
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
+use crate::deadline::{self, Deadline};
 use crate::driver::{Adopted, Driver, adopt_surely};
 use crate::layout::{DataDir, PodDir};
 use crate::node::RunnerContext;
@@ -169,6 +172,7 @@ impl Runner {
             claimed_at: self.ctx.clock.now().wall,
             key: work.key,
             pod: work.pod,
+            fence: work.fence,
         }
     }
 }
@@ -219,6 +223,30 @@ impl PodRunner for Runner {
                 .reports
                 .post(PodReport::Stopped(key.clone(), placement)),
         }
+    }
+
+    fn stop_within(&self, key: &ObjectKey, placement: u32, within: Duration) -> bool {
+        let pods = self.pods.lock();
+        let handle = pods.get(&(key.clone(), placement));
+        handle.map(|handle| handle.stop(Some(within))).is_some()
+    }
+
+    fn extend(&self, fence: i64, deadline: Deadline) {
+        let (dir, path) = (self.ctx.data.fences(), self.ctx.data.fence(fence));
+        let written = fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .and_then(|()| deadline::write(&path, deadline.boot));
+        if let Err(error) = written {
+            // The shims keep to the former deadline.
+            error!(path = %path.display(), %error, "the deadline of the node's fence was not written: if this goes on, pods that must never run twice are killed");
+        }
+    }
+
+    fn forget_fence(&self, fence: i64) {
+        // A shim that reads it all the same finds that it has ended.
+        let _ = fs::remove_file(self.ctx.data.fence(fence));
     }
 
     fn purge_all_but(&self, known: BTreeSet<(String, u32)>) {

@@ -3,11 +3,12 @@
 //! The agent starts one per container, in a session of its own, so that containers outlive the agent. The shim starts
 //! the container's main process, keeps its output in a log file, and writes down how it ended ([`crate::spec`]). It is
 //! the subreaper of everything the container starts, so it can see to it that nothing is left when the main process
-//! has ended. It has one thread and no runtime, because there is one per container.
+//! has ended. It kills the container when the fence that this runs under has ended ([`crate::deadline`]). It has one thread and no runtime, because there is one per container.
 //!
 //! `setpoint shim exec` runs one command in the surroundings of a running container: it reads its
 //! [`ContainerSpec`] from stdin, leaves the output to the caller, and ends with the command's exit code.
 
+mod fence;
 mod launch;
 mod logfile;
 mod mountpoints;
@@ -30,6 +31,7 @@ use crate::spec::{
     ContainerSpec, EXIT_FILE, ExitRecord, PID_FILE, PidRecord, ProcessId, SPEC_FILE, StepError,
     read_record, write_record,
 };
+use fence::Fence;
 use launch::Launched;
 use logfile::{LogFile, Stream};
 
@@ -81,10 +83,10 @@ fn run(dir: &Path, record: &mut ExitRecord) -> Result<(), StepError> {
         )?)
     };
     let ooms_before = spec.cgroup.as_ref().map_or(0, |c| c.oom_kills());
-    let ended = match launch::launch(&spec) {
-        Ok(launched) => supervise_launched(dir, &spec, record, &signals, launched),
-        Err(error) => Err(error),
-    };
+    let ended = Fence::of(spec.fence.as_deref()).and_then(|mut fence| {
+        let launched = launch::launch(&spec, fence.as_ref())?;
+        supervise_launched(dir, &spec, record, &signals, launched, &mut fence)
+    });
     // Whatever happened: nothing is left, and then nobody uses the mount points any more.
     reap::kill_rest(spec.cgroup.as_ref(), &signals, || {});
     if let Some(points) = points {
@@ -111,6 +113,7 @@ fn supervise_launched(
     record: &mut ExitRecord,
     signals: &OwnedFd,
     launched: Launched,
+    fence: &mut Option<Fence>,
 ) -> Result<(), StepError> {
     record.started_at = now();
     let container = procfs::identify(launched.pid).unwrap_or(ProcessId {
@@ -138,13 +141,14 @@ fn supervise_launched(
         announce(&pid_record);
     }
     let mut pump = Pump::new(spec, launched.output);
-    let status = pump.until_ended(launched.pid, signals);
+    let status = pump.until_ended(launched.pid, signals, fence.as_mut(), spec);
     record.exit_code = status.exit_status();
     record.signal = status.terminating_signal();
     reap::kill_rest(spec.cgroup.as_ref(), signals, || pump.drain());
     pump.drain();
     pump.finish();
     record.log_lines_dropped = pump.log.as_ref().map_or(0, LogFile::dropped);
+    record.error = fence.as_ref().and_then(Fence::why);
     written
 }
 
@@ -187,10 +191,23 @@ impl Pump {
         }
     }
 
-    /// Runs until the main process has ended.
-    fn until_ended(&mut self, main: i32, signals: &OwnedFd) -> WaitStatus {
+    /// Runs until the main process has ended, by itself or with its fence.
+    fn until_ended(
+        &mut self,
+        main: i32,
+        signals: &OwnedFd,
+        mut fence: Option<&mut Fence>,
+        spec: &ContainerSpec,
+    ) -> WaitStatus {
         loop {
+            if let Some(fence) = &mut fence
+                && fence.is_over()
+            {
+                reap::kill_now(spec.cgroup.as_ref());
+            }
+            let timer = fence.as_ref().map(|f| f.timer());
             let mut fds = vec![PollFd::new(signals, PollFlags::IN)];
+            fds.extend(timer.as_ref().map(|t| PollFd::new(t, PollFlags::IN)));
             fds.extend(
                 self.pipes
                     .iter()
@@ -309,10 +326,19 @@ fn exec_inner() -> Result<WaitStatus, StepError> {
     {
         return Err(StepError::new("container", "it does not run"));
     }
-    let launched = launch::launch(&spec)?;
+    let mut fence = Fence::of(spec.fence.as_deref())?;
+    let launched = launch::launch(&spec, fence.as_ref())?;
     // Here a signal is the caller's way to say that it has waited long enough.
     let status = loop {
-        let mut fds = [PollFd::new(&signals, PollFlags::IN)];
+        if let Some(fence) = &mut fence
+            && fence.is_over()
+        {
+            // Only what this command started: the cgroup is the container's, whose own shim sees to it.
+            reap::kill_now(None);
+        }
+        let timer = fence.as_ref().map(Fence::timer);
+        let mut fds = vec![PollFd::new(&signals, PollFlags::IN)];
+        fds.extend(timer.as_ref().map(|t| PollFd::new(t, PollFlags::IN)));
         let _ = poll(&mut fds, None);
         let stop = sys::pending_signals(&signals)
             .into_iter()

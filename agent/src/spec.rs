@@ -51,6 +51,9 @@ pub struct ContainerSpec {
     pub oom_score_adj: Option<i32>,
     /// How many files may be open; `None` leaves the limit as it is.
     pub open_files: Option<u64>,
+    /// The file with the deadline of the fence under which the container runs ([`crate::deadline`]); `None`: it runs until
+    /// somebody stops it.
+    pub fence: Option<PathBuf>,
     /// What could not be applied, found before the start. Copied to [`PidRecord::degraded`].
     pub degraded: Vec<Degraded>,
     /// Means something to whoever wrote the spec: the agent knows by it whether the definition has changed since.

@@ -6,12 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use setpoint_apis::ObjectKey;
 use setpoint_apis::core::Pod;
-use setpoint_apis::records::{PodActual, WorkHeader};
+use setpoint_apis::records::{ClaimFence, PodActual, WorkHeader};
 use tokio::sync::Notify;
+
+use crate::deadline::Deadline;
 
 /// A pod as its node must run it.
 #[derive(Clone, Debug)]
@@ -24,6 +27,8 @@ pub struct PodWork {
     pub pod: Arc<Pod>,
     /// The pod's own address, when the node gives pods addresses; otherwise pods have the node's.
     pub pod_ip: Option<IpAddr>,
+    /// The fence under which it was claimed. Nothing of it runs beyond that fence's deadline ([`PodRunner::extend`]).
+    pub fence: Option<ClaimFence>,
 }
 
 /// How to begin with a pod.
@@ -113,6 +118,17 @@ pub trait PodRunner: Send + Sync + 'static {
 
     /// Stops a pod: TERM, the grace period, KILL; then removes its directory and reports [`PodReport::Stopped`].
     fn stop(&self, key: &ObjectKey, placement: u32);
+
+    /// Stops a pod in so short a time, less than its grace period, and otherwise as [`PodRunner::stop`]. Returns `false`,
+    /// and does nothing, when there is no such pod.
+    fn stop_within(&self, key: &ObjectKey, placement: u32, within: Duration) -> bool;
+
+    /// What runs under a fence may run until this deadline: then it is killed, whether an agent is there or not. Until a
+    /// fence has a deadline nothing is started under it.
+    fn extend(&self, fence: i64, deadline: Deadline);
+
+    /// Nothing runs under a fence any more, and nothing will.
+    fn forget_fence(&self, fence: i64);
 
     /// Kills and removes whatever the data directory holds of pods that are not among `known` (uid and placement).
     fn purge_all_but(&self, known: BTreeSet<(String, u32)>);

@@ -16,12 +16,16 @@ use crate::time::Timestamp;
 /// The annotation of a pod that says what becomes of it when its node is lost: `replace` (the default), `keep` or `stop`.
 ///
 /// `stop` is for pods that must never run twice: such a pod may run elsewhere once its agent is certain to have stopped
-/// it. Agents give no such certainty yet (see [`FENCES_HELD`]), so until they do it is kept, as with `keep`.
+/// it, which is when the fence is gone under which it was claimed ([`PodActual::fence`]).
 pub const PARTITION_POLICY: &str = "setpoint.dev/partition-policy";
 
-/// Whether agents hold a fence lease and stop their `stop` pods before it ends. While they do not, the absence of a fence
-/// key proves nothing, and no `stop` pod is released from a lost node.
-pub const FENCES_HELD: bool = false;
+/// Whether a pod's partition policy is `stop`: it must never run twice.
+pub fn never_twice(metadata: &ObjectMeta) -> bool {
+    metadata
+        .annotations
+        .get(PARTITION_POLICY)
+        .is_some_and(|policy| policy == "stop")
+}
 
 /// `bindings/<ns>/<pod>`: where a pod is. Written by the scheduler.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -138,6 +142,10 @@ pub struct PodActual {
     /// The containers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub container_statuses: Vec<ContainerStatus>,
+    /// The fence under which the pod was claimed. Its agent stops the pod before that can have ended. `None`: there was
+    /// none, so that the absence of a fence proves nothing about the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<ClaimFence>,
     /// Labels, annotations and owners, from when the pod is being stopped: its document and its work copy may be gone by
     /// then, and what still runs is to be found by them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -163,6 +171,29 @@ impl PodActual {
                 .iter()
                 .any(|c| c.type_ == "Ready" && c.status == "True")
     }
+}
+
+/// The fence that a pod was claimed under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimFence {
+    /// The create revision of the node's `fence` key.
+    pub revision: i64,
+    /// The lease's time to live, in seconds.
+    pub lease_ttl_seconds: i64,
+}
+
+/// `actual/nodes/<node>/fence`: who holds the node's fence lease. It is there while containers of pods may run that must
+/// never run twice.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeFence {
+    /// As in [`NodeAlive`].
+    pub hostname: String,
+    /// As in [`NodeAlive`].
+    pub instance: String,
+    /// The lease's time to live, in seconds.
+    pub lease_ttl_seconds: i64,
 }
 
 /// `actual/nodes/<node>/alive`: who holds the node's detection lease. Its create revision is the node's session.

@@ -45,6 +45,10 @@ pub(crate) struct AgentArgs {
     /// Time to live of the node's detection lease
     #[arg(long, default_value = "6s", value_name = "DURATION", value_parser = seconds)]
     pub(crate) lease_ttl: Duration,
+    /// Time to live of the node's fence lease, which is held for pods with the partition policy stop: those are stopped
+    /// before it ends, and may then run elsewhere. Two fifths of it are the longest that they get to stop in
+    #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = seconds)]
+    pub(crate) fence_lease_ttl: Duration,
     /// Where logs are served: HTTP on loopback, elsewhere HTTPS for those with a client certificate
     #[arg(long, default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 10250)), value_name = "IP:PORT")]
     pub(crate) listen: SocketAddr,
@@ -177,6 +181,7 @@ pub(crate) async fn run(
         pod_cidr: args.pod_cidr,
         address: args.address,
         lease_ttl: args.lease_ttl,
+        fence_lease_ttl: args.fence_lease_ttl,
         listen,
         stop_pods_on_exit: args.stop_pods_on_exit,
         ..AgentConfig::new(node, data_dir)

@@ -31,6 +31,8 @@ pub struct AgentConfig {
     pub address: IpAddr,
     /// Time to live of the detection lease. etcd may grant more.
     pub lease_ttl: Duration,
+    /// Time to live of the fence lease, which is held while there are pods that must never run twice. etcd may grant more.
+    pub fence_lease_ttl: Duration,
     /// Where logs are served, and to whom.
     pub listen: Listen,
     /// The name of the control group under which the pods' are made.
@@ -56,6 +58,7 @@ impl AgentConfig {
             pod_cidr: None,
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             lease_ttl: Duration::from_secs(6),
+            fence_lease_ttl: Duration::from_secs(30),
             listen: Listen::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, 10250))),
             stop_pods_on_exit: false,
             offline_after: Duration::from_secs(3),

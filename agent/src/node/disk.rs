@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use setpoint_apis::ObjectKey;
+use setpoint_apis::records::ClaimFence;
 
 /// What is remembered of a claim.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,6 +23,8 @@ pub(crate) struct Claim {
     pub(crate) work_revision: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) pod_ip: Option<IpAddr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) fence: Option<ClaimFence>,
     /// The work document as it stood in etcd.
     pub(crate) work: String,
 }
@@ -270,6 +273,7 @@ mod tests {
             name: name.into(),
             work_revision: 3,
             pod_ip: None,
+            fence: None,
             work: "x".into(),
         }
     }

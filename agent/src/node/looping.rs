@@ -1,6 +1,7 @@
 //! The loop itself: takes a session, follows the work, carries out plans.
 
 mod adoption;
+mod at_most_one;
 mod fence;
 mod report;
 
@@ -25,6 +26,7 @@ use tracing::warn;
 use super::AgentError;
 use super::config::{Addresses, AgentConfig};
 use super::disk::Disk;
+use super::fence::Fence;
 use super::machine::Machine;
 use super::session::{Session, SessionError, Sessions};
 use super::state::{Call, Local, NodeWrite, Phase, State, plan};
@@ -33,6 +35,7 @@ use super::work::{Named, WorkTree};
 use super::writes::{Done, Fate, items, send};
 use crate::content::Content;
 use crate::workload::{Begin, PodReport, PodRunner, PodWork, Reports};
+use at_most_one::Asking;
 use fence::Doubt;
 
 /// How often the machine is looked at. What it says is written only when it has moved much.
@@ -70,6 +73,8 @@ pub(crate) struct NodeLoop {
     parts: Parts,
     me: NodeAlive,
     state: State,
+    /// Held over sessions.
+    fence: Option<Fence>,
     tree: WorkTree,
     addresses: Option<Addresses>,
     pod_ips: std::collections::BTreeMap<ObjectKey, IpAddr>,
@@ -113,6 +118,7 @@ impl NodeLoop {
             parts,
             me,
             state: State::default(),
+            fence: None,
             tree,
             addresses,
             pod_ips: std::collections::BTreeMap::new(),
@@ -239,9 +245,12 @@ impl NodeLoop {
         self.reported = None;
         let lease = session.lease.clone();
         let mut doubt = Doubt::default();
+        let mut asking = Asking::default();
         let mut refusals = 0;
         loop {
             if listed {
+                let settled = in_flight.is_none() && !doubt.stands();
+                self.tend_fence(&session, &mut asking, settled);
                 let plan = plan(&self.state);
                 self.call(plan.calls);
                 if in_flight.is_none() && !doubt.stands() && Instant::now() >= not_before {
@@ -251,12 +260,19 @@ impl NodeLoop {
                     in_flight = self.send(&session, plan.writes);
                 }
             }
+            // One that was lost is let go of only when the work is listed.
+            let fence = self.fence.as_ref().map(|fence| fence.lease.clone());
+            let fence = fence.filter(|_| listed);
             let waiting = listed && in_flight.is_none() && Instant::now() < not_before;
             // What ends or settles something comes first, then timers, which are seldom due, then reports, of which there
             // is one per pod however often it speaks, and last the watch, which can always have more.
             tokio::select! {
                 biased;
                 () = lease.lost() => return Ok(SessionLost),
+                () = async { fence.as_ref().expect("guarded by the condition").lost().await }, if fence.is_some() => {}
+                came = async { asking.under_way.as_mut().expect("guarded by the condition").await }, if asking.under_way.is_some() => {
+                    self.fence_came(&mut asking, came);
+                }
                 done = async { in_flight.as_mut().expect("guarded by the condition").await }, if in_flight.is_some() => {
                     in_flight = None;
                     let settled = self.settle(done);
@@ -293,6 +309,7 @@ impl NodeLoop {
                 () = sleep_until(doubt.look_at.unwrap_or(not_before)), if doubt.look_at.is_some() => {
                     doubt.look(&self.parts, &self.me, &session);
                 }
+                () = sleep_until(asking.again_at.unwrap_or(not_before)), if asking.again_at.is_some() => asking.again_at = None,
                 _ = ticks.tick() => self.report_node(&session).await,
                 _ = claim_retry.tick() => self.state.refused.clear(),
                 () = sleep_until(not_before), if waiting => {}
@@ -310,7 +327,7 @@ impl NodeLoop {
                         let changed = self.tree.listed(&mut self.state, &self.parts.disk, &named);
                         self.content_changed(changed);
                         if !listed {
-                            self.begin_session(adopted).await?;
+                            self.begin_session(&session, adopted).await?;
                             listed = true;
                         }
                     }
@@ -347,13 +364,15 @@ impl NodeLoop {
     /// Takes note of what the pod layer says. Reports of another placement than the present one are late and void.
     fn take_report(&mut self, report: PodReport) {
         match report {
-            PodReport::Status(key, placement, actual) => {
+            PodReport::Status(key, placement, mut actual) => {
                 if let Some(local) = self
                     .state
                     .locals
                     .get_mut(&key)
                     .filter(|l| l.placement == placement && l.phase != Phase::Gone)
                 {
+                    // The pod layer need not know what proves that the pod has stopped.
+                    actual.fence = local.fence;
                     local.actual = Some(actual);
                 }
             }
@@ -388,20 +407,33 @@ impl NodeLoop {
                     };
                     self.save_claim_of(&key, &work);
                     let pod_ip = self.pod_ips.get(&key).copied();
+                    let mut fence = None;
                     if let Some(local) = self.state.locals.get_mut(&key) {
                         local.work_revision = work.mod_revision;
+                        fence = local.fence;
                     }
                     self.parts.runner.update(PodWork {
                         key,
                         header: work.header,
                         pod: work.pod,
                         pod_ip,
+                        fence,
                     });
                 }
                 Call::Stop(key) => {
                     if let Some(local) = self.state.locals.get_mut(&key) {
                         local.phase = Phase::Stopping;
                         self.parts.runner.stop(&key, local.placement);
+                    }
+                }
+                Call::Kill(key) => {
+                    if let Some(local) = self.state.locals.get_mut(&key) {
+                        warn!(object = %key, "the fence is gone under which a pod was claimed that must never run twice: killing it");
+                        local.phase = Phase::Stopping;
+                        let (runner, placement) = (&self.parts.runner, local.placement);
+                        if !runner.stop_within(&key, placement, Duration::ZERO) {
+                            runner.stop(&key, placement);
+                        }
                     }
                 }
             }
@@ -437,6 +469,7 @@ impl NodeLoop {
                         placement: record.placement,
                         work_revision: 0,
                         phase: Phase::Running,
+                        fence: record.fence,
                         actual: Some(record.clone()),
                         written: Some(record.clone()),
                     };
@@ -507,6 +540,10 @@ impl NodeLoop {
                 }
                 taken = reports.take() => self.take_reports(taken),
             }
+        }
+        if let Some(fence) = self.fence.take() {
+            // Nothing runs under it any more; that it ends by itself would only take longer.
+            let _ = timeout(FAREWELL, fence.end()).await;
         }
         if let Some(session) = session {
             // The lease goes with the agent: the control plane learns at once that nothing runs here any more. An etcd

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use setpoint_apis::ObjectKey;
 use setpoint_apis::core::Pod;
-use setpoint_apis::records::{PodActual, WorkHeader};
+use setpoint_apis::records::{ClaimFence, PodActual, WorkHeader, never_twice};
 
 /// A pod in the work tree.
 #[derive(Clone, Debug)]
@@ -22,6 +22,11 @@ pub(crate) struct Work {
 impl Work {
     pub(crate) fn placement(&self) -> u32 {
         self.header.placement.unwrap_or_default()
+    }
+
+    /// Whether the pod must never run twice: it is claimed under a fence.
+    pub(crate) fn never_twice(&self) -> bool {
+        never_twice(&self.pod.metadata)
     }
 }
 
@@ -44,6 +49,8 @@ pub(crate) struct Local {
     /// The work key's mod revision that the pod layer has.
     pub(crate) work_revision: i64,
     pub(crate) phase: Phase,
+    /// The fence under which it was claimed, and without which it must not run.
+    pub(crate) fence: Option<ClaimFence>,
     /// What the pod layer said last.
     pub(crate) actual: Option<Box<PodActual>>,
     /// What etcd was told last; `None` when it is not known to have a record.
@@ -54,6 +61,14 @@ impl Local {
     fn status_due(&self) -> bool {
         self.phase != Phase::Gone && self.actual.is_some() && self.actual != self.written
     }
+}
+
+/// A fence that this node holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HeldFence {
+    pub(crate) claim: ClaimFence,
+    /// Whether it has just been renewed.
+    pub(crate) fresh: bool,
 }
 
 /// Everything that decides.
@@ -67,6 +82,21 @@ pub(crate) struct State {
     pub(crate) stale: BTreeSet<Incarnation>,
     /// Claims that failed are not repeated before their work changes or the retry timer clears this.
     pub(crate) refused: BTreeMap<ObjectKey, i64>,
+    /// The fence that this node holds.
+    pub(crate) fence: Option<HeldFence>,
+}
+
+impl State {
+    /// Whether there are pods that must never run twice, here or to be claimed.
+    pub(crate) fn wants_fence(&self) -> bool {
+        let runs = |local: &Local| local.fence.is_some() && local.phase != Phase::Gone;
+        self.locals.values().any(runs) || self.work.values().any(Work::never_twice)
+    }
+
+    fn may_run_under(&self, claimed: ClaimFence) -> bool {
+        self.fence
+            .is_some_and(|held| held.claim.revision == claimed.revision)
+    }
 }
 
 /// A call of the pod layer.
@@ -74,6 +104,8 @@ pub(crate) struct State {
 pub(crate) enum Call {
     Update(ObjectKey),
     Stop(ObjectKey),
+    /// At once: the fence under which it was claimed is gone.
+    Kill(ObjectKey),
 }
 
 /// A guarded write.
@@ -128,7 +160,9 @@ pub(crate) fn plan(state: &State) -> Plan {
             continue;
         }
         let work = state.work.get(key);
-        if local.phase == Phase::Running && !state.frozen.contains(key) {
+        if local.phase != Phase::Stopping && local.fence.is_some_and(|f| !state.may_run_under(f)) {
+            plan.calls.push(Call::Kill(key.clone()));
+        } else if local.phase == Phase::Running && !state.frozen.contains(key) {
             match work {
                 Some(work) if is_current(Some(work), local) => {
                     if work.mod_revision != local.work_revision {
@@ -146,7 +180,10 @@ pub(crate) fn plan(state: &State) -> Plan {
     }
     if !stale_left(state) {
         for (key, work) in &state.work {
-            if !state.locals.contains_key(key) && state.refused.get(key) != Some(&work.mod_revision)
+            let fenced = !work.never_twice() || state.fence.is_some_and(|held| held.fresh);
+            if fenced
+                && !state.locals.contains_key(key)
+                && state.refused.get(key) != Some(&work.mod_revision)
             {
                 plan.writes
                     .push(NodeWrite::Claim(key.clone(), work.mod_revision));
@@ -190,8 +227,31 @@ mod tests {
             placement,
             work_revision: 5,
             phase,
+            fence: None,
             actual: None,
             written: None,
+        }
+    }
+
+    const FENCE: ClaimFence = ClaimFence {
+        revision: 3,
+        lease_ttl_seconds: 30,
+    };
+
+    fn held(revision: i64, fresh: bool) -> Option<HeldFence> {
+        let claim = ClaimFence { revision, ..FENCE };
+        Some(HeldFence { claim, fresh })
+    }
+
+    fn mk_single(placement: u32, revision: i64) -> Work {
+        let mut pod = Pod::default();
+        let policy = setpoint_apis::records::PARTITION_POLICY;
+        pod.metadata
+            .annotations
+            .insert(policy.into(), "stop".into());
+        Work {
+            pod: Arc::new(pod),
+            ..mk_work(placement, revision)
         }
     }
 
@@ -213,6 +273,42 @@ mod tests {
                 writes: vec![NodeWrite::Claim(key("a"), 7)]
             }
         );
+    }
+
+    #[test]
+    fn a_pod_that_must_never_run_twice_is_claimed_under_a_fresh_fence_only() {
+        let mut s = state(&[("a", mk_single(1, 7)), ("b", mk_work(1, 8))], &[]);
+        let (a, b) = (NodeWrite::Claim(key("a"), 7), NodeWrite::Claim(key("b"), 8));
+        assert!(s.wants_fence());
+        assert_eq!(plan(&s).writes, std::slice::from_ref(&b));
+        s.fence = held(3, false);
+        assert_eq!(plan(&s).writes, std::slice::from_ref(&b));
+        s.fence = held(3, true);
+        assert_eq!(plan(&s).writes, [a, b]);
+        s.work.remove(&key("a"));
+        assert!(!s.wants_fence());
+    }
+
+    #[test]
+    fn what_was_claimed_under_a_fence_that_is_gone_is_killed_whatever_its_work_says() {
+        let mut local = mk_local(1, Phase::Running);
+        local.fence = Some(FENCE);
+        let mut s = state(&[("a", mk_single(1, 5))], &[("a", local)]);
+        let kill = [Call::Kill(key("a"))];
+        assert_eq!(plan(&s).calls, kill);
+        s.fence = held(4, true);
+        assert_eq!(plan(&s).calls, kill, "another one does not do");
+        s.frozen.insert(key("a"));
+        assert_eq!(plan(&s).calls, kill);
+        s.fence = held(3, false);
+        assert_eq!(plan(&s), Plan::default());
+        s.work.clear();
+        assert!(s.wants_fence(), "it runs");
+        s.fence = None;
+        s.locals.get_mut(&key("a")).unwrap().phase = Phase::Stopping;
+        assert_eq!(plan(&s), Plan::default());
+        s.locals.get_mut(&key("a")).unwrap().phase = Phase::Gone;
+        assert!(!s.wants_fence(), "nothing of it runs");
     }
 
     #[test]

@@ -54,15 +54,23 @@ pub(crate) fn items(
                         stage: PodStage::Starting,
                         host_ip: host_ip.clone(),
                         start_time: Some(now),
+                        fence: match work.never_twice() {
+                            true => Some(state.fence?.claim),
+                            false => None,
+                        },
                         ..PodActual::default()
                     };
-                    let guards = vec![
+                    let mut guards = vec![
                         Compare::ModRevision(
                             keyspace.build(&Key::WorkPod(node, key.clone())),
                             *revision,
                         ),
                         Compare::absent(actual_key(keyspace, node, key)),
                     ];
+                    guards.extend(claim.fence.map(|fence| {
+                        let key = keyspace.build(&Key::NodeFence(node));
+                        Compare::CreateRevision(key, fence.revision)
+                    }));
                     (key, guards, Some(Box::new(claim)))
                 }
                 NodeWrite::Status(key) => (

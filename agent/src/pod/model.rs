@@ -49,6 +49,8 @@ pub struct PodState {
     pub degraded: Vec<Degraded>,
     /// Why the containers are not those that the document has by now.
     pub kept: Option<String>,
+    /// Why the pod may get less than its grace period when the node's fence is about to end.
+    pub grace_cut: Option<String>,
     /// When the pod was claimed.
     pub claimed: Option<Now>,
     /// Set when the pod is to be stopped.

@@ -76,6 +76,7 @@ pub(super) fn request(
         log: Some(log),
         oom_score_adj: Some(oom_score(ctx, spec, container)),
         definition,
+        fence: input.fence.map(|fence| ctx.data.fence(fence.revision)),
         ..ContainerSpec::default()
     };
     let cgroup_name = PathBuf::from(pod_name(&input.uid, input.placement))

@@ -55,6 +55,7 @@ pub fn report(
         conditions: Vec::new(),
         init_container_statuses: statuses,
         container_statuses,
+        fence: None,
         metadata: None,
     };
     actual.conditions = conditions(state, plan, &actual, before, now.wall.whole_seconds());
@@ -219,6 +220,10 @@ fn conditions(
     if let Some(why) = &state.kept {
         let condition = PodCondition::new("SpecApplied", false, now);
         found.push(condition.because("ContainersChanged", why.clone()));
+    }
+    if let Some(why) = &state.grace_cut {
+        let condition = PodCondition::new("GracePeriodKept", false, now);
+        found.push(condition.because("FenceLeaseTooShort", why.clone()));
     }
     if let Some(before) = before {
         for condition in &mut found {

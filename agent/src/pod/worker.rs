@@ -22,6 +22,7 @@ use super::model::{
 };
 use super::status::{Identity, in_backoff, report};
 use super::{Orders, PodContext, PodInput};
+use crate::deadline;
 use crate::driver::Container;
 use crate::spec::{ExitRecord, StepError, read_record, write_record};
 use crate::volumes::{PreparedVolume, VolumeError, VolumeProblem};
@@ -87,6 +88,8 @@ pub(super) async fn run(ctx: Arc<PodContext>, mut input: PodInput, orders: Arc<O
     let kept = kept_before(&ctx, &mut input);
     let mut found = adopt(&ctx, &input, ctx.clock.now()).await;
     found.state.kept = kept;
+    found.state.grace_cut = grace_cut(&input);
+    let begins = found.reported.is_none();
     let count = found.handles.len();
     let mut worker = Worker {
         identity: identity(&ctx, &input),
@@ -108,6 +111,9 @@ pub(super) async fn run(ctx: Arc<PodContext>, mut input: PodInput, orders: Arc<O
     };
     for i in 0..count {
         worker.follow(i);
+    }
+    if begins && let Some(why) = worker.state.grace_cut.clone() {
+        worker.event(EventType::Warning, "GracePeriodCut", why);
     }
     worker.run().await;
 }
@@ -147,6 +153,22 @@ fn kept_before(ctx: &PodContext, input: &mut PodInput) -> Option<String> {
     let dir = ctx.data.pod(&input.uid, input.placement);
     let kept: PodSpec = read_record(dir.path(), KEPT_FILE).ok().flatten()?;
     keep_containers(ctx, input, &Arc::new(kept))
+}
+
+/// Why the pod may get less than its grace period, for people: there is not room enough for it in the fence lease.
+fn grace_cut(input: &PodInput) -> Option<String> {
+    let seconds_of = |time: Duration| time.as_secs_f64();
+    let ttl = Duration::from_secs(input.fence?.lease_ttl_seconds.try_into().ok()?);
+    let grace = seconds(input.pod.spec.termination_grace_period_seconds());
+    let room = deadline::room(ttl);
+    (grace > room).then(|| {
+        format!(
+            "when the node can no longer renew its fence lease the pod has {} s to stop, and not {} s: the lease lives {} s (--fence-lease-ttl of the agent)",
+            seconds_of(room),
+            seconds_of(grace),
+            seconds_of(ttl),
+        )
+    })
 }
 
 fn identity(ctx: &PodContext, input: &PodInput) -> Identity {
@@ -300,6 +322,7 @@ impl Worker {
     fn update(&mut self, mut input: PodInput) {
         let present = &self.input.pod.spec;
         self.state.kept = keep_containers(&self.ctx, &mut input, present);
+        self.state.grace_cut = grace_cut(&input);
         for ((run, old), new) in self
             .state
             .containers

@@ -17,6 +17,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space, set_no_new_pr
 use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 use serde::{Deserialize, Serialize};
 
+use super::fence::Fence;
 use super::sys::{self, Fork};
 use super::{errno, mountpoints};
 use crate::openfiles;
@@ -38,7 +39,7 @@ enum Report {
 }
 
 /// Starts the main process and returns when its program runs.
-pub(super) fn launch(spec: &ContainerSpec) -> Result<Launched, StepError> {
+pub(super) fn launch(spec: &ContainerSpec, fence: Option<&Fence>) -> Result<Launched, StepError> {
     let program = Program::prepare(spec)?;
     let io_error = |e: rustix::io::Errno| StepError::new("pipe", errno(e));
     let (mut report, report_out) = pipe()
@@ -75,6 +76,7 @@ pub(super) fn launch(spec: &ContainerSpec) -> Result<Launched, StepError> {
             let error = Child {
                 spec,
                 program: &program,
+                fence,
                 parent,
                 null,
                 output: child_output,
@@ -215,6 +217,7 @@ impl Program {
 struct Child<'a> {
     spec: &'a ContainerSpec,
     program: &'a Program,
+    fence: Option<&'a Fence>,
     parent: rustix::process::Pid,
     null: OwnedFd,
     output: Option<(OwnedFd, OwnedFd)>,
@@ -282,7 +285,8 @@ impl Child<'_> {
                 "the supervising process has gone",
             ));
         }
-        Ok(())
+        // All that came before may have taken any time.
+        self.fence.map_or(Ok(()), Fence::check)
     }
 
     fn mount(&self, reporter: &mut Reporter) -> Result<(), StepError> {

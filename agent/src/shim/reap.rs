@@ -52,6 +52,14 @@ pub(super) fn kill_rest(
     }
 }
 
+/// Kills every process of the container, once, and waits for nothing.
+pub(super) fn kill_now(cgroup: Option<&Cgroup>) {
+    if let Some(cgroup) = cgroup {
+        cgroup.kill_all();
+    }
+    stop_then_kill(std::process::id() as i32);
+}
+
 /// Stops parents before their children are listed, so that no process can have another one while the list is walked,
 /// and no number can be taken by a stranger: a stopped parent does not reap.
 fn stop_then_kill(root: i32) {

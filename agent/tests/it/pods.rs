@@ -112,6 +112,7 @@ impl World {
             pod: Arc::new(pod),
             pod_ip: "127.0.0.1".into(),
             claimed_at: Clock::system().now(),
+            fence: None,
         }
     }
 

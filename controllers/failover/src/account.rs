@@ -82,7 +82,7 @@ impl Account {
     }
 }
 
-/// Pods of lost nodes that stay where they are until somebody acts, as far as people have been told. A pod that is no
+/// Pods of lost nodes that stay where they are for their policy, as far as people have been told. A pod that is no
 /// longer kept, because its node is back for example, is forgotten, and told of when it happens again.
 #[derive(Debug, Default)]
 pub(crate) struct Told(BTreeMap<ObjectKey, Held>);
@@ -93,7 +93,7 @@ impl Told {
         let kept: BTreeMap<_, _> = plan
             .held
             .iter()
-            .filter(|(_, held)| matches!(held, Held::Kept | Held::Unfenceable))
+            .filter(|(_, held)| matches!(held, Held::Kept | Held::Unfenceable | Held::Fenced))
             .cloned()
             .collect();
         let before = std::mem::replace(&mut self.0, kept);

@@ -17,8 +17,8 @@ pub enum PartitionPolicy {
     Replace,
     /// It stays bound to its node until that comes back.
     Keep,
-    /// It never runs twice: kept while agents hold no fences, and otherwise released when the fence lease is gone, by
-    /// which time its agent has stopped it.
+    /// It never runs twice: released when the fence lease is gone too, by which time its agent has stopped it. Kept when it
+    /// was claimed without a fence.
     Stop,
 }
 
@@ -36,8 +36,6 @@ impl PartitionPolicy {
 /// What is known, at one revision.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
-    /// Whether agents hold fences. If not, that a fence is absent proves nothing.
-    pub fences_held: bool,
     /// The nodes that have no session, or that own requests are about, by name.
     pub nodes: BTreeMap<Arc<str>, NodeFacts>,
     /// The pods that are bound to them, and those that own requests are about, by key.
@@ -75,6 +73,8 @@ pub struct PodFacts {
     pub desired: Desired,
     /// What its node last said of it.
     pub stage: Stage,
+    /// Whether its node claimed it without a fence, so that the absence of one proves nothing.
+    pub claimed_unfenced: bool,
 }
 
 /// Where a pod is.
@@ -177,9 +177,9 @@ pub enum Step {
 pub enum Held {
     /// Its policy is `keep`, or a word that is no policy.
     Kept,
-    /// Its policy is `stop`, and agents hold no fences: it is kept.
+    /// Its policy is `stop`, and it was claimed without a fence: it is kept.
     Unfenceable,
-    /// Its policy is `stop` and the fence lease stands.
+    /// Its policy is `stop`, and the fence lease stands: it is released when that has ended.
     Fenced,
     /// It has finished: what remains is a record.
     Finished,
@@ -198,7 +198,7 @@ impl Held {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Kept => "partition policy keep",
-            Self::Unfenceable => "partition policy stop, and agents hold no fences",
+            Self::Unfenceable => "partition policy stop, and it was claimed without a fence",
             Self::Fenced => "partition policy stop, and the fence stands",
             Self::Finished => "finished",
             Self::Frozen => "a document cannot be read",
@@ -350,7 +350,7 @@ fn judge(snapshot: &Snapshot, pod: &PodFacts, binding: &BindingFacts, unsettled:
                 ..
             },
             _,
-        ) if !snapshot.fences_held => return Verdict::Hold(Held::Unfenceable),
+        ) if pod.claimed_unfenced => return Verdict::Hold(Held::Unfenceable),
         (
             Desired::Wanted {
                 policy: PartitionPolicy::Stop,

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use setpoint_apis::core::{Node, Pod};
 use setpoint_apis::records::Intent;
-use setpoint_apis::{Key, Keyspace, Kind, ObjectKey, document};
+use setpoint_apis::{Key, Keyspace, Kind, ObjectKey, Timestamp, document};
 use setpoint_runtime::events::{EventRef, Recorder};
 use setpoint_runtime::{Leader, LeaderError, Write, WriteOutcome};
 use setpoint_store::{Compare, Put, TxnOp};
@@ -148,18 +149,37 @@ fn tell(leader: &Leader, recorder: &Recorder, pod: &ObjectKey, node: &str) {
     recorder.warning(reference::<Pod>(leader, pod), "NodeLost", message);
 }
 
-/// Says of a pod that it is kept on a lost node, why, and what can be done.
-pub(crate) fn tell_kept(
+/// Says of a pod that it is left on a lost node, why, and what can be done or until when.
+pub(crate) fn tell_held(
     leader: &Leader,
     recorder: &Recorder,
     pod: &ObjectKey,
     node: &str,
     held: Held,
 ) {
-    let wanted = leader.cache().view().desired::<Pod>().contains(pod);
-    let message = kept(leader.keyspace(), pod, node, held, wanted);
-    info!(object = %pod, node, reason = held.as_str(), "a pod is kept on a lost node");
+    let message = if held == Held::Fenced {
+        waits(node, fence_end(leader, pod, node))
+    } else {
+        let wanted = leader.cache().view().desired::<Pod>().contains(pod);
+        kept(leader.keyspace(), pod, node, held, wanted)
+    };
+    info!(object = %pod, node, reason = held.as_str(), "a pod is left on a lost node");
     recorder.warning(reference::<Pod>(leader, pod), "NodeLost", message);
+}
+
+/// When the fence that a pod was claimed under ends, about: it was renewed for the last time before the loss was noticed.
+fn fence_end(leader: &Leader, pod: &ObjectKey, node: &str) -> Option<Timestamp> {
+    let view = leader.cache().view();
+    let health = view.health().entry(&ObjectKey::cluster(node))?.valid()?;
+    let fence = view.pod_on(node, pod)?.valid()?.value.fence?;
+    Some(health.value.since + Duration::from_secs(fence.lease_ttl_seconds.try_into().ok()?))
+}
+
+fn waits(node: &str, end: Option<Timestamp>) -> String {
+    let when = end.map_or_else(String::new, |end| format!(", about {end} at the latest"));
+    format!(
+        "node {node} is unreachable, and the pod must never run twice ({PARTITION_POLICY}: stop): it is released when the node's fence lease has ended{when}"
+    )
 }
 
 fn kept(keyspace: &Keyspace, pod: &ObjectKey, node: &str, held: Held, wanted: bool) -> String {

@@ -8,13 +8,12 @@
 //!   comes back. Each request is guarded on the health record and the binding that it was decided from, and on the
 //!   absence of the node's session.
 //! - A pod's annotation `setpoint.dev/partition-policy` is kept: `replace` (the default) releases it, `keep` never does,
-//!   and `stop`, for pods that must never run twice, does not in this version either: agents hold no fence lease yet, so
-//!   nothing proves that a node that is cut off has stopped its pods. Such a pod stays bound until its node is back. (Once
-//!   agents hold fences, which [`FENCES_HELD`](setpoint_apis::records::FENCES_HELD) says, `stop` releases when the lost
-//!   node's fence is gone too.)
+//!   and `stop`, for pods that must never run twice, releases when the lost node's fence is gone too. A `stop` pod that was
+//!   claimed without a fence stays bound until its node is back: nothing proves that the node has stopped it.
 //! - A pod whose document is deleted is released, whatever its policy was, unless that was `stop` (the binding remembers)
 //!   or a new pod of its name says `stop`.
-//! - A pod that is kept for its policy gets an event that says so, once per loss, with the command that gives it up.
+//! - A pod that is kept for its policy gets an event that says so, once per loss, with the command that gives it up. One
+//!   that waits for the end of a fence gets an event that says until when about.
 //! - What is finished stays as a record where it ran. What cannot be read is not touched.
 //!
 //! Intents lie outside the state trees, so the cache does not hold them: failover lists its own when it begins to lead
@@ -124,7 +123,7 @@ pub async fn run(leader: Leader, _clock: Clock, recorder: Recorder) {
         for (pod, held) in told.news(&plan) {
             let binding = snapshot.pods.get(&pod).and_then(|p| p.binding.as_ref());
             if let Some(binding) = binding {
-                execute::tell_kept(&leader, &recorder, &pod, &binding.node, held);
+                execute::tell_held(&leader, &recorder, &pod, &binding.node, held);
             }
         }
         if !plan.steps.is_empty() {

@@ -2,7 +2,7 @@
 
 use setpoint_apis::ObjectKey;
 use setpoint_apis::core::Pod;
-use setpoint_apis::records::{Binding, FENCES_HELD, PodActual, PodStage};
+use setpoint_apis::records::{Binding, PodActual, PodStage};
 use setpoint_runtime::cache::{Entry, Stored, View};
 
 use crate::account::Account;
@@ -15,7 +15,6 @@ use crate::decide::{
 /// nothing is requested, it is empty, and no binding is looked at.
 pub(crate) fn snapshot(view: &View<'_>, account: &Account) -> Snapshot {
     let mut snapshot = Snapshot {
-        fences_held: FENCES_HELD,
         requested: account.requests().clone(),
         ..Snapshot::default()
     };
@@ -86,6 +85,7 @@ fn node_facts(
 }
 
 fn pod_facts(view: &View<'_>, pod: &ObjectKey, binding: &Stored<Binding>) -> PodFacts {
+    let actual = view.pod_on(&binding.value.node, pod);
     PodFacts {
         binding: Some(BindingFacts {
             node: binding.value.node.as_str().into(),
@@ -110,12 +110,15 @@ fn pod_facts(view: &View<'_>, pod: &ObjectKey, binding: &Stored<Binding>) -> Pod
                 },
             },
         },
-        stage: match view.pod_on(&binding.value.node, pod) {
+        stage: match actual {
             None => Stage::Unfinished,
             Some(entry) => entry
                 .valid()
                 .map_or(Stage::Unreadable, |stored| stage(&stored.value)),
         },
+        claimed_unfenced: actual
+            .and_then(Entry::valid)
+            .is_some_and(|stored| stored.value.fence.is_none()),
     }
 }
 

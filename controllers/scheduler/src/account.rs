@@ -484,7 +484,7 @@ impl Account {
                 ..
             } => warn!(
                 object = %key,
-                "a release is refused: the partition policy is stop, and nothing proves that the lost node has stopped the pod"
+                "a release is refused: the partition policy is stop, and the pod was claimed without a fence: nothing proves that the lost node has stopped it"
             ),
             _ => {}
         }
@@ -747,7 +747,7 @@ fn tell(facts: &Facts<'_>, step: &Step) -> Option<Tell> {
             true,
             "NotReleased",
             format!(
-                "not released from {node}, which is lost: its partition policy is stop, and nothing proves that {node} has stopped it"
+                "not released from {node}, which is lost: its partition policy is stop, and it was claimed there without a fence, so that nothing proves that {node} has stopped it"
             ),
         ),
         _ => return None,

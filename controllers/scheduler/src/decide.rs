@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use setpoint_apis::Kind;
 use setpoint_apis::core::Pod;
-use setpoint_apis::records::{Binding, Intent, PodActual, PodStage};
+use setpoint_apis::records::{Binding, Intent, PodActual, PodStage, never_twice};
 use setpoint_apis::stored::{Entry, Stored};
 
 pub use recover::{Broken, Report};
@@ -124,8 +124,6 @@ pub struct Facts<'a> {
     pub session: Session,
     /// Whether that node's fence lease stands.
     pub fenced: bool,
-    /// Whether agents hold fences. If not, that a fence is absent proves nothing.
-    pub fences_held: bool,
     /// Its work keys, on any node.
     pub work: &'a [WorkCopy],
     /// The placements counted by its scheduling record, when there is one.
@@ -165,8 +163,8 @@ pub enum Stale {
     NodeAlive(i64),
     /// The pod has ended: this mod revision of its status says so.
     Ended(i64),
-    /// The pod must never run twice, and nothing proves that its lost node has stopped it: this mod revision of its
-    /// document says so, or its binding when there is no document any more.
+    /// The pod must never run twice, and was claimed without a fence, so that nothing proves that its lost node has stopped
+    /// it: this mod revision of its document says so, or its binding when there is no document any more.
     NeverTwice(Option<i64>),
 }
 
@@ -213,7 +211,7 @@ pub enum Step {
     Release {
         /// Indices of the intents that this carries out.
         consume: Vec<usize>,
-        /// Whether the fence lease has to be gone too.
+        /// Whether the fence lease has to be gone too, and what the node reported of the pod has to be what was seen.
         fence: bool,
     },
     /// Write binding and work copy again from the present document.
@@ -395,7 +393,8 @@ fn release(
         _ => (wanted.is_none() && bound.never_twice).then_some(None),
     };
     if let Some(document) = says
-        && !facts.fences_held
+        && let Seen::Valid(actual) = facts.actual
+        && actual.value.fence.is_none()
     {
         return Step::DropIntents {
             which: consume,
@@ -412,10 +411,7 @@ fn release(
 
 /// Whether the pod must never run twice.
 pub fn stops(pod: &Pod) -> bool {
-    pod.metadata()
-        .annotations
-        .get(PARTITION_POLICY)
-        .is_some_and(|p| p == "stop")
+    never_twice(pod.metadata())
 }
 
 /// Whether the binding was made for this incarnation of the pod, and not for a former one of the same name.

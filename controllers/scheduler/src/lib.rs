@@ -10,11 +10,11 @@
 //!   Two incarnations, or two placements, of a pod are never bound at the same time.
 //! - **A lost node's pods are released on request** (`intents/release`), guarded on the absence of the node's session. A
 //!   request says under which session the pod was bound there; one that comes late cannot hit a newer placement.
-//! - **A pod with the partition policy `stop` is not released**, whoever asks: agents hold no fence lease yet, so nothing
-//!   proves that a node that is cut off has stopped it. The request is dropped with an event. So is one about a former pod
-//!   of the name of a `stop` pod. (Once agents hold fences, which [`FENCES_HELD`](setpoint_apis::records::FENCES_HELD)
-//!   says, it is released when the fence is gone too.) A binding remembers the policy, so deleting the document
-//!   does not release it either; making it `replace` before does.
+//! - **A pod with the partition policy `stop` is released when the fence of its node is gone too**, whoever asks; until
+//!   then the request waits. One that was claimed without a fence (by an agent that held none, or before the policy was
+//!   `stop`) is not released: nothing proves that a node that is cut off has stopped it, and the request is dropped with
+//!   an event. So is one about such a former pod of the name of a `stop` pod. A binding remembers the policy, so deleting
+//!   the document does not release it either; making it `replace` before does.
 //! - **A node that comes back before its pods were released keeps them.** The work key is what makes a pod a node's own, under
 //!   whatever session: its agent finds the key and adopts what runs. The binding keeps the session under which it was made,
 //!   and the request is dropped. Only when the node is lost again, and somebody asks again, are the pods released.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use setpoint_apis::core::{Node, Pod};
-use setpoint_apis::records::{Binding, FENCES_HELD, NodeState};
+use setpoint_apis::records::{Binding, NodeState};
 use setpoint_apis::view::NodeView;
 use setpoint_apis::{Kind, ObjectKey};
 use setpoint_runtime::{Entry, StateKey, Stored, View};
@@ -62,7 +62,6 @@ pub(crate) fn facts<'a>(
         actual,
         session,
         fenced,
-        fences_held: FENCES_HELD,
         work,
         recorded,
         intents,

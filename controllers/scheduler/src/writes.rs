@@ -307,6 +307,14 @@ impl Writer<'_> {
             b.write
                 .guards
                 .push(Compare::absent(self.keyspace.build(&Key::NodeFence(node))));
+            // A claim without a fence that was not seen would prove nothing.
+            let seen = match facts.actual {
+                Seen::Valid(actual) => {
+                    Compare::ModRevision(self.actual_key(node), actual.mod_revision)
+                }
+                Seen::Absent | Seen::Frozen => Compare::absent(self.actual_key(node)),
+            };
+            b.write.guards.push(seen);
         }
         b.consume(consume);
         b.write.ops.push(TxnOp::Delete(self.actual_key(node)));

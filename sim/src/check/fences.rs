@@ -61,7 +61,7 @@ fn owners(key: &Key<'_>, deletes: bool) -> &'static [&'static str] {
         Key::Actual("deployments" | "replicasets", _) if deletes => &["workloads", "gc"],
         Key::Actual("deployments" | "replicasets", _) => &["workloads"],
         Key::NodePod(..) if deletes => &["scheduler", "node-lifecycle"],
-        Key::NodeStatus(_) if deletes => &["node-lifecycle"],
+        Key::NodeStatus(_) | Key::NodeFence(_) if deletes => &["node-lifecycle"],
         Key::Intent { .. } => &["failover", "scheduler"],
         Key::Desired("pods" | "replicasets", _) => &["workloads", "gc"],
         // Nodes are registered by whoever sees their sessions.
@@ -80,6 +80,8 @@ impl Check for FenceCheck {
             Key::NodeAlive(node) => return self.session(entry, node, found),
             // Best effort, by whoever saw something.
             Key::Event { .. } => return,
+            // It hangs on a lease.
+            Key::NodeFence(_) if entry.sent.is_none() && entry.value.is_none() => return,
             _ => {}
         }
         let Some(sent) = entry.sent else {
@@ -97,7 +99,7 @@ impl Check for FenceCheck {
                 claimed || self.leads(entry, owners(key, entry.value.is_none()))
             }
             Role::Agent(own) => match key {
-                Key::NodeStatus(node) | Key::NodePod(node, _) => {
+                Key::NodeStatus(node) | Key::NodeFence(node) | Key::NodePod(node, _) => {
                     *node == own && self.holds(entry, node)
                 }
                 Key::Desired("nodes", name) => &*name.name == own && entry.value.is_some(),
@@ -164,12 +166,14 @@ impl Fences {
     /// The fences that matter for a key, for people.
     fn tell(&self, key: &Key<'_>) -> String {
         match key {
-            Key::NodeStatus(node) | Key::NodePod(node, _) => match self.sessions.get(*node) {
-                Some((process, session, epoch)) => {
-                    format!("{node} held by {process}, session {session}, epoch {epoch}")
+            Key::NodeStatus(node) | Key::NodeFence(node) | Key::NodePod(node, _) => {
+                match self.sessions.get(*node) {
+                    Some((process, session, epoch)) => {
+                        format!("{node} held by {process}, session {session}, epoch {epoch}")
+                    }
+                    None => format!("{node} held by nobody"),
                 }
-                None => format!("{node} held by nobody"),
-            },
+            }
             _ => {
                 let leaders = self.leaders.iter().map(|(controller, (process, epoch))| {
                     format!("{controller} led by {process} since r{epoch}")

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use setpoint_apis::records::{PodActual, WorkHeader};
+use setpoint_apis::records::{ClaimFence, PodActual, WorkHeader};
 use setpoint_apis::{Key, ObjectKey, document};
 use setpoint_store::StoreError;
 use setpoint_store::list::{List, list_all};
@@ -12,14 +12,20 @@ use tracing::{info, warn};
 
 use super::NodeLoop;
 use crate::node::disk::{Claim, Disk};
+use crate::node::session::Session;
 use crate::node::state::{Local, Phase, State, Work, stale};
 use crate::workload::{Begin, PodWork};
 
 impl NodeLoop {
     /// The work of this session is listed. What etcd, the disk and the machine say this node has claimed is brought
     /// together; what is no longer its own is marked to be gone before anything is claimed.
-    pub(super) async fn begin_session(&mut self, adopted: &mut bool) -> Result<(), StoreError> {
+    pub(super) async fn begin_session(
+        &mut self,
+        session: &Session,
+        adopted: &mut bool,
+    ) -> Result<(), StoreError> {
         self.note_records().await?;
+        self.resume_fence(session, *adopted).await?;
         if !*adopted {
             self.adopt_from_disk();
             *adopted = true;
@@ -110,6 +116,7 @@ impl NodeLoop {
                 .filter(|l| l.placement == placement && l.uid == header.uid);
             let (last, written) =
                 before.map_or((None, None), |l| (l.actual.clone(), l.written.clone()));
+            let fence = before.and_then(|l| l.fence).or(claim.fence);
             if before.is_none() && self.state.locals.contains_key(&key) {
                 // etcd has a record of another placement: that one counts, and what this claim left is purged.
                 continue;
@@ -123,7 +130,7 @@ impl NodeLoop {
                 work_revision = work.mod_revision;
                 pod = work.pod.clone();
                 if work.mod_revision != claim.work_revision {
-                    self.write_claim(&key, &work, claim.pod_ip);
+                    self.write_claim(&key, &work, claim.pod_ip, fence);
                 }
             }
             let local = Local {
@@ -131,6 +138,7 @@ impl NodeLoop {
                 placement,
                 work_revision,
                 phase: Phase::Running,
+                fence,
                 actual: last.clone(),
                 written,
             };
@@ -140,6 +148,7 @@ impl NodeLoop {
                 header,
                 pod,
                 pod_ip: claim.pod_ip,
+                fence,
             };
             self.parts
                 .runner
@@ -173,7 +182,8 @@ impl NodeLoop {
         last: Option<PodActual>,
     ) {
         let pod_ip = self.address_for(key, last.as_ref());
-        self.write_claim(key, work, pod_ip);
+        let fence = self.state.locals.get(key).and_then(|l| l.fence);
+        self.write_claim(key, work, pod_ip, fence);
         if let Some(local) = self.state.locals.get_mut(key) {
             local.phase = Phase::Running;
             local.work_revision = work.mod_revision;
@@ -183,21 +193,30 @@ impl NodeLoop {
             header: work.header.clone(),
             pod: work.pod.clone(),
             pod_ip,
+            fence,
         };
         self.parts.runner.start(work, begin, last);
     }
 
     /// Brings the disk copy of a claim up to date after its work has changed.
     pub(super) fn save_claim_of(&self, key: &ObjectKey, work: &Work) {
-        self.write_claim(key, work, self.pod_ips.get(key).copied());
+        let fence = self.state.locals.get(key).and_then(|l| l.fence);
+        self.write_claim(key, work, self.pod_ips.get(key).copied(), fence);
     }
 
-    fn write_claim(&self, key: &ObjectKey, work: &Work, pod_ip: Option<IpAddr>) {
+    fn write_claim(
+        &self,
+        key: &ObjectKey,
+        work: &Work,
+        pod_ip: Option<IpAddr>,
+        fence: Option<ClaimFence>,
+    ) {
         let claim = Claim {
             namespace: key.namespace.to_string(),
             name: key.name.to_string(),
             work_revision: work.mod_revision,
             pod_ip,
+            fence,
             work: work.text.to_string(),
         };
         if let Err(error) = self.parts.disk.save_claim(&claim) {
@@ -230,32 +249,36 @@ impl NodeLoop {
     }
 }
 
-/// The uid and placement that the disk copy has for a pod.
-fn claim_of(disk: &Disk, key: &ObjectKey) -> Option<(String, u32)> {
+/// The uid and placement that the disk copy has for a pod, and the fence under which it was claimed.
+fn claim_of(disk: &Disk, key: &ObjectKey) -> Option<(String, u32, Option<ClaimFence>)> {
     let claims = disk.claims();
     let claim = claims
         .iter()
         .find(|c| c.namespace == key.namespace.as_ref() && c.name == key.name.as_ref())?;
     let (header, _) = document::split_work(claim.work.as_bytes()).ok()?;
     let header: WorkHeader = document::decode_value(header).ok()?;
-    Some((header.uid, header.placement.unwrap_or_default()))
+    Some((
+        header.uid,
+        header.placement.unwrap_or_default(),
+        claim.fence,
+    ))
 }
 
 /// Takes note of one record; `None` when it cannot be read. Of such a record it is known that it is there: the pod that
-/// it must be about is the one that is known here, by the disk copy (`claimed`: uid and placement), or by the work.
+/// it must be about is the one that is known here, by the disk copy (`claimed`: uid, placement, fence), or by the work.
 fn note_record(
     state: &mut State,
     key: &ObjectKey,
     record: Option<PodActual>,
-    claimed: impl FnOnce() -> Option<(String, u32)>,
+    claimed: impl FnOnce() -> Option<(String, u32, Option<ClaimFence>)>,
 ) {
     let Some(record) = record else {
         if !state.locals.contains_key(key) {
             let of_work = || {
                 let work = state.work.get(key)?;
-                Some((work.header.uid.clone(), work.placement()))
+                Some((work.header.uid.clone(), work.placement(), None))
             };
-            let Some((uid, placement)) = claimed().or_else(of_work) else {
+            let Some((uid, placement, fence)) = claimed().or_else(of_work) else {
                 warn!(object = %key, "nothing is known of a pod whose record cannot be read; the record stays");
                 return;
             };
@@ -264,6 +287,7 @@ fn note_record(
                 placement,
                 work_revision: 0,
                 phase: Phase::Gone,
+                fence,
                 actual: None,
                 written: None,
             };
@@ -280,6 +304,7 @@ fn note_record(
         placement: record.placement,
         work_revision: 0,
         phase: Phase::Gone,
+        fence: record.fence,
         actual: Some(Box::new(record.clone())),
         written: None,
     });
@@ -315,7 +340,7 @@ mod tests {
     fn a_record_that_cannot_be_read_is_about_what_was_claimed() {
         let mut state = State::default();
         state.work.insert(mk_key(), mk_work(2));
-        note_record(&mut state, &mk_key(), None, || Some(("u".into(), 1)));
+        note_record(&mut state, &mk_key(), None, || Some(("u".into(), 1, None)));
         let local = &state.locals[&mk_key()];
         assert_eq!((local.uid.as_str(), local.placement), ("u", 1));
 

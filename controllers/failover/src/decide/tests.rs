@@ -37,6 +37,7 @@ fn bound(node: &str) -> PodFacts {
         }),
         desired: wanted(0, PartitionPolicy::Replace),
         stage: Stage::Unfinished,
+        claimed_unfenced: false,
     }
 }
 
@@ -45,7 +46,6 @@ fn snapshot<'a>(
     pods: impl IntoIterator<Item = (&'a str, PodFacts)>,
 ) -> Snapshot {
     Snapshot {
-        fences_held: true,
         nodes: nodes.into_iter().map(|(n, f)| (n.into(), f)).collect(),
         pods: pods.into_iter().map(|(p, f)| (pod(p), f)).collect(),
         requested: BTreeMap::new(),
@@ -268,16 +268,16 @@ fn partition_policies_are_kept() {
 }
 
 #[test]
-fn while_agents_hold_no_fences_a_stop_pod_is_never_released() {
+fn a_stop_pod_that_was_claimed_without_a_fence_is_never_released() {
     let stop = PodFacts {
         desired: wanted(0, PartitionPolicy::Stop),
+        claimed_unfenced: true,
         ..bound("n1")
     };
     let mut withdrawn = stop.clone();
     withdrawn.binding.as_mut().unwrap().withdrawn = true;
     for pod_now in [stop, withdrawn] {
         let mut facts = snapshot([("n1", lost())], [("a", pod_now)]);
-        facts.fences_held = false;
         let (_, plan) = check(facts.clone(), &[]);
         assert_eq!(plan.held, [(pod("a"), Held::Unfenceable)]);
         // One that was asked for (before its document said so) is taken back.

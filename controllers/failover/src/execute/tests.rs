@@ -51,6 +51,12 @@ fn what_is_kept_is_told_with_a_way_out() {
          that nothing of the pod runs there any more, this gives it up: setpoint annotate pod web-0 -n shop \
          setpoint.dev/partition-policy=replace --overwrite"
     );
+    let until = Timestamp::from_unix_seconds(0);
+    let waiting = waits("n1", Some(until));
+    assert!(
+        waiting.ends_with("has ended, about 1970-01-01T00:00:00Z at the latest"),
+        "{waiting}"
+    );
     let stop = text(Held::Unfenceable, false);
     assert!(stop.contains("partition policy stop"), "{stop}");
     assert!(

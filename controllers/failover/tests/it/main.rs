@@ -7,7 +7,7 @@ mod rig;
 use std::time::Duration;
 
 use setpoint_apis::core::Pod;
-use setpoint_apis::records::{NodeState, PodActual};
+use setpoint_apis::records::{ClaimFence, NodeState, PodActual, PodStage};
 use setpoint_apis::{Key, Kind, ObjectKey};
 use setpoint_store::Txn;
 use tokio::time::Instant;
@@ -62,6 +62,17 @@ impl Rig {
         );
         self.put(&Key::Binding(pod(name)), &binding).await;
     }
+
+    /// What an agent records of a pod that it runs.
+    async fn claimed(&self, name: &str, node: &str, fence: Option<ClaimFence>) {
+        let actual = PodActual {
+            stage: PodStage::Running,
+            fence,
+            ..PodActual::default()
+        };
+        let record = setpoint_apis::document::encode(&actual);
+        self.put(&Key::NodePod(node, pod(name)), &record).await;
+    }
 }
 
 fn policy(word: &str) -> String {
@@ -82,7 +93,7 @@ async fn releases_are_asked_for_within_moments_of_the_loss() {
     rig.bind("kept", "n1", agent.session, &policy("keep")).await;
     rig.bind("done", "n1", agent.session, "").await;
     let succeeded = PodActual {
-        stage: setpoint_apis::records::PodStage::Succeeded,
+        stage: PodStage::Succeeded,
         ..PodActual::default()
     };
     rig.put(
@@ -169,14 +180,13 @@ async fn requests_are_taken_back_when_the_node_returns_before_they_are_carried_o
 }
 
 #[tokio::test]
-async fn a_stop_pod_is_kept_whether_or_not_there_is_a_fence() {
-    let rig = rig("fence").await;
+async fn a_stop_pod_that_was_claimed_without_a_fence_is_kept() {
+    let rig = rig("unfenced").await;
     let agent = rig.agent("n1", LONG).await;
     let _others = (rig.agent("n2", LONG).await, rig.agent("n3", LONG).await);
     for node in ["n1", "n2", "n3"] {
         rig.ready(node).await;
     }
-    const { assert!(!setpoint_apis::records::FENCES_HELD) };
     rig.put(&Key::NodeFence("n1"), "x").await;
     rig.bind("single", "n1", agent.session, &policy("stop"))
         .await;
@@ -196,6 +206,9 @@ async fn a_stop_pod_is_kept_whether_or_not_there_is_a_fence() {
         &(binding + "neverTwice: true\n"),
     )
     .await;
+    for name in ["single", "former", "gone"] {
+        rig.claimed(name, "n1", None).await;
+    }
     rig.bind("many", "n1", agent.session, "").await;
     let history = rig.history().await;
     let agent_session = agent.session;
@@ -219,6 +232,49 @@ async fn a_stop_pod_is_kept_whether_or_not_there_is_a_fence() {
 }
 
 #[tokio::test]
+async fn a_stop_pod_is_released_when_the_fence_has_ended_and_until_then_says_why_it_waits() {
+    let rig = rig("fence").await;
+    let agent = rig.agent("n1", LONG).await;
+    let _others = (rig.agent("n2", LONG).await, rig.agent("n3", LONG).await);
+    for node in ["n1", "n2", "n3"] {
+        rig.ready(node).await;
+    }
+    rig.put(&Key::NodeFence("n1"), "x").await;
+    rig.bind("single", "n1", agent.session, &policy("stop"))
+        .await;
+    let fence = ClaimFence {
+        revision: 1,
+        lease_ttl_seconds: 30,
+    };
+    rig.claimed("single", "n1", Some(fence)).await;
+    // One that no agent has claimed: nothing of it runs.
+    rig.bind("unclaimed", "n1", agent.session, &policy("stop"))
+        .await;
+    let history = rig.history().await;
+    agent.stop().await;
+    let events = rig.keyspace.event_range("default").start;
+    history
+        .until("it is said until when it waits", |h| {
+            let told = |(key, value): &(String, String)| {
+                key.starts_with(&events)
+                    && value.contains("name: single")
+                    && value.contains("fence lease has ended, about 20")
+            };
+            h.all().iter().any(told)
+        })
+        .await;
+    for name in ["single", "unclaimed"] {
+        assert!(history.of(&intent(name)).is_empty(), "{name}");
+    }
+    rig.delete(&Key::NodeFence("n1")).await;
+    for name in ["single", "unclaimed"] {
+        history
+            .until("it is asked for", |h| !h.of(&intent(name)).is_empty())
+            .await;
+    }
+}
+
+#[tokio::test]
 async fn a_pod_that_is_kept_says_so_once_and_what_it_says_helps() {
     let rig = rig("kept").await;
     let agent = rig.agent("n1", LONG).await;
@@ -229,6 +285,7 @@ async fn a_pod_that_is_kept_says_so_once_and_what_it_says_helps() {
     let session = agent.session;
     for word in ["keep", "stop"] {
         rig.bind(word, "n1", session, &policy(word)).await;
+        rig.claimed(word, "n1", None).await;
     }
     let history = rig.history().await;
     agent.stop().await;

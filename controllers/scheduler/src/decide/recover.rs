@@ -228,7 +228,6 @@ mod tests {
                 actual: Seen::Absent,
                 session: Session::Absent,
                 fenced: false,
-                fences_held: false,
                 work: &self.work,
                 recorded: None,
                 intents: &[],

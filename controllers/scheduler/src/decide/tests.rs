@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use setpoint_apis::core::PodSpec;
-use setpoint_apis::records::Withdrawal;
+use setpoint_apis::records::{ClaimFence, Withdrawal};
 use setpoint_apis::time::Timestamp;
 
 use super::*;
@@ -14,7 +14,6 @@ struct State {
     actual: Option<Stored<PodActual>>,
     session: Session,
     fenced: bool,
-    fences_held: bool,
     work: Vec<WorkCopy>,
     recorded: Option<u32>,
     intents: Vec<IntentFacts>,
@@ -84,7 +83,6 @@ impl State {
             actual: actual(PodStage::Running),
             session: Session::Alive(5),
             fenced: false,
-            fences_held: true,
             work: vec![work("n1", 20)],
             recorded: None,
             intents: Vec::new(),
@@ -132,7 +130,6 @@ impl State {
             actual: seen(self.frozen.contains(&"actual"), self.actual.as_ref()),
             session: self.session,
             fenced: self.fenced,
-            fences_held: self.fences_held,
             work: &self.work,
             recorded: self.recorded,
             intents: &self.intents,
@@ -149,6 +146,11 @@ fn named(node: &str) -> Pod {
         ..Pod::default()
     }
 }
+
+const FENCE: ClaimFence = ClaimFence {
+    revision: 19,
+    lease_ttl_seconds: 30,
+};
 
 fn stop_pod() -> Pod {
     let mut pod = Pod::default();
@@ -397,8 +399,14 @@ fn a_pod_of_a_lost_node_is_released_on_request() {
         "withdrawn or not"
     );
     assert_eq!(asked().with(|s| s.desired = None).decide(), release(true));
-    let stop = || asked().with(|s| s.desired = Some(stored(stop_pod(), 10, 10)));
+    let stop = || {
+        asked().with(|s| {
+            s.desired = Some(stored(stop_pod(), 10, 10));
+            s.actual.as_mut().unwrap().value.fence = Some(FENCE);
+        })
+    };
     assert_eq!(stop().decide(), release(true));
+    assert_eq!(stop().with(|s| s.actual = None).decide(), release(true));
     assert_eq!(
         stop().with(|s| s.fenced = true).decide(),
         Step::Wait("the fence lease of its node to end")
@@ -407,11 +415,10 @@ fn a_pod_of_a_lost_node_is_released_on_request() {
 }
 
 #[test]
-fn while_agents_hold_no_fences_no_request_releases_a_stop_pod() {
+fn no_request_releases_a_stop_pod_that_was_claimed_without_a_fence() {
     let asked = || {
         State::bound().with(|s| {
             s.session = Session::Absent;
-            s.fences_held = false;
             s.desired = Some(stored(stop_pod(), 10, 10));
             s.intents = vec![intent(Verb::Release, None, None)];
         })
@@ -425,7 +432,6 @@ fn while_agents_hold_no_fences_no_request_releases_a_stop_pod() {
         assert_eq!(asked().with(|s| s.fenced = fenced).decide(), refused(10));
     }
     assert_eq!(asked().withdrawn().decide(), refused(10));
-    assert_eq!(asked().with(|s| s.actual = None).decide(), refused(10));
     let new = asked().with(|s| s.desired = Some(stored(stop_pod(), 25, 26)));
     assert_eq!(
         new.decide(),

@@ -71,7 +71,6 @@ fn check(
         actual: Seen::Valid(&actual),
         session: Session::Alive(5),
         fenced: false,
-        fences_held: true,
         work: &[WorkCopy {
             node: "n1".into(),
             revision: 21,
@@ -183,7 +182,13 @@ fn every_write_guards_on_all_that_it_was_decided_from() {
     check(
         false,
         &release(true),
-        &[bound(), absent(ALIVE), absent(FENCE), at(INTENT, 40)],
+        &[
+            bound(),
+            absent(ALIVE),
+            absent(FENCE),
+            at(ACTUAL, 31),
+            at(INTENT, 40),
+        ],
         &[],
         &gone,
     );

@@ -1,6 +1,6 @@
 //! Every row of the table of protocols.
 
-use setpoint_apis::records::{Intent, PodStage};
+use setpoint_apis::records::{ClaimFence, Intent, PodStage};
 use setpoint_apis::{Key, Keyspace};
 use setpoint_scheduler::decide::PARTITION_POLICY;
 
@@ -225,9 +225,8 @@ async fn a_request_that_comes_late_does_not_hit_the_next_placement() {
 }
 
 #[tokio::test]
-async fn a_pod_that_must_never_run_twice_is_not_released_whether_or_not_there_is_a_fence() {
-    let (rig, _s, agents) = Rig::with_nodes("fence", &[2]).await;
-    const { assert!(!setpoint_apis::records::FENCES_HELD) };
+async fn a_pod_that_was_claimed_without_a_fence_and_must_never_run_twice_is_not_released() {
+    let (rig, _s, agents) = Rig::with_nodes("unfenced", &[2]).await;
     let annotations = format!("  annotations: {{{PARTITION_POLICY}: stop}}\nspec:");
     rig.apply("a", pod("a").replace("spec:", &annotations))
         .await;
@@ -257,6 +256,42 @@ async fn a_pod_that_must_never_run_twice_is_not_released_whether_or_not_there_is
     rig.until_gone(&request("release", "a")).await;
     assert!(rig.get(&Key::NodePod("n1", pod_key("a"))).await.is_some());
     assert!(rig.get(&Key::Binding(pod_key("a"))).await.is_some());
+}
+
+#[tokio::test]
+async fn a_pod_that_must_never_run_twice_is_released_when_the_fence_is_gone_too() {
+    let (rig, _s, agents) = Rig::with_nodes("fence", &[2]).await;
+    let annotations = format!("  annotations: {{{PARTITION_POLICY}: stop}}\nspec:");
+    rig.apply("a", pod("a").replace("spec:", &annotations))
+        .await;
+    rig.put(&Key::NodeFence("n1"), "").await;
+    agents[0].run(&rig, "a").await;
+    let fence = ClaimFence {
+        revision: 1,
+        lease_ttl_seconds: 30,
+    };
+    agents[0]
+        .report_under("a", PodStage::Running, Some(fence))
+        .await;
+    agents[0].lose().await;
+    rig.node("n2", 2).await;
+    rig.ask("release", "a", &release("n1", agents[0].session))
+        .await;
+    rig.settle("probe").await;
+    let bound = rig.until_bound("a").await;
+    assert_eq!(bound.value.node, "n1", "the fence stands");
+    rig.delete(&Key::NodeFence("n1")).await;
+    let binding = rig
+        .until("it is bound elsewhere", |v| {
+            v.bindings()
+                .get(&pod_key("a"))
+                .filter(|b| b.value.node == "n2")
+                .cloned()
+        })
+        .await;
+    assert_eq!(binding.value.placement, 2);
+    rig.until_gone(&request("release", "a")).await;
+    assert!(rig.get(&Key::NodePod("n1", pod_key("a"))).await.is_none());
 }
 
 #[tokio::test]

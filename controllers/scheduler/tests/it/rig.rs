@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use setpoint_apis::core::{Node, Pod};
-use setpoint_apis::records::{Binding, Intent, PodActual, PodScheduling, PodStage, WorkHeader};
+use setpoint_apis::records::{
+    Binding, ClaimFence, Intent, PodActual, PodScheduling, PodStage, WorkHeader,
+};
 use setpoint_apis::{Key, Keyspace, Kind, ObjectKey, document};
 use setpoint_runtime::events::Recorder;
 use setpoint_runtime::{Cache, CacheBuilder, Clock, Elector, Stored, View};
@@ -432,9 +434,20 @@ impl Agent {
     }
 
     pub(crate) async fn report(&self, name: &str, stage: PodStage) {
+        self.report_under(name, stage, None).await;
+    }
+
+    /// The same of a pod that was claimed under a fence.
+    pub(crate) async fn report_under(
+        &self,
+        name: &str,
+        stage: PodStage,
+        fence: Option<ClaimFence>,
+    ) {
         let actual = PodActual {
             placement: 1,
             stage,
+            fence,
             ..PodActual::default()
         };
         let txn = Txn::new()
