@@ -93,6 +93,7 @@ mod tests {
     use setpoint_apis::Keyspace;
     use setpoint_runtime::{CacheBuilder, Metrics};
     use setpoint_store::model::ModelStore;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
 
@@ -103,10 +104,14 @@ mod tests {
             .unwrap();
         let address = endpoint.address();
         let get = |path: &'static str| async move {
-            let answer = reqwest::get(format!("http://{address}{path}"))
-                .await
-                .unwrap();
-            (answer.status().as_u16(), answer.text().await.unwrap())
+            let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            let request = format!("GET {path} HTTP/1.0\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            let status: u16 = head.split(' ').nth(1).unwrap().parse().unwrap();
+            (status, body.to_owned())
         };
         let (show, shown) = watch::channel(None);
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
