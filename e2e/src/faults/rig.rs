@@ -16,7 +16,7 @@ use setpoint_store::list::{List, list_all};
 use setpoint_store::{ConnectOptions, EtcdStore, KeyValue, SharedStore};
 use tokio::runtime::Runtime;
 
-use super::check::{self, Fenced};
+use super::check::{self, Fenced, Finding};
 use super::etcd::{EtcdCluster, MEMBERS};
 use super::goal;
 use super::history::History;
@@ -552,31 +552,7 @@ impl Rig {
         self.heal();
         self.converge();
         self.caches_are_complete("everything");
-        // Quiet at first, so that the record and the listing are of the same moment.
-        let history = self.eventually("the record is of one moment with a listing", |rig| {
-            let listing = List::new(PREFIX.0, PREFIX.1);
-            let (listed, at) = rig
-                .block(list_all(&*rig.store, listing))
-                .map_err(|e| e.to_string())?;
-            let mut history = rig.history();
-            history.changes.retain(|c| c.revision <= at.0);
-            // Samples of a later moment would be held against a record that ends before.
-            history.samples.retain(|s| s.revision <= at.0);
-            history.listed = listed;
-            Ok::<_, String>(history)
-        });
-        let found = check::all(&history);
-        for finding in &found {
-            self.note(format!("FOUND {finding}"));
-        }
-        let fenced = check::fenced(&history).len();
-        let summary = format!(
-            "{} changes, {} transactions, {} samples of caches, {fenced} writes fenced off",
-            history.changes.len(),
-            history.transactions.len(),
-            history.samples.len()
-        );
-        self.note(summary);
+        let found = self.findings();
         let first: Vec<String> = found.iter().take(10).map(ToString::to_string).collect();
         assert!(
             found.is_empty(),
@@ -587,6 +563,40 @@ impl Rig {
         if std::env::var_os("SETPOINT_FAULTS_SHOW").is_some() {
             self.report().print();
         }
+    }
+
+    /// What the checks find in the run so far.
+    pub fn findings(&mut self) -> Vec<Finding> {
+        let history = self.eventually("a listing to hold the record against", |rig| {
+            let listing = List::new(PREFIX.0, PREFIX.1);
+            let listed = rig.block(list_all(&*rig.store, listing));
+            let (listed, at) = listed.map_err(|e| e.to_string())?;
+            let mut history = rig.history();
+            // Both of one moment, whatever has been written since.
+            history.changes.retain(|c| c.revision <= at.0);
+            history.samples.retain(|s| s.revision <= at.0);
+            history.listed = listed;
+            Ok(history)
+        });
+        let found = check::all(&history);
+        for finding in &found {
+            self.note(format!("found: {finding}"));
+        }
+        let fenced = check::fenced(&history).len();
+        self.note(format!(
+            "{} changes, {} transactions, {} samples of caches, {fenced} writes fenced off",
+            history.changes.len(),
+            history.transactions.len(),
+            history.samples.len()
+        ));
+        found
+    }
+
+    /// A connection over the proxies of a process, which cannot be told from the process itself.
+    pub fn impostor(&self, name: &str) -> SharedStore {
+        let options = ConnectOptions::new(self.clients[name].endpoints());
+        let store = self.block(EtcdStore::connect(&options));
+        Arc::new(store.expect("options that work"))
     }
 
     fn report(&self) -> Report {

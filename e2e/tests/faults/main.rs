@@ -5,6 +5,7 @@
 //! [`setpoint_e2e::faults::check`].
 
 mod controllers;
+mod impostors;
 mod members;
 mod nodes;
 mod storm;

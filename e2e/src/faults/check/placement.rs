@@ -1,4 +1,7 @@
 //! `single placement`: no pod is on record at two nodes at once, and a node claims only what is bound to it.
+//!
+//! A binding keeps the session under which it was made: a node that was away so shortly that nothing was released claims
+//! under its next one. Under a former one nothing is claimed.
 
 use std::collections::BTreeMap;
 
@@ -81,7 +84,7 @@ impl State {
         match self.bindings.get(pod) {
             Some(b)
                 if b.node == node
-                    && Some(&b.session) == session
+                    && session.is_some_and(|now| *now >= b.session)
                     && b.placement == record.placement =>
             {
                 Ok(())

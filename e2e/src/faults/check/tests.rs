@@ -297,7 +297,15 @@ fn claims_twice_or_elsewhere_are_found() {
     let twice = run.put("n1", RECORD, CLAIM, Some((ALIVE, session)));
     let unbound = "/setpoint/actual/nodes/n1/pods/default/q";
     let unbound = run.put("n1", unbound, CLAIM, Some((ALIVE, session)));
-    let found = [elsewhere, twice, unbound].map(|r| ("single placement", r));
+    // A binding under a later session than the one that claims.
+    let later = binding(run.revision + 10);
+    let (pod, record) = (
+        "/setpoint/bindings/default/r",
+        RECORD.replace("default/p", "default/r"),
+    );
+    run.put("controllers-a", pod, &later, Some((SCHEDULER, epoch)));
+    let former = run.put("n1", &record, CLAIM, Some((ALIVE, session)));
+    let found = [elsewhere, twice, unbound, former].map(|r| ("single placement", r));
     assert_eq!(run.found(), found);
 }
 
