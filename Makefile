@@ -57,7 +57,7 @@ test: setup build-tests ## Run everything: unit, component and end-to-end tests,
 	@SETPOINT_BIN=$(DEBUG)/setpoint scripts/demo.sh </dev/null
 
 e2e: setup build-tests ## Run only the tests against built binaries and real etcd
-	@$(WITH_ETCD) && SETPOINT_BIN=$(DEBUG)/setpoint cargo test $(TESTED) --test e2e
+	@$(WITH_ETCD) && SETPOINT_BIN=$(DEBUG)/setpoint cargo test $(TESTED) --test e2e --test faults
 
 mutants: setup ## Take one guard after another out of the code; a named test must fail each time (MUTANTS=name ... for some)
 	@$(WITH_ETCD) && scripts/mutants.sh $(MUTANTS)
