@@ -1,0 +1,80 @@
+//! Scenarios that are directed at one guard each: what the standard ones hit only now and then.
+
+use serde_json::{Value, json};
+use setpoint_sim::{Options, Report, Scenario, run};
+
+/// Runs three nodes under controllers that have no standby, with these events; nothing may be wrong.
+fn check(seed: u64, timeline: Value) -> Report {
+    let scenario: Scenario = serde_json::from_value(json!({
+        "metadata": {"name": "directed"},
+        "spec": {
+            "controllers": {"replicas": 1},
+            "nodes": [{"name": "node", "count": 3}],
+            "timeline": timeline,
+        },
+    }))
+    .unwrap();
+    let report = run(&scenario, seed, Options { trace: true }).unwrap();
+    assert!(report.is_good(), "{report}");
+    report
+}
+
+fn spec() -> Value {
+    json!({"containers": [{"name": "main", "image": "example/web:1"}]})
+}
+
+#[test]
+fn what_happened_behind_a_compaction_is_learned_by_listing() {
+    let web = json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "web", "namespace": "default"},
+        "spec": {
+            "replicas": 3,
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": {"metadata": {"labels": {"app": "web"}}, "spec": spec()},
+        },
+    });
+    for seed in 0..3 {
+        let report = check(
+            seed,
+            json!([
+                {"at": "1s", "apply": [web]},
+                // Longer than a watch waits for a sign of life.
+                {"at": "10s", "for": "15s", "cut": ["controllers-0", "node-0"]},
+                {"at": "12s", "scale": {"default/web": 5}},
+                {"at": "15s", "compact": true},
+            ]),
+        );
+        assert_eq!(report.pods, 5, "{report}");
+    }
+}
+
+#[test]
+fn a_pod_whose_document_breaks_stays_where_it_is() {
+    let pod = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "single", "namespace": "default"},
+        "spec": spec(),
+    });
+    for seed in 0..3 {
+        let report = check(
+            seed,
+            json!([
+                {"at": "1s", "apply": [pod]},
+                {"at": "10s", "for": "20s", "corrupt": ["pods/default/single"]},
+                // Whoever lists anew finds it broken.
+                {"at": "12s", "for": "2s", "restart": ["controllers-0"]},
+            ]),
+        );
+        let lost = report.trace.iter().find(|w| {
+            w.deleted && w.key.ends_with("/default/single") && !w.key.contains("/events/")
+        });
+        assert!(
+            lost.is_none(),
+            "taken for gone: {}\n{report}",
+            lost.unwrap()
+        );
+    }
+}
