@@ -29,7 +29,7 @@ WITH_ETCD = SETPOINT_ETCD=$$(scripts/etcd.sh --quiet) && export SETPOINT_ETCD PA
 MORE_ETCDS = export SETPOINT_ETCD_CURRENT="$$(env -u SETPOINT_ETCD scripts/etcd.sh --current --quiet || true)" \
   SETPOINT_ETCD_OLDEST="$$(scripts/etcd.sh --debian --quiet || true)"
 
-.PHONY: help setup build bin-dir demo test build-tests e2e mutants lint bench clean
+.PHONY: help setup build bin-dir demo test build-tests e2e sim mutants lint bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,10 @@ e2e: setup build-tests ## Run only the tests against built binaries and real etc
 
 mutants: setup ## Take one guard after another out of the code; a named test must fail each time (MUTANTS=name ... for some)
 	@$(WITH_ETCD) && scripts/mutants.sh $(MUTANTS)
+
+sim: setup ## Run the simulation with 10,000 seeds (SIM_SEEDS=n, from SIM_FIRST=n)
+	@cargo build --release --locked -p setpoint
+	@$(RELEASE)/setpoint simulate --seeds $(or $(SIM_FIRST),0)..$$(($(or $(SIM_FIRST),0) + $(or $(SIM_SEEDS),10000)))
 
 build-tests: setup
 	@cargo build $(TESTED) --bins --tests

@@ -1,10 +1,19 @@
 //! Kinds as the command line names them, and how to read their stored documents without knowing the type.
 
+use std::sync::LazyLock;
+
 use anyhow::{Result, bail};
 use serde_json::Value;
 use setpoint_apis::document::{self, DecodeError};
 use setpoint_apis::registry::{self, Registry};
 use setpoint_apis::{Kind, ObjectKey, apps, core, networking};
+
+/// The kinds of documents that `validate`, `schema` and `explain` know: those of the store, and those of files alone.
+pub(crate) fn documents() -> &'static Registry {
+    static DOCUMENTS: LazyLock<Registry> =
+        LazyLock::new(|| Registry::builtin().clone().with::<setpoint_sim::Scenario>());
+    &DOCUMENTS
+}
 
 /// What the command line knows of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

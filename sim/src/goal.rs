@@ -1,13 +1,18 @@
 //! Whether actual matches desired.
 
+mod room;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use setpoint_apis::apps::{Deployment, DeploymentStatus};
+use setpoint_apis::apps::{Deployment, DeploymentStatus, ReplicaSet};
+use setpoint_apis::core::ConfigMap;
 use setpoint_apis::records::{Binding, PodActual, PodStage};
 use setpoint_apis::{Key, KeyRange, ObjectKey, document};
 use setpoint_store::list::{List, list_all};
 
 use crate::world::World;
+
+use room::Room;
 
 /// The most shortcomings that are named.
 const MOST: usize = 10;
@@ -45,9 +50,9 @@ pub(crate) async fn unmet(world: &World) -> Vec<String> {
         }
     }
     let mut unmet = state.unmet();
-    let (running, wanted) = (world.running(), state.pods.len());
-    if running != wanted {
-        unmet.push(format!("{running} pods run, {wanted} are wanted"));
+    let (running, bound) = (world.running(), state.bindings.len());
+    if running != bound {
+        unmet.push(format!("{running} pods run, {bound} are bound"));
     }
     unmet.truncate(MOST);
     unmet
@@ -58,6 +63,12 @@ struct State {
     deployments: BTreeMap<ObjectKey, (u32, Option<DeploymentStatus>)>,
     /// ReplicaSet to Deployment.
     replica_sets: BTreeMap<ObjectKey, ObjectKey>,
+    /// ReplicaSets that nothing owns, with how many pods they are to have.
+    own_replica_sets: BTreeMap<ObjectKey, u32>,
+    config_maps: BTreeMap<ObjectKey, ConfigMap>,
+    /// What nodes were given of ConfigMaps.
+    content: BTreeMap<(String, ObjectKey), ConfigMap>,
+    room: Room,
     /// Pod to ReplicaSet.
     pods: BTreeMap<ObjectKey, Option<ObjectKey>>,
     bindings: BTreeMap<ObjectKey, Binding>,
@@ -73,7 +84,29 @@ impl State {
             let owner = owned.metadata.owner_references.into_iter().next()?;
             Some(ObjectKey::namespaced(object.namespace.clone(), owner.name))
         };
+        if let Some(broken) = self.room.take(key, value) {
+            self.broken.push(broken);
+        }
         match key {
+            Key::Desired("configmaps", object) => {
+                match document::decode_keyed::<ConfigMap>(object, value) {
+                    Ok(map) => drop(self.config_maps.insert(object.clone(), map)),
+                    Err(_) => self
+                        .broken
+                        .push(format!("configmap {object} cannot be read")),
+                }
+            }
+            Key::WorkContent(node, "configmaps", object) => {
+                match document::decode_work::<ConfigMap>(value) {
+                    Ok((_, map)) => {
+                        let place = ((*node).to_owned(), object.clone());
+                        self.content.insert(place, map);
+                    }
+                    Err(_) => self
+                        .broken
+                        .push(format!("{object} on {node} cannot be read")),
+                }
+            }
             Key::Desired("deployments", object) => {
                 match document::decode_keyed::<Deployment>(object, value) {
                     Ok(deployment) => {
@@ -93,6 +126,12 @@ impl State {
             Key::Desired("replicasets", object) => {
                 if let Some(owner) = owner(object) {
                     self.replica_sets.insert(object.clone(), owner);
+                } else if let Ok(set) = document::decode_keyed::<ReplicaSet>(object, value) {
+                    let replicas = u32::try_from(set.spec.replicas.unwrap_or(1)).unwrap_or(0);
+                    self.own_replica_sets.insert(object.clone(), replicas);
+                } else {
+                    self.broken
+                        .push(format!("replicaset {object} cannot be read"));
                 }
             }
             Key::Desired("pods", object) => drop(self.pods.insert(object.clone(), owner(object))),
@@ -119,16 +158,48 @@ impl State {
     fn unmet(&self) -> Vec<String> {
         let mut unmet = self.broken.clone();
         let mut per_deployment: BTreeMap<&ObjectKey, u32> = BTreeMap::new();
+        let mut per_set: BTreeMap<&ObjectKey, u32> = BTreeMap::new();
+        // Deployments some pods of which wait for room, rightly.
+        let mut wait = BTreeSet::new();
         for (pod, owner) in &self.pods {
             let deployment = owner.as_ref().and_then(|rs| self.replica_sets.get(rs));
             if let Some(deployment) = deployment {
                 *per_deployment.entry(deployment).or_default() += 1;
             }
-            if let Some(why) = self.not_running(pod) {
-                unmet.push(format!("pod {pod} {why}"));
+            if let Some(set) = owner {
+                *per_set.entry(set).or_default() += 1;
+            }
+            if self.bindings.contains_key(pod) {
+                let why = self.not_running(pod);
+                unmet.extend(why.map(|why| format!("pod {pod} {why}")));
+                continue;
+            }
+            let bound = self.bindings.iter().map(|(pod, b)| (pod, b.node.as_str()));
+            match self.room.should_be_bound(pod, bound) {
+                Some(why) => unmet.push(format!("pod {pod} {why}")),
+                None => wait.extend(deployment),
+            }
+            if unmet.len() >= MOST {
+                return unmet;
+            }
+        }
+        for (set, replicas) in &self.own_replica_sets {
+            let pods = per_set.get(set).copied().unwrap_or(0);
+            if pods != *replicas {
+                unmet.push(format!("replicaset {set} has {pods} pods of {replicas}"));
+            }
+        }
+        for ((node, object), given) in &self.content {
+            let wanted = self.config_maps.get(object);
+            if wanted.is_none_or(|wanted| wanted.data != given.data) {
+                unmet.push(format!("{node} was given another configmap {object}"));
             }
         }
         for (deployment, (replicas, status)) in &self.deployments {
+            // How far a rollout comes that waits for room is its own affair.
+            if wait.contains(deployment) {
+                continue;
+            }
             let pods = per_deployment.get(deployment).copied().unwrap_or(0);
             if pods != *replicas {
                 unmet.push(format!(

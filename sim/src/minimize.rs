@@ -1,7 +1,7 @@
 //! Makes a scenario smaller while it still breaks the same invariant: what is left is what matters.
 
 use crate::run::{Options, run};
-use crate::scenario::{Event, Network, Scenario};
+use crate::scenario::{Event, Network, Scenario, Time};
 
 /// What was left of a scenario.
 #[derive(Clone, Debug)]
@@ -109,6 +109,7 @@ impl<F: FnMut(&Scenario, u64)> Search<F> {
     fn surroundings(&mut self) {
         let default = Network::default();
         self.attempt(|s| s.spec.network = Network::default());
+        self.attempt(|s| s.spec.clock_error = Time::default());
         self.attempt(|s| s.spec.network.lost_requests = 0.0);
         self.attempt(|s| s.spec.network.lost_answers = 0.0);
         self.attempt(|s| s.spec.network.late_writes = 0.0);
@@ -129,12 +130,13 @@ impl<F: FnMut(&Scenario, u64)> Search<F> {
 /// A list of an event.
 type List = fn(&mut Event) -> &mut Vec<String>;
 
-const LISTS: [List; 7] = [
+const LISTS: [List; 8] = [
     |e| &mut e.cut,
     |e| &mut e.crash,
     |e| &mut e.power_off,
     |e| &mut e.freeze,
     |e| &mut e.restart,
+    |e| &mut e.cordon,
     |e| &mut e.delete,
     |e| &mut e.corrupt,
 ];

@@ -5,13 +5,15 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
-use setpoint_apis::core::Namespace;
+use setpoint_apis::core::{Namespace, Node};
 use setpoint_apis::registry::Registry;
 use setpoint_apis::{Key, Kind, ObjectKey, document};
-use setpoint_store::{Compare, Revision, Store, Txn};
+use setpoint_store::list::{List, list_all};
+use setpoint_store::{Compare, KeyValue, Revision, Store, Txn};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::check::Violation;
+use crate::fnv::Fnv;
 use crate::goal;
 use crate::ledger::Write;
 use crate::network::Weather;
@@ -107,8 +109,18 @@ struct Run<'a> {
     world: World,
     started: Instant,
     timeline: Vec<(u64, String)>,
-    /// Documents that were overwritten with what does not parse, to be restored.
-    corrupted: BTreeMap<String, bytes::Bytes>,
+    /// Documents that were overwritten with what does not parse, by the path that chose them, to be restored: what stood
+    /// there, and the revision of what stands there now.
+    corrupted: BTreeMap<String, Broken>,
+    /// Chooses where a scenario leaves it open.
+    rng: fastrand::Rng,
+}
+
+/// A document that was overwritten.
+struct Broken {
+    key: String,
+    value: bytes::Bytes,
+    revision: i64,
 }
 
 /// Something to do at a time.
@@ -129,6 +141,7 @@ impl<'a> Run<'a> {
             started: Instant::now(),
             timeline: Vec::new(),
             corrupted: BTreeMap::new(),
+            rng: fastrand::Rng::with_seed(Fnv::seed(seed, "choices")),
         }
     }
 
@@ -219,9 +232,13 @@ impl<'a> Run<'a> {
             self.scale(name, *replicas).await?;
         }
         for path in &event.delete {
-            let key = self.desired_key(path)?;
-            self.note(format!("{path} is deleted"));
-            self.write(Txn::new().delete(key)).await?;
+            if let Some(key) = self.choose(path).await? {
+                self.note(format!("{} is deleted", self.told(path, &key)));
+                self.write(Txn::new().delete(key)).await?;
+            }
+        }
+        for name in &event.cordon {
+            self.cordon(name, true).await?;
         }
         Ok(())
     }
@@ -250,12 +267,21 @@ impl<'a> Run<'a> {
             self.note(format!("{name} goes on"));
             self.world.freeze(name, false);
         }
+        for name in &event.cordon {
+            self.cordon(name, false).await?;
+        }
         for path in &event.corrupt {
-            let key = self.desired_key(path)?;
-            if let Some(text) = self.corrupted.remove(path) {
-                self.note(format!("{path} is mended"));
-                self.write(Txn::new().put(key, text)).await?;
-            }
+            let Some(broken) = self.corrupted.remove(path) else {
+                continue;
+            };
+            let told = self.told(path, &broken.key);
+            let guard = Compare::ModRevision(broken.key.clone(), broken.revision);
+            let txn = Txn::new().when(guard).put(broken.key, broken.value);
+            let mended = self.world.user(txn).await.map_err(|e| e.to_string())?;
+            self.note(match mended {
+                true => format!("{told} is mended"),
+                false => format!("{told} has been mended already, or is gone"),
+            });
         }
         Ok(())
     }
@@ -269,24 +295,55 @@ impl<'a> Run<'a> {
     }
 
     async fn corrupt(&mut self, path: &str) -> Result<(), String> {
-        if self.corrupted.contains_key(path) {
-            return Ok(());
-        }
-        let key = self.desired_key(path)?;
-        let (present, _) = self
-            .world
-            .store
-            .get(&key)
-            .await
-            .map_err(|e| e.to_string())?;
-        let Some(present) = present else {
+        let Some(key) = self.choose(path).await? else {
             return Ok(());
         };
-        self.note(format!("{path} is overwritten with what does not parse"));
-        self.corrupted.insert(path.to_owned(), present.value);
-        self.write(Txn::new().put(key, "spec: {replicas: [\n"))
-            .await?;
+        let (Some(present), _) = self.read(&key).await? else {
+            return Ok(());
+        };
+        let told = self.told(path, &key);
+        self.note(format!("{told} is overwritten with what does not parse"));
+        let text = "spec: {replicas: [\n";
+        self.write(Txn::new().put(key.clone(), text)).await?;
+        if let (Some(now), _) = self.read(&key).await? {
+            let broken = Broken {
+                key,
+                value: present.value,
+                revision: now.mod_revision,
+            };
+            self.corrupted.insert(path.to_owned(), broken);
+        }
         Ok(())
+    }
+
+    /// Keeps pods away from a node, or lets them come again, as `setpoint cordon` does.
+    async fn cordon(&mut self, name: &str, cordoned: bool) -> Result<(), String> {
+        let verb = if cordoned { "cordoned" } else { "uncordoned" };
+        let object = ObjectKey::cluster(name);
+        let key = self
+            .world
+            .keyspace
+            .build(&Key::Desired(Node::PLURAL, object));
+        let node = match self.read(&key).await? {
+            (Some(node), _) => node,
+            (None, _) => {
+                self.note(format!("there is no node {name} to be {verb}"));
+                return Ok(());
+            }
+        };
+        let Ok(mut value) = document::decode_value::<serde_json::Value>(&node.value) else {
+            self.note(format!("node {name} cannot be read, and is not {verb}"));
+            return Ok(());
+        };
+        value["spec"]["unschedulable"] = cordoned.into();
+        self.note(format!("{name} is {verb}"));
+        let guard = Compare::ModRevision(key.clone(), node.mod_revision);
+        self.write(Txn::new().when(guard).put(key, document::encode(&value)))
+            .await
+    }
+
+    async fn read(&self, key: &str) -> Result<(Option<KeyValue>, Revision), String> {
+        self.world.store.get(key).await.map_err(|e| e.to_string())
     }
 
     async fn apply(&mut self, documents: &[serde_json::Value]) -> Result<(), String> {
@@ -324,12 +381,7 @@ impl<'a> Run<'a> {
     async fn scale(&mut self, name: &str, replicas: u32) -> Result<(), String> {
         let path = format!("deployments/{name}");
         let key = self.desired_key(&path)?;
-        let (present, _) = self
-            .world
-            .store
-            .get(&key)
-            .await
-            .map_err(|e| e.to_string())?;
+        let (present, _) = self.read(&key).await?;
         let present = present.ok_or_else(|| format!("there is no deployment {name}"))?;
         // As for a user: what cannot be read cannot be scaled, and nothing is lost by it.
         let Ok(mut value) = document::decode_value::<serde_json::Value>(&present.value) else {
@@ -351,6 +403,34 @@ impl<'a> Run<'a> {
             .await
             .map(|_| ())
             .map_err(|e| e.to_string())
+    }
+
+    /// The key that a path of `delete` or `corrupt` means; `None` when it leaves the choice, and there is none.
+    async fn choose(&mut self, path: &str) -> Result<Option<String>, String> {
+        if !path.starts_with('/') {
+            return self.desired_key(path).map(Some);
+        }
+        let Some(prefix) = path.strip_suffix('*').filter(|p| p.ends_with('/')) else {
+            return Ok(Some(path.to_owned()));
+        };
+        // What follows a slash in the order of bytes.
+        let end = format!("{}0", &prefix[..prefix.len() - 1]);
+        let (mut found, _) = list_all(&self.world.store, List::new(prefix.to_owned(), end))
+            .await
+            .map_err(|e| e.to_string())?;
+        if found.is_empty() {
+            return Ok(None);
+        }
+        let chosen = self.rng.usize(..found.len());
+        Ok(Some(found.swap_remove(chosen).key.to_string()))
+    }
+
+    /// What the timeline calls a key.
+    fn told(&self, path: &str, key: &str) -> String {
+        match path.starts_with('/') {
+            true => key.to_owned(),
+            false => path.to_owned(),
+        }
     }
 
     fn desired_key(&self, path: &str) -> Result<String, String> {

@@ -46,6 +46,9 @@ pub struct ScenarioSpec {
     /// How messages fare, unless an event says otherwise.
     #[serde(default)]
     pub network: Network,
+    /// How far each process's clock is ahead of or behind the true time, at most. Default 0s.
+    #[serde(default)]
+    pub clock_error: Time,
     /// What happens, in any order.
     #[serde(default)]
     pub timeline: Vec<Event>,
@@ -178,7 +181,8 @@ impl Default for Network {
 pub struct Event {
     /// When, from the beginning.
     pub at: Time,
-    /// For how long; then it is undone. For faults that can be: `cut`, `crash`, `powerOff`, `freeze`, `network`, `corrupt`.
+    /// For how long; then it is undone. For what can be: `cut`, `crash`, `powerOff`, `freeze`, `restart`, `cordon`,
+    /// `network`, `corrupt`.
     #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
     pub lasts: Option<Time>,
     /// Manifests to write into the desired tree.
@@ -187,7 +191,8 @@ pub struct Event {
     /// Deployments to scale: `namespace/name`, and to how many replicas.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub scale: BTreeMap<String, u32>,
-    /// Desired objects to delete: `plural/namespace/name`.
+    /// What users delete: a desired object, `plural/namespace/name`, or a key, `/setpoint/leaders/gc`. A key that ends in
+    /// `/*` means one of those that are there, by the seed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub delete: Vec<String>,
     /// Processes that the network no longer reaches: `controllers-0`, `node-3`.
@@ -211,20 +216,25 @@ pub struct Event {
     /// The history of the store is compacted, up to now.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub compact: bool,
-    /// Desired documents that are overwritten with what does not parse: `plural/namespace/name`.
+    /// Nodes that no new pods are placed on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cordon: Vec<String>,
+    /// Documents that are overwritten with what does not parse: as with `delete`, desired objects or keys. It is undone
+    /// only where nobody has mended it by then.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub corrupt: Vec<String>,
 }
 
 impl Event {
     /// The processes that it befalls, by the field that names them.
-    pub(crate) fn processes(&self) -> [(&'static str, &Vec<String>); 5] {
+    pub(crate) fn processes(&self) -> [(&'static str, &Vec<String>); 6] {
         [
             ("cut", &self.cut),
             ("crash", &self.crash),
             ("powerOff", &self.power_off),
             ("freeze", &self.freeze),
             ("restart", &self.restart),
+            ("cordon", &self.cordon),
         ]
     }
 
@@ -237,6 +247,8 @@ impl Event {
 }
 
 /// A time, in YAML as `300ms`, `10s`, `2m`.
+///
+/// Reading never fails, so that validation can say where in a file the text stands that is no time: see [`Time::is_bad`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(Duration);
 
@@ -251,6 +263,14 @@ impl Time {
         Self(Duration::from_millis(milliseconds))
     }
 
+    /// What was read where no time stood.
+    const BAD: Self = Self(Duration::MAX);
+
+    /// Whether it was read from a text that is no time. [`read`] gives back no scenario with such a one.
+    pub fn is_bad(self) -> bool {
+        self == Self::BAD
+    }
+
     /// As a duration.
     pub const fn get(self) -> Duration {
         self.0
@@ -259,27 +279,26 @@ impl Time {
 
 /// A text that is no time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a time such as 300ms, 10s, 2m or 1h, of at most a day")]
-pub struct BadTime(String);
+#[error("is not a time such as 300ms, 10s, 2m or 1h, of at most a day")]
+pub struct BadTime;
 
 impl FromStr for Time {
     type Err = BadTime;
 
     fn from_str(text: &str) -> Result<Self, BadTime> {
-        let bad = || BadTime(text.to_owned());
-        let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
+        let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or(BadTime)?;
         let (number, unit) = text.split_at(digits);
         let unit = match unit {
             "ms" => 1,
             "s" => 1000,
             "m" => 60_000,
             "h" => 3_600_000,
-            _ => return Err(bad()),
+            _ => return Err(BadTime),
         };
         let millis = number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit));
         match millis {
             Some(millis) if millis <= 24 * 3_600_000 => Ok(Self::milliseconds(millis)),
-            _ => Err(bad()),
+            _ => Err(BadTime),
         }
     }
 }
@@ -302,7 +321,7 @@ impl Serialize for Time {
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
+        Ok(text.parse().unwrap_or(Self::BAD))
     }
 }
 
@@ -396,3 +415,6 @@ pub fn read(source: &str, text: &str) -> Result<Scenario, Vec<Problem>> {
     setpoint_apis::document::decode(document.text.as_bytes())
         .map_err(|error| problem(document.line, error.to_string()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -60,6 +60,7 @@ pub(crate) struct World {
     pub(crate) ledger: Ledger,
     seed: u64,
     clock: Clock,
+    clock_error: Duration,
     leader_lease: Duration,
     hosts: BTreeMap<Arc<str>, Host>,
 }
@@ -155,6 +156,7 @@ impl World {
             ledger,
             seed,
             clock: Clock::starting_at(Timestamp::from_unix_seconds(EPOCH_SECONDS)),
+            clock_error: spec.clock_error.get(),
             leader_lease: spec.controllers.lease.get(),
             hosts,
         }
@@ -187,6 +189,7 @@ impl World {
         ));
         let process = Process::new();
         let shutdown = CancellationToken::new();
+        let clock = clock_of(&self.clock, name, self.seed, self.clock_error);
         match &host.kind {
             HostKind::Controllers => {
                 let options = Options {
@@ -194,7 +197,7 @@ impl World {
                     identity: identity.to_string(),
                     leader_lease_ttl: self.leader_lease,
                     seed,
-                    clock: self.clock.clone(),
+                    clock,
                 };
                 let keyspace = self.keyspace.clone();
                 let shutdown = shutdown.clone();
@@ -204,7 +207,7 @@ impl World {
             }
             HostKind::Node(node) => {
                 let keyspace = self.keyspace.clone();
-                let agent = agent(&host.name, node, self.clock.clone(), seed);
+                let agent = agent(&host.name, node, clock, seed);
                 let shutdown = shutdown.clone();
                 run(&process, identity, agent(link, keyspace, shutdown));
             }
@@ -278,6 +281,15 @@ impl World {
         self.ledger.catch_up(Some(sent));
         done.map(|done| done.succeeded)
     }
+}
+
+/// The clock of a machine: always as wrong as it is, and by no more than `most`.
+fn clock_of(true_time: &Clock, name: &str, seed: u64, most: Duration) -> Clock {
+    let most = i64::try_from(most.as_millis()).unwrap_or(i64::MAX);
+    let error =
+        fastrand::Rng::with_seed(Fnv::seed(seed, &format!("clock of {name}"))).i64(-most..=most);
+    let now = true_time.now().as_unix_millis();
+    Clock::starting_at(Timestamp::from_unix_millis(now.saturating_add(error)))
 }
 
 /// Runs a process's main task. One that ends by itself says so; nothing starts it again.

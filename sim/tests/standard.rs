@@ -45,3 +45,38 @@ fn the_same_seed_is_the_same_run() {
         assert_ne!(once.digest, other.digest);
     }
 }
+
+#[test]
+fn keeping_the_writes_changes_nothing() {
+    let scenario = generate::standard(3);
+    let plain = run(&scenario, 3, Options::default()).unwrap();
+    let traced = run(&scenario, 3, Options { trace: true }).unwrap();
+    assert_eq!(plain.digest, traced.digest);
+    assert_eq!(traced.trace.len() as u64, traced.writes);
+    assert!(traced.trace.is_sorted_by_key(|w| (w.millis, w.revision)));
+}
+
+#[test]
+fn what_is_left_of_a_scenario_breaks_the_same_invariant() {
+    // Nobody is left to do what is asked for last.
+    let mut scenario = generate::standard(3);
+    scenario.spec.settle = "2s".parse().unwrap();
+    scenario.spec.controllers.replicas = 1;
+    let mut late = scenario.spec.timeline[0].clone();
+    late.at = "5m".parse().unwrap();
+    late.crash = vec!["controllers-0".to_owned()];
+    late.apply[0]["metadata"]["name"] = "late".into();
+    scenario.spec.timeline.push(late);
+    let report = run(&scenario, 3, Options::default()).unwrap();
+    let broken = report.violations[0].invariant;
+    let least = setpoint_sim::minimize(&scenario, 3, |_, _| {}).unwrap();
+    assert_eq!((broken, least.invariant), ("converges", "converges"));
+    assert_eq!(
+        least.scenario.spec.timeline.len(),
+        1,
+        "{:?}",
+        least.scenario
+    );
+    let again = run(&least.scenario, 3, Options::default()).unwrap();
+    assert_eq!(again.violations[0].invariant, broken);
+}

@@ -105,7 +105,7 @@ pub(crate) fn explain(args: ExplainArgs, context: &mut Context) -> Result<()> {
 }
 
 fn find(word: &str) -> Result<&'static KindInfo> {
-    match Registry::builtin().by_word(word) {
+    match kinds::documents().by_word(word) {
         Some(kind) => Ok(kind),
         None => kinds::unknown(word),
     }

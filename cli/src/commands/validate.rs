@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use setpoint_apis::strict::{Options, Problem};
 
 use crate::context::Context;
-use crate::kinds::KindInfo;
+use crate::kinds::{self, KindInfo};
 use crate::manifest::{self, FileArgs, StrictArgs};
 use crate::term;
 
@@ -43,6 +43,7 @@ pub(crate) async fn run(args: ValidateArgs, context: &mut Context) -> Result<()>
         ignore_unsupported: args.strict.ignore_unsupported,
         default_namespace: Some(crate::context::DEFAULT_NAMESPACE),
         allow_generate_name: true,
+        registry: kinds::documents(),
         ..Options::default()
     };
     let manifest = manifest::parse(&sources, &options);

@@ -12,5 +12,6 @@ mod fixture;
 mod logs;
 mod offline;
 mod show;
+mod simulate;
 mod tls;
 mod watch;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use setpoint_apis::kind::FieldError;
 use setpoint_apis::strict::{self, Options};
 
-use super::{Event, Network, ScenarioSpec, Time, object};
+use super::{BadTime, Event, Network, ScenarioSpec, Time, object};
 
 /// What is simulated is kept in memory, and time with it: a day of 5,000 nodes is beyond use already.
 const MOST_NODES: u32 = 5000;
@@ -17,6 +17,7 @@ const SHORTEST_LEASE: Duration = Duration::from_secs(1);
 
 pub(super) fn errors(spec: &ScenarioSpec) -> Vec<FieldError> {
     let mut found = Found(Vec::new());
+    found.times(spec);
     let known = found.processes(spec);
     found.network("spec.network", &spec.network);
     for (i, event) in spec.timeline.iter().enumerate() {
@@ -30,6 +31,47 @@ struct Found(Vec<FieldError>);
 impl Found {
     fn error(&mut self, path: impl Into<String>, message: impl Into<String>) {
         self.0.push(FieldError::new(path, message));
+    }
+
+    /// Every time that is none.
+    fn times(&mut self, spec: &ScenarioSpec) {
+        let mut times = vec![
+            ("spec.controllers.lease".to_owned(), spec.controllers.lease),
+            ("spec.clockError".to_owned(), spec.clock_error),
+            ("spec.settle".to_owned(), spec.settle),
+            ("spec.quiet".to_owned(), spec.quiet),
+        ];
+        let network = |path: &str, network: &Network| {
+            [
+                ("minDelay", network.min_delay),
+                ("maxDelay", network.max_delay),
+            ]
+            .map(|(field, time)| (format!("{path}.{field}"), time))
+        };
+        times.extend(network("spec.network", &spec.network));
+        for (i, group) in spec.nodes.iter().enumerate() {
+            for (field, time) in [
+                ("startLatency", group.start_latency),
+                ("stopLatency", group.stop_latency),
+                ("lease", group.lease),
+            ] {
+                times.push((format!("spec.nodes[{i}].{field}"), time));
+            }
+        }
+        for (i, event) in spec.timeline.iter().enumerate() {
+            let path = format!("spec.timeline[{i}]");
+            times.push((format!("{path}.at"), event.at));
+            times.extend(event.lasts.map(|time| (format!("{path}.for"), time)));
+            let weather = event.network.as_ref();
+            times.extend(
+                weather
+                    .into_iter()
+                    .flat_map(|n| network(&format!("{path}.network"), n)),
+            );
+        }
+        for (path, _) in times.into_iter().filter(|(_, time)| time.is_bad()) {
+            self.error(path, BadTime.to_string());
+        }
     }
 
     /// The names of all processes.
@@ -95,7 +137,8 @@ impl Found {
                 self.error(format!("{path}.{field}"), message);
             }
         }
-        if network.min_delay > network.max_delay {
+        let both = !network.min_delay.is_bad() && !network.max_delay.is_bad();
+        if both && network.min_delay > network.max_delay {
             let message = format!("is more than maxDelay, {}", network.max_delay);
             self.error(format!("{path}.minDelay"), message);
         }
@@ -116,12 +159,9 @@ impl Found {
             self.network(&format!("{path}.network"), network);
         }
         for (field, paths) in [("delete", &event.delete), ("corrupt", &event.corrupt)] {
-            for (i, text) in paths
-                .iter()
-                .enumerate()
-                .filter(|(_, p)| object(p).is_none())
-            {
-                let message = format!("{text:?} is not of the form plural/namespace/name");
+            let bad = |path: &str| !path.starts_with('/') && object(path).is_none();
+            for (i, text) in paths.iter().enumerate().filter(|(_, path)| bad(path)) {
+                let message = format!("{text:?} is neither plural/namespace/name nor a whole key");
                 self.error(format!("{path}.{field}[{i}]"), message);
             }
         }
