@@ -39,6 +39,11 @@ pub(crate) struct Revisions {
 }
 
 impl Object {
+    /// Whether the stored document cannot be read, so that it says nothing about the object.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        self.invalid.is_some() && self.value.get("invalid").is_some()
+    }
+
     /// The value at a path of keys.
     pub(crate) fn at(&self, path: &[&str]) -> Option<&Value> {
         path.iter()

@@ -7,8 +7,9 @@ use crate::records::{
     Binding, NodeHealth, NodeState, PodActual, PodScheduling, PodStage, WorkHeader,
 };
 
-/// A pod whose desired document is gone and that has not stopped yet, as far as it is still known: from the copy that its
-/// node was given (`work`), else from what its agent has kept (`actual`). Of the latter there is no spec.
+/// A pod whose desired document is gone and that has not stopped yet, or whose document does not parse, as far as it is
+/// still known: from the copy that its node was given (`work`), else from what its agent has kept (`actual`). Of the
+/// latter there is no spec.
 pub fn stopping_pod(key: &ObjectKey, work: Option<&[u8]>, actual: Option<&PodActual>) -> Pod {
     let reported = actual.map(|a| a.uid.as_str()).filter(|u| !u.is_empty());
     let copy = work.and_then(|bytes| {

@@ -32,14 +32,14 @@ pub(super) fn plain(
 }
 
 /// What is stored about a pod.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct PodParts<'a> {
     pub(super) desired: Option<&'a KeyValue>,
     pub(super) binding: Option<&'a KeyValue>,
     pub(super) scheduling: Option<&'a KeyValue>,
     /// The node's name with what its agent reports.
     pub(super) actual: Vec<(&'a str, &'a KeyValue)>,
-    /// What its node was given, where the document is gone.
+    /// What its node was given, where the document is gone or does not parse ([`lacks_document`]).
     pub(super) work: Option<&'a KeyValue>,
     /// What is concluded about nodes, its own among them.
     pub(super) nodes: Option<&'a BTreeMap<String, NodeHealth>>,
@@ -53,6 +53,7 @@ pub(super) fn pod(kind: KindInfo, key: ObjectKey, parts: &PodParts<'_>) -> Optio
         None => gone(kind, &key),
     };
     let deleted = parts.desired.is_none();
+    let unreadable = object.is_unreadable();
     let binding: Option<Binding> = parts
         .binding
         .and_then(|kv| record(&mut object, "binding", kv));
@@ -75,8 +76,8 @@ pub(super) fn pod(kind: KindInfo, key: ObjectKey, parts: &PodParts<'_>) -> Optio
         .or(report.map(|(node, _)| *node))
         .map(str::to_owned);
     let typed = match parts.desired {
-        Some(d) => document::decode_keyed::<Pod>(&key, &d.value).unwrap_or_default(),
-        None => {
+        Some(d) if !unreadable => document::decode_keyed::<Pod>(&key, &d.value).unwrap_or_default(),
+        _ => {
             let work = parts.work.map(|kv| &*kv.value);
             view::stopping_pod(&key, work, actual.as_ref())
         }
@@ -86,6 +87,9 @@ pub(super) fn pod(kind: KindInfo, key: ObjectKey, parts: &PodParts<'_>) -> Optio
         if typed.spec.containers.is_empty() {
             object.value["spec"] = json!({});
         }
+    }
+    if unreadable {
+        show_known(&mut object, &typed);
     }
     let health = parts
         .nodes
@@ -118,6 +122,29 @@ pub(super) fn pod(kind: KindInfo, key: ObjectKey, parts: &PodParts<'_>) -> Optio
         object.created = placed_at;
     }
     Some(object)
+}
+
+/// Whether what is known of a pod is only its node's copy, its document being gone or not to be read.
+pub(super) fn lacks_document(pod: &Object) -> bool {
+    pod.text.is_none() || pod.is_unreadable()
+}
+
+/// Fills in what an unreadable document would have said, from what is known of the pod that runs.
+fn show_known(object: &mut Object, known: &Pod) {
+    let Ok(known) = serde_json::to_value(known) else {
+        return;
+    };
+    for field in ["uid", "labels", "annotations", "ownerReferences"] {
+        if let Some(value) = known["metadata"].get(field) {
+            object.value["metadata"][field] = value.clone();
+        }
+    }
+    if known["spec"]["containers"]
+        .as_array()
+        .is_some_and(|c| !c.is_empty())
+    {
+        object.value["spec"] = known["spec"].clone();
+    }
 }
 
 /// What is stored about a node.

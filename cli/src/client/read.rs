@@ -179,25 +179,33 @@ impl Client {
                 _ => {}
             }
         }
-        let stopping = parts.iter().filter(|(_, p)| p.desired.is_none());
-        let copies: BTreeMap<ObjectKey, KeyValue> = stream::iter(stopping)
-            .map(|(key, parts)| async move {
+        for parts in parts.values_mut() {
+            parts.nodes = Some(&nodes);
+        }
+        let (mut objects, lacking): (Vec<Object>, Vec<_>) = parts
+            .iter()
+            .filter_map(|(key, parts)| Some((merge::pod(kind, key.clone(), parts)?, (key, parts))))
+            .unzip();
+        let lacking = lacking.into_iter().enumerate();
+        let lacking = lacking.filter(|(i, _)| objects.get(*i).is_some_and(merge::lacks_document));
+        let copies: Vec<(usize, Option<Object>)> = stream::iter(lacking)
+            .map(|(i, (key, parts))| async move {
                 let node = parts.actual.first().map(|(node, _)| *node);
                 let copy = self.work_copy(key, parts.binding, node, revision).await?;
-                Ok::<_, anyhow::Error>((key.clone(), copy))
+                let with_copy = PodParts {
+                    work: copy.as_ref(),
+                    ..parts.clone()
+                };
+                Ok::<_, anyhow::Error>((i, merge::pod(kind, key.clone(), &with_copy)))
             })
             .buffered(16)
-            .try_filter_map(|(key, copy)| async move { Ok(copy.map(|c| (key, c))) })
             .try_collect()
             .await?;
-        let objects = parts
-            .into_iter()
-            .filter_map(|(key, mut parts)| {
-                parts.work = copies.get(&key);
-                parts.nodes = Some(&nodes);
-                merge::pod(kind, key, &parts)
-            })
-            .collect();
+        for (i, object) in copies {
+            if let (Some(place), Some(object)) = (objects.get_mut(i), object) {
+                *place = object;
+            }
+        }
         Ok(Listing { objects, revision })
     }
 
@@ -273,17 +281,22 @@ impl Client {
             .zip(&actual)
             .map(|(b, kv)| (b.node.as_str(), kv))
             .collect();
-        let work = match &desired {
-            Some(_) => None,
-            None => self.work_copy(key, binding.as_ref(), None, seen).await?,
-        };
         let parts = PodParts {
             desired: desired.as_ref(),
             binding: binding.as_ref(),
             scheduling: scheduling.as_ref(),
             actual: reports,
-            work: work.as_ref(),
+            work: None,
             nodes: Some(&nodes),
+        };
+        let merged = merge::pod(kind, key.clone(), &parts);
+        if !merged.as_ref().is_some_and(merge::lacks_document) {
+            return Ok(merged);
+        }
+        let work = self.work_copy(key, binding.as_ref(), None, seen).await?;
+        let parts = PodParts {
+            work: work.as_ref(),
+            ..parts
         };
         Ok(merge::pod(kind, key.clone(), &parts))
     }

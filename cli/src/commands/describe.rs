@@ -98,7 +98,7 @@ async fn describe(client: &Client, object: &Object) -> Result<Sheet> {
     }
     if let Some(message) = &object.invalid {
         sheet.field("Invalid", message);
-        if object.text.is_some() && object.value.get("invalid").is_some() {
+        if object.text.is_some() && object.is_unreadable() {
             sheet.field(
                 "",
                 "what was good before stays in force; nothing is deleted because of this",

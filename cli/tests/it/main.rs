@@ -5,6 +5,7 @@
 
 mod ages;
 mod apply;
+mod broken;
 mod delete;
 mod devstore;
 mod errors;

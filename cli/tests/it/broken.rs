@@ -1,0 +1,60 @@
+//! Documents that somebody has overwritten with what does not parse: shown with what is still known, and told with a way
+//! out.
+
+use setpoint_apis::{Key, ObjectKey};
+
+use crate::fixture::{Fixture, pod};
+
+fn key(name: &str) -> ObjectKey {
+    ObjectKey::namespaced("default", name)
+}
+
+const GARBAGE: &str = "@@@";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_whose_document_was_overwritten_is_known_by_the_copy_of_its_node() {
+    let f = Fixture::new("broken-pod").await;
+    f.apply(&format!("{}---\n{}", pod("a"), pod("b")));
+    let binding =
+        "node: n1\nsession: 7\nplacement: 1\npodRevision: 1\nboundAt: 2026-01-01T00:00:00Z\n";
+    f.put(&Key::Binding(key("a")), binding).await;
+    f.put(
+        &Key::NodePod("n1", key("a")),
+        "placement: 1\nuid: u-a\nstage: Running\nstartTime: 2026-01-01T00:00:00Z\n\
+         conditions:\n- {type: Ready, status: 'True'}\n",
+    )
+    .await;
+    let given = pod("a").replace(
+        "  labels:",
+        "  ownerReferences:\n  - {apiVersion: apps/v1, kind: ReplicaSet, name: web, uid: r, controller: true}\n  labels:",
+    );
+    let work = format!("placement: 1\nuid: u-a\nsourceRevision: 1\n---\n{given}");
+    f.put(&Key::WorkPod("n1", key("a")), &work).await;
+    for name in ["a", "b"] {
+        f.put(&Key::Desired("pods", key(name)), GARBAGE).await;
+    }
+
+    let out = f.run(&["get", "pods", "-l", "app=a", "--show-labels"]).ok();
+    assert!(out.contains("Invalid") && out.contains("app=a"), "{out}");
+    let path = "jsonpath={.spec.containers[0].command[0]} {.spec.nodeName} {.metadata.uid} {.metadata.generation} \
+                {.status.phase} {.invalid.document}";
+    let shown = f.run(&["get", "pod", "a", "-o", path]).ok();
+    assert_eq!(shown, "sleep n1 u-a 2 Running @@@");
+    let out = f.run(&["describe", "pod", "a"]).ok();
+    assert!(
+        out.contains("app=a") && out.contains("ReplicaSet/web") && out.contains("Invalid:"),
+        "{out}"
+    );
+    f.run(&[
+        "wait",
+        "--for=condition=Ready",
+        "pod",
+        "-l",
+        "app=a",
+        "--timeout=30s",
+    ])
+    .ok();
+    // Of this one nothing else is known.
+    let out = f.run(&["get", "pod", "b", "-o", "yaml"]).ok();
+    assert!(!out.contains("labels") && out.contains("@@@"), "{out}");
+}
