@@ -4,6 +4,7 @@ mod brake;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use setpoint_apis::core::{Taint, TaintEffect};
 use setpoint_apis::names;
@@ -16,6 +17,10 @@ pub use brake::{BrakeFacts, GRACE, WINDOW};
 pub const TAINT_UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 /// Keeps pods away from a node that its user has deleted.
 pub const TAINT_REMOVED: &str = "setpoint.dev/removed";
+
+/// How long a deleted node is remembered after its session was lost, so that an agent that was only held up for a moment
+/// does not register it again. Five times the usual time to live of a session.
+pub const REMEMBERED: Duration = Duration::from_secs(30);
 
 /// What is known of all nodes, at one revision.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -52,12 +57,26 @@ pub struct NodeFacts {
 
 impl NodeFacts {
     /// Whether its desired document was deleted while this agent ran. An agent that nothing was concluded about yet
-    /// registers its node instead, be its session a new one or that of the agent before it.
+    /// registers its node instead, be its session a new one or that of the agent before it; an agent that has lost its
+    /// session and taken another is still the same.
     fn is_unwanted(&self, session: i64) -> bool {
-        let known = |h: &NodeHealth| {
-            h.session == session && (h.agent_since.is_none() || h.agent_since == self.agent_since)
+        let known = |h: &NodeHealth| match h.agent_since {
+            Some(_) => h.agent_since == self.agent_since,
+            None => h.session == session,
         };
         !self.desired && self.health.as_ref().is_some_and(known)
+    }
+
+    /// Until when the agent of a deleted node may come back and is to be known again; `None` when it is not waited for.
+    fn remembered(&self, now: Timestamp) -> Option<Timestamp> {
+        let health = self.health.as_ref()?;
+        health.agent_since?;
+        if !SILENT.contains(&health.state) {
+            return Some(now + REMEMBERED);
+        }
+        // A silence that lies ahead is a clock that was set back: waiting for its end could take for ever.
+        let until = health.since + REMEMBERED;
+        (health.since <= now && now < until).then_some(until)
     }
 
     /// The start of its agent, of the last one when it has none.
@@ -213,6 +232,7 @@ fn absent(
     facts: &NodeFacts,
     now: Timestamp,
 ) {
+    let deleted = || unreachable(facts, "its lease expired, and it has been deleted", now);
     if facts.desired {
         if facts.never_seen() {
             return;
@@ -237,8 +257,7 @@ fn absent(
     }
     if facts.bindings > 0 || snapshot.unreadable_bindings {
         // Its user has said that it is gone, so not even the brake keeps its pods there.
-        let health = unreachable(facts, "its lease expired, and it has been deleted", now);
-        conclude(plan, name, facts, health, Because::Silent);
+        conclude(plan, name, facts, deleted(), Because::Silent);
         plan.waiting.push(match facts.bindings {
             0 => (
                 name.clone(),
@@ -246,6 +265,15 @@ fn absent(
             ),
             n => (name.clone(), format!("{n} pods are not yet released")),
         });
+        return;
+    }
+    if let Some(until) = facts.remembered(now) {
+        conclude(plan, name, facts, deleted(), Because::Silent);
+        plan.next_look = Some(plan.next_look.map_or(until, |at| at.min(until)));
+        plan.waiting.push((
+            name.clone(),
+            "its agent may only have been held up, and must not register it again".into(),
+        ));
         return;
     }
     if facts.health.is_some() || facts.health_unreadable || facts.recorded {

@@ -8,8 +8,9 @@
 //! - When more than half of the nodes go silent together, they are `Suspended` instead: nothing is moved, and their
 //!   health says why ([`decide::BrakeFacts`]). Before any node is given up, those that are still there are asked whether
 //!   their leases have missed a renewal, so that the first of many to expire is not given up before the others follow.
-//! - A node whose desired document is deleted takes no new pods; once its session is over and its pods are released,
-//!   everything recorded of it is removed.
+//! - A node whose desired document is deleted takes no new pods, also when its agent loses its session and takes another
+//!   within [`decide::REMEMBERED`]; once its session is over for so long and its pods are released, everything recorded
+//!   of it is removed.
 //! - Every conclusion is guarded on the session it is about, or on its absence. A quiet cluster writes nothing.
 //! - Beside that, the leader keeps the record from which documents are dated (`timeline`).
 

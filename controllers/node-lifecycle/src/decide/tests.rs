@@ -271,6 +271,45 @@ fn an_agent_that_takes_the_session_over_registers_a_deleted_node_anew() {
 }
 
 #[test]
+fn an_agent_that_only_lost_its_session_does_not_register_a_deleted_node_anew() {
+    let removed = NodeFacts {
+        desired: false,
+        agent_since: Some(at(-1_000)),
+        health: Some(NodeHealth {
+            agent_since: Some(at(-1_000)),
+            ..health(NodeState::Removed, 2, -500)
+        }),
+        ..up(2)
+    };
+    let (removed, _) = check(cluster([up(1), removed]), &[]);
+    let back = |mut snapshot: Snapshot, since: i64| {
+        let facts = snapshot.nodes.get_mut("n2").unwrap();
+        (facts.session, facts.agent_since) = (Session::Alive(9), Some(at(since)));
+        snapshot
+    };
+    let still = "n2 Removed session 9 because AliveUnwanted(9) [setpoint.dev/removed:NoSchedule]";
+    // The session was replaced between two looks.
+    check(back(removed.clone(), -1_000), &[still]);
+    check(back(removed.clone(), -1), &["register n2 session 9"]);
+
+    // It was seen to be gone, and there is nothing to wait for but the agent.
+    let mut lost = removed;
+    let facts = lost.nodes.get_mut("n2").unwrap();
+    (facts.session, facts.agent_since) = (Session::Absent, None);
+    let (lost, plan) = check(
+        lost,
+        &["n2 Unreachable session 2 because Silent \
+           [node.kubernetes.io/unreachable:NoSchedule node.kubernetes.io/unreachable:NoExecute]"],
+    );
+    assert_eq!(plan.next_look, Some(at(30)));
+    check_at(back(lost.clone(), -1_000), 29, &[still]);
+    check_at(back(lost.clone(), 28), 29, &["register n2 session 9"]);
+    check_at(lost.clone(), 29, &[]);
+    check_at(lost.clone(), 30, &["forget n2"]);
+    check_at(lost, -1, &["forget n2"]);
+}
+
+#[test]
 fn a_deleted_node_is_forgotten_when_its_session_is_over_and_its_pods_are_released() {
     let dead = NodeFacts {
         desired: false,

@@ -136,6 +136,9 @@ async fn a_deleted_node_is_drained_of_records_when_its_session_is_over() {
         "its pods are not released yet"
     );
 
+    // As if it had been silent for long: its agent is not waited for any more.
+    let long_ago = "state: Unreachable\nsession: 1\nagentSince: 2026-01-01T00:00:00Z\nsince: 2026-01-01T00:00:00Z\n";
+    rig.put(&Key::Health("n1"), long_ago).await;
     rig.delete(&Key::Binding(pod)).await;
     rig.until("n1 is forgotten", |view| {
         (!view.health().contains(&cluster_key("n1"))).then_some(())

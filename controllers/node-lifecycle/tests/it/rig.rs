@@ -105,13 +105,20 @@ impl Rig {
         shutdown
     }
 
-    /// Begins a session of a node.
+    /// Begins a session of a node, of an agent that starts now.
     pub(crate) async fn agent(&self, node: &str, ttl: Duration) -> Agent {
         let lease = LeaseKeeper::grant(self.store.clone(), ttl).await.unwrap();
         let key = self.keyspace.build(&Key::NodeAlive(node));
         let txn = Txn::new()
             .when(Compare::absent(key.clone()))
-            .put_with_lease(key, "hostname: test\npid: 1\ninstance: x\nsince: 2026-01-01T00:00:00Z\nleaseTtlSeconds: 2\n", lease.id());
+            .put_with_lease(
+                key,
+                format!(
+                    "hostname: test\npid: 1\ninstance: x\nsince: {}\nleaseTtlSeconds: 2\n",
+                    Clock::system().now()
+                ),
+                lease.id(),
+            );
         let done = self.store.txn(txn).await.unwrap();
         assert!(done.succeeded, "node {node} is taken");
         Agent {
