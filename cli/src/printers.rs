@@ -168,13 +168,15 @@ impl Printer {
                 .then(|| object.key.namespace.to_string()),
         );
         for (i, column) in self.columns.iter().enumerate() {
-            let unreadable = object.invalid.is_some() && object.value.get("invalid").is_some();
+            let unreadable = object.is_unreadable();
             let cell = match column.name {
                 "NAME" if self.options.kinds => object.full_name(),
                 "NAME" | "AGE" => (column.cell)(object, now),
                 // What cannot be read has no content to show; nor may it look as if it were well.
                 _ if unreadable && i == 1 => "Invalid".to_owned(),
                 _ if unreadable && column.name == "STATUS" => "Invalid".to_owned(),
+                // What was counted last is still the best that is known.
+                _ if unreadable && column.is_counted(object) => (column.cell)(object, now),
                 _ if unreadable => "?".to_owned(),
                 _ => (column.cell)(object, now),
             };
@@ -344,6 +346,13 @@ pub(crate) mod tests {
         assert_eq!(
             row("", TableOptions::default(), &broken),
             "x | Invalid | Invalid | ? | 60s"
+        );
+        let counted = json!({"invalid": {"message": "no"}, "status": {"readyReplicas": 3, "updatedReplicas": 3, "availableReplicas": 2}});
+        let mut broken = object("deployments", counted);
+        broken.invalid = Some("no".into());
+        assert_eq!(
+            row("", TableOptions::default(), &broken),
+            "x | Invalid | 3 | 2 | 60s"
         );
     }
 

@@ -176,6 +176,7 @@ fn progress(o: &Object) -> Result<Progressing> {
         .at(&["status", "observedGeneration"])
         .and_then(Value::as_i64);
     let generation = o.revisions.map_or(0, |r| r.version);
+    refuse_invalid(o)?;
     if observed.is_none_or(|observed| observed < generation) {
         return Ok(Progressing::Waiting(format!(
             "Waiting for {} spec update to be observed...",
@@ -226,6 +227,27 @@ fn progress(o: &Object) -> Result<Progressing> {
     } else {
         Progressing::Done(format!("deployment {name:?} successfully rolled out"))
     })
+}
+
+/// An error when the controller has frozen the workload, because a document does not parse.
+fn refuse_invalid(o: &Object) -> Result<()> {
+    let name = o.full_name();
+    if let Some(message) = &o.invalid {
+        bail!("{name} is invalid, so nothing of it is rolled out: {message}");
+    }
+    let Some(condition) = o.condition("Invalid").filter(|c| c["status"] == "True") else {
+        return Ok(());
+    };
+    let text = |field: &str| condition[field].as_str().unwrap_or_default();
+    // Of its own document that was said before it was mended.
+    if text("reason") == "DocumentInvalid" {
+        return Ok(());
+    }
+    bail!(
+        "{name} is not rolled out: {}: {}",
+        text("reason"),
+        text("message")
+    )
 }
 
 /// Follows a workload until it is as wanted.
@@ -306,5 +328,22 @@ mod tests {
             json!({"observedGeneration": 2, "conditions": [{"type": "Progressing", "reason": "ProgressDeadlineExceeded"}]}),
             "exceeded its progress deadline",
         );
+    }
+
+    #[test]
+    fn a_rollout_that_is_frozen_fails_with_the_reason() {
+        let invalid = |reason: &str| {
+            json!({"observedGeneration": 1, "conditions": [
+                {"type": "Invalid", "status": "True", "reason": reason, "message": "ReplicaSet web-1: no"}]})
+        };
+        check(
+            invalid("ReplicaSetInvalid"),
+            "ReplicaSetInvalid: ReplicaSet web-1: no",
+        );
+        // The document is readable by now, and the controller has not looked at it yet.
+        check(invalid("DocumentInvalid"), "to be observed");
+        let mut broken = object("deployments", json!({"invalid": {"message": "no"}}));
+        broken.invalid = Some("no".into());
+        assert!(progress(&broken).is_err());
     }
 }

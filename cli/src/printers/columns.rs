@@ -23,6 +23,15 @@ pub(crate) struct Column {
     pub(crate) cell: fn(&Object, Timestamp) -> String,
 }
 
+impl Column {
+    /// Whether it shows a number that the object's controller has counted.
+    pub(crate) fn is_counted(&self, object: &Object) -> bool {
+        matches!(object.kind.plural, "deployments" | "replicasets")
+            && matches!(self.name, "UP-TO-DATE" | "AVAILABLE" | "CURRENT" | "READY")
+            && object.at(&["status"]).is_some()
+    }
+}
+
 const fn column(name: &'static str, cell: fn(&Object, Timestamp) -> String) -> Column {
     Column {
         name,

@@ -3,7 +3,7 @@
 
 use setpoint_apis::{Key, ObjectKey};
 
-use crate::fixture::{Fixture, pod};
+use crate::fixture::{Fixture, deployment, pod};
 
 fn key(name: &str) -> ObjectKey {
     ObjectKey::namespaced("default", name)
@@ -57,4 +57,47 @@ async fn a_pod_whose_document_was_overwritten_is_known_by_the_copy_of_its_node()
     // Of this one nothing else is known.
     let out = f.run(&["get", "pod", "b", "-o", "yaml"]).ok();
     assert!(!out.contains("labels") && out.contains("@@@"), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_with_a_broken_replica_set_says_so() {
+    let f = Fixture::new("broken-set").await;
+    f.apply(&format!(
+        "{}---\n{}",
+        deployment("web", 2),
+        deployment("web-b", 2)
+    ));
+    let status = "observedGeneration: 1\nreplicas: 2\nupdatedReplicas: 2\nreadyReplicas: 2\navailableReplicas: 2\n";
+    let invalid = "conditions:\n- {type: Invalid, status: 'True', reason: ReplicaSetInvalid, message: 'ReplicaSet web-1: no'}\n";
+    f.put(
+        &Key::Actual("deployments", key("web")),
+        &format!("{status}{invalid}"),
+    )
+    .await;
+    for name in ["web-1", "web-b-1"] {
+        f.put(&Key::Desired("replicasets", key(name)), GARBAGE)
+            .await;
+    }
+    f.put(&Key::Actual("replicasets", key("web-1")), "replicas: 2\n")
+        .await;
+    let err = f
+        .run(&["rollout", "status", "deploy/web", "--timeout=30s"])
+        .fails();
+    assert!(
+        err.contains("ReplicaSet web-1: no") && !err.contains("timed out"),
+        "{err}"
+    );
+    let out = f.run(&["describe", "deploy", "web"]).ok();
+    assert!(
+        out.contains("web-1 (Invalid, 2 replicas)") && !out.contains("web-b-1"),
+        "{out}"
+    );
+
+    f.put(&Key::Desired("deployments", key("web")), GARBAGE)
+        .await;
+    let err = f.run(&["rollout", "status", "deploy/web"]).fails();
+    assert!(err.contains("deployment.apps/web is invalid"), "{err}");
+    let row = f.run(&["get", "deploy", "web", "--no-headers"]).ok();
+    let cells: Vec<&str> = row.split_whitespace().collect();
+    assert_eq!(cells[..4], ["web", "Invalid", "2", "2"]);
 }

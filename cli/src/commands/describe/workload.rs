@@ -86,10 +86,18 @@ pub(super) async fn describe(sheet: &mut Sheet, client: &Client, object: &Object
                 rs.list_at(&["metadata", "ownerReferences"])
                     .iter()
                     .any(|o| o["uid"] == object.uid())
+                    || is_broken_set_of(rs, &object.key.name)
             })
             .collect();
         own.sort_by_key(|rs| std::cmp::Reverse(rs.revisions.map(|r| r.created)));
         let line = |rs: &&Object| {
+            if rs.is_unreadable() {
+                return format!(
+                    "{} (Invalid, {} replicas)",
+                    rs.key.name,
+                    rs.number_at(&["status", "replicas"])
+                );
+            }
             format!(
                 "{} ({}/{} replicas)",
                 rs.key.name,
@@ -110,6 +118,13 @@ pub(super) async fn describe(sheet: &mut Sheet, client: &Client, object: &Object
         }
     }
     Ok(())
+}
+
+/// Whether a ReplicaSet that does not say whose it is has a name that the Deployment would have given it.
+fn is_broken_set_of(set: &Object, deployment: &str) -> bool {
+    let hash = set.key.name.strip_prefix(deployment);
+    let hash = hash.and_then(|rest| rest.strip_prefix('-'));
+    set.is_unreadable() && hash.is_some_and(|hash| !hash.is_empty() && !hash.contains('-'))
 }
 
 /// Adds the conditions, with their reasons and sentences.
