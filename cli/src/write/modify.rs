@@ -1,6 +1,6 @@
 //! Changes one stored document in place, guarded on what was read.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Error, Result, anyhow, bail};
 use setpoint_apis::{Key, ObjectKey};
 use setpoint_store::{Compare, KeyValue, Txn};
 
@@ -43,13 +43,15 @@ pub(crate) async fn modify(
         let Some(stored) = stored else {
             bail!("{} {:?} not found", kind.full_plural(), &*key.name)
         };
-        let text =
-            std::str::from_utf8(&stored.value).context("the stored document is not UTF-8")?;
-        let edited = change(text, &stored)?;
+        let broken = |error| explain(client, kind, key, &stored, error);
+        let text = std::str::from_utf8(&stored.value)
+            .context("the stored document is not UTF-8")
+            .map_err(broken)?;
+        let edited = change(text, &stored).map_err(broken)?;
         if edited.text == text {
             return Ok(Modified::Unchanged);
         }
-        check(kind, key, &stored, &edited.text)?;
+        check(kind, key, &stored, &edited.text).map_err(broken)?;
         let mut txn = Txn::new()
             .when(Compare::ModRevision(path.clone(), stored.mod_revision))
             .put(path.clone(), edited.text.clone());
@@ -73,6 +75,29 @@ pub(crate) async fn modify(
             kind.full_name(&key.name)
         ),
     }
+}
+
+/// Names the object whose stored document is broken, and says what can be done; other errors stay as they are.
+fn explain(
+    client: &Client,
+    kind: KindInfo,
+    key: &ObjectKey,
+    stored: &KeyValue,
+    error: Error,
+) -> Error {
+    if kind.read(key, &stored.value).is_ok() {
+        return error;
+    }
+    let name = kind.full_name(&key.name);
+    let namespace = match &*key.namespace {
+        "" => String::new(),
+        namespace => format!(" -n {namespace}"),
+    };
+    anyhow!(
+        "{name} was not changed, because its stored document is invalid: {error:#}; apply its manifest again, or look \
+         with `setpoint get {name}{namespace} -o yaml` and put it right with `etcdctl put '{}'`",
+        client.key(&Key::Desired(kind.plural, key.clone()))
+    )
 }
 
 /// Whether a new text may replace a stored document.

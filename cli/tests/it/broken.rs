@@ -101,3 +101,44 @@ async fn a_deployment_with_a_broken_replica_set_says_so() {
     let cells: Vec<&str> = row.split_whitespace().collect();
     assert_eq!(cells[..4], ["web", "Invalid", "2", "2"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changing_a_broken_document_names_the_object_and_a_way_out() {
+    let f = Fixture::new("broken-change").await;
+    f.apply(&deployment("web", 2));
+    let node = Key::Desired("nodes", ObjectKey::cluster("n3"));
+    f.put(&node, GARBAGE).await;
+    let web = Key::Desired("deployments", key("web"));
+    f.put(&web, GARBAGE).await;
+    for (args, name, key) in [
+        (
+            &["scale", "deploy", "web", "--replicas=1"][..],
+            "deployment.apps/web",
+            &web,
+        ),
+        (
+            &["label", "deploy", "web", "a=b"],
+            "deployment.apps/web",
+            &web,
+        ),
+        (
+            &["rollout", "pause", "deploy/web"],
+            "deployment.apps/web",
+            &web,
+        ),
+        (&["cordon", "n3"], "node/n3", &node),
+    ] {
+        let err = f.run(args).fails();
+        let key = f.key(key);
+        for word in [name, "apply", "-o yaml", &format!("etcdctl put '{key}'")] {
+            assert!(err.contains(word), "{args:?}: no {word:?} in {err}");
+        }
+    }
+    // A change that mends the document is made.
+    f.put(
+        &web,
+        &deployment("web", 2).replace("replicas: 2", "replicas: many"),
+    )
+    .await;
+    f.run(&["scale", "deploy", "web", "--replicas=1"]).ok();
+}
