@@ -8,10 +8,10 @@ use setpoint_apis::records::{
     Binding, NodeAlive, NodeHealth, NodeStatusRecord, PodActual, PodScheduling,
 };
 use setpoint_apis::time::Timestamp;
-use setpoint_apis::timeline::Curve;
 use setpoint_apis::{ObjectKey, document, meta, view};
 use setpoint_store::KeyValue;
 
+use super::timeline::Dates;
 use crate::kinds::KindInfo;
 use crate::object::{Object, Revisions};
 
@@ -303,21 +303,20 @@ fn record<T: serde::de::DeserializeOwned>(
 }
 
 /// Fills in the time of creation.
-pub(super) fn date(object: &mut Object, curve: &Curve) {
-    // An event says itself when it was.
-    if object.kind.plural != "events"
-        && let Some(revisions) = object.revisions
-    {
-        object.created = curve.at(revisions.created).map(|e| e.time);
-    }
+pub(super) fn date(object: &mut Object, dates: &Dates) {
     // Whatever has changed its condition was there before.
     let conditions = object.list_at(&["status", "conditions"]).iter();
     let earliest = conditions
         .filter_map(|c| c["lastTransitionTime"].as_str()?.parse::<Timestamp>().ok())
         .min();
-    object.created = match (object.created, earliest) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
+    let begun = registered_after(object);
+    let known = earliest.map_or(begun, |at| Some(begun.map_or(at, |begun| at.max(begun))));
+    object.created = match object.revisions {
+        // An event says itself when it was.
+        Some(revisions) if object.kind.plural != "events" => {
+            dates.created(revisions.created, known)
+        }
+        _ => object.created.into_iter().chain(known).min(),
     };
     if object.kind.plural == "events" && object.created.is_none() {
         object.created = object
@@ -327,6 +326,14 @@ pub(super) fn date(object: &mut Object, curve: &Curve) {
     if let Some(created) = object.created {
         object.value["metadata"]["creationTimestamp"] = json!(created.whole_seconds());
     }
+}
+
+/// When the agent was started that a node's document was made for: the document is younger than the agent's session.
+fn registered_after(node: &Object) -> Option<Timestamp> {
+    let session = node.at(&["status", "session"])?.as_i64()?;
+    let registered = node.kind.plural == "nodes" && node.revisions?.created > session;
+    node.time_at(&["status", "agent", "since"])
+        .filter(|_| registered)
 }
 
 /// The status of a namespace is its being there.

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use setpoint_apis::records::{Binding, NodeHealth};
-use setpoint_apis::timeline::Curve;
 use setpoint_apis::{Key, ObjectKey, document};
 use setpoint_store::{KeyValue, RangeRequest, Revision, StoreError};
 
 use super::Client;
 use super::merge::{self, NodeParts, PodParts};
+use super::timeline::Dates;
 use crate::kinds::KindInfo;
 use crate::object::Object;
 
@@ -37,10 +37,10 @@ impl Client {
                 _ => self.list_plain(kind, namespace).await,
             }
         };
-        let (listing, curve) = tokio::join!(listing, self.curve());
+        let (listing, dates) = tokio::join!(listing, self.dates());
         let mut listing = listing?;
         for object in &mut listing.objects {
-            merge::date(object, &curve);
+            merge::date(object, &dates);
         }
         Ok(listing)
     }
@@ -50,10 +50,10 @@ impl Client {
     /// # Errors
     /// When the store does not answer.
     pub(crate) async fn find(&self, kind: KindInfo, key: &ObjectKey) -> Result<Option<Object>> {
-        let (found, curve) = tokio::join!(self.find_undated(kind, key), self.curve());
+        let (found, dates) = tokio::join!(self.find_undated(kind, key), self.dates());
         let mut found = found?;
         if let Some(object) = &mut found {
-            merge::date(object, &curve);
+            merge::date(object, &dates);
         }
         Ok(found)
     }
@@ -92,7 +92,7 @@ impl Client {
             // The key of an event names its writer too, which is not known here.
             let mut all = self.list_events(kind, None).await?.objects;
             all.iter_mut()
-                .for_each(|o| merge::date(o, &Curve::default()));
+                .for_each(|o| merge::date(o, &Dates::default()));
             let mut all: BTreeMap<ObjectKey, Object> =
                 all.into_iter().map(|o| (o.key.clone(), o)).collect();
             return Ok(keys
@@ -107,10 +107,10 @@ impl Client {
             })
             .buffered(16)
             .try_collect();
-        let (all, curve) = tokio::join!(all, self.curve());
+        let (all, dates) = tokio::join!(all, self.dates());
         let mut all: Vec<(ObjectKey, Option<Object>)> = all?;
         for object in all.iter_mut().filter_map(|(_, o)| o.as_mut()) {
-            merge::date(object, &curve);
+            merge::date(object, &dates);
         }
         Ok(all)
     }

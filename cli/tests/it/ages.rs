@@ -123,3 +123,32 @@ async fn a_record_that_somebody_broke_is_begun_anew_with_what_can_be_read_of_it(
     assert!(created(&f, &["pod", "c"]) >= before);
     assert!(f.get(&Key::Meta(KEY)).await.unwrap().mod_revision > record.mod_revision);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_created_after_an_idle_time_is_as_old_as_it_says_itself() {
+    let f = Fixture::new("idle").await;
+    // The last sample is long ago, and nobody has taken another yet.
+    f.put(&Key::Meta(KEY), "time: 2026-01-01T00:00:00Z\n").await;
+    let alive =
+        "hostname: h\npid: 1\ninstance: i\nsince: 2026-01-01T02:00:00Z\nleaseTtlSeconds: 6\n";
+    f.put(&Key::NodeAlive("n1"), alive).await;
+    let node = "apiVersion: v1\nkind: Node\nmetadata:\n  name: n1\n";
+    let desired = Key::Desired("nodes", ObjectKey::cluster("n1"));
+    f.put(&desired, node).await;
+    let name = ObjectKey::namespaced("default", "a");
+    f.put(&Key::Desired("pods", name.clone()), &pod("a")).await;
+    let binding =
+        "node: n1\nsession: 7\nplacement: 1\npodRevision: 1\nboundAt: 2026-01-01T02:00:05Z\n";
+    f.put(&Key::Binding(name), binding).await;
+    let at = |text: &str| text.parse::<Timestamp>().unwrap();
+    assert_eq!(created(&f, &["node", "n1"]), at("2026-01-01T02:00:00Z"));
+    assert_eq!(created(&f, &["pod", "a"]), at("2026-01-01T02:00:05Z"));
+    // The agent was restarted: its document is older than its session.
+    f.remove(&Key::NodeAlive("n1")).await;
+    f.put(
+        &Key::NodeAlive("n1"),
+        &alive.replace("02:00:00", "03:00:00"),
+    )
+    .await;
+    assert!(created(&f, &["node", "n1"]) < at("2026-01-01T02:00:00Z"));
+}
