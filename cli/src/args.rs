@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args, Parser, Subcommand};
 use setpoint_store::config::Flags;
 
 use crate::commands;
@@ -73,6 +74,29 @@ pub(crate) struct GlobalArgs {
     /// Say more of what is done; twice for details
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
+}
+
+/// The command line as it is read: every flag that is on or off also takes `=true` and `=false`, as kubectl's do.
+pub(crate) fn command() -> clap::Command {
+    switches_with_values(<Cli as clap::CommandFactory>::command())
+}
+
+fn switches_with_values(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|arg| match arg.get_action() {
+            ArgAction::SetTrue => arg
+                .action(ArgAction::Set)
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_value("false")
+                .default_missing_value("true")
+                .value_parser(BoolishValueParser::new())
+                .value_name("BOOL")
+                .hide_default_value(true)
+                .hide_possible_values(true),
+            _ => arg,
+        })
+        .mut_subcommands(switches_with_values)
 }
 
 impl GlobalArgs {
@@ -175,12 +199,42 @@ impl Command {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::FromArgMatches;
 
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_switch_takes_a_value_as_kubectls_do() {
+        let logs = |args: &[&str]| {
+            let words = ["setpoint", "logs", "p"].iter().chain(args);
+            let matches = command().try_get_matches_from(words)?;
+            let cli = Cli::from_arg_matches(&matches)?;
+            Ok::<_, clap::Error>(format!("{:?}", cli.command))
+        };
+        for (args, expected) in [
+            (&[][..], "prefix: false"),
+            (&["--prefix"], "prefix: true"),
+            (&["--prefix=true"], "prefix: true"),
+            (&["--prefix=false"], "prefix: false"),
+            (&["-f=false"], "follow: false"),
+            (&["-fp"], "follow: true, previous: true"),
+        ] {
+            let parsed = logs(args).unwrap();
+            assert!(parsed.contains(expected), "{args:?}: {parsed}");
+        }
+        assert!(logs(&["--prefix=maybe"]).is_err());
+        for words in [
+            ["setpoint", "get", "pods", "--all-namespaces=true"],
+            ["setpoint", "get", "pods", "-Aw"],
+            ["setpoint", "delete", "pod/p", "--wait=false"],
+        ] {
+            let matches = command().try_get_matches_from(words);
+            assert!(matches.is_ok(), "{words:?}: {matches:?}");
+        }
     }
 }
