@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::{Result, bail};
 use clap::Args;
 use serde_json::Value;
-use setpoint_apis::ObjectKey;
+use setpoint_apis::{Key, ObjectKey};
 
 use crate::client::{Client, Listing};
 use crate::context::{Context, DEFAULT_NAMESPACE};
@@ -113,13 +113,28 @@ pub(crate) async fn run(args: GetArgs, context: &mut Context) -> Result<()> {
     context.out.flush()?;
     for object in groups.iter().flat_map(|(_, o)| o) {
         if let Some(message) = &object.invalid {
-            term::warn(format_args!("{} is invalid: {message}", object.full_name()));
+            let name = object.full_name();
+            match nameless(&client, object) {
+                None => term::warn(format_args!("{name} is invalid: {message}")),
+                Some(key) => term::warn(format_args!(
+                    "the key '{key}' can be no {}'s: {message}; `etcdctl del '{key}'` removes it",
+                    object.kind.singular()
+                )),
+            }
         }
     }
     if args.ignore_not_found || missing.is_empty() {
         return Ok(());
     }
     bail!("{}", missing.join("\nerror: "))
+}
+
+/// The key of a document that somebody has put under a name that no object can have, so that no command takes it.
+fn nameless(client: &Client, object: &Object) -> Option<String> {
+    let key = &object.key;
+    let named = resolve::check_name(&object.kind, &key.name).is_ok()
+        && (key.namespace.is_empty() || resolve::check_namespace(&key.namespace).is_ok());
+    (!named).then(|| client.key(&Key::Desired(object.kind.plural, key.clone())))
 }
 
 struct Found {

@@ -142,3 +142,14 @@ async fn changing_a_broken_document_names_the_object_and_a_way_out() {
     .await;
     f.run(&["scale", "deploy", "web", "--replicas=1"]).ok();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_can_be_no_objects_is_named_with_its_removal() {
+    let f = Fixture::new("broken-key").await;
+    let odd = Key::Desired("pods", key(".."));
+    f.put(&odd, GARBAGE).await;
+    let ran = f.run(&["get", "pods"]);
+    let command = format!("etcdctl del '{}'", f.key(&odd));
+    assert!(ran.err.contains(&command), "{ran:?}");
+    ran.ok();
+}
