@@ -50,8 +50,10 @@ impl What {
         }
     }
 
-    fn done(self) -> &'static str {
+    /// As kubectl: labels that were only removed make an object unlabeled.
+    fn done(self, changes: &[(String, Option<String>)]) -> &'static str {
         match self {
+            Self::Labels if changes.iter().all(|(_, value)| value.is_none()) => "unlabeled",
             Self::Labels => "labeled",
             Self::Annotations => "annotated",
         }
@@ -109,14 +111,18 @@ pub(crate) async fn run(args: LabelArgs, what: What, context: &mut Context) -> R
         .await?;
         let name = kind.full_name(&key.name);
         match modified {
-            Modified::Unchanged => context.out.line(format_args!("{name} not {}", what.done())),
+            Modified::Unchanged => context
+                .out
+                .line(format_args!("{name} not {}", what.done(&changes))),
             Modified::Changed { rewritten } => {
                 if rewritten {
                     term::warn(format_args!(
                         "the document of {name} was written anew; its comments are lost"
                     ));
                 }
-                context.out.line(format_args!("{name} {}", what.done()));
+                context
+                    .out
+                    .line(format_args!("{name} {}", what.done(&changes)));
             }
         }
     }
@@ -153,6 +159,17 @@ fn split(words: &[String], what: What) -> Result<(Vec<String>, Changes)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_done_is_said_as_kubectl_says_it() {
+        let done = |what: What, word: &str| {
+            let words = ["pod".to_owned(), word.to_owned()];
+            what.done(&split(&words, what).unwrap().1)
+        };
+        assert_eq!(done(What::Labels, "x=1"), "labeled");
+        assert_eq!(done(What::Labels, "x-"), "unlabeled");
+        assert_eq!(done(What::Annotations, "x-"), "annotated");
+    }
 
     #[test]
     fn resources_and_changes_are_told_apart() {
