@@ -153,3 +153,25 @@ async fn a_key_that_can_be_no_objects_is_named_with_its_removal() {
     assert!(ran.err.contains(&command), "{ran:?}");
     ran.ok();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whether_controllers_run_is_only_asked_when_none_leads() {
+    let f = Fixture::new("broken-led").await;
+    f.apply(&pod("a"));
+    let describe = || f.run(&["describe", "pod", "a"]).ok();
+    assert!(describe().contains("is `setpoint controllers` running?"));
+    f.put(&Key::Leader("scheduler", None), "h").await;
+    let out = describe();
+    assert!(
+        out.contains("has not looked at it yet") && !out.contains("running?"),
+        "{out}"
+    );
+    for broken in [Key::Desired("pods", key("a")), Key::Binding(key("a"))] {
+        f.put(&broken, GARBAGE).await;
+    }
+    let out = describe();
+    assert!(
+        out.contains("put right first") && !out.contains("running?"),
+        "{out}"
+    );
+}

@@ -31,8 +31,11 @@ pub(super) async fn describe(sheet: &mut Sheet, client: &Client, pod: &Object) -
     sheet.field("Status", pod_state(pod));
     sheet.field_unless_empty("Reason", pod.text_at(&["status", "reason"]));
     sheet.field_unless_empty("Message", pod.text_at(&["status", "message"]));
-    if let Some(why) = why_it_waits(pod) {
-        sheet.field("Waits", why);
+    if pod.text_at(&["status", "phase"]) == "Pending" {
+        let leaders = client.keys(&client.keyspace().leader_range(), None).await?;
+        if let Some(why) = why_it_waits(pod, !leaders.0.is_empty()) {
+            sheet.field("Waits", why);
+        }
     }
     sheet.field_unless_empty("IP", pod.text_at(&["status", "podIP"]));
     placement(sheet, client, pod).await?;
@@ -56,11 +59,8 @@ pub(super) async fn describe(sheet: &mut Sheet, client: &Client, pod: &Object) -
     Ok(())
 }
 
-/// Why a pod does not run, in the words of whoever holds it back.
-pub(crate) fn why_it_waits(pod: &Object) -> Option<String> {
-    if pod.text_at(&["status", "phase"]) != "Pending" {
-        return None;
-    }
+/// Why a pending pod does not run, in the words of whoever holds it back. `led` says whether any controller runs.
+fn why_it_waits(pod: &Object, led: bool) -> Option<String> {
     if let Some(condition) = pod
         .condition("PodScheduled")
         .filter(|c| c["status"] != "True")
@@ -87,6 +87,10 @@ pub(crate) fn why_it_waits(pod: &Object) -> Option<String> {
         }
     }
     match pod.text_at(&["spec", "nodeName"]) {
+        "" if pod.invalid.is_some() && led => {
+            Some("what is invalid about it has to be put right first".into())
+        }
+        "" if led => Some("the scheduler has not looked at it yet".into()),
         "" => Some(
             "the scheduler has not looked at it yet (is `setpoint controllers` running?)".into(),
         ),
@@ -390,7 +394,7 @@ mod tests {
 
     #[test]
     fn a_waiting_pod_says_who_holds_it_back() {
-        let waits = |value: Value| why_it_waits(&object("pods", value)).unwrap_or_default();
+        let waits = |value: Value| why_it_waits(&object("pods", value), false).unwrap_or_default();
         let unschedulable = json!({"status": {"phase": "Pending", "conditions": [
             {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes: 3 too small"}]}});
         assert_eq!(
@@ -403,11 +407,15 @@ mod tests {
             waits(pulling),
             "container c: CreateContainerError: no such program"
         );
-        assert!(waits(json!({"status": {"phase": "Pending"}})).contains("scheduler"));
+        let mut unseen = object("pods", json!({"status": {"phase": "Pending"}}));
+        let waits_led = |pod: &Object| why_it_waits(pod, true).unwrap_or_default();
+        assert!(waits(unseen.value.clone()).contains("setpoint controllers"));
+        assert_eq!(waits_led(&unseen), "the scheduler has not looked at it yet");
+        unseen.invalid = Some("no".into());
+        assert!(waits_led(&unseen).contains("invalid"));
         assert!(
             waits(json!({"spec": {"nodeName": "n1"}, "status": {"phase": "Pending"}}))
                 .contains("node n1")
         );
-        assert_eq!(waits(json!({"status": {"phase": "Running"}})), "");
     }
 }
