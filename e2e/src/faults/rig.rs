@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rustix::process::Signal;
+use setpoint_agent::cgroup::Cgroups;
+use setpoint_agent::node::config::AgentConfig;
 use setpoint_apis::Keyspace;
 use setpoint_store::list::{List, list_all};
 use setpoint_store::{ConnectOptions, EtcdStore, KeyValue, SharedStore};
@@ -665,8 +667,20 @@ impl Drop for Rig {
         }
         self.probes.clear();
         self.processes.clear();
+        // Supervisors may have been starting something. A group of processes goes when its last process has.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            for node in AGENTS {
+                kill_family(&self.data_dir(node));
+            }
+            if goal::pids(&self.marker).is_empty() || Instant::now() > deadline {
+                break;
+            }
+            std::thread::yield_now();
+        }
         for node in AGENTS {
-            kill_family(&self.data_dir(node));
+            let config = AgentConfig::new(node, self.data_dir(node));
+            Cgroups::detect(config.cgroup_root).remove_base();
         }
     }
 }
