@@ -45,6 +45,10 @@ pub struct Binding {
     /// gone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub never_twice: bool,
+    /// What the pod takes of the node: its document may be gone before it has stopped, and its room is not free until
+    /// then.
+    #[serde(default, skip_serializing_if = "ResourceList::is_empty")]
+    pub requests: ResourceList,
     /// Set when the pod is being withdrawn (deleted, evicted): its agent stops it, then the binding goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withdrawn: Option<Withdrawal>,

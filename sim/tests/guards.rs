@@ -78,3 +78,52 @@ fn a_pod_whose_document_breaks_stays_where_it_is() {
         );
     }
 }
+
+#[test]
+fn a_pod_that_is_stopping_keeps_its_room_also_for_a_leader_that_begins_anew() {
+    // Room for six pods per node. The first Deployment fills the cluster and is deleted; while its pods still stop, the
+    // leader forgets what it knew, and pods of the second one wait for room.
+    let deployment = |name: &str, replicas: u32| {
+        json!({
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": {
+                "replicas": replicas,
+                "selector": {"matchLabels": {"app": name}},
+                "template": {
+                    "metadata": {"labels": {"app": name}},
+                    "spec": {"containers": [{
+                        "name": "main",
+                        "image": "example/web:1",
+                        "resources": {"requests": {"cpu": "100m"}},
+                    }]},
+                },
+            },
+        })
+    };
+    let scenario: Scenario = serde_json::from_value(json!({
+        "metadata": {"name": "room"},
+        "spec": {
+            "controllers": {"replicas": 1},
+            "nodes": [{
+                "name": "node",
+                "count": 2,
+                "capacity": {"cpu": "600m"},
+                "stopLatency": "20s",
+            }],
+            "timeline": [
+                {"at": "1s", "apply": [deployment("old", 12)]},
+                {"at": "5s", "apply": [deployment("new", 12)]},
+                {"at": "10s", "delete": ["deployments/default/old"]},
+                {"at": "11s", "for": "2s", "crash": ["controllers-0"]},
+            ],
+        },
+    }))
+    .unwrap();
+    for seed in 0..5 {
+        let report = run(&scenario, seed, Options::default()).unwrap();
+        assert!(report.is_good(), "{report}");
+        assert_eq!(report.pods, 12);
+    }
+}

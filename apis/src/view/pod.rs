@@ -144,6 +144,7 @@ mod tests {
             pod_revision: 3,
             bound_at: Timestamp::from_unix_seconds(10),
             never_twice: false,
+            requests: Default::default(),
             withdrawn: None,
             decision: None,
         }

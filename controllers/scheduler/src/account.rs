@@ -18,7 +18,7 @@ use setpoint_apis::{Key, Keyspace, ObjectKey};
 use setpoint_runtime::backoff::Backoff;
 use setpoint_runtime::watcher::WatcherEvent;
 use setpoint_runtime::{Changes, View, Write, WriteOutcome};
-use setpoint_scheduler_core::{Class, Cluster};
+use setpoint_scheduler_core::Cluster;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -136,8 +136,6 @@ enum Retry {
 pub(crate) struct Account {
     cluster: Cluster,
     specs: Specs,
-    /// The class of pods of which nothing is known any more but that they are there.
-    unknown: Class,
     pods: FxHashMap<ObjectKey, PodState>,
     pending: Pending,
     contents: Contents,
@@ -164,12 +162,9 @@ pub(crate) struct Account {
 impl Account {
     /// An account that knows what its predecessor left in the store.
     pub(crate) fn new(listing: Listing, seed: u64) -> Self {
-        let mut cluster = Cluster::new();
-        let unknown = cluster.class(&PodSpec::default());
         let mut account = Self {
-            cluster,
+            cluster: Cluster::new(),
             specs: Specs::default(),
-            unknown,
             pods: FxHashMap::default(),
             pending: Pending::default(),
             contents: Contents::default(),
@@ -522,7 +517,7 @@ impl Account {
 
     /// Counts what a pod takes where it is bound: its resources until it has ended, its content until it is gone. What
     /// does not parse counts as it did when it last parsed; if it never did (before this process began), or the document
-    /// is gone and the binding is not yet, the pod may use anything that is on its node.
+    /// is gone and the binding is not yet, the pod takes what its binding says, and may use any content of its node.
     fn count(
         &mut self,
         key: &ObjectKey,
@@ -533,7 +528,6 @@ impl Account {
             cluster,
             specs,
             contents,
-            unknown,
             room_freed,
             ..
         } = self;
@@ -562,7 +556,10 @@ impl Account {
         let class = match (&info, counted) {
             (Some(info), _) => info.class.clone(),
             (None, Some((_, class))) => class.clone(),
-            (None, None) => unknown.clone(),
+            (None, None) => cluster.class(&PodSpec {
+                overhead: binding.value.requests.clone(),
+                ..PodSpec::default()
+            }),
         };
         if ended {
             *room_freed |= cluster.forget(key);

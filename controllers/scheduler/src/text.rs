@@ -22,6 +22,14 @@ pub(crate) fn binding(b: &Binding) -> String {
     if b.never_twice {
         out.push_str("neverTwice: true\n");
     }
+    if !b.requests.is_empty() {
+        out.push_str("requests:\n");
+        for (name, amount) in &b.requests {
+            out.push_str("  ");
+            scalar(&mut out, name);
+            let _ = writeln!(out, ": '{amount}'");
+        }
+    }
     if let Some(w) = &b.withdrawn {
         out.push_str("withdrawn:\n  ");
         field(&mut out, "reason", &w.reason);
@@ -233,11 +241,15 @@ mod tests {
                 pod_revision: 7,
                 bound_at: Timestamp::from_unix_millis(1_700_000_000_123),
                 never_twice: false,
+                requests: Default::default(),
                 withdrawn: None,
                 decision: None,
             };
             assert_eq!(seen::<Binding>(&binding(&b)), b);
             b.never_twice = true;
+            for (name, amount) in [("cpu", "250m"), ("memory", "1Gi"), (*text, "3")] {
+                b.requests.insert(name.into(), amount.parse().unwrap());
+            }
             b.withdrawn = Some(Withdrawal {
                 reason: (*text).into(),
                 at: Timestamp::from_unix_seconds(3),

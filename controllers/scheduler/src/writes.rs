@@ -7,6 +7,7 @@ use std::sync::Arc;
 use setpoint_apis::core::{Pod, PodCondition};
 use setpoint_apis::records::{Binding, PlacementDecision, PodScheduling, Withdrawal, WorkHeader};
 use setpoint_apis::time::Timestamp;
+use setpoint_apis::view::pod_requests;
 use setpoint_apis::{Key, Keyspace, Kind, ObjectKey, document};
 use setpoint_runtime::{Stored, Write};
 use setpoint_scheduler_core::Placement;
@@ -102,6 +103,7 @@ impl Writer<'_> {
             pod_revision: pod.mod_revision,
             bound_at: self.now,
             never_twice: stops(&pod.value),
+            requests: pod_requests(&pod.value.spec),
             withdrawn: None,
             decision: Some(PlacementDecision {
                 revision,
@@ -346,6 +348,7 @@ impl Writer<'_> {
         let binding = Binding {
             pod_revision: pod.mod_revision,
             never_twice: stops(&pod.value),
+            requests: pod_requests(&pod.value.spec),
             ..binding.value.clone()
         };
         b.write

@@ -224,6 +224,7 @@ mod tests {
             pod_revision: 5,
             bound_at: Timestamp::EPOCH,
             never_twice: false,
+            requests: Default::default(),
             withdrawn: None,
             decision: None,
         };

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use setpoint_apis::records::{Binding, PARTITION_POLICY, PodActual};
 use setpoint_apis::time::Timestamp;
+use setpoint_apis::view::pod_requests;
 
 use super::{Facts, Seen, Step, stops};
 
@@ -128,6 +129,7 @@ fn rebuilt(facts: &Facts<'_>, report: &Report<'_>, actual: &PodActual) -> Bindin
             || policy(actual).unwrap_or(actual.metadata.is_none()),
             |pod| stops(&pod.value),
         ),
+        requests: wanted.map_or_else(Default::default, |pod| pod_requests(&pod.value.spec)),
         withdrawn: None,
         decision: None,
     }
@@ -160,6 +162,7 @@ mod tests {
             pod_revision: 12,
             bound_at: Timestamp::from_unix_seconds(7),
             never_twice: false,
+            requests: Default::default(),
             withdrawn: None,
             decision: None,
         }

@@ -36,6 +36,7 @@ fn binding() -> Binding {
         pod_revision: 10,
         bound_at: Timestamp::EPOCH,
         never_twice: false,
+        requests: Default::default(),
         withdrawn: None,
         decision: None,
     }

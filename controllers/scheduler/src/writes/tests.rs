@@ -29,6 +29,7 @@ fn binding() -> Stored<Binding> {
         pod_revision: 10,
         bound_at: Timestamp::EPOCH,
         never_twice: false,
+        requests: Default::default(),
         withdrawn: None,
         decision: None,
     };

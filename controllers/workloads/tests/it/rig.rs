@@ -335,6 +335,7 @@ fn step(view: &View<'_>, keyspace: &Keyspace, many: usize, stops: bool, node: us
             pod_revision: pod.mod_revision,
             bound_at: now,
             never_twice: false,
+            requests: Default::default(),
             withdrawn: None,
             decision: None,
         };
