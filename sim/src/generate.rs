@@ -53,7 +53,7 @@ pub fn standard(seed: u64) -> Scenario {
         nodes: vec![NodeGroup {
             name: "node".to_owned(),
             count: nodes,
-            capacity: ResourceList::new(),
+            capacity: capacity(&mut rng),
             labels: BTreeMap::new(),
             start_latency: Time::milliseconds(rng.u64(0..=500)),
             stop_latency: Time::milliseconds(rng.u64(0..=500)),
@@ -80,6 +80,14 @@ pub fn standard(seed: u64) -> Scenario {
         },
         spec,
         ..Scenario::default()
+    }
+}
+
+/// Now and then so little that pods wait for the room of others.
+fn capacity(rng: &mut Rng) -> ResourceList {
+    match rng.u32(0..6) {
+        0 => ResourceList::from([("cpu".into(), "600m".parse().unwrap_or_default())]),
+        _ => ResourceList::new(),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -37,6 +38,17 @@ pub(crate) struct Sent {
     pub(crate) process: Arc<str>,
     /// The fences at that moment: whoever decided on older ones must not be obeyed.
     pub(crate) fences: Arc<Fences>,
+    /// Counts what is sent, by anybody.
+    pub(crate) number: u64,
+    /// The number of the newest write when the sender gave up waiting for the answer to this one; 0: it never did.
+    given_up: Arc<AtomicU64>,
+}
+
+impl Sent {
+    /// The number of the newest write when the sender gave up waiting for this one's answer.
+    pub(crate) fn given_up(&self) -> Option<u64> {
+        Some(self.given_up.load(Ordering::Relaxed)).filter(|number| *number > 0)
+    }
 }
 
 /// The ledger of one simulation. Cheap to clone.
@@ -48,6 +60,8 @@ pub(crate) struct Ledger {
 struct Inner {
     store: ModelStore,
     started: Instant,
+    /// How many writes were sent.
+    sent: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -111,6 +125,7 @@ impl Ledger {
             inner: Arc::new(Inner {
                 store,
                 started: Instant::now(),
+                sent: AtomicU64::new(0),
                 state: Mutex::new(state),
             }),
         }
@@ -121,7 +136,15 @@ impl Ledger {
         Sent {
             process: Arc::clone(process),
             fences: self.inner.state.lock().checks.fences(),
+            number: self.inner.sent.fetch_add(1, Ordering::Relaxed) + 1,
+            given_up: Arc::default(),
         }
+    }
+
+    /// The sender of a write has been told that nobody knows what became of it.
+    pub(crate) fn give_up(&self, sent: &Sent) {
+        let newest = self.inner.sent.load(Ordering::Relaxed);
+        sent.given_up.store(newest, Ordering::Relaxed);
     }
 
     /// Enters what has happened since the last call, all of it by `sent`.

@@ -137,16 +137,22 @@ impl Store for Link {
     }
 
     fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<TxnResult, StoreError>> {
-        let (ledger, sent) = (
-            self.inner.ledger.clone(),
-            self.inner.ledger.sending(&self.inner.process),
-        );
-        Box::pin(
-            self.inner
-                .call("transaction".to_owned(), true, move |store| async move {
-                    apply(&store, &ledger, sent, txn).await
-                }),
-        )
+        let ledger = self.inner.ledger.clone();
+        let sent = ledger.sending(&self.inner.process);
+        let arrived = (ledger.clone(), sent.clone());
+        let call = self
+            .inner
+            .call("transaction".to_owned(), true, move |store| async move {
+                let (ledger, sent) = arrived;
+                apply(&store, &ledger, sent, txn).await
+            });
+        Box::pin(async move {
+            let result = call.await;
+            if matches!(result, Err(StoreError::Unknown { .. })) {
+                ledger.give_up(&sent);
+            }
+            result
+        })
     }
 
     fn watch(

@@ -24,6 +24,8 @@ pub(super) struct FenceCheck {
     /// The process that changed its own election key, and the revision at which: what else it wrote there belongs to
     /// the election.
     elected: Option<(Arc<str>, i64)>,
+    /// Who wrote a key last, and with which of its writes.
+    newest: BTreeMap<Box<str>, (Arc<str>, u64)>,
 }
 
 impl FenceCheck {
@@ -106,6 +108,9 @@ impl Check for FenceCheck {
                 _ => false,
             },
         };
+        if let Some(late) = self.late(entry) {
+            found.push(("late write", late));
+        }
         if !allowed {
             let invariant = match Role::of(&sent.process) {
                 Role::Agent(_) => "session fence",
@@ -131,6 +136,21 @@ impl Check for FenceCheck {
 }
 
 impl FenceCheck {
+    /// A write whose outcome its sender was told to be unknown must not take effect after what the sender has decided
+    /// about the same key since.
+    fn late(&mut self, entry: &Entry<'_>) -> Option<String> {
+        let sent = entry.sent?;
+        let now = (Arc::clone(&sent.process), sent.number);
+        let (process, newest) = self.newest.insert(entry.key.into(), now)?;
+        let late = process == sent.process && sent.given_up().is_some_and(|at| newest > at);
+        late.then(|| {
+            format!(
+                "{process} wrote {} after it had given that write up and decided anew",
+                entry.key
+            )
+        })
+    }
+
     fn election(&mut self, entry: &Entry<'_>, controller: &str) {
         let fences = Arc::make_mut(&mut self.now);
         match (entry.value, entry.sent) {

@@ -20,6 +20,11 @@ pub(super) struct PodCheck {
     /// Which nodes have a record of a pod.
     claims: BTreeMap<ObjectKey, BTreeSet<Box<str>>>,
     nodes: BTreeMap<Box<str>, Node>,
+    /// Which nodes have ever claimed a pod.
+    claimed: BTreeSet<(ObjectKey, Box<str>)>,
+    /// The revisions of the pods' documents and of the nodes' sessions.
+    documents: BTreeMap<ObjectKey, i64>,
+    sessions: BTreeMap<Box<str>, i64>,
     /// Instances that run, whatever the store says.
     running: BTreeMap<ObjectKey, Vec<Box<str>>>,
     never_twice: BTreeSet<ObjectKey>,
@@ -47,6 +52,36 @@ fn amounts(list: &ResourceList) -> Amounts {
 }
 
 impl PodCheck {
+    /// What a new binding is made from must be so when it takes effect.
+    fn check_binding(&self, pod: &ObjectKey, binding: &Binding, found: &mut Vec<Finding>) {
+        let node = binding.node.as_str();
+        if let Some((at, _)) = self.bound.get(pod) {
+            if **at != *node {
+                found.push((
+                    "binding",
+                    format!("{pod} was bound to {node} while it was bound to {at}"),
+                ));
+            }
+            return;
+        }
+        let document = self.documents.get(pod).copied();
+        if document != Some(binding.pod_revision) {
+            let message = format!(
+                "{pod} was bound as of {}, and is at {document:?}",
+                binding.pod_revision
+            );
+            found.push(("binding", message));
+        }
+        let session = self.sessions.get(node).copied();
+        if session != Some(binding.session) {
+            let message = format!(
+                "{pod} was bound to {node} in session {}, and that is {session:?}",
+                binding.session
+            );
+            found.push(("binding", message));
+        }
+    }
+
     fn bind(&mut self, pod: &ObjectKey, node: &str, found: &mut Vec<Finding>) {
         if self.bound.get(pod).is_some_and(|(at, _)| **at == *node) {
             return;
@@ -99,6 +134,12 @@ impl PodCheck {
     pub(super) fn started(&mut self, pod: &ObjectKey, node: &str) -> Option<Finding> {
         let running = self.running.entry(pod.clone()).or_default();
         running.push(node.into());
+        if !self.claimed.contains(&(pod.clone(), node.into())) {
+            return Some((
+                "claim",
+                format!("{pod} starts on {node}, which has never claimed it"),
+            ));
+        }
         (running.len() > 1 && self.never_twice.contains(pod)).then(|| {
             (
                 "at most one",
@@ -134,6 +175,7 @@ impl Check for PodCheck {
     fn enter(&mut self, entry: &Entry<'_>, key: &Key<'_>, found: &mut Vec<Finding>) {
         match (key, entry.value) {
             (Key::Desired("pods", pod), Some(value)) => {
+                self.documents.insert(pod.clone(), entry.revision);
                 // A document that does not parse is frozen: what it requested stays.
                 let Ok(parsed) = document::decode_keyed::<Pod>(pod, value) else {
                     return;
@@ -149,9 +191,17 @@ impl Check for PodCheck {
                 let amounts = Arc::new(amounts(&pod_requests(&parsed.spec)));
                 self.requests.insert(pod.clone(), Wanted { amounts });
             }
-            (Key::Desired("pods", pod), None) => drop(self.requests.remove(pod)),
+            (Key::Desired("pods", pod), None) => {
+                self.documents.remove(pod);
+                self.requests.remove(pod);
+            }
+            (Key::NodeAlive(node), Some(_)) => {
+                self.sessions.insert((*node).into(), entry.create_revision);
+            }
+            (Key::NodeAlive(node), None) => drop(self.sessions.remove(*node)),
             (Key::Binding(pod), Some(value)) => {
                 if let Ok(binding) = document::decode_value::<Binding>(value) {
+                    self.check_binding(pod, &binding, found);
                     self.bind(pod, &binding.node, found);
                 }
             }
@@ -163,6 +213,7 @@ impl Check for PodCheck {
                 }
             }
             (Key::NodePod(node, pod), Some(_)) => {
+                self.claimed.insert((pod.clone(), (*node).into()));
                 let claims = self.claims.entry(pod.clone()).or_default();
                 if claims.insert((*node).into()) && claims.len() > 1 {
                     let nodes: Vec<&str> = claims.iter().map(AsRef::as_ref).collect();
