@@ -83,25 +83,43 @@ impl Account {
 }
 
 /// Pods of lost nodes that stay where they are for their policy, as far as people have been told. A pod that is no
-/// longer kept, because its node is back for example, is forgotten, and told of when it happens again.
+/// longer kept, because its node is back for example, is forgotten, and told of when it happens again. The way out is
+/// another one once the document is gone: whether it is there is part of what was told.
 #[derive(Debug, Default)]
-pub(crate) struct Told(BTreeMap<ObjectKey, Held>);
+pub(crate) struct Told(BTreeMap<ObjectKey, News>);
+
+/// What people are told of a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct News {
+    /// Why it stays.
+    pub(crate) held: Held,
+    /// Whether it has a document that can be annotated. Always, where the way out does not depend on it.
+    pub(crate) wanted: bool,
+}
 
 impl Told {
-    /// Those that people are yet to be told of. They count as told from now on.
-    pub(crate) fn news(&mut self, plan: &Plan) -> Vec<(ObjectKey, Held)> {
-        let kept: BTreeMap<_, _> = plan
-            .held
-            .iter()
-            .filter(|(_, held)| matches!(held, Held::Kept | Held::Unfenceable | Held::Fenced))
-            .cloned()
-            .collect();
-        let before = std::mem::replace(&mut self.0, kept);
+    /// Those that people are yet to be told of. They count as told from now on. `wanted`: whether a pod has a document.
+    pub(crate) fn news(
+        &mut self,
+        plan: &Plan,
+        wanted: impl Fn(&ObjectKey) -> bool,
+    ) -> Vec<(ObjectKey, News)> {
+        let kept = plan.held.iter().filter_map(|(pod, held)| {
+            let wanted = match held {
+                Held::Kept | Held::Unfenceable => wanted(pod),
+                // It is released by itself.
+                Held::Fenced => true,
+                _ => return None,
+            };
+            let held = *held;
+            Some((pod.clone(), News { held, wanted }))
+        });
+        let before = std::mem::replace(&mut self.0, kept.collect());
         let new = self
             .0
             .iter()
-            .filter(|(pod, held)| before.get(*pod) != Some(held));
-        new.map(|(pod, held)| (pod.clone(), *held)).collect()
+            .filter(|(pod, news)| before.get(*pod) != Some(news));
+        new.map(|(pod, news)| (pod.clone(), *news)).collect()
     }
 }
 
@@ -121,14 +139,40 @@ mod tests {
             ("other", Held::Frozen),
             ("stop", Held::Unfenceable),
         ]);
+        let news = |name: &str, held, wanted| (pod(name), News { held, wanted });
         let mut told = Told::default();
-        let first = [(pod("kept"), Held::Kept), (pod("stop"), Held::Unfenceable)];
-        assert_eq!(told.news(&both), first);
-        assert_eq!(told.news(&both), []);
+        let first = [
+            news("kept", Held::Kept, true),
+            news("stop", Held::Unfenceable, true),
+        ];
+        assert_eq!(told.news(&both, |_| true), first);
+        assert_eq!(told.news(&both, |_| true), []);
         // Another policy is another reason.
         let changed = plan(&[("kept", Held::Kept), ("stop", Held::Kept)]);
-        assert_eq!(told.news(&changed), [(pod("stop"), Held::Kept)]);
-        assert_eq!(told.news(&plan(&[])), []);
-        assert_eq!(told.news(&both), first);
+        let stop = [news("stop", Held::Kept, true)];
+        assert_eq!(told.news(&changed, |_| true), stop);
+        assert_eq!(told.news(&plan(&[]), |_| true), []);
+        assert_eq!(told.news(&both, |_| true), first);
+    }
+
+    #[test]
+    fn a_pod_whose_document_is_deleted_is_told_of_anew_when_that_changes_the_way_out() {
+        let pod = |name: &str| ObjectKey::namespaced("default", name);
+        let plan = Plan {
+            held: vec![
+                (pod("fenced"), Held::Fenced),
+                (pod("stop"), Held::Unfenceable),
+            ],
+            ..Plan::default()
+        };
+        let mut told = Told::default();
+        assert_eq!(told.news(&plan, |_| true).len(), 2);
+        let gone = News {
+            held: Held::Unfenceable,
+            wanted: false,
+        };
+        assert_eq!(told.news(&plan, |_| false), [(pod("stop"), gone)]);
+        assert_eq!(told.news(&plan, |_| false), []);
+        assert_eq!(told.news(&plan, |_| true).len(), 1);
     }
 }

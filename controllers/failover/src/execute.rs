@@ -12,7 +12,7 @@ use setpoint_runtime::{Leader, LeaderError, Write, WriteOutcome};
 use setpoint_store::{Compare, Put, TxnOp};
 use tracing::{info, warn};
 
-use crate::account::{Account, BY, VERB};
+use crate::account::{Account, BY, News, VERB};
 use crate::decide::{Held, PARTITION_POLICY, Plan, Request, Step};
 
 /// What became of a plan.
@@ -155,12 +155,11 @@ pub(crate) fn tell_held(
     recorder: &Recorder,
     pod: &ObjectKey,
     node: &str,
-    held: Held,
+    News { held, wanted }: News,
 ) {
     let message = if held == Held::Fenced {
         waits(node, fence_end(leader, pod, node))
     } else {
-        let wanted = leader.cache().view().desired::<Pod>().contains(pod);
         kept(leader.keyspace(), pod, node, held, wanted)
     };
     info!(object = %pod, node, reason = held.as_str(), "a pod is left on a lost node");

@@ -12,8 +12,8 @@
 //!   claimed without a fence stays bound until its node is back: nothing proves that the node has stopped it.
 //! - A pod whose document is deleted is released, whatever its policy was, unless that was `stop` (the binding remembers)
 //!   or a new pod of its name says `stop`.
-//! - A pod that is kept for its policy gets an event that says so, once per loss, with the command that gives it up. One
-//!   that waits for the end of a fence gets an event that says until when about.
+//! - A pod that is kept for its policy gets an event that says so, once per loss, with the command that gives it up, and
+//!   another one with another command when its document is deleted meanwhile. One that waits for the end of a fence gets an event that says until when about.
 //! - What is finished stays as a record where it ran. What cannot be read is not touched.
 //!
 //! Intents lie outside the state trees, so the cache does not hold them: failover lists its own when it begins to lead
@@ -28,8 +28,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use setpoint_apis::Kind;
 use setpoint_apis::core::{Node, Pod};
+use setpoint_apis::{Kind, ObjectKey};
 use setpoint_runtime::cache::StateKey;
 use setpoint_runtime::events::Recorder;
 use setpoint_runtime::{CacheBuilder, Clock, Leader};
@@ -120,10 +120,11 @@ pub async fn run(leader: Leader, _clock: Clock, recorder: Recorder) {
         for (reason, pods) in plan.held_by_reason() {
             debug!(reason, pods, "pods of lost nodes are not released");
         }
-        for (pod, held) in told.news(&plan) {
+        let wanted = |pod: &ObjectKey| leader.cache().view().desired::<Pod>().contains(pod);
+        for (pod, news) in told.news(&plan, wanted) {
             let binding = snapshot.pods.get(&pod).and_then(|p| p.binding.as_ref());
             if let Some(binding) = binding {
-                execute::tell_held(&leader, &recorder, &pod, &binding.node, held);
+                execute::tell_held(&leader, &recorder, &pod, &binding.node, news);
             }
         }
         if !plan.steps.is_empty() {
