@@ -41,6 +41,8 @@ pub struct AgentConfig {
     pub stop_pods_on_exit: bool,
     /// How long etcd may be silent at start before the pods of the disk copy are taken up.
     pub offline_after: Duration,
+    /// How often the node's own records are compared with what was written, a quarter more or less.
+    pub look_over_every: Duration,
 }
 
 impl AgentConfig {
@@ -62,6 +64,7 @@ impl AgentConfig {
             listen: Listen::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, 10250))),
             stop_pods_on_exit: false,
             offline_after: Duration::from_secs(3),
+            look_over_every: Duration::from_secs(60),
         }
     }
 }

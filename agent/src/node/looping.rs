@@ -3,6 +3,7 @@
 mod adoption;
 mod at_most_one;
 mod fence;
+mod repair;
 mod report;
 
 use std::net::IpAddr;
@@ -37,6 +38,7 @@ use crate::content::Content;
 use crate::workload::{Begin, PodReport, PodRunner, PodWork, Reports};
 use at_most_one::Asking;
 use fence::Doubt;
+use repair::Rounds;
 
 /// How often the machine is looked at. What it says is written only when it has moved much.
 const SAMPLE_EVERY: Duration = Duration::from_secs(15);
@@ -80,6 +82,8 @@ pub(crate) struct NodeLoop {
     pod_ips: std::collections::BTreeMap<ObjectKey, IpAddr>,
     meter: UsageMeter,
     reported: Option<NodeStatusRecord>,
+    /// Records that others damaged and that were found by looking over them.
+    repairs: u64,
     rng: fastrand::Rng,
 }
 
@@ -124,6 +128,7 @@ impl NodeLoop {
             pod_ips: std::collections::BTreeMap::new(),
             meter: UsageMeter::default(),
             reported: None,
+            repairs: 0,
             rng: fastrand::Rng::with_seed(seed),
         }
     }
@@ -247,6 +252,7 @@ impl NodeLoop {
         let mut doubt = Doubt::default();
         let mut asking = Asking::default();
         let mut refusals = 0;
+        let mut rounds = Rounds::new(self.parts.config.look_over_every, session.id);
         loop {
             if listed {
                 let settled = in_flight.is_none() && !doubt.stands();
@@ -311,6 +317,10 @@ impl NodeLoop {
                 }
                 () = sleep_until(asking.again_at.unwrap_or(not_before)), if asking.again_at.is_some() => asking.again_at = None,
                 _ = ticks.tick() => self.report_node(&session).await,
+                () = sleep_until(rounds.next), if listed && in_flight.is_none() && !doubt.stands() => {
+                    rounds.done();
+                    self.look_over(&session).await;
+                }
                 _ = claim_retry.tick() => self.state.refused.clear(),
                 () = sleep_until(not_before), if waiting => {}
                 taken = reports.take() => self.take_reports(taken),
@@ -486,7 +496,7 @@ impl NodeLoop {
                         }
                     }
                 }
-                (NodeWrite::Status(key), Fate::Written) => {
+                (NodeWrite::Status(key) | NodeWrite::Restore(key, _), Fate::Written) => {
                     if let Some(local) = self.state.locals.get_mut(&key) {
                         local.written = pending.record;
                     }
@@ -503,13 +513,17 @@ impl NodeLoop {
                         _ => settled.rejected = true,
                     }
                 }
-                (NodeWrite::Status(key) | NodeWrite::Forget(key), Fate::Failed(error)) => {
+                (
+                    NodeWrite::Status(key) | NodeWrite::Restore(key, _) | NodeWrite::Forget(key),
+                    Fate::Failed(error),
+                ) => {
                     warn!(object = %key, error = &error as &dyn std::error::Error, "a status could not be written; trying again");
                     settled.refused = true;
                 }
-                (NodeWrite::Status(_) | NodeWrite::Forget(_), Fate::Rejected) => {
-                    settled.rejected = true
-                }
+                (
+                    NodeWrite::Status(_) | NodeWrite::Restore(..) | NodeWrite::Forget(_),
+                    Fate::Rejected,
+                ) => settled.rejected = true,
             }
         }
         settled

@@ -115,6 +115,9 @@ pub(crate) enum NodeWrite {
     Claim(ObjectKey, i64),
     /// Put the status.
     Status(ObjectKey),
+    /// Put the status of a claim whose record is not there, if the work key is still at this revision and there is no
+    /// record: what was taken from this node meanwhile must not look claimed again.
+    Restore(ObjectKey, i64),
     /// Delete the actual record.
     Forget(ObjectKey),
 }
@@ -174,8 +177,14 @@ pub(crate) fn plan(state: &State) -> Plan {
         }
         // Without a record, what is not this node's any more was released: it may be claimed elsewhere by now, and is
         // stopped here without another word.
-        if local.status_due() && (local.written.is_some() || is_current(work, local)) {
-            plan.writes.push(NodeWrite::Status(key.clone()));
+        if local.status_due() {
+            let current = work.filter(|work| is_current(Some(work), local));
+            if local.written.is_some() {
+                plan.writes.push(NodeWrite::Status(key.clone()));
+            } else if let Some(work) = current {
+                plan.writes
+                    .push(NodeWrite::Restore(key.clone(), work.mod_revision));
+            }
         }
     }
     if !stale_left(state) {
@@ -193,7 +202,7 @@ pub(crate) fn plan(state: &State) -> Plan {
     plan
 }
 
-fn is_current(work: Option<&Work>, local: &Local) -> bool {
+pub(crate) fn is_current(work: Option<&Work>, local: &Local) -> bool {
     work.is_some_and(|w| w.placement() == local.placement && w.header.uid == local.uid)
 }
 
@@ -403,7 +412,7 @@ mod tests {
         };
         local.actual = Some(Box::new(running.clone()));
         let mut s = state(&[("a", mk_work(1, 5))], &[("a", local)]);
-        assert_eq!(plan(&s).writes, [NodeWrite::Status(key("a"))]);
+        assert_eq!(plan(&s).writes, [NodeWrite::Restore(key("a"), 5)]);
         s.locals.get_mut(&key("a")).unwrap().written = Some(Box::new(running));
         assert_eq!(plan(&s), Plan::default());
     }

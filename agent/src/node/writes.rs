@@ -1,6 +1,6 @@
 //! The node's guarded writes, and what becomes of them.
 
-use setpoint_apis::records::{PodActual, PodStage};
+use setpoint_apis::records::{ClaimFence, PodActual, PodStage};
 use setpoint_apis::{Key, Keyspace, ObjectKey, Timestamp, document};
 use setpoint_store::group_commit::{GroupCommit, Item, ItemOutcome};
 use setpoint_store::{Compare, Put, StoreError, TxnOp};
@@ -60,17 +60,7 @@ pub(crate) fn items(
                         },
                         ..PodActual::default()
                     };
-                    let mut guards = vec![
-                        Compare::ModRevision(
-                            keyspace.build(&Key::WorkPod(node, key.clone())),
-                            *revision,
-                        ),
-                        Compare::absent(actual_key(keyspace, node, key)),
-                    ];
-                    guards.extend(claim.fence.map(|fence| {
-                        let key = keyspace.build(&Key::NodeFence(node));
-                        Compare::CreateRevision(key, fence.revision)
-                    }));
+                    let guards = record_guards(keyspace, node, key, *revision, claim.fence);
                     (key, guards, Some(Box::new(claim)))
                 }
                 NodeWrite::Status(key) => (
@@ -78,6 +68,11 @@ pub(crate) fn items(
                     Vec::new(),
                     Some(state.locals.get(key)?.actual.clone()?),
                 ),
+                NodeWrite::Restore(key, revision) => {
+                    let record = state.locals.get(key)?.actual.clone()?;
+                    let guards = record_guards(keyspace, node, key, *revision, record.fence);
+                    (key, guards, Some(record))
+                }
                 NodeWrite::Forget(key) => (key, Vec::new(), None),
             };
             let target = actual_key(keyspace, node, key);
@@ -92,6 +87,7 @@ pub(crate) fn items(
             let context = match &write {
                 NodeWrite::Claim(key, _) => format!("claiming pod {key}"),
                 NodeWrite::Status(key) => format!("reporting pod {key}"),
+                NodeWrite::Restore(key, _) => format!("restoring the record of pod {key}"),
                 NodeWrite::Forget(key) => format!("removing the record of pod {key}"),
             };
             let mut all = vec![fence.clone()];
@@ -106,6 +102,27 @@ pub(crate) fn items(
             ))
         })
         .collect()
+}
+
+/// What must hold when a record is created: the work is as it was seen, there is no record, and the fence stands under
+/// which the pod is claimed.
+fn record_guards(
+    keyspace: &Keyspace,
+    node: &str,
+    pod: &ObjectKey,
+    work_revision: i64,
+    fence: Option<ClaimFence>,
+) -> Vec<Compare> {
+    let work = keyspace.build(&Key::WorkPod(node, pod.clone()));
+    let mut guards = vec![
+        Compare::ModRevision(work, work_revision),
+        Compare::absent(actual_key(keyspace, node, pod)),
+    ];
+    guards.extend(fence.map(|fence| {
+        let key = keyspace.build(&Key::NodeFence(node));
+        Compare::CreateRevision(key, fence.revision)
+    }));
+    guards
 }
 
 /// Sends a batch.

@@ -467,6 +467,38 @@ async fn an_agent_that_finds_its_record_broken_goes_on_with_the_present_definiti
 }
 
 #[tokio::test]
+async fn records_that_somebody_else_damaged_or_deleted_are_written_again() {
+    let w = World::new("repair").await;
+    let _agent = w.agent_with(AgentConfig {
+        look_over_every: Duration::from_millis(300),
+        ..w.config("data")
+    });
+    w.give("a", 1, SLEEP).await;
+    let before = w.ready("a").await;
+    let (record, status) = (Key::NodePod(NODE, pod_key("a")), Key::NodeStatus(NODE));
+    let own = w.get(&status).await.unwrap().value;
+    for damage in [Some("x: ["), Some("placement: 7"), None] {
+        for key in [&record, &status] {
+            match damage {
+                Some(text) => w.put(key, text).await,
+                None => w.delete(key).await,
+            }
+        }
+        let begun = Instant::now();
+        loop {
+            let pod = w.get(&record).await.map(|kv| kv.value);
+            let pod = pod.and_then(|v| document::decode_value::<PodActual>(&v).ok());
+            let node = w.get(&status).await.map(|kv| kv.value);
+            if pod.as_ref() == Some(&before) && node.is_some_and(|v| v.len() >= own.len() / 2) {
+                break;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "{damage:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_second_agent_of_the_same_name_is_refused_and_told_who_holds_it() {
     let w = World::new("second").await;
     let first = w.agent();

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use super::NodeLoop;
 use crate::node::disk::{Claim, Disk};
 use crate::node::session::Session;
-use crate::node::state::{Local, Phase, State, Work, stale};
+use crate::node::state::{Local, Phase, State, Work, is_current, stale};
 use crate::workload::{Begin, PodWork};
 
 impl NodeLoop {
@@ -308,7 +308,8 @@ fn note_record(
         actual: Some(Box::new(record.clone())),
         written: None,
     });
-    if local.placement == record.placement {
+    // Of a placement that runs here the record says something else only when it was written by somebody else.
+    if local.placement == record.placement || is_current(state.work.get(key), local) {
         local.written = Some(Box::new(record));
     }
 }
