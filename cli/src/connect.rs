@@ -81,6 +81,7 @@ pub(crate) async fn patient(flags: &Flags) -> Result<(SharedStore, Keyspace)> {
     let store = EtcdStore::connect(&options)
         .await
         .map_err(|error| explain(error, &source))?;
+    let store = Arc::new(store);
     match store.check().await {
         Ok(health) => {
             if let Some(caution) = health.version.and_then(|v| v.caution()) {
@@ -89,6 +90,8 @@ pub(crate) async fn patient(flags: &Flags) -> Result<(SharedStore, Keyspace)> {
             for warning in &health.warnings {
                 tracing::warn!(warning, "etcd");
             }
+            let shared: SharedStore = store.clone();
+            crate::init::check_layout(&shared, &keyspace).await?;
         }
         Err(error) if error.is_retryable() => {
             tracing::warn!(
@@ -99,7 +102,7 @@ pub(crate) async fn patient(flags: &Flags) -> Result<(SharedStore, Keyspace)> {
         }
         Err(error) => return Err(explain(error, &source)),
     }
-    Ok((Arc::new(store), keyspace))
+    Ok((store, keyspace))
 }
 
 /// Connects to one endpoint, and makes sure that etcd answers.

@@ -69,6 +69,7 @@ impl Context {
         let Connected {
             store, keyspace, ..
         } = self.connect().await?;
+        crate::init::check_layout(&store, &keyspace).await?;
         Ok(Client::new(store, keyspace))
     }
 

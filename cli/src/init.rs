@@ -23,6 +23,27 @@ pub(crate) struct Initialised {
     pub(crate) created: Vec<String>,
 }
 
+/// Makes sure that the keyspace has a layout that this program knows; one that was not initialised has none yet.
+///
+/// # Errors
+/// When it was made by a newer version of Setpoint, or does not say by which.
+pub(crate) async fn check_layout(store: &SharedStore, keyspace: &Keyspace) -> Result<()> {
+    let key = keyspace.build(&Key::Meta("schema"));
+    let Some(kv) = store.get(&key).await?.0 else {
+        return Ok(());
+    };
+    let schema: serde_json::Value = document::decode_value(&kv.value).with_context(|| {
+        format!("{key} cannot be read, so the layout of the keyspace is unknown")
+    })?;
+    match schema["version"].as_i64() {
+        Some(version) if version <= SCHEMA_VERSION => Ok(()),
+        Some(version) => bail!(
+            "the keyspace {keyspace} has layout version {version}, and this program knows {SCHEMA_VERSION}: use a newer setpoint"
+        ),
+        None => bail!("{key} does not say a version: {schema}"),
+    }
+}
+
 /// Makes what is missing. Doing it again, or at once from two places, does no harm.
 ///
 /// # Errors
@@ -41,14 +62,7 @@ pub(crate) async fn initialise(store: &SharedStore, keyspace: &Keyspace) -> Resu
         &mut timeline,
     )
     .await?;
-    let schema: serde_json::Value = read(store, &key).await?;
-    match schema["version"].as_i64() {
-        Some(version) if version <= SCHEMA_VERSION => {}
-        Some(version) => bail!(
-            "the keyspace {keyspace} has layout version {version}, and this program knows {SCHEMA_VERSION}: use a newer setpoint"
-        ),
-        None => bail!("{key} does not say a version: {schema}"),
-    }
+    check_layout(store, keyspace).await?;
     let key = keyspace.build(&Key::Meta("cluster"));
     put_if_absent(
         &client,

@@ -295,6 +295,10 @@ impl<'a> Run<'a> {
     }
 
     async fn corrupt(&mut self, path: &str) -> Result<(), String> {
+        // What is broken already is mended with what it was before.
+        if self.corrupted.contains_key(path) {
+            return Ok(());
+        }
         let Some(key) = self.choose(path).await? else {
             return Ok(());
         };

@@ -66,28 +66,35 @@ impl Fences {
     /// A lease that was granted in vain expires. It is not revoked: a write whose outcome is unknown may have put the key
     /// under it, and the key must not go before what runs under it.
     pub(crate) async fn acquire(self, session: i64) -> Result<Acquired, FenceError> {
-        let mut clocks = Clocks::default();
-        clocks.note();
         let key = self.keyspace.build(&Key::NodeFence(&self.node));
-        let lease = LeaseKeeper::grant(self.store.clone(), self.ttl).await?;
         let present = self.store.get(&key).await?.0;
+        let mut me = self.me;
+        let mut ttl = self.ttl;
         let unchanged = match &present {
             None => Compare::absent(key.clone()),
             Some(kv) => {
                 let holder: NodeFence = document::decode_value(&kv.value).unwrap_or_default();
-                if holder.instance != self.me.instance {
+                if holder.instance != me.instance {
                     return Err(FenceError::Held {
                         host: holder.hostname,
                     });
                 }
+                // What runs under it counts on that time, its supervisors too: a shorter one has to wait for the next fence.
+                ttl = ttl.max(Duration::from_secs(
+                    holder.lease_ttl_seconds.try_into().unwrap_or_default(),
+                ));
                 Compare::ModRevision(key.clone(), kv.mod_revision)
             }
         };
+        let mut clocks = Clocks::default();
+        clocks.note();
+        let lease = LeaseKeeper::grant(self.store.clone(), ttl).await?;
+        me.lease_ttl_seconds = lease.ttl().as_secs().try_into().unwrap_or(i64::MAX);
         let alive = self.keyspace.build(&Key::NodeAlive(&self.node));
         let txn = Txn::new()
             .when(Compare::ModRevision(alive, session))
             .when(unchanged)
-            .put_with_lease(key, document::encode(&self.me), lease.id());
+            .put_with_lease(key, document::encode(&me), lease.id());
         let done = self.store.txn(txn).await?;
         if !done.succeeded {
             return Err(FenceError::Moved);
@@ -97,7 +104,7 @@ impl Fences {
         Ok(Acquired {
             claim: ClaimFence {
                 revision,
-                lease_ttl_seconds: lease.ttl().as_secs().try_into().unwrap_or(i64::MAX),
+                lease_ttl_seconds: me.lease_ttl_seconds,
             },
             lease,
             clocks,
@@ -334,6 +341,37 @@ mod tests {
             placement: 1,
             grace: Duration::from_secs(grace),
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fence_that_is_taken_over_keeps_its_time() {
+        let store = setpoint_store::model::ModelStore::default();
+        let keyspace = Keyspace::default();
+        let fences = |ttl| Fences {
+            store: Arc::new(store.clone()),
+            keyspace: keyspace.clone(),
+            node: "n1".to_owned(),
+            ttl,
+            me: NodeFence {
+                instance: "i".to_owned(),
+                lease_ttl_seconds: ttl.as_secs().cast_signed(),
+                ..NodeFence::default()
+            },
+        };
+        let alive = Txn::new().put(keyspace.build(&Key::NodeAlive("n1")), "");
+        let shared: SharedStore = Arc::new(store.clone());
+        let session = shared.txn(alive).await.unwrap().revision.0;
+        let first = fences(TTL).acquire(session).await.unwrap();
+        // The agent was restarted with a shorter time. What runs under the fence counts on the longer one.
+        let second = fences(TTL / 6).acquire(session).await.unwrap();
+        assert_eq!(second.claim, first.claim);
+        assert_eq!(second.lease.ttl(), TTL);
+        let (kv, _) = shared
+            .get(&keyspace.build(&Key::NodeFence("n1")))
+            .await
+            .unwrap();
+        let stored: NodeFence = document::decode_value(&kv.unwrap().value).unwrap();
+        assert_eq!(stored.lease_ttl_seconds, 30);
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,6 +7,7 @@
 mod leaves;
 
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use serde_json::{Map, Value as Json, json};
 
@@ -55,6 +56,11 @@ struct Shape<'a> {
     schema: &'a Json,
     name: &'a str,
 }
+
+/// The shapes of fields that are accepted and that no type of ours has.
+static TEXT: LazyLock<Json> = LazyLock::new(|| json!({"type": ["string", "null"]}));
+static TEXTS: LazyLock<Json> =
+    LazyLock::new(|| json!({"type": ["array", "null"], "items": {"type": "string"}}));
 
 impl<'a> Checker<'a> {
     /// Walks the root of a document of the kind `name`.
@@ -299,7 +305,15 @@ impl<'a> Checker<'a> {
                         .warnings
                         .push(Problem::new(entry.key_at, path, message));
                 }
-                object.insert(entry.key.clone(), entry.value.to_json());
+                // Nobody keeps it, and it has to be what Kubernetes has there all the same.
+                let schema = match entry.key.as_str() {
+                    "finalizers" => &*TEXTS,
+                    _ => &*TEXT,
+                };
+                let shape = Shape { schema, name: "" };
+                if let Some(value) = self.walk(shape, &entry.value, path, true) {
+                    object.insert(entry.key.clone(), value);
+                }
             }
             _ => {
                 let hint = nearest(

@@ -372,3 +372,21 @@ fn a_kind_of_a_user_is_read_as_strictly() {
         (1, vec![], vec![])
     );
 }
+
+#[test]
+fn what_is_accepted_and_kept_by_nobody_has_its_shape_all_the_same() {
+    let pod = |finalizers: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: a, finalizers: {finalizers}}}\n\
+             spec: {{containers: [{{name: c, image: host}}]}}\n"
+        )
+    };
+    assert_eq!(errors(&pod("[a/b]")), Vec::<String>::new());
+    for wrong in ["[{a: 1}]", "a", "{a: b}"] {
+        let errors = errors(&pod(wrong));
+        assert!(
+            errors.len() == 1 && errors[0].contains("metadata.finalizers"),
+            "{wrong}: {errors:?}"
+        );
+    }
+}

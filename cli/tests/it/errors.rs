@@ -194,3 +194,22 @@ async fn logs_say_why_there_are_none() {
     let err = f.run(&["logs", "nope"]).fails();
     assert!(err.contains("pods \"nope\" not found"), "{err}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keyspace_of_a_newer_layout_is_left_alone() {
+    let f = Fixture::new("layout").await;
+    f.put(&setpoint_apis::Key::Meta("schema"), "version: 99\n")
+        .await;
+    for command in [
+        &["get", "pods"][..],
+        &["delete", "pod", "a"],
+        &["init"],
+        &["controllers"],
+    ] {
+        let err = f.run(command).fails();
+        assert!(
+            err.contains("layout version 99") && err.contains("newer setpoint"),
+            "{command:?}: {err}"
+        );
+    }
+}
