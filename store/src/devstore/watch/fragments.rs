@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn parts_are_small_and_together_the_whole() {
-        let whole = response(&[400, 400, 400, 3000, 10, 10, 900]);
+        let whole = response(&[400, 400, 400, 3000, 10, 10, 980]);
         let parts = split(whole.clone(), 1000);
         let counts: Vec<_> = parts.iter().map(|part| part.events.len()).collect();
         assert_eq!(counts, [2, 1, 1, 2, 1]);
