@@ -316,10 +316,16 @@ impl NodeLoop {
                     doubt.look(&self.parts, &self.me, &session);
                 }
                 () = sleep_until(asking.again_at.unwrap_or(not_before)), if asking.again_at.is_some() => asking.again_at = None,
-                _ = ticks.tick() => self.report_node(&session).await,
+                _ = ticks.tick(), if !doubt.stands() => {
+                    if self.report_node(&session).await {
+                        doubt.arise(true);
+                    }
+                }
                 () = sleep_until(rounds.next), if listed && in_flight.is_none() && !doubt.stands() => {
                     rounds.done();
-                    self.look_over(&session).await;
+                    if self.look_over(&session).await {
+                        doubt.arise(true);
+                    }
                 }
                 _ = claim_retry.tick() => self.state.refused.clear(),
                 () = sleep_until(not_before), if waiting => {}

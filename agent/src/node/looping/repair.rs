@@ -43,19 +43,18 @@ impl Rounds {
 
 impl NodeLoop {
     /// Compares what the store has with what it was told. The next plan writes what differs. To be called while no write
-    /// is under way and nothing is in doubt: only then is a difference somebody else's.
-    pub(super) async fn look_over(&mut self, session: &Session) {
+    /// is under way and nothing is in doubt: only then is a difference somebody else's. Returns what
+    /// [`NodeLoop::report_node`] does.
+    pub(super) async fn look_over(&mut self, session: &Session) -> bool {
         if let Err(error) = self.compare_records().await {
             warn!(
                 node = self.parts.config.node,
                 error = &error as &dyn std::error::Error,
                 "this node's records could not be looked over; the next pass tries again"
             );
-            return;
+            return false;
         }
-        if self.reported.is_none() {
-            self.report_node(session).await;
-        }
+        self.reported.is_none() && self.report_node(session).await
     }
 
     async fn compare_records(&mut self) -> Result<(), StoreError> {

@@ -1,7 +1,7 @@
 //! The node's own status.
 
 use setpoint_apis::{Key, document};
-use setpoint_store::{Compare, Txn};
+use setpoint_store::{Compare, Outcome, Txn};
 use tracing::warn;
 
 use super::NodeLoop;
@@ -9,8 +9,9 @@ use crate::node::session::Session;
 use crate::node::status::{describe, keep_transition_times};
 
 impl NodeLoop {
-    /// Looks at the machine, and writes the node's status when it says something new.
-    pub(super) async fn report_node(&mut self, session: &Session) {
+    /// Looks at the machine, and writes the node's status when it says something new. Returns whether it is unknown what
+    /// became of that write: then the fence has to move on, or the old status could arrive after the next one.
+    pub(super) async fn report_node(&mut self, session: &Session) -> bool {
         let machine = &self.parts.machine;
         let seen = machine.sample(&self.parts.config.data_dir);
         let mut record = describe(
@@ -34,7 +35,7 @@ impl NodeLoop {
         if let Some(reported) = &self.reported {
             keep_transition_times(reported, &mut record);
             if *reported == record {
-                return;
+                return false;
             }
         }
         let fence = Compare::ModRevision(
@@ -54,7 +55,9 @@ impl NodeLoop {
                     error = &error as &dyn std::error::Error,
                     "the node's status could not be written; trying again"
                 );
+                return error.outcome() == Outcome::Unknown;
             }
         }
+        false
     }
 }
