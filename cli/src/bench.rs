@@ -4,8 +4,11 @@
 mod startup;
 mod store;
 
+use std::io::Write as _;
+
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
+use serde::Serialize;
 
 /// Flags of `setpoint bench`.
 #[derive(Args, Clone, Debug)]
@@ -33,6 +36,29 @@ pub(crate) enum Output {
     Table,
     /// One JSON object
     Json,
+}
+
+/// Prints a report as one JSON object, or what `rows` makes of it as a table.
+fn print<R: Serialize>(
+    report: &R,
+    output: Output,
+    rows: impl FnOnce(&R) -> Vec<(String, String)>,
+) -> Result<()> {
+    let mut out = std::io::stdout();
+    if output == Output::Json {
+        writeln!(out, "{}", serde_json::to_string(report)?)?;
+        return Ok(());
+    }
+    let rows = rows(report);
+    let width = rows
+        .iter()
+        .map(|(name, _)| name.len())
+        .max()
+        .unwrap_or_default();
+    for (name, value) in rows {
+        writeln!(out, "{name:width$}  {value}")?;
+    }
+    Ok(())
 }
 
 /// Runs a benchmark and prints its report.

@@ -1,6 +1,5 @@
 //! How long it takes from an apply to running processes, and from a node's death to their replacements.
 
-use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -13,7 +12,7 @@ use setpoint_apis::{Key, ObjectKey};
 use setpoint_runtime::{Cache, CacheBuilder, StateKey, Subscription, View};
 use setpoint_store::{Compare, Txn};
 
-use super::Output;
+use super::{Output, print};
 use crate::dev::{DevArgs, DevCluster, StoreKind, kill_node, rss_bytes};
 
 const NAMESPACE: &str = "default";
@@ -100,7 +99,7 @@ pub(crate) async fn run(args: StartupArgs) -> Result<()> {
             .await
             .context("removing the benchmark's keys")?;
     }
-    print(&result?, args.output)
+    print(&result?, args.output, rows)
 }
 
 async fn measure(args: &StartupArgs, dev: &DevArgs, cluster: &mut DevCluster) -> Result<Report> {
@@ -312,14 +311,10 @@ fn quantile(sorted: &[f64], q: f64) -> f64 {
         .unwrap_or_default()
 }
 
-fn print(report: &Report, output: Output) -> Result<()> {
-    let mut out = std::io::stdout();
-    if output == Output::Json {
-        writeln!(out, "{}", serde_json::to_string(report)?)?;
-        return Ok(());
-    }
+/// The report as a table.
+fn rows(report: &Report) -> Vec<(String, String)> {
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
-    let rows = [
+    vec![
         ("nodes".to_owned(), report.nodes.to_string()),
         (
             format!("Deployment of {} pods: apply to all Running", report.pods),
@@ -353,16 +348,7 @@ fn print(report: &Report, output: Output) -> Result<()> {
             "writes of the idle cluster per minute".to_owned(),
             format!("{:.1}", report.idle_writes_per_minute),
         ),
-    ];
-    let width = rows
-        .iter()
-        .map(|(name, _)| name.len())
-        .max()
-        .unwrap_or_default();
-    for (name, value) in rows {
-        writeln!(out, "{name:width$}  {value}")?;
-    }
-    Ok(())
+    ]
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 mod cold_start;
 mod commits;
 
-use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -12,7 +11,7 @@ use serde::Serialize;
 use setpoint_apis::Keyspace;
 use setpoint_store::{SharedStore, Txn, TxnOp};
 
-use super::Output;
+use super::{Output, print};
 use crate::dev::{Managed, connect, etcd};
 
 pub(crate) use cold_start::{ProbeArgs, probe};
@@ -74,7 +73,7 @@ pub(crate) async fn run(args: StoreArgs) -> Result<()> {
     // What went wrong first is what explains the rest.
     let report = result?;
     removed?;
-    print(&report, args.output)
+    print(&report, args.output, rows)
 }
 
 /// An etcd that lives as long as the benchmark.
@@ -146,14 +145,10 @@ fn median(sample: &mut [f64]) -> f64 {
     }
 }
 
-fn print(report: &Report, output: Output) -> Result<()> {
-    let mut out = std::io::stdout();
-    if output == Output::Json {
-        writeln!(out, "{}", serde_json::to_string(report)?)?;
-        return Ok(());
-    }
+/// The report as a table.
+fn rows(report: &Report) -> Vec<(String, String)> {
     let (c, s) = (&report.commits, &report.cold_start);
-    let rows = [
+    vec![
         ("etcd".to_owned(), report.etcd_version.clone()),
         (
             format!("one transaction per item, {} in flight", c.few_in_flight),
@@ -211,16 +206,7 @@ fn print(report: &Report, output: Output) -> Result<()> {
             "memory per cached pod".to_owned(),
             format!("{:.0} bytes", s.bytes_per_pod),
         ),
-    ];
-    let width = rows
-        .iter()
-        .map(|(name, _)| name.len())
-        .max()
-        .unwrap_or_default();
-    for (name, value) in rows {
-        writeln!(out, "{name:width$}  {value}")?;
-    }
-    Ok(())
+    ]
 }
 
 #[cfg(test)]
