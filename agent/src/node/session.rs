@@ -6,7 +6,7 @@ use std::time::Duration;
 use setpoint_apis::records::NodeAlive;
 use setpoint_apis::{Key, Keyspace, document};
 use setpoint_store::lease::LeaseKeeper;
-use setpoint_store::{Compare, KeyValue, SharedStore, StoreError, Txn};
+use setpoint_store::{Compare, KeyValue, Outcome, SharedStore, StoreError, Txn};
 use tracing::{info, warn};
 
 /// A session that this agent holds.
@@ -48,6 +48,10 @@ pub(crate) struct Sessions<'a> {
 impl Sessions<'_> {
     /// Takes the session: creates `alive`, or takes it over where it is our own from before a restart or a long pause,
     /// so that the session goes on and nobody moves our pods.
+    ///
+    /// # Errors
+    /// After [`SessionError::Store`] with an unknown outcome the session may be taken all the same; taking it again, within
+    /// the time of the lease, goes on with it.
     pub(crate) async fn acquire(&self) -> Result<Session, SessionError> {
         let failed = |source| SessionError::Store {
             node: self.node.to_owned(),
@@ -94,8 +98,11 @@ impl Sessions<'_> {
                         lease,
                     });
                 }
-                // Somebody was faster, or the old key expired just now; or the outcome is unknown. Look again.
+                // Somebody was faster, or the old key expired just now. Look again.
                 Ok(_) => present = self.store.get(&key).await.map_err(failed)?.0,
+                // The key may be under the new lease, or may come to be: were that revoked, the session that is to go on
+                // would go with it. It is left to expire, and who tries again within its time finds the key.
+                Err(error) if error.outcome() == Outcome::Unknown => return Err(failed(error)),
                 Err(error) => {
                     self.abandon(&lease).await;
                     return Err(failed(error));
@@ -139,4 +146,161 @@ fn holder(kv: &KeyValue) -> NodeAlive {
         hostname: "unknown".into(),
         ..NodeAlive::default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures::FutureExt;
+    use futures::future::BoxFuture;
+    use futures::stream::BoxStream;
+    use parking_lot::Mutex;
+    use setpoint_store::model::ModelStore;
+    use setpoint_store::{
+        LeaseId, Page, RangeRequest, Revision, ServerStatus, Store, TxnResult, WatchBatch,
+        WatchRequest,
+    };
+
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(6);
+
+    /// A store that carries one transaction out, or holds it back, and loses the answer.
+    struct Forgetful {
+        inner: ModelStore,
+        applies: bool,
+        lost: Mutex<Option<Txn>>,
+        done: Mutex<bool>,
+    }
+
+    impl Forgetful {
+        fn new(inner: ModelStore, applies: bool) -> Arc<Self> {
+            Arc::new(Self {
+                inner,
+                applies,
+                lost: Mutex::default(),
+                done: Mutex::default(),
+            })
+        }
+    }
+
+    impl Store for Forgetful {
+        fn get(
+            &self,
+            key: &str,
+        ) -> BoxFuture<'_, Result<(Option<KeyValue>, Revision), StoreError>> {
+            self.inner.get(key)
+        }
+        fn range(&self, request: RangeRequest) -> BoxFuture<'_, Result<Page, StoreError>> {
+            self.inner.range(request)
+        }
+        fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<TxnResult, StoreError>> {
+            if std::mem::replace(&mut *self.done.lock(), true) {
+                return self.inner.txn(txn);
+            }
+            let error = StoreError::Unknown {
+                context: "a test".into(),
+                message: "the answer is lost".into(),
+            };
+            if self.applies {
+                self.inner.txn(txn).map(|_| Err(error)).boxed()
+            } else {
+                *self.lost.lock() = Some(txn);
+                async { Err(error) }.boxed()
+            }
+        }
+        fn watch(
+            &self,
+            request: WatchRequest,
+        ) -> BoxFuture<'_, Result<BoxStream<'static, Result<WatchBatch, StoreError>>, StoreError>>
+        {
+            self.inner.watch(request)
+        }
+        fn lease_grant(
+            &self,
+            ttl: Duration,
+        ) -> BoxFuture<'_, Result<(LeaseId, Duration), StoreError>> {
+            self.inner.lease_grant(ttl)
+        }
+        fn lease_renew(&self, lease: LeaseId) -> BoxFuture<'_, Result<Duration, StoreError>> {
+            self.inner.lease_renew(lease)
+        }
+        fn lease_revoke(&self, lease: LeaseId) -> BoxFuture<'_, Result<(), StoreError>> {
+            self.inner.lease_revoke(lease)
+        }
+        fn status(&self) -> BoxFuture<'_, Result<ServerStatus, StoreError>> {
+            self.inner.status()
+        }
+    }
+
+    struct Node {
+        store: SharedStore,
+        keyspace: Keyspace,
+        me: NodeAlive,
+    }
+
+    impl Node {
+        fn new(store: SharedStore) -> Self {
+            Self {
+                store,
+                keyspace: Keyspace::default(),
+                me: NodeAlive {
+                    instance: "i".to_owned(),
+                    ..NodeAlive::default()
+                },
+            }
+        }
+
+        async fn acquire(&self) -> Result<Session, SessionError> {
+            let sessions = Sessions {
+                store: &self.store,
+                keyspace: &self.keyspace,
+                node: "n1",
+                ttl: TTL,
+                me: &self.me,
+            };
+            sessions.acquire().await
+        }
+
+        async fn alive(&self) -> Option<KeyValue> {
+            let key = self.keyspace.build(&Key::NodeAlive("n1"));
+            self.store.get(&key).await.unwrap().0
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_goes_on_when_the_answer_to_its_takeover_is_lost() {
+        let model = ModelStore::default();
+        let before = Node::new(Arc::new(model.clone()));
+        let session = before.acquire().await.unwrap();
+        // The agent is started again.
+        let after = Node::new(Forgetful::new(model, true));
+        let lost = after.acquire().await;
+        assert!(matches!(lost, Err(SessionError::Store { .. })));
+        let alive = after.alive().await;
+        assert_eq!(alive.map(|kv| kv.create_revision), Some(session.id));
+        let again = after.acquire().await.unwrap();
+        assert_eq!(again.id, session.id);
+        assert!(again.epoch > session.epoch);
+        // Nothing hangs on the leases of before.
+        tokio::time::sleep(TTL * 3).await;
+        let alive = after.alive().await;
+        assert_eq!(alive.map(|kv| kv.mod_revision), Some(again.epoch));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_takeover_that_arrives_late_takes_nothing_from_the_next_one() {
+        let model = ModelStore::default();
+        let session = Node::new(Arc::new(model.clone())).acquire().await.unwrap();
+        let forgetful = Forgetful::new(model.clone(), false);
+        let after = Node::new(forgetful.clone());
+        assert!(after.acquire().await.is_err());
+        let again = after.acquire().await.unwrap();
+        assert_eq!(again.id, session.id);
+        let late = forgetful.lost.lock().take().unwrap();
+        assert!(!model.txn(late).await.unwrap().succeeded);
+        let alive = after.alive().await;
+        assert_eq!(alive.map(|kv| kv.mod_revision), Some(again.epoch));
+    }
 }
