@@ -8,7 +8,7 @@
 //! - A fence goes on over a restart of the agent and over a new session. Once it has ended it does not come back: the next
 //!   one has another revision, and what ran under the former does not run under it.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,8 +25,9 @@ use tracing::{info, warn};
 use crate::deadline::{self, Deadline};
 use crate::workload::PodRunner;
 
-/// Moments of which the time on both clocks is kept: more than renewals can be under way.
-const MOMENTS: usize = 4;
+/// By how much the clocks differ more than before when the machine was suspended: less can come of reading one after the
+/// other. Deadlines may be early by that.
+const SUSPENDED: Duration = Duration::from_millis(1);
 
 /// Why there is no fence.
 #[derive(Debug, thiserror::Error)]
@@ -144,7 +145,7 @@ impl Fence {
             clocks,
         } = acquired;
         let watched = Arc::<Watched>::default();
-        let guard = Guard {
+        let mut guard = Guard {
             revision: claim.revision,
             ttl: lease.ttl(),
             clocks,
@@ -261,7 +262,7 @@ impl Guard {
         }
     }
 
-    fn extend(&self, valid_until: Instant) {
+    fn extend(&mut self, valid_until: Instant) {
         let margin = deadline::margin(self.ttl);
         let Some(boot) = self.clocks.boot_of(valid_until, self.ttl) else {
             return;
@@ -304,27 +305,40 @@ fn due(
 }
 
 /// Moments on tokio's clock, which stands still while the machine is suspended, with the same moments on `CLOCK_BOOTTIME`.
+///
+/// The clocks run alike but for suspends. So a moment says nothing that the one before it does not, unless the machine was
+/// suspended in between, and only then it is kept; and those before the last renewal are of no use to the next one. What is
+/// kept is thus the last moment before the renewal that comes next, whenever that is sent and however often the clocks are
+/// looked at meanwhile, and as many more as there were suspends since.
 #[derive(Default)]
 struct Clocks {
-    moments: VecDeque<(Instant, Duration)>,
+    moments: Vec<(Instant, Duration)>,
 }
 
 impl Clocks {
     fn note(&mut self) {
         // In this order: what passes in between makes deadlines earlier.
         let boot = deadline::boot_time();
-        self.moments.push_back((Instant::now(), boot));
-        if self.moments.len() > MOMENTS {
-            self.moments.pop_front();
+        self.add(Instant::now(), boot);
+    }
+
+    fn add(&mut self, at: Instant, boot: Duration) {
+        let known = self.moments.last().is_some_and(|(before, then)| {
+            boot <= *then + at.saturating_duration_since(*before) + SUSPENDED
+        });
+        if !known {
+            self.moments.push((at, boot));
         }
     }
 
     /// When a lease ends at the earliest that was renewed with a request that was sent `ttl` before `valid_until`, or later.
-    /// The last moment before it was sent counts: had the machine been suspended since, the lease has gone on.
-    fn boot_of(&self, valid_until: Instant, ttl: Duration) -> Option<Duration> {
+    /// The last moment before it was sent counts: had the machine been suspended since, the lease has gone on. Requests that
+    /// were sent before this one are not asked for any more.
+    fn boot_of(&mut self, valid_until: Instant, ttl: Duration) -> Option<Duration> {
         let sent = valid_until - ttl;
-        let before = self.moments.iter().rev().find(|(at, _)| *at <= sent);
-        let (at, boot) = before.or(self.moments.front())?;
+        let after = self.moments.partition_point(|(at, _)| *at <= sent);
+        self.moments.drain(..after.saturating_sub(1));
+        let (at, boot) = self.moments.first()?;
         Some(*boot + valid_until.saturating_duration_since(*at))
     }
 }
@@ -404,16 +418,14 @@ mod tests {
         let seconds = Duration::from_secs;
         let mut clocks = Clocks::default();
         assert_eq!(clocks.boot_of(start + TTL, TTL), None);
-        clocks.moments.push_back((start, seconds(1000)));
+        clocks.add(start, seconds(1000));
         // Sent 10 s after the moment, without a suspend or with one that nobody has noticed yet.
         assert_eq!(
             clocks.boot_of(start + seconds(40), TTL),
             Some(seconds(1040))
         );
         // The machine was suspended for 100 s, and this is noticed after the request was sent: it may have been after it.
-        clocks
-            .moments
-            .push_back((start + seconds(11), seconds(1111)));
+        clocks.add(start + seconds(11), seconds(1111));
         assert_eq!(
             clocks.boot_of(start + seconds(40), TTL),
             Some(seconds(1040))
@@ -423,5 +435,66 @@ mod tests {
             clocks.boot_of(start + seconds(50), TTL),
             Some(seconds(1150))
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn looks_at_the_clocks_never_push_out_the_one_before_a_renewal() {
+        let start = Instant::now();
+        let (seconds, millis) = (Duration::from_secs, Duration::from_millis);
+        let mut clocks = Clocks::default();
+        clocks.add(start, seconds(1000));
+        // A renewal is sent at 10 s. Before its answer is there the machine is suspended, for 100 s, and pods come and go,
+        // each of which is a look at the clocks.
+        let sent = start + seconds(10);
+        for look in 1..=100 {
+            clocks.add(sent + millis(10 * look), seconds(1110) + millis(10 * look));
+        }
+        assert_eq!(clocks.boot_of(sent + TTL, TTL), Some(seconds(1040)));
+        // The next one is sent after the last look.
+        let sent = start + seconds(20);
+        assert_eq!(clocks.boot_of(sent + TTL, TTL), Some(seconds(1150)));
+        assert_eq!(clocks.moments.len(), 1);
+    }
+
+    /// Against all moments that ever were.
+    #[tokio::test(start_paused = true)]
+    async fn deadlines_are_those_of_somebody_who_forgets_nothing() {
+        const LATE: Duration = Duration::from_micros(100);
+        for seed in 0..300 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let mut clocks = Clocks::default();
+            let mut all = Vec::new();
+            let (mut now, mut boot) = (Instant::now(), Duration::from_secs(1000));
+            let mut sent = now;
+            for _ in 0..200 {
+                let passed = Duration::from_millis(rng.u64(..500));
+                now += passed;
+                boot += passed;
+                match rng.u32(..20) {
+                    0 => boot += Duration::from_millis(rng.u64(2..100_000)),
+                    1..4 if !all.is_empty() => {
+                        // An answer. Requests are sent in order.
+                        sent += (now - sent).mul_f64(rng.f64());
+                        let until = sent + TTL;
+                        let (at, then): &(Instant, Duration) =
+                            all.iter().rfind(|(at, _)| *at <= sent).unwrap_or(&all[0]);
+                        let exact = *then + (until - *at);
+                        let found = clocks.boot_of(until, TTL).unwrap();
+                        assert!(
+                            found <= exact && exact <= found + SUSPENDED + LATE,
+                            "seed {seed}: {found:?} for {exact:?}"
+                        );
+                    }
+                    _ => {
+                        // The second clock is read a little later.
+                        let late = LATE.mul_f64(rng.f64());
+                        now += late;
+                        clocks.add(now, boot);
+                        boot += late;
+                        all.push((now, boot));
+                    }
+                }
+            }
+        }
     }
 }
