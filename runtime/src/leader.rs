@@ -106,6 +106,27 @@ struct Inner {
     lost: CancellationToken,
     /// Only one at a time renews the fence.
     bump: tokio::sync::Mutex<()>,
+    /// The last epoch under which something may have been written of which nobody knows; -1 when there is none.
+    doubtful: AtomicI64,
+}
+
+/// Held over what must not be dropped half-way: if it is, the present epoch is doubtful, and the next to write renews the
+/// fence first.
+struct Undecided<'a>(Option<&'a Inner>);
+
+impl Undecided<'_> {
+    fn settle(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Undecided<'_> {
+    fn drop(&mut self) {
+        if let Some(inner) = self.0 {
+            let epoch = inner.epoch.load(Ordering::Acquire);
+            inner.doubtful.fetch_max(epoch, Ordering::AcqRel);
+        }
+    }
 }
 
 impl Leader {
@@ -127,6 +148,7 @@ impl Leader {
                 metrics,
                 lost: CancellationToken::new(),
                 bump: tokio::sync::Mutex::default(),
+                doubtful: AtomicI64::new(-1),
             }),
         }
     }
@@ -188,9 +210,17 @@ impl Leader {
     /// present view; what was not applied by now never will be.
     ///
     /// # Cancel safety
-    /// Writes that were handed over are carried out even when the future is dropped.
+    /// Writes that were handed over may be carried out even when the future is dropped. Nobody knows their outcomes then, so
+    /// the next call fences them off first: it writes nothing and ends with [`LeaderError::Refenced`].
     pub async fn commit(&self, writes: Vec<Write>) -> Result<Vec<WriteOutcome>, LeaderError> {
-        let outcomes = self.commit_only(writes).await?;
+        let undecided = Undecided(Some(&*self.inner));
+        let result = self.commit_and_see(writes).await;
+        undecided.settle();
+        result
+    }
+
+    async fn commit_and_see(&self, writes: Vec<Write>) -> Result<Vec<WriteOutcome>, LeaderError> {
+        let outcomes = self.write(writes).await?;
         if let Some(newest) = newest(&outcomes) {
             // A leader that is to stop does not wait for an etcd that has gone away in between.
             tokio::select! {
@@ -207,7 +237,17 @@ impl Leader {
     ///
     /// # Errors
     /// As [`Leader::commit`].
+    ///
+    /// # Cancel safety
+    /// As [`Leader::commit`].
     pub async fn commit_only(&self, writes: Vec<Write>) -> Result<Vec<WriteOutcome>, LeaderError> {
+        let undecided = Undecided(Some(&*self.inner));
+        let result = self.write(writes).await;
+        undecided.settle();
+        result
+    }
+
+    async fn write(&self, writes: Vec<Write>) -> Result<Vec<WriteOutcome>, LeaderError> {
         if self.inner.lost.is_cancelled() {
             return Err(self.deposed());
         }
@@ -215,6 +255,13 @@ impl Leader {
             return Ok(Vec::new());
         }
         let epoch = self.epoch();
+        if self.inner.doubtful.load(Ordering::Acquire) >= epoch.0 {
+            warn!(
+                controller = self.controller(),
+                "nobody has waited for the outcome of a write; fencing it off"
+            );
+            return self.refence().await;
+        }
         let guard = Compare::ModRevision(self.inner.seat.key.clone(), epoch.0);
         let items = writes
             .into_iter()
@@ -253,13 +300,14 @@ impl Leader {
             });
         }
         if unknown {
-            self.bump().await?;
-            return Err(LeaderError::Refenced {
-                controller: self.controller().into(),
-            });
+            return self.refence().await;
         }
         if rejected > 0 {
-            let still = self.check().await;
+            let still = match self.check().await {
+                Ok(true) => Ok(()),
+                Ok(false) => self.refence().await,
+                Err(error) => Err(error),
+            };
             // The epoch went while these were under way: it is why they were rejected.
             if still.is_err() || self.epoch() != epoch {
                 self.inner.metrics.fenced_writes.inc_by(rejected);
@@ -274,18 +322,27 @@ impl Leader {
         self.inner.lost.cancel();
     }
 
-    /// A guard did not hold: was it the epoch? Costs one read, and conflicts are rare.
-    async fn check(&self) -> Result<(), LeaderError> {
+    async fn refence<T>(&self) -> Result<T, LeaderError> {
+        self.bump().await?;
+        Err(LeaderError::Refenced {
+            controller: self.controller().into(),
+        })
+    }
+
+    /// A guard did not hold: was it the epoch? `false` when the key is this leader's under another epoch than it knows,
+    /// since somebody who renewed the fence was dropped before the answer came. Costs one read, and conflicts are rare.
+    async fn check(&self) -> Result<bool, LeaderError> {
         // While another write's unknown outcome is being fenced off, the key may be newer than the epoch known here.
         let _one = self.inner.bump.lock().await;
         match self.inner.store.get(&self.inner.seat.key).await {
-            Ok((Some(kv), _)) if kv.mod_revision == self.epoch().0 => Ok(()),
+            Ok((Some(kv), _)) if kv.mod_revision == self.epoch().0 => Ok(true),
+            Ok((Some(kv), _)) if kv.lease == Some(self.inner.seat.lease) => Ok(false),
             Ok(_) => {
                 self.inner.lost.cancel();
                 Err(self.deposed())
             }
             // Not known: the guard in the next write asks again.
-            Err(_) => Ok(()),
+            Err(_) => Ok(true),
         }
     }
 

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 use setpoint_apis::Key;
 use setpoint_runtime::{Cache, Elector, Leader, LeaderError, Write, WriteOutcome};
 use setpoint_store::group_commit::{GroupCommit, Options};
@@ -301,6 +301,68 @@ async fn a_key_left_over_from_a_former_leadership_is_led_under_a_new_epoch() {
     task.await.unwrap();
 }
 
+/// A leader over the model, whose connection loses what the test wants lost.
+async fn lossy_leader() -> (Arc<Lossy>, Leader, Replica) {
+    let store: SharedStore = Arc::new(setpoint_store::model::ModelStore::default());
+    let (cache, driver) =
+        setpoint_runtime::CacheBuilder::new().build(store.clone(), Default::default());
+    tokio::spawn(driver.run());
+    let lossy = Lossy::new(store);
+    let (led, mut leaders) = mpsc::channel(4);
+    let ttl = Duration::from_secs(60);
+    let replica = Replica::start(lossy.clone(), cache, "only", ttl, led);
+    (lossy, next(&mut leaders).await, replica)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_nobody_waits_for_any_more_cannot_arrive_after_the_next_one() {
+    let (lossy, leader, _replica) = lossy_leader().await;
+    let before = leader.epoch();
+    let write = |value: &'static str| vec![Write::put("a test", "/setpoint/x", value)];
+    lossy.lose.store(true, std::sync::atomic::Ordering::SeqCst);
+    // Handed over, and dropped.
+    assert!(leader.commit(write("dropped")).now_or_never().is_none());
+    let late = loop {
+        tokio::task::yield_now().await;
+        if let Some(late) = lossy.late.lock().take() {
+            break late;
+        }
+    };
+    let refenced = leader.commit(write("next")).await;
+    assert!(
+        matches!(refenced, Err(LeaderError::Refenced { .. })),
+        "{refenced:?}"
+    );
+    assert!(leader.epoch() > before && leader.cache().revision() >= leader.epoch());
+    let next = leader.commit(write("next")).await.unwrap();
+    assert!(matches!(next[..], [WriteOutcome::Committed(_)]), "{next:?}");
+    assert!(!lossy.txn(late).await.unwrap().succeeded);
+    let (kv, _) = lossy.get("/setpoint/x").await.unwrap();
+    assert_eq!(&kv.unwrap().value[..], b"next");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_whose_renewal_of_the_fence_was_dropped_leads_on() {
+    let (lossy, leader, _replica) = lossy_leader().await;
+    let before = leader.epoch();
+    let write = || vec![Write::put("a test", "/setpoint/x", "")];
+    // The write is lost; the renewal that follows is carried out, but there is no answer to it.
+    lossy.lose.store(true, std::sync::atomic::Ordering::SeqCst);
+    lossy.mute.store(true, std::sync::atomic::Ordering::SeqCst);
+    let dropped = tokio::time::timeout(Duration::from_secs(1), leader.commit(write())).await;
+    assert!(dropped.is_err(), "{dropped:?}");
+    assert_eq!(leader.epoch(), before);
+    let refenced = leader.commit(write()).await;
+    assert!(
+        matches!(refenced, Err(LeaderError::Refenced { .. })),
+        "{refenced:?}"
+    );
+    assert!(leader.epoch() > before);
+    let next = leader.commit(write()).await.unwrap();
+    assert!(matches!(next[..], [WriteOutcome::Committed(_)]), "{next:?}");
+    assert!(!leader.lost().is_cancelled());
+}
+
 /// A standby that is wrong about the lease of the leader deposes it, and that is all.
 #[tokio::test(start_paused = true)]
 async fn a_standby_that_takes_the_lease_for_expired_leads_and_the_old_leader_is_fenced() {
@@ -337,6 +399,8 @@ pub(crate) struct Lossy {
     inner: SharedStore,
     pub(crate) lose: std::sync::atomic::AtomicBool,
     pub(crate) late: parking_lot::Mutex<Option<Txn>>,
+    /// The next transaction that is not held back is carried out and never answered.
+    mute: std::sync::atomic::AtomicBool,
     /// Nothing more is heard of the members of elections.
     pub(crate) deaf: Arc<std::sync::atomic::AtomicBool>,
     /// Whoever asks is told that every lease has expired.
@@ -349,6 +413,7 @@ impl Lossy {
             inner,
             lose: Default::default(),
             late: Default::default(),
+            mute: Default::default(),
             deaf: Default::default(),
             all_expired: Default::default(),
         })
@@ -370,6 +435,13 @@ impl Store for Lossy {
                 message: "held back".into(),
             };
             return Box::pin(std::future::ready(Err(error)));
+        }
+        if self.mute.swap(false, std::sync::atomic::Ordering::SeqCst) {
+            let done = self.inner.txn(txn);
+            return Box::pin(async move {
+                let _unheard = done.await;
+                std::future::pending().await
+            });
         }
         self.inner.txn(txn)
     }
