@@ -1,8 +1,10 @@
 //! `setpoint bench`: measures a cluster on this machine. Benchmarks are part of the product, so that a claim about
 //! speed can be checked where it matters.
 
+mod bed;
 mod startup;
 mod store;
+mod takeover;
 
 use std::io::Write as _;
 
@@ -26,6 +28,11 @@ enum Benchmark {
     /// One read of `bench store`, in a process of its own
     #[command(hide = true)]
     StoreProbe(store::ProbeArgs),
+    /// How long controllers are without a leader after it was killed, and after it was asked to end
+    Takeover(takeover::TakeoverArgs),
+    /// A member of the sharded controller of `bench takeover`
+    #[command(hide = true)]
+    TakeoverMember(takeover::MemberArgs),
 }
 
 /// How a benchmark reports.
@@ -61,11 +68,36 @@ fn print<R: Serialize>(
     Ok(())
 }
 
+/// The median of a sample; 0 of none.
+fn median(sample: &mut [f64]) -> f64 {
+    sample.sort_by(f64::total_cmp);
+    let middle = sample.len() / 2;
+    match sample {
+        [] => 0.0,
+        _ if sample.len() % 2 == 1 => sample[middle],
+        _ => f64::midpoint(sample[middle - 1], sample[middle]),
+    }
+}
+
 /// Runs a benchmark and prints its report.
 pub(crate) async fn run(args: BenchArgs) -> Result<()> {
     match args.benchmark {
         Benchmark::Startup(args) => startup::run(args).await,
         Benchmark::Store(args) => store::run(args).await,
         Benchmark::StoreProbe(args) => store::probe(args).await,
+        Benchmark::Takeover(args) => takeover::run(args).await,
+        Benchmark::TakeoverMember(args) => takeover::member(args).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_are_of_the_sample() {
+        assert_eq!(median(&mut [3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&mut [4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert_eq!(median(&mut []), 0.0);
     }
 }

@@ -73,7 +73,7 @@ pub(crate) async fn run(
 }
 
 /// Host, process and something that differs between two lives of the same process id.
-fn identity() -> Result<String> {
+pub(crate) fn identity() -> Result<String> {
     let host = rustix::system::uname()
         .nodename()
         .to_string_lossy()

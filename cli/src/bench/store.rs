@@ -5,14 +5,12 @@ mod commits;
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
-use setpoint_apis::Keyspace;
-use setpoint_store::{SharedStore, Txn, TxnOp};
 
-use super::{Output, print};
-use crate::dev::{Managed, connect, etcd};
+use super::bed::Bed;
+use super::{Output, median, print};
 
 pub(crate) use cold_start::{ProbeArgs, probe};
 
@@ -48,67 +46,28 @@ struct Report {
 
 /// Runs the benchmark under a prefix of its own and prints the report.
 pub(crate) async fn run(args: StoreArgs) -> Result<()> {
-    let keyspace = Keyspace::new(&format!("/setpoint-bench-{}", std::process::id()))?;
-    let (mut own, endpoint) = match &args.etcd {
-        Some(endpoint) => (None, endpoint.clone()),
-        None => {
-            let own = OwnEtcd::start().await?;
-            let endpoint = own.endpoint.clone();
-            (Some(own), endpoint)
-        }
-    };
-    let store = connect(&endpoint, own.as_mut().map(|own| &mut own.process)).await?;
+    let bed = Bed::make(args.etcd.as_deref()).await?;
     let result = tokio::select! {
-        report = measure(&args, &store, &endpoint, &keyspace) => report,
+        report = measure(&args, &bed) => report,
         () = crate::signals::interrupted() => Err(anyhow::anyhow!("interrupted")),
     };
-    let removed = match own {
-        Some(mut own) => {
-            // It is waited for, so that its directory can go.
-            own.process.kill().await;
-            Ok(())
-        }
-        None => remove(&store, &keyspace).await,
-    };
+    let removed = bed.end().await;
     // What went wrong first is what explains the rest.
     let report = result?;
     removed?;
     print(&report, args.output, rows)
 }
 
-/// An etcd that lives as long as the benchmark.
-struct OwnEtcd {
-    process: Managed,
-    endpoint: String,
-    _directory: tempfile::TempDir,
-}
-
-impl OwnEtcd {
-    async fn start() -> Result<Self> {
-        let directory = tempfile::Builder::new()
-            .prefix("setpoint-bench-")
-            .tempdir()
-            .context("creating a temporary directory")?;
-        let binary = etcd::find_or_build(None).await?;
-        let path = directory.path();
-        let (process, endpoint) = etcd::start(&binary, &path.join("etcd"), path, 0).await?;
-        Ok(Self {
-            process,
-            endpoint,
-            _directory: directory,
-        })
-    }
-}
-
-async fn measure(
-    args: &StoreArgs,
-    store: &SharedStore,
-    endpoint: &str,
-    keyspace: &Keyspace,
-) -> Result<Report> {
+async fn measure(args: &StoreArgs, bed: &Bed) -> Result<Report> {
+    let Bed {
+        store,
+        endpoint,
+        keyspace,
+        ..
+    } = bed;
     let etcd_version = store.status().await?.version;
     let cold_start = cold_start::measure(store, endpoint, keyspace, args.pods, args.rounds).await?;
-    remove(store, keyspace).await?;
+    bed.wipe().await?;
     let commits = commits::measure(store, keyspace.as_str(), args.rounds, ROUND).await?;
     Ok(Report {
         etcd_version,
@@ -116,33 +75,6 @@ async fn measure(
         commits,
         cold_start,
     })
-}
-
-async fn remove(store: &SharedStore, keyspace: &Keyspace) -> Result<()> {
-    let all = keyspace.all();
-    let wipe = Txn {
-        then: vec![TxnOp::DeleteRange {
-            start: all.start,
-            end: all.end,
-        }],
-        ..Txn::new()
-    };
-    store
-        .txn(wipe)
-        .await
-        .context("removing the benchmark's keys")?;
-    Ok(())
-}
-
-/// The median of a sample; 0 of none.
-fn median(sample: &mut [f64]) -> f64 {
-    sample.sort_by(f64::total_cmp);
-    let middle = sample.len() / 2;
-    match sample {
-        [] => 0.0,
-        _ if sample.len() % 2 == 1 => sample[middle],
-        _ => f64::midpoint(sample[middle - 1], sample[middle]),
-    }
 }
 
 /// The report as a table.
@@ -207,16 +139,4 @@ fn rows(report: &Report) -> Vec<(String, String)> {
             format!("{:.0} bytes", s.bytes_per_pod),
         ),
     ]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn medians_are_of_the_sample() {
-        assert_eq!(median(&mut [3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(&mut [4.0, 1.0, 2.0, 3.0]), 2.5);
-        assert_eq!(median(&mut []), 0.0);
-    }
 }

@@ -84,7 +84,8 @@ impl Managed {
         let _ = self.child.kill().await;
     }
 
-    fn signal(&self, signal: Signal) {
+    /// Sends a signal, and does not wait for what it does.
+    pub(crate) fn signal(&self, signal: Signal) {
         if let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) {
             let _ = kill_process(pid, signal);
         }

@@ -1,0 +1,80 @@
+//! What a benchmark of the store works on: an etcd, and a prefix that nobody else uses.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use setpoint_apis::Keyspace;
+use setpoint_store::{SharedStore, Txn, TxnOp};
+
+use crate::dev::{Managed, connect, etcd};
+
+/// An etcd of its own, which ends with the benchmark, or one that runs already.
+pub(super) struct Bed {
+    pub(super) store: SharedStore,
+    pub(super) endpoint: String,
+    pub(super) keyspace: Keyspace,
+    own: Option<Managed>,
+    directory: tempfile::TempDir,
+}
+
+impl Bed {
+    /// Connects to `etcd`; starts one where there is none.
+    pub(super) async fn make(etcd: Option<&str>) -> Result<Self> {
+        let keyspace = Keyspace::new(&format!("/setpoint-bench-{}", std::process::id()))?;
+        let directory = tempfile::Builder::new()
+            .prefix("setpoint-bench-")
+            .tempdir()
+            .context("creating a temporary directory")?;
+        let (mut own, endpoint) = match etcd {
+            Some(endpoint) => (None, endpoint.to_owned()),
+            None => {
+                let binary = etcd::find_or_build(None).await?;
+                let path = directory.path();
+                let (process, endpoint) = etcd::start(&binary, &path.join("etcd"), path, 0).await?;
+                (Some(process), endpoint)
+            }
+        };
+        let store = connect(&endpoint, own.as_mut()).await?;
+        Ok(Self {
+            store,
+            endpoint,
+            keyspace,
+            own,
+            directory,
+        })
+    }
+
+    /// A directory that is gone when the benchmark ends.
+    pub(super) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Removes what was written.
+    pub(super) async fn wipe(&self) -> Result<()> {
+        let all = self.keyspace.all();
+        let wipe = Txn {
+            then: vec![TxnOp::DeleteRange {
+                start: all.start,
+                end: all.end,
+            }],
+            ..Txn::new()
+        };
+        self.store
+            .txn(wipe)
+            .await
+            .context("removing the benchmark's keys")?;
+        Ok(())
+    }
+
+    /// Ends the etcd that was started, or removes the keys from the one that goes on.
+    pub(super) async fn end(mut self) -> Result<()> {
+        match &mut self.own {
+            Some(etcd) => {
+                // It is waited for, so that its directory can go.
+                etcd.kill().await;
+                Ok(())
+            }
+            None => self.wipe().await,
+        }
+    }
+}
