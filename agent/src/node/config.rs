@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use setpoint_apis::ResourceList;
 use setpoint_apis::core::Taint;
+use setpoint_apis::fnv::fnv32;
 
 use crate::server::Listen;
 
@@ -71,14 +72,8 @@ impl AgentConfig {
 
 /// The control group of an agent: node names repeat among the clusters of one machine, data directories do not.
 fn cgroup_root(node: &str, data_dir: &Path) -> PathBuf {
-    // FNV-1a, 32 bits: the next agent of this directory must find the same.
-    let hash = data_dir
-        .as_os_str()
-        .as_encoded_bytes()
-        .iter()
-        .fold(0x811c_9dc5_u32, |h, b| {
-            (h ^ u32::from(*b)).wrapping_mul(0x0100_0193)
-        });
+    // The next agent of this directory must find the same.
+    let hash = fnv32(data_dir.as_os_str().as_encoded_bytes());
     PathBuf::from("setpoint").join(format!("{node}-{hash:08x}"))
 }
 
