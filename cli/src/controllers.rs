@@ -18,6 +18,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::gate::HolesArgs;
+
 /// Flags of `setpoint controllers`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ControllersArgs {
@@ -30,6 +32,8 @@ pub(crate) struct ControllersArgs {
     /// Seeds names and tie-breaks; for repeating a run
     #[arg(long, value_name = "NUMBER")]
     pub(crate) seed: Option<u64>,
+    #[command(flatten)]
+    pub(crate) holes: HolesArgs,
     /// Serve /metrics, /healthz and /readyz here, over plain HTTP; nothing is served without it
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) metrics_listen: Option<SocketAddr>,

@@ -34,6 +34,8 @@ pub struct AgentConfig {
     pub lease_ttl: Duration,
     /// Time to live of the fence lease, which is held while there are pods that must never run twice. etcd may grant more.
     pub fence_lease_ttl: Duration,
+    /// Claim pods that must never run twice whatever version etcd is. For development.
+    pub allow_known_holes: bool,
     /// Where logs are served, and to whom.
     pub listen: Listen,
     /// The name of the control group under which the pods' are made.
@@ -62,6 +64,7 @@ impl AgentConfig {
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             lease_ttl: Duration::from_secs(6),
             fence_lease_ttl: Duration::from_secs(30),
+            allow_known_holes: false,
             listen: Listen::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, 10250))),
             stop_pods_on_exit: false,
             offline_after: Duration::from_secs(3),
