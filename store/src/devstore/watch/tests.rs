@@ -30,6 +30,10 @@ fn put(value: usize) -> Request {
 }
 
 #[tokio::test]
+#[expect(
+    clippy::await_holding_lock,
+    reason = "the thread of the log waits for it, and no task does"
+)]
 async fn a_watch_that_is_cancelled_for_compaction_tells_no_revision_that_is_not_on_the_disk() {
     let directory = tempfile::tempdir().unwrap();
     let options = Options {
