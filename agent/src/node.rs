@@ -6,7 +6,8 @@
 //! - A new session lists its work afresh, and claims nothing before all that is no longer its own has been stopped.
 //! - Without etcd what was claimed goes on, across restarts of the agent as well.
 //! - A quiet node writes nothing.
-//! - A pod with the partition policy `stop` is claimed under the node's fence, and does not run when that can have ended.
+//! - A pod with the partition policy `stop` is claimed under the node's fence, and does not run when that can have ended. On
+//!   a version of etcd that breaks the rules that fences rest on it is not claimed.
 
 pub mod config;
 mod disk;
@@ -163,6 +164,7 @@ pub async fn run(
         content,
         content_version,
         endpoint,
+        recorder,
     };
     let result = NodeLoop::new(parts).run(shutdown).await;
     events_done.cancel();

@@ -10,6 +10,7 @@ pub mod core;
 pub mod defaults;
 pub mod document;
 pub mod fields;
+pub mod fnv;
 pub mod int_or_string;
 pub mod keyspace;
 pub mod kind;

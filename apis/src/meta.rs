@@ -6,6 +6,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::fnv::Fnv64;
 use crate::string_map::StringMap;
 
 /// The name of one object within its kind. `namespace` is empty for cluster-scoped kinds.
@@ -118,13 +119,12 @@ pub struct OwnerReference {
 /// revision and 62 bits of a hash of kind and name. It is stable for one incarnation, differs for the next, and differs
 /// for objects that one transaction has created together.
 pub fn derived_uid(create_revision: i64, plural: &str, key: &ObjectKey) -> String {
-    // FNV-1a, 64 bits (Fowler, Noll, Vo): stable over versions and machines.
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut hash = Fnv64::default();
     for part in [plural, &key.namespace, &key.name] {
-        for byte in part.bytes().chain([b'/']) {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
+        hash.write(part.as_bytes());
+        hash.write(b"/");
     }
+    let hash = hash.value();
     let revision = create_revision.unsigned_abs();
     format!(
         "{:08x}-{:04x}-8{:03x}-{:04x}-{:012x}",

@@ -15,6 +15,8 @@ use setpoint_store::SharedStore;
 use setpoint_store::etcd::{Pem, TlsOptions};
 use tokio_util::sync::CancellationToken;
 
+use crate::gate::HolesArgs;
+
 /// Flags of `setpoint agent`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct AgentArgs {
@@ -49,6 +51,8 @@ pub(crate) struct AgentArgs {
     /// before it ends, and may then run elsewhere. Two fifths of it are the longest that they get to stop in
     #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = seconds)]
     pub(crate) fence_lease_ttl: Duration,
+    #[command(flatten)]
+    pub(crate) holes: HolesArgs,
     /// Where logs are served: HTTP on loopback, elsewhere HTTPS for those with a client certificate
     #[arg(long, default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 10250)), value_name = "IP:PORT")]
     pub(crate) listen: SocketAddr,
@@ -182,6 +186,7 @@ pub(crate) async fn run(
         address: args.address,
         lease_ttl: args.lease_ttl,
         fence_lease_ttl: args.fence_lease_ttl,
+        allow_known_holes: args.holes.allow_known_holes,
         listen,
         stop_pods_on_exit: args.stop_pods_on_exit,
         ..AgentConfig::new(node, data_dir)

@@ -74,15 +74,17 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<ExitCode> {
         Command::Devstore(args) => crate::devstore::run(args).await,
         Command::Bench(args) => crate::bench::run(args).await,
         Command::Agent(args) => {
-            let part = parts::begin(context).await?;
+            let part = parts::begin(context, args.holes).await?;
             let etcd = setpoint_store::config::load(&context.global().flags())?
                 .options
                 .tls;
-            crate::agent::run(args, etcd, part.store, part.keyspace, part.shutdown).await
+            let agent = crate::agent::run(args, etcd, part.store, part.keyspace, part.shutdown);
+            part.gate.unless_refused(agent).await
         }
         Command::Controllers(args) => {
-            let part = parts::begin(context).await?;
-            crate::controllers::run(args, part.store, part.keyspace, part.shutdown).await
+            let part = parts::begin(context, args.holes).await?;
+            let run = crate::controllers::run(args, part.store, part.keyspace, part.shutdown);
+            part.gate.unless_refused(run).await
         }
         Command::Version(args) => version::run(args, context).await,
         Command::Completion(args) => completion::run(args, context),

@@ -10,6 +10,8 @@ use setpoint_store::etcd::{ConnectOptions, EtcdStore, Health};
 use setpoint_store::{SharedStore, StoreError};
 use tokio::time::Instant;
 
+use crate::gate::{Closed, Gate, HolesArgs};
+
 /// An etcd that has not answered for so long is slow, not away.
 const SLOW: Duration = Duration::from_secs(1);
 
@@ -69,8 +71,8 @@ pub(crate) async fn connect(flags: &Flags, request_timeout: Option<Duration>) ->
 /// saying so in the parts' own logs until it answers.
 ///
 /// # Errors
-/// When the settings contradict each other or a certificate cannot be read.
-pub(crate) async fn patient(flags: &Flags) -> Result<(SharedStore, Keyspace)> {
+/// When the settings contradict each other, a certificate cannot be read, or etcd is there and is none to work with.
+pub(crate) async fn patient(flags: &Flags, holes: HolesArgs) -> Result<(Arc<Gate>, Keyspace)> {
     let Connection {
         options,
         prefix,
@@ -78,31 +80,18 @@ pub(crate) async fn patient(flags: &Flags) -> Result<(SharedStore, Keyspace)> {
         ..
     } = config::load(flags)?;
     let keyspace = Keyspace::new(&prefix)?;
-    let store = EtcdStore::connect(&options)
+    let endpoints = options.endpoints.join(",");
+    let gate = Gate::new(options, source.clone(), keyspace.clone(), holes)
         .await
         .map_err(|error| explain(error, &source))?;
-    let store = Arc::new(store);
-    match store.check().await {
-        Ok(health) => {
-            if let Some(caution) = health.version.and_then(|v| v.caution()) {
-                tracing::info!("{caution}");
-            }
-            for warning in &health.warnings {
-                tracing::warn!(warning, "etcd");
-            }
-            let shared: SharedStore = store.clone();
-            crate::init::check_layout(&shared, &keyspace).await?;
+    match gate.look().await {
+        Ok(()) => {}
+        Err(Closed::Away(error)) => {
+            tracing::warn!(endpoints, "{:#}; waiting for it", explain(error, &source));
         }
-        Err(error) if error.is_retryable() => {
-            tracing::warn!(
-                endpoints = options.endpoints.join(","),
-                "{:#}; waiting for it",
-                explain(error, &source)
-            );
-        }
-        Err(error) => return Err(explain(error, &source)),
+        Err(Closed::Refused(error)) => return Err(error),
     }
-    Ok((store, keyspace))
+    Ok((gate, keyspace))
 }
 
 /// Connects to one endpoint, and makes sure that etcd answers.
@@ -130,7 +119,8 @@ async fn reach(options: &ConnectOptions) -> Result<(EtcdStore, Health), StoreErr
     }
 }
 
-fn explain(error: StoreError, source: &str) -> anyhow::Error {
+/// The error with where the endpoint comes from, and what to do.
+pub(crate) fn explain(error: StoreError, source: &str) -> anyhow::Error {
     let from = match source {
         "default" => "this is the default endpoint".to_owned(),
         source => format!("the endpoint comes from {source}"),

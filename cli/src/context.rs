@@ -1,13 +1,17 @@
 //! What every command needs: where its output goes, which namespace is meant, and a connection when it asks for one.
 
 use anyhow::{Result, bail};
+use setpoint_apis::strict::Document;
 use setpoint_apis::time::Timestamp;
 use setpoint_runtime::Clock;
 use setpoint_store::config;
+use setpoint_store::etcd::version::distrust;
 
 use crate::args::GlobalArgs;
 use crate::client::Client;
 use crate::connect::{self, Connected};
+use crate::kinds::KindInfo;
+use crate::manifest;
 use crate::resolve::check_namespace;
 use crate::term::{self, Out};
 
@@ -70,6 +74,34 @@ impl Context {
             store, keyspace, ..
         } = self.connect().await?;
         crate::init::check_layout(&store, &keyspace).await?;
+        Ok(Client::new(store, keyspace))
+    }
+
+    /// Connects to etcd and gives a client to write documents with. Warns when one of them is about a pod that must never run
+    /// twice, and etcd is not to be relied on for that.
+    ///
+    /// # Errors
+    /// When etcd does not answer.
+    pub(crate) async fn client_to_write(&self, documents: &[Document]) -> Result<Client> {
+        let Connected {
+            store,
+            keyspace,
+            health,
+            ..
+        } = self.connect().await?;
+        crate::init::check_layout(&store, &keyspace).await?;
+        let single = documents.iter().find(|d| manifest::never_twice(&d.value));
+        if let Some(single) = single {
+            // A member that does not tell is judged by the agents, when they are to start the pod.
+            let versions = store.versions().await;
+            let versions = versions.unwrap_or_else(|_| vec![health.status.version]);
+            if let Some(why) = distrust(&versions) {
+                term::warn(format_args!(
+                    "{} has the partition policy stop, and no node will start its pods on this etcd: {why}",
+                    KindInfo::from(&single.kind).full_name(&single.key.name)
+                ));
+            }
+        }
         Ok(Client::new(store, keyspace))
     }
 

@@ -10,12 +10,15 @@ use anyhow::Result;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use setpoint_apis::Keyspace;
+use setpoint_apis::fnv::fnv64;
 use setpoint_controllers::{Name, Options, Started};
 use setpoint_runtime::Clock;
 use setpoint_store::SharedStore;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
+
+use crate::gate::HolesArgs;
 
 /// Flags of `setpoint controllers`.
 #[derive(Args, Clone, Debug)]
@@ -29,6 +32,8 @@ pub(crate) struct ControllersArgs {
     /// Seeds names and tie-breaks; for repeating a run
     #[arg(long, value_name = "NUMBER")]
     pub(crate) seed: Option<u64>,
+    #[command(flatten)]
+    pub(crate) holes: HolesArgs,
     /// Serve /metrics, /healthz and /readyz here, over plain HTTP; nothing is served without it
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) metrics_listen: Option<SocketAddr>,
@@ -50,7 +55,7 @@ pub(crate) async fn run(
     let identity = identity()?;
     let options = Options {
         controllers,
-        seed: args.seed.unwrap_or_else(|| seed_from(&identity)),
+        seed: args.seed.unwrap_or_else(|| fnv64(identity.as_bytes())),
         identity,
         leader_lease_ttl: Duration::from_secs(args.leader_lease_ttl),
         clock: Clock::system(),
@@ -80,10 +85,4 @@ pub(crate) fn identity() -> Result<String> {
         .into_owned();
     let unique = u32::from_ne_bytes(crate::random::bytes()?);
     Ok(format!("{host}-{}-{unique:08x}", std::process::id()))
-}
-
-fn seed_from(identity: &str) -> u64 {
-    identity.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| {
-        (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
 }

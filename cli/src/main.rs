@@ -10,6 +10,7 @@ mod context;
 mod controllers;
 mod dev;
 mod devstore;
+mod gate;
 mod init;
 mod kinds;
 mod manifest;

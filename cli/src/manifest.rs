@@ -9,6 +9,7 @@ use clap::Args;
 use serde::Deserialize as _;
 use serde_json::Value;
 use setpoint_apis::ObjectKey;
+use setpoint_apis::records::PARTITION_POLICY;
 use setpoint_apis::registry::Registry;
 use setpoint_apis::strict::{self, Document, Manifest, Options, Problem};
 
@@ -139,6 +140,23 @@ pub(crate) fn documents(sources: &[Source], options: &Options<'_>) -> Result<Vec
         );
     }
     Ok(manifest.documents)
+}
+
+/// Whether a document is about pods that must never run twice: it is one, or it has a template of them.
+pub(crate) fn never_twice(value: &Value) -> bool {
+    [
+        "/metadata",
+        "/spec/template/metadata",
+        "/spec/jobTemplate/spec/template/metadata",
+    ]
+    .into_iter()
+    .filter_map(|path| {
+        value
+            .pointer(path)?
+            .get("annotations")?
+            .get(PARTITION_POLICY)
+    })
+    .any(|policy| policy == "stop")
 }
 
 /// The objects that sources name, whatever else stands in them: enough to delete them.

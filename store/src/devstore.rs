@@ -34,8 +34,9 @@ pub use self::log::{Dropped, LogDamage, OpenError, RestoreError};
 use self::engine::Engine;
 use crate::model::Config;
 
-/// How long open connections may take to end when the store stops.
-const STOP_LIMIT: Duration = Duration::from_secs(2);
+/// How long connections may take to end when the store stops and nothing is being carried out any more: enough for the last
+/// answers, for a client that reads them.
+const FAREWELL: Duration = Duration::from_millis(200);
 
 /// How a development store behaves.
 #[derive(Clone)]
@@ -56,7 +57,9 @@ pub struct Options {
     pub compact_log_after: u64,
     /// Bytes by which the log grows.
     pub log_chunk_bytes: u64,
-    /// How it grows: room on the disk, from an offset on, for so many bytes of zeros. Tests refuse here.
+    /// How long requests that are being carried out may take when the store stops.
+    pub stop_limit: Duration,
+    /// How the log grows: room on the disk, from an offset on, for so many bytes of zeros. Tests refuse here.
     pub reserve_room: fn(&File, u64, u64) -> io::Result<()>,
 }
 
@@ -74,6 +77,7 @@ impl Default for Options {
             progress_interval: Duration::from_secs(600),
             compact_log_after: 64 << 20,
             log_chunk_bytes: 16 << 20,
+            stop_limit: Duration::from_secs(2),
             reserve_room: log::reserve_room,
         }
     }
@@ -157,8 +161,18 @@ impl DevStore {
         };
         engine.close();
         let _ = stop.send(());
-        // A connection that does not end is cut with the runtime.
-        let _ = tokio::time::timeout(STOP_LIMIT, server).await;
+        let limit = engine.options().stop_limit;
+        let ends = async {
+            let idle = tokio::time::timeout(limit, engine.idle());
+            tokio::select! {
+                // All connections have ended.
+                _ = &mut server => return,
+                _ = idle => {}
+            }
+            // One that does not end, since its client does not read, is cut with the runtime.
+            let _ = tokio::time::timeout(FAREWELL, &mut server).await;
+        };
+        ends.await;
         engine.close_log();
         match failure {
             Some(error) => Err(ServeError::Log(error.to_string())),

@@ -299,6 +299,41 @@ impl Store for EtcdStore {
     fn status(&self) -> BoxFuture<'_, Result<ServerStatus, StoreError>> {
         Box::pin(self.status_within(STATUS_LIMIT))
     }
+
+    fn versions(&self) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
+        Box::pin(async move {
+            let context = || "reading the version of etcd".to_owned();
+            let ask = || {
+                self.link.each::<_, PbStatusResponse>(
+                    STATUS.path,
+                    PbStatusRequest {},
+                    STATUS_LIMIT,
+                    context,
+                )
+            };
+            let mut answers = ask().await;
+            let stale = |answer: &Result<_, StoreError>| {
+                matches!(answer, Err(StoreError::Unauthenticated { .. }))
+            };
+            if self.link.has_user() && answers.iter().any(stale) {
+                // The token was too old; it is forgotten now.
+                answers = ask().await;
+            }
+            let mut versions = Vec::new();
+            let mut away = None;
+            for answer in answers {
+                match answer {
+                    Ok(status) => versions.push(status.version),
+                    Err(error) if error.is_retryable() => away = Some(error),
+                    Err(error) => return Err(error),
+                }
+            }
+            match away {
+                Some(error) if versions.is_empty() => Err(error),
+                _ => Ok(versions),
+            }
+        })
+    }
 }
 
 /// A key to name a transaction by.

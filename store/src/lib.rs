@@ -109,4 +109,13 @@ pub trait Store: Send + Sync + 'static {
 
     /// Version, size and alarms of the member that answers.
     fn status(&self) -> BoxFuture<'_, Result<ServerStatus, StoreError>>;
+
+    /// The versions of all members that this store may talk to and that answer; at least one. Members that do not answer
+    /// are left out, so whoever relies on the answer asks again from time to time.
+    ///
+    /// # Errors
+    /// When none answers, or one does not tell its version to this user.
+    fn versions(&self) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
+        Box::pin(async move { Ok(vec![self.status().await?.version]) })
+    }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use setpoint_apis::ResourceList;
 use setpoint_apis::core::Taint;
+use setpoint_apis::fnv::fnv32;
 
 use crate::server::Listen;
 
@@ -33,6 +34,8 @@ pub struct AgentConfig {
     pub lease_ttl: Duration,
     /// Time to live of the fence lease, which is held while there are pods that must never run twice. etcd may grant more.
     pub fence_lease_ttl: Duration,
+    /// Claim pods that must never run twice whatever version etcd is. For development.
+    pub allow_known_holes: bool,
     /// Where logs are served, and to whom.
     pub listen: Listen,
     /// The name of the control group under which the pods' are made.
@@ -61,6 +64,7 @@ impl AgentConfig {
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             lease_ttl: Duration::from_secs(6),
             fence_lease_ttl: Duration::from_secs(30),
+            allow_known_holes: false,
             listen: Listen::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, 10250))),
             stop_pods_on_exit: false,
             offline_after: Duration::from_secs(3),
@@ -71,14 +75,8 @@ impl AgentConfig {
 
 /// The control group of an agent: node names repeat among the clusters of one machine, data directories do not.
 fn cgroup_root(node: &str, data_dir: &Path) -> PathBuf {
-    // FNV-1a, 32 bits: the next agent of this directory must find the same.
-    let hash = data_dir
-        .as_os_str()
-        .as_encoded_bytes()
-        .iter()
-        .fold(0x811c_9dc5_u32, |h, b| {
-            (h ^ u32::from(*b)).wrapping_mul(0x0100_0193)
-        });
+    // The next agent of this directory must find the same.
+    let hash = fnv32(data_dir.as_os_str().as_encoded_bytes());
     PathBuf::from("setpoint").join(format!("{node}-{hash:08x}"))
 }
 

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use setpoint_apis::ObjectKey;
+use setpoint_apis::fnv::fnv64;
 use setpoint_apis::records::ClaimFence;
 
 /// What is remembered of a claim.
@@ -196,14 +197,7 @@ fn file_name(parts: &[&str]) -> String {
     while !whole.is_char_boundary(end) {
         end -= 1;
     }
-    format!("{}~{:016x}", &whole[..end], hash(whole.as_bytes()))
-}
-
-/// FNV-1a: the same in every version of the program.
-fn hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h, b| {
-        (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)
-    })
+    format!("{}~{:016x}", &whole[..end], fnv64(whole.as_bytes()))
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> DiskError {
@@ -225,7 +219,7 @@ fn save<T: Serialize>(path: &Path, record: &T) -> Result<(), DiskError> {
 /// torn file is skipped.
 fn write(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-    let temporary = path.with_file_name(format!("{TEMPORARY}{:016x}", hash(name)));
+    let temporary = path.with_file_name(format!("{TEMPORARY}{:016x}", fnv64(name)));
     let written = fs::OpenOptions::new()
         .write(true)
         .create(true)

@@ -5,6 +5,7 @@ mod at_most_one;
 mod fence;
 mod repair;
 mod report;
+mod trust;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use setpoint_apis::records::{NodeAlive, NodeStatusRecord};
 use setpoint_apis::{Keyspace, ObjectKey};
 use setpoint_runtime::Clock;
 use setpoint_runtime::backoff::Backoff;
+use setpoint_runtime::events::Recorder;
 use setpoint_runtime::watcher::{WatcherEvent, WatcherOptions, watcher};
 use setpoint_store::group_commit::GroupCommit;
 use setpoint_store::{EventKind, SharedStore, StoreError};
@@ -39,6 +41,7 @@ use crate::workload::{Begin, PodReport, PodRunner, PodWork, Reports};
 use at_most_one::Asking;
 use fence::Doubt;
 use repair::Rounds;
+use trust::Trust;
 
 /// How often the machine is looked at. What it says is written only when it has moved much.
 const SAMPLE_EVERY: Duration = Duration::from_secs(15);
@@ -69,6 +72,8 @@ pub(crate) struct Parts {
     pub(crate) content: Arc<Content>,
     pub(crate) content_version: watch::Sender<u64>,
     pub(crate) endpoint: Option<String>,
+    /// Events about pods that are not claimed.
+    pub(crate) recorder: Recorder,
 }
 
 pub(crate) struct NodeLoop {
@@ -251,12 +256,14 @@ impl NodeLoop {
         let lease = session.lease.clone();
         let mut doubt = Doubt::default();
         let mut asking = Asking::default();
+        let mut trust = Trust::default();
         let mut refusals = 0;
         let mut rounds = Rounds::new(self.parts.config.look_over_every, session.id);
         loop {
             if listed {
                 let settled = in_flight.is_none() && !doubt.stands();
                 self.tend_fence(&session, &mut asking, settled);
+                self.tend_trust(&mut trust);
                 let plan = plan(&self.state);
                 self.call(plan.calls);
                 if in_flight.is_none() && !doubt.stands() && Instant::now() >= not_before {
@@ -278,6 +285,9 @@ impl NodeLoop {
                 () = async { fence.as_ref().expect("guarded by the condition").lost().await }, if fence.is_some() => {}
                 came = async { asking.under_way.as_mut().expect("guarded by the condition").await }, if asking.under_way.is_some() => {
                     self.fence_came(&mut asking, came);
+                }
+                came = async { trust.asking.as_mut().expect("guarded by the condition").await }, if trust.asking.is_some() => {
+                    self.versions_came(&mut trust, came);
                 }
                 done = async { in_flight.as_mut().expect("guarded by the condition").await }, if in_flight.is_some() => {
                     in_flight = None;
@@ -316,6 +326,7 @@ impl NodeLoop {
                     doubt.look(&self.parts, &self.me, &session);
                 }
                 () = sleep_until(asking.again_at.unwrap_or(not_before)), if asking.again_at.is_some() => asking.again_at = None,
+                () = sleep_until(trust.again_at.unwrap_or(not_before)), if trust.again_at.is_some() => trust.again_at = None,
                 _ = ticks.tick(), if !doubt.stands() => {
                     if self.report_node(&session).await {
                         doubt.arise(true);
@@ -323,6 +334,7 @@ impl NodeLoop {
                 }
                 () = sleep_until(rounds.next), if listed && in_flight.is_none() && !doubt.stands() => {
                     rounds.done();
+                    trust.round();
                     if self.look_over(&session).await {
                         doubt.arise(true);
                     }

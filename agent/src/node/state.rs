@@ -84,9 +84,20 @@ pub(crate) struct State {
     pub(crate) refused: BTreeMap<ObjectKey, i64>,
     /// The fence that this node holds.
     pub(crate) fence: Option<HeldFence>,
+    /// Whether etcd is known to keep the promises that fences rest on.
+    pub(crate) trusted: bool,
 }
 
 impl State {
+    /// Whether there is a pod to be claimed that must never run twice.
+    pub(crate) fn waits_for_trust(&self) -> bool {
+        self.work.iter().any(|(key, work)| {
+            work.never_twice()
+                && !self.locals.contains_key(key)
+                && self.refused.get(key) != Some(&work.mod_revision)
+        })
+    }
+
     /// Whether there are pods that must never run twice, here or to be claimed.
     pub(crate) fn wants_fence(&self) -> bool {
         let runs = |local: &Local| local.fence.is_some() && local.phase != Phase::Gone;
@@ -189,7 +200,8 @@ pub(crate) fn plan(state: &State) -> Plan {
     }
     if !stale_left(state) {
         for (key, work) in &state.work {
-            let fenced = !work.never_twice() || state.fence.is_some_and(|held| held.fresh);
+            let fenced =
+                !work.never_twice() || state.trusted && state.fence.is_some_and(|held| held.fresh);
             if fenced
                 && !state.locals.contains_key(key)
                 && state.refused.get(key) != Some(&work.mod_revision)
@@ -288,14 +300,22 @@ mod tests {
     fn a_pod_that_must_never_run_twice_is_claimed_under_a_fresh_fence_only() {
         let mut s = state(&[("a", mk_single(1, 7)), ("b", mk_work(1, 8))], &[]);
         let (a, b) = (NodeWrite::Claim(key("a"), 7), NodeWrite::Claim(key("b"), 8));
-        assert!(s.wants_fence());
+        assert!(s.wants_fence() && s.waits_for_trust());
         assert_eq!(plan(&s).writes, std::slice::from_ref(&b));
+        s.trusted = true;
         s.fence = held(3, false);
         assert_eq!(plan(&s).writes, std::slice::from_ref(&b));
         s.fence = held(3, true);
+        s.trusted = false;
+        assert_eq!(
+            plan(&s).writes,
+            std::slice::from_ref(&b),
+            "etcd is not trusted"
+        );
+        s.trusted = true;
         assert_eq!(plan(&s).writes, [a, b]);
         s.work.remove(&key("a"));
-        assert!(!s.wants_fence());
+        assert!(!s.wants_fence() && !s.waits_for_trust());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use setpoint_apis::core::{
     Container, ContainerStateTerminated, Pod, PodSpec, Probe, RestartPolicy,
 };
+use setpoint_apis::fnv::fnv64;
 use setpoint_apis::time::Timestamp;
 
 use crate::spec::{Degraded, ExitRecord};
@@ -472,11 +473,7 @@ pub fn definition(container: &Container) -> String {
         ..container.clone()
     };
     let text = serde_json::to_string(&relevant).unwrap_or_default();
-    // FNV-1a: stable across versions of the compiler, unlike the standard library's hasher.
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
-        (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
-    });
-    format!("{hash:016x}")
+    format!("{:016x}", fnv64(text.as_bytes()))
 }
 
 /// Whether two specs have the same containers in the same order. A pod has those that it began with: what they are

@@ -6,3 +6,4 @@ mod node;
 mod pods;
 mod server;
 mod support;
+mod trust;

@@ -97,7 +97,7 @@ pub(crate) async fn finish(
                 Ok(())
             }
             None => {
-                let client = context.client().await?;
+                let client = context.client_to_write(documents).await?;
                 let outcomes = write::preview(&client, documents, options.mode).await?;
                 told(context, &outcomes, dry_run);
                 Ok(())
@@ -108,7 +108,7 @@ pub(crate) async fn finish(
             }
         };
     }
-    let client = context.client().await?;
+    let client = context.client_to_write(documents).await?;
     let outcomes = write::write(&client, documents, options).await?;
     let Some(format) = output else {
         told(context, &outcomes, dry_run);

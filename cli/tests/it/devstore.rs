@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use setpoint_store::{ConnectOptions, EtcdStore, SharedStore, Txn};
 
-use crate::fixture::{Running, program, run_alone};
+use crate::fixture::{Running, program, run_alone, run_alone_with_input};
 
 const WRITERS: usize = 16;
 
@@ -135,4 +135,51 @@ async fn it_says_what_it_dropped_and_refuses_what_it_cannot_trust() {
     let refused = run_alone(&["devstore", "--listen", "127.0.0.1:0", "--data-dir", path]).fails();
     assert!(refused.contains("is damaged at byte"), "{refused}");
     assert!(refused.contains("--truncate-damaged-log"), "{refused}");
+}
+
+/// A development store in this process that says to be an etcd of this version.
+async fn as_version(version: &str) -> String {
+    use setpoint_store::devstore::{DevStore, Options};
+    let options = Options {
+        model: setpoint_store::model::Config {
+            version: version.to_owned(),
+            ..setpoint_store::model::Config::default()
+        },
+        ..Options::default()
+    };
+    let store = DevStore::open(options).expect("the store opens");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(store.serve(listener, std::future::pending()));
+    endpoint
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_must_never_run_twice_is_applied_with_a_warning_where_etcd_has_known_holes() {
+    let pod = |name: &str, policy: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\n  annotations: {{setpoint.dev/partition-policy: {policy}}}\nspec:\n  \
+             containers: [{{name: c, image: host, command: [sleep, inf]}}]\n"
+        )
+    };
+    for (version, warns) in [("3.4.23", true), ("3.6.16", false)] {
+        let endpoint = as_version(version).await;
+        run_alone(&["init", "--endpoints", &endpoint]).ok();
+        let apply = |text: &str| {
+            run_alone_with_input(&["apply", "-f", "-", "--endpoints", &endpoint], text)
+        };
+        let ran = apply(&pod("single", "stop"));
+        let said = ran.err.contains("pod/single has the partition policy stop")
+            && ran.err.contains("etcd 3.4.23 has known holes");
+        assert_eq!(said, warns, "{version}: {ran:#?}");
+        assert_eq!(ran.ok(), "pod/single created\n");
+        let template = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec:\n  selector: {matchLabels: {app: d}}\n  \
+                        template:\n    metadata:\n      labels: {app: d}\n      annotations: {setpoint.dev/partition-policy: stop}\n    \
+                        spec:\n      containers: [{name: c, image: host, command: [sleep, inf]}]\n";
+        let ran = apply(template);
+        assert_eq!(ran.err.contains("deployment.apps/d has"), warns, "{ran:#?}");
+        let ran = apply(&pod("plain", "keep"));
+        assert!(!ran.err.contains("known holes"), "{ran:#?}");
+        ran.ok();
+    }
 }

@@ -4,6 +4,8 @@
 //! Each shard prefers the members in an order of its own, and belongs to the first that is there. When a member goes,
 //! only its shards move; when one comes, it takes only those that prefer it to all others.
 
+use setpoint_apis::fnv::Fnv64;
+
 use super::Shard;
 
 /// The member that a shard prefers; `None` when there is none.
@@ -21,14 +23,14 @@ pub(super) fn owner<'a>(
 /// 64 bits (Fowler, Noll, Vo), and the finalizer of MurmurHash3 (Appleby), without which the last bytes hardly reach the
 /// high bits. The parts are told apart by a byte that is in no name.
 pub(super) fn of(parts: &[&[u8]]) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    let mut add = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    let mut hash = Fnv64::default();
     for (at, part) in parts.iter().enumerate() {
         if at > 0 {
-            add(0xff);
+            hash.write(&[0xff]);
         }
-        part.iter().copied().for_each(&mut add);
+        hash.write(part);
     }
+    let mut hash = hash.value();
     hash ^= hash >> 33;
     hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd);
     hash ^= hash >> 33;

@@ -74,6 +74,24 @@ pub(super) struct Engine {
     /// A lease may expire sooner than the timer knows.
     sooner: Notify,
     closed: watch::Sender<bool>,
+    /// Requests that are being carried out.
+    under_way: watch::Sender<usize>,
+}
+
+/// Counts a request as long as it is there.
+struct UnderWay<'a>(&'a watch::Sender<usize>);
+
+impl<'a> UnderWay<'a> {
+    fn begin(count: &'a watch::Sender<usize>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(count)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }
 
 impl Engine {
@@ -116,6 +134,7 @@ impl Engine {
             start: Instant::now(),
             sooner: Notify::new(),
             closed: watch::Sender::default(),
+            under_way: watch::Sender::default(),
         };
         Ok((engine, recovery))
     }
@@ -136,6 +155,7 @@ impl Engine {
 
     /// Carries out a request, and waits until its outcome cannot be lost.
     pub(super) async fn call(&self, request: Request) -> Result<Response, Status> {
+        let _under_way = UnderWay::begin(&self.under_way);
         let size = written(&request);
         let seen = loop {
             {
@@ -195,13 +215,14 @@ impl Engine {
         state.signals.remove(&id);
     }
 
+    /// What a watcher has got, and the store's revision at that moment.
     pub(super) fn pull(
         &self,
         id: WatcherId,
         limit: usize,
-    ) -> Seen<Result<Option<Events>, WatchCompacted>> {
+    ) -> Seen<(Result<Option<Events>, WatchCompacted>, i64)> {
         let mut state = self.state.lock();
-        let value = state.model.pull(id, limit);
+        let value = (state.model.pull(id, limit), state.model.revision());
         let position = self.settle(&mut state);
         Seen { value, position }
     }
@@ -226,6 +247,13 @@ impl Engine {
     /// Ends the streams.
     pub(super) fn close(&self) {
         self.closed.send_replace(true);
+    }
+
+    /// Ready when no request is being carried out.
+    pub(super) async fn idle(&self) {
+        let mut under_way = self.under_way.subscribe();
+        // The sender is this engine's.
+        let _ = under_way.wait_for(|count| *count == 0).await;
     }
 
     /// Nothing more is acknowledged after this.

@@ -1,6 +1,8 @@
 //! Watches: many on one stream, each answered in order.
 
 mod fragments;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -243,7 +245,7 @@ impl Watches {
             return Ok(());
         };
         let pulled = self.engine.pull(watcher, BATCH);
-        let pulled = match self.engine.durable(pulled).await {
+        let (pulled, seen_at) = match self.engine.durable(pulled).await {
             Ok(pulled) => pulled,
             Err(status) => return self.end(status).await,
         };
@@ -262,8 +264,8 @@ impl Watches {
                 self.watches.remove(&id);
                 self.ids.remove(&watcher);
                 self.engine.unwatch(watcher);
-                let now = self.engine.look(|model| model.revision());
-                response.header = self.header(now.value);
+                // Not that of now: it need not be on the disk yet.
+                response.header = self.header(seen_at);
                 response.canceled = true;
                 response.compact_revision = revision;
                 false

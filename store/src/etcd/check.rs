@@ -1,7 +1,7 @@
 //! Is there an etcd, and is it one that will do? In words that tell what to do.
 
 use super::EtcdStore;
-use super::version::Version;
+use super::version::{Version, distrust};
 use crate::error::StoreError;
 use crate::types::ServerStatus;
 
@@ -22,8 +22,7 @@ impl Health {
     /// Whether the version has none of the known holes, as clusters with authentication or with pods that must never
     /// run twice require.
     pub fn is_trustworthy(&self) -> bool {
-        self.version
-            .is_some_and(|version| version.known_holes().is_empty())
+        distrust(&[&self.status.version]).is_none()
     }
 }
 

@@ -129,7 +129,10 @@ impl Link {
 
     /// The connection that is in use.
     pub(super) fn route(&self) -> Route {
-        let index = self.current.load(Ordering::Relaxed) % self.targets.len();
+        self.route_to(self.current.load(Ordering::Relaxed) % self.targets.len())
+    }
+
+    fn route_to(&self, index: usize) -> Route {
         Route {
             index,
             connection: self.targets[index].connection.read().clone(),
@@ -238,6 +241,44 @@ impl Link {
                 return Err(self.error(method.access, &route, verdict, context()));
             }
         }
+    }
+
+    /// Reads from every endpoint, in their order. One that cannot be reached has an error of its own.
+    pub(super) async fn each<Req, Resp>(
+        &self,
+        path: &'static str,
+        request: Req,
+        limit: Duration,
+        context: impl Fn() -> String,
+    ) -> Vec<Result<Resp, StoreError>>
+    where
+        Req: Message + 'static,
+        Resp: Message + Default + 'static,
+    {
+        let request = Arc::new(request);
+        let ask = async |index| {
+            let route = self.route_to(index);
+            let asked = async {
+                let token = match &self.auth {
+                    Some(auth) => auth.token(self, &route).await?,
+                    None => None,
+                };
+                let sent = self.send(path, Arc::clone(&request), &route, token.clone());
+                sent.await.map_err(|status| {
+                    let verdict = judge(&status);
+                    if let (Verdict::TokenRefused(_), Some(auth)) = (&verdict, &self.auth) {
+                        auth.forget(token.as_ref());
+                    }
+                    verdict
+                })
+            };
+            let answer = match timeout_at(Instant::now() + limit, asked).await {
+                Ok(answer) => answer,
+                Err(_) => Err(no_answer(limit)),
+            };
+            answer.map_err(|verdict| self.error(Access::Read, &route, verdict, context()))
+        };
+        futures::future::join_all((0..self.targets.len()).map(ask)).await
     }
 
     /// One attempt.

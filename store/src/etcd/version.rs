@@ -82,6 +82,28 @@ impl fmt::Display for Version {
     }
 }
 
+/// Why these versions of etcd's members ([`Store::versions`](crate::Store::versions)) must not be relied on by clusters with
+/// authentication or with pods that must never run twice, and what to do about it. `None`: they may.
+pub fn distrust(versions: &[impl AsRef<str>]) -> Option<String> {
+    versions.iter().find_map(|text| {
+        let text = text.as_ref();
+        let wrong = match Version::parse(text) {
+            Some(version) => {
+                let holes = version.known_holes();
+                if holes.is_empty() {
+                    return None;
+                }
+                format!("etcd {version} has known holes ({})", holes.join("; "))
+            }
+            None => format!("the version of etcd, {text:?}, cannot be judged"),
+        };
+        Some(format!("{wrong}; update etcd to {TRUSTED}"))
+    })
+}
+
+/// What to update to.
+const TRUSTED: &str = "the newest patch of 3.5, 3.6 or a later minor version";
+
 struct Hole {
     affects: fn(Version) -> bool,
     text: &'static str,
@@ -151,6 +173,22 @@ mod tests {
         assert!(Version::new(3, 6, 14).known_holes().is_empty());
         assert_eq!(Version::new(3, 6, 13).known_holes().len(), 1);
         assert_eq!(Version::new(3, 5, 9).known_holes().len(), 2);
+    }
+
+    #[test]
+    fn one_member_with_holes_is_one_too_many_and_it_is_said_what_to_do() {
+        assert_eq!(distrust(&["3.6.16", "3.5.33"]), None);
+        let why = distrust(&["3.6.16", "3.4.23"]).unwrap();
+        assert!(why.starts_with("etcd 3.4.23 has known holes (permissions are not checked"));
+        assert!(
+            why.ends_with("update etcd to the newest patch of 3.5, 3.6 or a later minor version")
+        );
+        assert!(distrust(&["newest"]).unwrap().contains("cannot be judged"));
+    }
+
+    #[test]
+    fn the_model_and_the_development_store_count_as_a_version_without_holes() {
+        assert_eq!(distrust(&[crate::model::Config::default().version]), None);
     }
 
     #[test]

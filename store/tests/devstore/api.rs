@@ -141,3 +141,32 @@ async fn history_is_forgotten_when_it_is_old() {
     assert_eq!(now.kvs()[0].value(), b"2");
     server.stop().await;
 }
+
+#[tokio::test]
+async fn the_versions_of_all_members_that_answer_are_told() {
+    use setpoint_store::model::Config;
+    use setpoint_store::{ConnectOptions, EtcdStore, Store};
+    let member = |version: &str| {
+        Server::start(setpoint_store::devstore::Options {
+            model: Config {
+                version: version.to_owned(),
+                ..Config::default()
+            },
+            ..setpoint_store::devstore::Options::default()
+        })
+    };
+    let (one, other) = (member("3.6.16").await, member("3.4.23").await);
+    let gone = member("3.5.33").await;
+    let endpoints = [&gone, &one, &other].map(|server| server.endpoint.clone());
+    gone.stop().await;
+    let store = EtcdStore::connect(&ConnectOptions::new(endpoints.clone()))
+        .await
+        .unwrap();
+    assert_eq!(store.versions().await.unwrap(), ["3.6.16", "3.4.23"]);
+    let store = EtcdStore::connect(&ConnectOptions::new([endpoints[0].clone()]))
+        .await
+        .unwrap();
+    assert!(store.versions().await.unwrap_err().is_retryable());
+    one.stop().await;
+    other.stop().await;
+}

@@ -147,6 +147,33 @@ async fn damage_in_the_middle_is_cut_off_only_when_told_so() {
 }
 
 #[tokio::test]
+async fn a_damaged_end_that_cannot_be_kept_is_not_cut_off() {
+    use std::os::unix::fs::MetadataExt as _;
+    let (log, ends) = crashed(4).await;
+    let mut damaged = log.clone();
+    damaged[ends[2] + FRAME + 3] ^= 1;
+    let directory = holding(&damaged);
+    let truncating = Options {
+        truncate_damaged_log: true,
+        ..in_directory(directory.path())
+    };
+    let aside = directory.path().join(format!("damaged-1-{}", ends[2]));
+    std::fs::create_dir(&aside).unwrap();
+    let error = recovered(truncating.clone()).unwrap_err();
+    assert!(
+        error.to_string().contains("keeping the damaged end"),
+        "{error}"
+    );
+    let left = std::fs::read(directory.path().join("log-1")).unwrap();
+    assert!(left.starts_with(&damaged), "the log is left alone");
+
+    std::fs::remove_dir(&aside).unwrap();
+    assert_eq!(recovered(truncating).unwrap().revision, 3);
+    let mode = std::fs::metadata(&aside).unwrap().mode();
+    assert_eq!(mode & 0o777, 0o600, "it holds what the log held");
+}
+
+#[tokio::test]
 async fn a_store_that_stopped_in_order_takes_no_damage_for_a_crash() {
     let directory = temporary();
     let server = Server::start(in_directory(directory.path())).await;

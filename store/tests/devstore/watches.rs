@@ -201,3 +201,31 @@ async fn a_large_answer_comes_in_fragments_to_those_who_want_them() {
     assert_eq!(events[3], "+big/3");
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_holds_nobody_up_when_the_store_stops() {
+    let server = Server::start(Options {
+        // Only what is being carried out is worth that long a wait, and here that is nothing.
+        stop_limit: LONG * 10,
+        ..Options::default()
+    })
+    .await;
+    let mut client = server.client().await;
+    // More than the windows of a connection and the queue of the watch take.
+    let value = "x".repeat(1 << 20);
+    for n in 0..24 {
+        client
+            .put(format!("big/{n:02}"), value.clone(), None)
+            .await
+            .unwrap();
+    }
+    let options = WatchOptions::new()
+        .with_prefix()
+        .with_start_revision(2)
+        .with_fragment();
+    let (stream, _) = watching(&mut client, "big/", options).await;
+    tokio::time::timeout(LONG, server.stop())
+        .await
+        .expect("it does not wait for the client");
+    drop(stream);
+}

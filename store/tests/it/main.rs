@@ -9,6 +9,7 @@ mod differential;
 mod faults;
 mod leases;
 mod listing;
+mod scripts;
 mod security;
 mod servers;
 mod support;

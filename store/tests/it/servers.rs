@@ -25,7 +25,7 @@ pub(crate) fn binaries() -> Vec<PathBuf> {
             Some(binary) if !binaries.contains(&binary) => binaries.push(binary),
             Some(_) => {}
             None => note(&format!(
-                "{variable} is not set: that etcd is not compared with the model"
+                "SKIPPED: {variable} names no etcd: that one is not compared with the model"
             )),
         }
     }
@@ -40,9 +40,18 @@ fn note(text: &str) {
     eprintln!("{text}");
 }
 
+/// The etcd that a variable names. Where it is not set nobody asked for one; `none` says that there is no way to get it.
 fn named(variable: &str) -> Option<PathBuf> {
     let value = std::env::var_os(variable)?;
-    (!value.is_empty()).then(|| PathBuf::from(value))
+    if value == "none" {
+        return None;
+    }
+    let path = PathBuf::from(value);
+    assert!(
+        path.is_file(),
+        "{variable} asks for a comparison with the etcd {path:?}, and there is none"
+    );
+    Some(path)
 }
 
 pub(crate) async fn start(binary: PathBuf, quota_bytes: Option<u64>) -> TestEtcd {
@@ -198,7 +207,7 @@ fn binary(kind: Kind) -> Option<PathBuf> {
     };
     let binary = named(variable);
     match &binary {
-        None => note(&format!("not run: {variable} is not set")),
+        None => note(&format!("SKIPPED: {variable} names no etcd")),
         Some(binary) if *binary == find_etcd() => {
             note(&format!(
                 "not run again: {variable} is the etcd that all tests use"

@@ -121,7 +121,7 @@ pub(in crate::devstore) fn open(path: &Path, options: &Options) -> Result<Opened
         && options.truncate_damaged_log
     {
         let aside = path.join(format!("damaged-{number}-{}", dropped.offset));
-        std::fs::write(&aside, &bytes[recovered.end..])
+        keep(&aside, &bytes[recovered.end..], &directory)
             .map_err(io("keeping the damaged end of the log in", &aside))?;
     }
     drop(bytes);
@@ -175,6 +175,19 @@ pub(in crate::devstore) fn open(path: &Path, options: &Options) -> Result<Opened
         records: recovered.records,
         dropped: recovered.dropped,
     })
+}
+
+/// Writes a file that is sure to be on the disk, with its name, when this returns: what it is a copy of is cut off then.
+fn keep(path: &Path, bytes: &[u8], directory: &File) -> std::io::Result<()> {
+    let mut file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    directory.sync_all()
 }
 
 fn lock(path: &Path) -> Result<File, OpenError> {
