@@ -54,10 +54,6 @@ impl Link {
     /// Its clock gains `drift_ppm` millionths. All timers of a simulation run alike; what a process measures with them
     /// that matters to others are the times that the store tells it of leases, so these are told in true time: what takes
     /// 30 s on a clock that is fast is over sooner.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "each is another part of the world"
-    )]
     pub(crate) fn new(
         process: Arc<str>,
         host: Arc<str>,
