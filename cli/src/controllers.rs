@@ -1,17 +1,17 @@
 //! `setpoint controllers`: all controllers, or some of them, in one process with one cache. Any number of replicas may
-//! run; all are warm, one leads.
+//! run; all are warm, one leads, or each leads some shards (`--shard`).
 
 mod http;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use setpoint_apis::Keyspace;
 use setpoint_apis::fnv::fnv64;
-use setpoint_controllers::{Name, Options, Started};
+use setpoint_controllers::{Name, Options, Shardable, Started};
 use setpoint_runtime::Clock;
 use setpoint_store::SharedStore;
 use tokio::sync::watch;
@@ -26,6 +26,10 @@ pub(crate) struct ControllersArgs {
     /// Run only these
     #[arg(long, value_delimiter = ',', value_name = "NAME,...", value_parser = PossibleValuesParser::new(Name::ALL.map(Name::as_str)).try_map(|name| name.parse::<Name>()))]
     pub(crate) only: Vec<Name>,
+    /// Split the work of these among all replicas, instead of one leading and the others waiting. All replicas must agree:
+    /// one that would lead as a whole and those that share wait for each other to end
+    #[arg(long, value_delimiter = ',', value_name = "NAME,...", value_parser = PossibleValuesParser::new(Shardable::ALL.map(|s| s.name().as_str())).try_map(|name| name.parse::<Shardable>()))]
+    pub(crate) shard: Vec<Shardable>,
     /// Time to live of the leader's lease, in seconds: a killed leader is followed at most this long after
     #[arg(long, default_value_t = 3, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=60))]
     pub(crate) leader_lease_ttl: u64,
@@ -52,9 +56,15 @@ pub(crate) async fn run(
     }
     controllers.sort_unstable();
     controllers.dedup();
+    let idle = args.shard.iter().find(|s| !controllers.contains(&s.name()));
+    if let Some(idle) = idle {
+        let name = idle.name().as_str();
+        bail!("--shard {name}: --only leaves {name} out; add it there, or leave it out of --shard");
+    }
     let identity = identity()?;
     let options = Options {
         controllers,
+        sharded: args.shard,
         seed: args.seed.unwrap_or_else(|| fnv64(identity.as_bytes())),
         identity,
         leader_lease_ttl: Duration::from_secs(args.leader_lease_ttl),

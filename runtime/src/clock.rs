@@ -15,6 +15,7 @@ enum Source {
     Virtual {
         base_unix_millis: i64,
         start: Instant,
+        drift_ppm: i32,
     },
 }
 
@@ -26,9 +27,15 @@ impl Clock {
 
     /// A clock that stands at `base` now and moves with tokio's, so that paused tokio time moves both.
     pub fn starting_at(base: Timestamp) -> Self {
+        Self::drifting(base, 0)
+    }
+
+    /// As [`Clock::starting_at`], of a clock that gains so many millionths on tokio's time, or loses them.
+    pub fn drifting(base: Timestamp, drift_ppm: i32) -> Self {
         Self(Source::Virtual {
             base_unix_millis: base.as_unix_millis(),
             start: Instant::now(),
+            drift_ppm,
         })
     }
 
@@ -52,13 +59,41 @@ impl Clock {
             Source::Virtual {
                 base_unix_millis,
                 start,
-            } => base_unix_millis.saturating_add(millis(start.elapsed())),
+                drift_ppm,
+            } => {
+                let elapsed = millis(start.elapsed());
+                base_unix_millis.saturating_add(drifted(elapsed, *drift_ppm))
+            }
         }
     }
+}
+
+/// What a clock that gains so many millionths shows when so many milliseconds have passed.
+pub fn drifted(millis: i64, ppm: i32) -> i64 {
+    let gained = i128::from(millis) * i128::from(ppm) / 1_000_000;
+    millis.saturating_add(i64::try_from(gained).unwrap_or_default())
 }
 
 impl Default for Clock {
     fn default() -> Self {
         Self::system()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_drifts_gains_or_loses_its_share() {
+        let base = Timestamp::from_unix_millis(1_000_000);
+        let clocks = [0, 1_000, -1_000].map(|ppm| Clock::drifting(base, ppm));
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        assert_eq!(
+            clocks.map(|clock| clock.now().as_unix_millis()),
+            [1_100_000, 1_100_100, 1_099_900]
+        );
     }
 }

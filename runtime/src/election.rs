@@ -1,5 +1,7 @@
 //! Leader election, mode `lease`: the first to create the key leads, the others wait warm for its deletion.
 //!
+//! A controller is led as a whole or in shards: neither key is claimed while one of the other sort exists.
+//!
 //! One lease per process carries all its election keys. Losing the lease ends every leadership of the process. Mode
 //! `hash`, for work that splits by key, is [`Elector::run_sharded`] in [`crate::shards`].
 
@@ -13,11 +15,12 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt, Shared, WeakShared};
 use parking_lot::Mutex;
-use setpoint_apis::Key;
+use setpoint_apis::{Key, KeyRange};
 use setpoint_store::group_commit::GroupCommit;
 use setpoint_store::lease::LeaseKeeper;
 use setpoint_store::{
-    Compare, Event, EventKind, LeaseId, Revision, SharedStore, StoreError, Txn, WatchRequest,
+    Compare, Event, EventKind, LeaseId, RangeRequest, Revision, SharedStore, StoreError, Txn,
+    WatchRequest,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, info_span, warn};
@@ -57,6 +60,11 @@ enum Campaign {
     Elected(Revision, LeaseKeeper),
     /// Somebody holds the key, as of this revision, under this lease.
     Held(Revision, LeaseId),
+    /// Others lead it in shards, as of this revision; one of them under this lease.
+    InShards(Revision, Option<LeaseId>),
+    /// It was held when it was claimed, and given up before it was read: claim it again at once. That cannot spin,
+    /// because each time somebody has had it in between.
+    GivenUp,
     /// It may be free: ask again soon.
     Unclear,
 }
@@ -107,6 +115,7 @@ impl Elector {
         let backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
         let mut rng = fastrand::Rng::with_seed(seed_of(&self.identity, controller));
         let mut failures = 0_u32;
+        let mut told = false;
         while !shutdown.is_cancelled() {
             let campaign = tokio::select! {
                 biased;
@@ -130,6 +139,22 @@ impl Elector {
                         () = self.expiry(by) => {}
                     }
                 }
+                Ok(Campaign::InShards(revision, by)) => {
+                    failures = 0;
+                    if !std::mem::replace(&mut told, true) {
+                        warn!(
+                            controller,
+                            "others lead this controller in shards, and this process would lead it as a whole: waiting until they have gone"
+                        );
+                    }
+                    tokio::select! {
+                        biased;
+                        () = shutdown.cancelled() => return,
+                        () = self.fewer_shards(controller, revision) => {}
+                        () = self.expiry_of(by) => {}
+                    }
+                }
+                Ok(Campaign::GivenUp) => failures = 0,
                 Ok(Campaign::Unclear) => {
                     failures = 0;
                     tokio::select! {
@@ -170,15 +195,22 @@ impl Elector {
     async fn campaign(&self, controller: &str) -> Result<Campaign, StoreError> {
         let lease = self.lease().await?;
         let seat = self.seat(controller, lease.id());
+        let key = seat.key();
+        let shards = seats_of(key);
+        let no_shards = Compare::RangeUnchangedSince {
+            start: shards.start.clone(),
+            end: shards.end.clone(),
+            revision: 0,
+        };
         let claim = |guard| Txn {
-            compares: vec![guard],
+            compares: vec![guard, no_shards.clone()],
             then: seat.claim(self.cache.keyspace()),
             or_else: Vec::new(),
         };
-        let key = seat.key();
+        let mut rejected = false;
         match self.store.txn(claim(Compare::absent(key))).await {
             Ok(done) if done.succeeded => return Ok(Campaign::Elected(done.revision, lease)),
-            Ok(_) => {}
+            Ok(_) => rejected = true,
             Err(StoreError::LeaseNotFound { .. }) => {
                 self.forget(&lease).await;
                 return Ok(Campaign::Unclear);
@@ -191,7 +223,20 @@ impl Elector {
             ),
         }
         let (Some(kv), revision) = self.store.get(key).await? else {
-            return Ok(Campaign::Unclear);
+            let page = self
+                .store
+                .range(RangeRequest {
+                    start: shards.start,
+                    end: shards.end,
+                    limit: 1,
+                    ..RangeRequest::default()
+                })
+                .await?;
+            return Ok(match page.kvs.first() {
+                Some(shard) => Campaign::InShards(page.revision, shard.lease),
+                None if rejected => Campaign::GivenUp,
+                None => Campaign::Unclear,
+            });
         };
         if let Some(by) = kv.lease.filter(|by| *by != lease.id()) {
             return Ok(Campaign::Held(revision, by));
@@ -315,25 +360,44 @@ impl Elector {
 
     /// Waits until the key of `controller` may be free.
     async fn vacancy(&self, controller: &str, held_at: Revision) {
-        let range = setpoint_apis::KeyRange::prefix(
-            self.cache.keyspace().build(&Key::Leader(controller, None)),
-        );
+        let key = self.cache.keyspace().build(&Key::Leader(controller, None));
+        let vacant = |e: &Event| e.kind == EventKind::Delete || e.kv.lease.is_none();
+        let range = KeyRange::prefix(key.clone());
+        self.event(range, held_at, |e| e.kv.key == key && vacant(e))
+            .await;
+    }
+
+    /// Waits until a shard of `controller` is given up.
+    async fn fewer_shards(&self, controller: &str, seen_at: Revision) {
+        let key = self.cache.keyspace().build(&Key::Leader(controller, None));
+        self.event(seats_of(&key), seen_at, |e| e.kind == EventKind::Delete)
+            .await;
+    }
+
+    /// Waits for such an event after `seen_at`, or until the watch breaks.
+    async fn event(&self, range: KeyRange, seen_at: Revision, matches: impl Fn(&Event) -> bool) {
         let request = WatchRequest {
-            start: range.start.clone(),
+            start: range.start,
             end: range.end,
-            from: Some(Revision(held_at.0 + 1)),
+            from: Some(Revision(seen_at.0 + 1)),
         };
-        let key = range.start;
         if let Ok(mut watch) = self.store.watch(request).await {
             while let Some(Ok(batch)) = watch.next().await {
-                let vacant = |e: &Event| e.kind == EventKind::Delete || e.kv.lease.is_none();
-                if batch.events.iter().any(|e| e.kv.key == key && vacant(e)) {
+                if batch.events.iter().any(&matches) {
                     return;
                 }
             }
         }
         // The watch broke.
         tokio::time::sleep(SOON).await;
+    }
+
+    /// As [`Self::expiry`]; without a lease there is no end.
+    async fn expiry_of(&self, lease: Option<LeaseId>) {
+        match lease {
+            Some(lease) => self.expiry(lease).await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Ends when the lease of another process has; sees to it that it ends on time.
@@ -350,6 +414,11 @@ impl Elector {
         expiries.extend(shared.downgrade().map(|weak| (lease, weak)));
         shared
     }
+}
+
+/// The keys of the shards of the controller whose election key is this.
+pub(crate) fn seats_of(whole: &str) -> KeyRange {
+    KeyRange::prefix(format!("{whole}/"))
 }
 
 /// Two processes never share their jitter, and a run with the same names repeats it.

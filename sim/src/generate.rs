@@ -35,9 +35,13 @@ pub fn standard(seed: u64) -> Scenario {
     } else {
         rng.u32(3..=12)
     };
+    let (mut controllers, split) = (rng.u32(1..=3), split(seed));
+    if split.is_some() {
+        controllers = controllers.max(2);
+    }
     let size = Size {
         nodes,
-        controllers: rng.u32(1..=3),
+        controllers,
         pods: match large {
             true => rng.u32(500..=1000),
             // As much as the cluster holds with two nodes less.
@@ -48,6 +52,8 @@ pub fn standard(seed: u64) -> Scenario {
         seed: Some(seed),
         controllers: Controllers {
             replicas: size.controllers,
+            shard: split.iter().map(|_| "gc".to_owned()).collect(),
+            unsharded: split.unwrap_or_default(),
             ..Controllers::default()
         },
         nodes: vec![NodeGroup {
@@ -81,6 +87,13 @@ pub fn standard(seed: u64) -> Scenario {
         spec,
         ..Scenario::default()
     }
+}
+
+/// For a third of the seeds, in which controllers share work: how many of the processes do not, as when they are changed
+/// over. By luck of its own, which leaves all other seeds as they are.
+fn split(seed: u64) -> Option<u32> {
+    let mut rng = Rng::with_seed(Fnv::seed(seed, "split"));
+    (rng.u32(0..3) == 0).then(|| u32::from(rng.u32(0..4) == 0))
 }
 
 /// Now and then so little that pods wait for the room of others.

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::check::{Checks, Fences, Violation};
 use crate::fnv::Fnv;
+use crate::named::Named;
 
 /// A change of the store, as the checks see it.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +41,8 @@ pub(crate) struct Sent {
     pub(crate) fences: Arc<Fences>,
     /// Counts what is sent, by anybody.
     pub(crate) number: u64,
+    /// The guards that each of its keys was written under; known when it arrives.
+    pub(crate) named: Named,
     /// The number of the newest write when the sender gave up waiting for the answer to this one; 0: it never did.
     given_up: Arc<AtomicU64>,
 }
@@ -137,6 +140,7 @@ impl Ledger {
             process: Arc::clone(process),
             fences: self.inner.state.lock().checks.fences(),
             number: self.inner.sent.fetch_add(1, Ordering::Relaxed) + 1,
+            named: Named::default(),
             given_up: Arc::default(),
         }
     }

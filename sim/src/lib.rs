@@ -12,6 +12,7 @@
 //! | `world` | the processes, and how they are started, killed, frozen |
 //! | [`network`], `link` | what lies between a process and the store |
 //! | `ledger`, [`check`] | every write with its sender, and the invariants it is held against |
+//! | `named` | the guards that a write carried |
 //! | `goal` | whether actual matches desired |
 //! | [`run`](mod@run) | a run from beginning to end, and its report |
 //! | [`minimize()`] | what of a scenario matters for a violation |
@@ -23,6 +24,7 @@ mod goal;
 mod ledger;
 mod link;
 mod minimize;
+mod named;
 pub mod network;
 pub mod run;
 pub mod scenario;

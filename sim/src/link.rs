@@ -21,7 +21,9 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::ledger::{Ledger, Sent};
+use crate::named::Named;
 use crate::network::Network;
+use crate::world::Role;
 
 /// How long an answer is waited for. The client of real etcd gives a request as long.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -41,17 +43,24 @@ struct Inner {
     store: ModelStore,
     network: Network,
     ledger: Ledger,
+    /// How fast the process's time passes: 1 is right.
+    rate: f64,
     rng: Mutex<Rng>,
 }
 
 impl Link {
     /// Connects `process`. Its messages have luck of their own, so that what one process does leaves the others' alone.
+    ///
+    /// Its clock gains `drift_ppm` millionths. All timers of a simulation run alike; what a process measures with them
+    /// that matters to others are the times that the store tells it of leases, so these are told in true time: what takes
+    /// 30 s on a clock that is fast is over sooner.
     pub(crate) fn new(
         process: Arc<str>,
         host: Arc<str>,
         store: ModelStore,
         network: Network,
         ledger: Ledger,
+        drift_ppm: i32,
         seed: u64,
     ) -> Self {
         Self {
@@ -61,6 +70,7 @@ impl Link {
                 store,
                 network,
                 ledger,
+                rate: 1.0 + f64::from(drift_ppm) * 1e-6,
                 rng: Mutex::new(Rng::with_seed(seed)),
             }),
         }
@@ -68,6 +78,11 @@ impl Link {
 }
 
 impl Inner {
+    /// How long it truly takes until so much time has passed for the process.
+    fn measured(&self, time: Duration) -> Duration {
+        time.div_f64(self.rate)
+    }
+
     /// Sends a request, has `apply` done where and when it arrives, and waits for the answer.
     async fn call<T, F>(
         &self,
@@ -172,21 +187,25 @@ impl Store for Link {
     }
 
     fn lease_grant(&self, ttl: Duration) -> BoxFuture<'_, Result<(LeaseId, Duration), StoreError>> {
-        Box::pin(
-            self.inner
-                .call("lease grant".to_owned(), true, move |store| async move {
-                    store.lease_grant(ttl).await
-                }),
-        )
+        let granted = self
+            .inner
+            .call("lease grant".to_owned(), true, move |store| async move {
+                store.lease_grant(ttl).await
+            });
+        Box::pin(async move {
+            granted
+                .await
+                .map(|(id, ttl)| (id, self.inner.measured(ttl)))
+        })
     }
 
     fn lease_renew(&self, lease: LeaseId) -> BoxFuture<'_, Result<Duration, StoreError>> {
-        Box::pin(
-            self.inner
-                .call("lease renewal".to_owned(), false, move |store| async move {
-                    store.lease_renew(lease).await
-                }),
-        )
+        let renewed = self
+            .inner
+            .call("lease renewal".to_owned(), false, move |store| async move {
+                store.lease_renew(lease).await
+            });
+        Box::pin(async move { renewed.await.map(|ttl| self.inner.measured(ttl)) })
     }
 
     fn lease_revoke(&self, lease: LeaseId) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -206,12 +225,19 @@ impl Store for Link {
         &self,
         lease: LeaseId,
     ) -> BoxFuture<'_, Result<Option<LeaseTime>, StoreError>> {
-        Box::pin(
-            self.inner
-                .call("lease time".to_owned(), false, move |store| async move {
-                    store.lease_time_left(lease).await
-                }),
-        )
+        let asked = self
+            .inner
+            .call("lease time".to_owned(), false, move |store| async move {
+                store.lease_time_left(lease).await
+            });
+        // What was granted is compared, and never measured.
+        Box::pin(async move {
+            let left = asked.await?;
+            Ok(left.map(|left| LeaseTime {
+                remaining: self.inner.measured(left.remaining),
+                ..left
+            }))
+        })
     }
 
     fn status(&self) -> BoxFuture<'_, Result<ServerStatus, StoreError>> {
@@ -227,11 +253,14 @@ impl Store for Link {
 async fn apply(
     store: &ModelStore,
     ledger: &Ledger,
-    sent: Sent,
+    mut sent: Sent,
     txn: Txn,
 ) -> Result<TxnResult, StoreError> {
     // What expired before belongs to nobody.
     ledger.catch_up(None);
+    if Role::of(&sent.process) == Role::Controllers {
+        sent.named = Named::of(&txn);
+    }
     let result = store.txn(txn).await;
     ledger.catch_up(Some(sent));
     result

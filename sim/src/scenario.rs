@@ -78,6 +78,16 @@ pub struct Controllers {
     /// Time to live of their election lease. Default 3s.
     #[serde(default = "leader_lease")]
     pub lease: Time,
+    /// The controllers whose work is split among the processes, as by `setpoint controllers --shard`: `gc`, or none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shard: Vec<String>,
+    /// So many of the processes, the first ones, do not split it, as in the middle of a change. Default 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unsharded: u32,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 fn two() -> u32 {
@@ -93,6 +103,8 @@ impl Default for Controllers {
         Self {
             replicas: two(),
             lease: leader_lease(),
+            shard: Vec::new(),
+            unsharded: 0,
         }
     }
 }

@@ -9,8 +9,9 @@ use setpoint_agent::hollow::{HollowPods, HollowRunner, Latencies, Observer};
 use setpoint_agent::node::config::AgentConfig;
 use setpoint_agent::node::{self, Disk, HollowDisk, Machine, Surroundings};
 use setpoint_apis::{Keyspace, ObjectKey, Quantity, ResourceList, Timestamp};
-use setpoint_controllers::{Name, Options};
+use setpoint_controllers::{Name, Options, Shardable};
 use setpoint_runtime::Clock;
+use setpoint_runtime::clock::drifted;
 use setpoint_store::model::{Config, Model, ModelStore};
 use setpoint_store::task::Process;
 use setpoint_store::{SharedStore, Store, StoreError, Txn};
@@ -25,8 +26,8 @@ use crate::scenario::{NodeGroup, ScenarioSpec};
 
 /// When simulations begin: 2030-01-01T00:00:00Z.
 const EPOCH_SECONDS: i64 = 1_893_456_000;
-/// By how many millionths the store's clock may differ from everybody else's, either way. Clocks that are kept by NTP
-/// differ by 500 at most (the kernel's limit for slewing).
+/// By how many millionths each clock, the store's and those of the machines, may run fast or slow. Clocks that are kept by
+/// NTP differ by 500 at most (the kernel's limit for slewing).
 const DRIFT_PPM: i32 = 1_000;
 /// How long an ended process stays down before something starts it again, as systemd would.
 const RESTART: Duration = Duration::from_millis(500);
@@ -75,7 +76,7 @@ struct Host {
 }
 
 enum HostKind {
-    Controllers,
+    Controllers { sharded: Vec<Shardable> },
     Node(Box<Node>),
 }
 
@@ -131,8 +132,15 @@ impl World {
             };
             hosts.insert(name, host);
         };
+        let shard = spec.controllers.shard.iter();
+        let shard: Vec<Shardable> = shard.filter_map(|name| name.parse().ok()).collect();
         for i in 0..spec.controllers.replicas {
-            add(format!("controllers-{i}").into(), HostKind::Controllers);
+            let sharded = match i < spec.controllers.unsharded {
+                true => Vec::new(),
+                false => shard.clone(),
+            };
+            let kind = HostKind::Controllers { sharded };
+            add(format!("controllers-{i}").into(), kind);
         }
         for group in &spec.nodes {
             for i in 0..group.count {
@@ -185,15 +193,17 @@ impl World {
             self.store.clone(),
             self.network.clone(),
             self.ledger.clone(),
+            drift_of(name, self.seed),
             seed,
         ));
         let process = Process::new();
         let shutdown = CancellationToken::new();
         let clock = clock_of(&self.clock, name, self.seed, self.clock_error);
         match &host.kind {
-            HostKind::Controllers => {
+            HostKind::Controllers { sharded } => {
                 let options = Options {
                     controllers: Name::ALL.to_vec(),
+                    sharded: sharded.clone(),
                     identity: identity.to_string(),
                     leader_lease_ttl: self.leader_lease,
                     seed,
@@ -264,7 +274,7 @@ impl World {
     pub(crate) fn running(&self) -> usize {
         let pods = |host: &Host| match &host.kind {
             HostKind::Node(node) => node.pods.len(),
-            HostKind::Controllers => 0,
+            HostKind::Controllers { .. } => 0,
         };
         self.hosts.values().map(pods).sum()
     }
@@ -283,13 +293,22 @@ impl World {
     }
 }
 
-/// The clock of a machine: always as wrong as it is, and by no more than `most`.
+/// By how many millionths the clock of a machine is fast.
+fn drift_of(name: &str, seed: u64) -> i32 {
+    let mut rng = fastrand::Rng::with_seed(Fnv::seed(seed, &format!("drift of {name}")));
+    rng.i32(-DRIFT_PPM..=DRIFT_PPM)
+}
+
+/// The clock of a machine: wrong by no more than `most` when the simulation begins, and from then on by what it drifts.
 fn clock_of(true_time: &Clock, name: &str, seed: u64, most: Duration) -> Clock {
     let most = i64::try_from(most.as_millis()).unwrap_or(i64::MAX);
     let error =
         fastrand::Rng::with_seed(Fnv::seed(seed, &format!("clock of {name}"))).i64(-most..=most);
-    let now = true_time.now().as_unix_millis();
-    Clock::starting_at(Timestamp::from_unix_millis(now.saturating_add(error)))
+    let ppm = drift_of(name, seed);
+    let begun = EPOCH_SECONDS * 1000;
+    let passed = true_time.now().as_unix_millis() - begun;
+    let shown = begun.saturating_add(error) + drifted(passed, ppm);
+    Clock::drifting(Timestamp::from_unix_millis(shown), ppm)
 }
 
 /// Runs a process's main task. One that ends by itself says so; nothing starts it again.

@@ -23,6 +23,15 @@ pub enum Item {
     Record(ObjectId),
 }
 
+impl Item {
+    /// The object that it is about.
+    pub fn id(&self) -> &ObjectId {
+        match self {
+            Self::Object(id) | Self::Status(id) | Self::Record(id) => id,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Row {
     uid: Option<Arc<str>>,

@@ -12,22 +12,27 @@
 //!
 //! A pass takes everything that changed since the last one, decides (`decide.rs`) and commits in one go, so that ten
 //! thousand pods of a deleted Deployment are a few batches.
+//!
+//! The objects may be split among processes: [`Sharded`].
 
 pub mod decide;
 pub mod index;
 pub mod kinds;
 mod observe;
 pub mod plan;
+mod seats;
 mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use setpoint_apis::{Key, Keyspace, ObjectKey, Timestamp};
 use setpoint_runtime::backoff::Backoff;
 use setpoint_runtime::events::{EventRef, Recorder};
-use setpoint_runtime::{CacheBuilder, Clock, Leader, StateKey};
+use setpoint_runtime::{Cache, CacheBuilder, Clock, Leader, Shards, StateKey};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
@@ -35,7 +40,11 @@ use crate::decide::decide;
 use crate::index::{Index, Item};
 use crate::kinds::{KindEntry, Kinds};
 use crate::plan::{ObjectId, Plan};
+pub use crate::seats::shard_of;
+use crate::seats::{News, Seat, Seats};
 
+/// News of elections that wait for the end of a pass: what all shards have to say. Whoever has more waits.
+const MOST_NEWS: usize = 128;
 const FULL_PASS: Duration = Duration::from_secs(600);
 /// What conflicted is looked at again after this: what changed it is in the cache by then.
 const SOON: Duration = Duration::from_millis(20);
@@ -56,22 +65,63 @@ pub async fn run(leader: Leader, clock: Clock, recorder: Recorder) {
 /// # Cancel safety
 /// What was handed to the store is carried out; everything else is decided afresh by the next leader.
 pub async fn run_with(kinds: Kinds, leader: Leader, clock: Clock, recorder: Recorder) {
-    let mut collector = Collector {
-        kinds,
-        clock,
-        recorder,
-        index: Index::default(),
-        items: BTreeSet::new(),
-        later: BTreeMap::new(),
-        never_seen: BTreeMap::new(),
-        failures: 0,
-        rng: fastrand::Rng::with_seed(leader.epoch().0.unsigned_abs()),
-    };
-    collector.run(&leader).await;
+    let seed = leader.epoch().0.unsigned_abs();
+    let cache = leader.cache().clone();
+    let collector = Collector::new(kinds, None, cache, clock, recorder, seed);
+    let (team, collecting) = Sharded::of(collector);
+    futures::join!(async move { team.lead(leader).await }, collecting);
+}
+
+/// Collects in shards, with one collector per process: it serves all shards that the process leads, so that who depends
+/// on whom is kept once. Cheap to clone.
+///
+/// What belongs together is in one shard: an object, its status and its deletion record ([`shard_of`]). Everything that is
+/// written about it carries the epoch of that shard, and of no other.
+#[derive(Clone)]
+pub struct Sharded {
+    news: mpsc::Sender<News>,
+}
+
+impl Sharded {
+    /// The handle for the elections, and the work: a future that is to be run beside them. It ends when all handles are
+    /// gone and all leaderships over. `shards` is how the elections split the work, `seed` spreads retries.
+    pub fn new(
+        shards: Shards,
+        cache: Cache,
+        clock: Clock,
+        recorder: Recorder,
+        seed: u64,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let kinds = Kinds::builtin();
+        let collector = Collector::new(kinds, Some(shards), cache, clock, recorder, seed);
+        Self::of(collector)
+    }
+
+    fn of(collector: Collector) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let (news, told) = mpsc::channel(MOST_NEWS);
+        (Self { news }, collector.run(told))
+    }
+
+    /// Has the shard of this leader collected, until its leadership is lost or given up and nothing is under way under it.
+    pub async fn lead(&self, leader: Leader) {
+        let lost = leader.lost().clone();
+        let (_held, left) = oneshot::channel();
+        let seat = Seat { leader, _held };
+        if self.news.send(News::Take(seat)).await.is_err() {
+            return;
+        }
+        lost.cancelled().await;
+        if self.news.send(News::Leave).await.is_ok() {
+            // Nothing is ever sent: the seat is dropped.
+            let _ = left.await;
+        }
+    }
 }
 
 struct Collector {
     kinds: Kinds,
+    seats: Seats,
+    cache: Cache,
     clock: Clock,
     recorder: Recorder,
     index: Index,
@@ -86,8 +136,31 @@ struct Collector {
 }
 
 impl Collector {
-    async fn run(&mut self, leader: &Leader) {
-        let mut subscription = leader.cache().subscribe(|key| {
+    fn new(
+        kinds: Kinds,
+        shards: Option<Shards>,
+        cache: Cache,
+        clock: Clock,
+        recorder: Recorder,
+        seed: u64,
+    ) -> Self {
+        Self {
+            kinds,
+            seats: Seats::new(shards),
+            cache,
+            clock,
+            recorder,
+            index: Index::default(),
+            items: BTreeSet::new(),
+            later: BTreeMap::new(),
+            never_seen: BTreeMap::new(),
+            failures: 0,
+            rng: fastrand::Rng::with_seed(seed),
+        }
+    }
+
+    async fn run(mut self, mut elections: mpsc::Receiver<News>) {
+        let mut subscription = self.cache.subscribe(|key| {
             matches!(
                 key,
                 StateKey::Desired(..) | StateKey::Actual(..) | StateKey::Deletion(..)
@@ -104,9 +177,22 @@ impl Collector {
                 .min(next_full_pass);
             let idle = tokio::select! {
                 biased;
-                () = leader.lost().cancelled() => return,
+                news = elections.recv() => {
+                    let Some(news) = news else {
+                        return;
+                    };
+                    // Shards are claimed by the dozen: one look for all of them.
+                    let more = std::iter::from_fn(|| elections.try_recv().ok());
+                    let taken = self.seats.hear(std::iter::once(news).chain(more));
+                    let seats = &self.seats;
+                    self.later.retain(|item, _| seats.of(item.id()).is_some());
+                    if taken {
+                        self.index.all(&self.kinds, &self.cache.view(), &mut self.items);
+                    }
+                    false
+                }
                 changes = subscription.next() => {
-                    let view = leader.cache().view();
+                    let view = self.cache.view();
                     if changes.resync {
                         self.index.all(&self.kinds, &view, &mut self.items);
                     }
@@ -125,23 +211,22 @@ impl Collector {
             if full {
                 next_full_pass = now + FULL_PASS;
                 self.index
-                    .all(&self.kinds, &leader.cache().view(), &mut self.items);
+                    .all(&self.kinds, &self.cache.view(), &mut self.items);
             }
-            if !self.pass(leader, full && idle).await {
-                return;
-            }
+            self.pass(full && idle).await;
         }
     }
 
-    /// One pass over all that waits; `full` when no change has asked for any of it. `false` when the leadership has ended.
-    async fn pass(&mut self, leader: &Leader, full: bool) -> bool {
-        let items = std::mem::take(&mut self.items);
-        if items.is_empty() {
-            return true;
-        }
+    /// One pass over all that waits and is this process's; `full` when no change has asked for any of it.
+    async fn pass(&mut self, full: bool) {
+        let mut items = std::mem::take(&mut self.items);
+        items.retain(|item| self.seats.of(item.id()).is_some());
+        let Some(leader) = self.seats.any().filter(|_| !items.is_empty()).cloned() else {
+            return;
+        };
         let now = self.clock.now();
         let plan = {
-            let view = leader.cache().view();
+            let view = self.cache.view();
             let snapshot = observe::observe(
                 &self.kinds,
                 &self.index,
@@ -163,15 +248,18 @@ impl Collector {
             self.later
                 .insert(Item::Object(id.clone()), Instant::now() + *wait);
         }
-        let writes = writes::writes(&self.kinds, leader, &plan).await;
-        let Some(outcome) = writes::commit(leader, writes).await else {
-            // Deposed, or fenced off: what is due is decided afresh.
-            let at = Instant::now() + SOON;
-            self.later.extend(items.into_iter().map(|item| (item, at)));
-            return !leader.lost().is_cancelled();
-        };
+        let writes = writes::writes(&self.kinds, &leader, &plan).await;
+        let outcome = writes::commit(&self.seats, writes).await;
         if outcome.committed > 0 {
             info!(writes = outcome.committed, "collected");
+        }
+        if !outcome.fenced.is_empty() {
+            // Deposed, or fenced off: what is due is decided afresh.
+            let fenced = items
+                .into_iter()
+                .filter(|item| outcome.fenced.contains(&self.seats.shard(item.id())));
+            let at = Instant::now() + SOON;
+            self.later.extend(fenced.map(|item| (item, at)));
         }
         let mut wait = SOON;
         if let Some(error) = &outcome.first_error {
@@ -189,7 +277,6 @@ impl Collector {
         let at = Instant::now() + wait;
         self.later
             .extend(outcome.again.into_iter().map(|item| (item, at)));
-        true
     }
 
     /// Says so once to whoever put objects into a namespace that does not exist, or into none.

@@ -1,17 +1,21 @@
 //! Handing plans to the store.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use futures::StreamExt;
+use futures::future::join_all;
 use futures::stream;
 use setpoint_apis::core::Namespace;
 use setpoint_apis::records::Deletion;
 use setpoint_apis::{Key, Keyspace, Kind, ObjectKey, document};
-use setpoint_runtime::{Leader, Write, WriteOutcome};
+use setpoint_runtime::{Leader, Shard, Write, WriteOutcome};
 use setpoint_store::{Compare, Put, StoreError, TxnOp};
 
 use crate::decide::FOREGROUND;
 use crate::index::Item;
 use crate::kinds::Kinds;
 use crate::plan::{Gone, ObjectId, Plan, RecordStep, Release, Removal};
+use crate::seats::Seats;
 
 /// Documents that are read at a time to take owners from them.
 const READS: usize = 32;
@@ -23,9 +27,11 @@ pub(crate) struct Outcome {
     /// What is to be looked at again: a guard did not hold, or the store refused.
     pub(crate) again: Vec<Item>,
     pub(crate) first_error: Option<StoreError>,
+    /// The leaderships that have ended, or of which outcomes are unknown.
+    pub(crate) fenced: BTreeSet<Option<Shard>>,
 }
 
-/// The writes of a plan, each with what to look at again when it does not succeed.
+/// The writes of a plan, each with what to look at again when it does not succeed. It reads through `leader`.
 pub(crate) async fn writes(kinds: &Kinds, leader: &Leader, plan: &Plan) -> Vec<(Item, Write)> {
     let mut writes: Vec<(Item, Write)> = Vec::new();
     writes.extend(
@@ -53,21 +59,43 @@ pub(crate) async fn writes(kinds: &Kinds, leader: &Leader, plan: &Plan) -> Vec<(
     writes
 }
 
-/// Commits. `None` when the leadership has ended or outcomes are unknown.
-pub(crate) async fn commit(leader: &Leader, writes: Vec<(Item, Write)>) -> Option<Outcome> {
-    let (items, writes): (Vec<_>, Vec<_>) = writes.into_iter().unzip();
+/// Commits each write under the leadership that its object is in, all at a time.
+pub(crate) async fn commit(seats: &Seats, writes: Vec<(Item, Write)>) -> Outcome {
+    let mut by_shard: BTreeMap<Option<Shard>, (Leader, Vec<Item>, Vec<Write>)> = BTreeMap::new();
+    for (item, write) in writes {
+        // A pass looks at nothing that is another process's.
+        let Some(leader) = seats.of(item.id()) else {
+            continue;
+        };
+        let (_, items, writes) = by_shard
+            .entry(leader.shard())
+            .or_insert_with(|| (leader.clone(), Vec::new(), Vec::new()));
+        items.push(item);
+        writes.push(write);
+    }
+    let commits = by_shard
+        .into_iter()
+        .map(|(shard, (leader, items, writes))| async move {
+            (shard, items, leader.commit(writes).await)
+        });
     let mut outcome = Outcome::default();
-    for (item, result) in items.into_iter().zip(leader.commit(writes).await.ok()?) {
-        match result {
-            WriteOutcome::Committed(_) => outcome.committed += 1,
-            WriteOutcome::Conflict => outcome.again.push(item),
-            WriteOutcome::Failed(error) => {
-                outcome.again.push(item);
-                outcome.first_error.get_or_insert(error);
+    for (shard, items, results) in join_all(commits).await {
+        let Ok(results) = results else {
+            outcome.fenced.insert(shard);
+            continue;
+        };
+        for (item, result) in items.into_iter().zip(results) {
+            match result {
+                WriteOutcome::Committed(_) => outcome.committed += 1,
+                WriteOutcome::Conflict => outcome.again.push(item),
+                WriteOutcome::Failed(error) => {
+                    outcome.again.push(item);
+                    outcome.first_error.get_or_insert(error);
+                }
             }
         }
     }
-    Some(outcome)
+    outcome
 }
 
 fn desired(leader: &Leader, id: &ObjectId) -> String {

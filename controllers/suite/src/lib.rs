@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use setpoint_apis::Keyspace;
 use setpoint_runtime::events::Recorder;
-use setpoint_runtime::{Cache, CacheBuilder, Clock, Elector, Leader, Metrics};
+use setpoint_runtime::{Cache, CacheBuilder, Clock, Elector, Leader, Metrics, Shards};
 use setpoint_store::SharedStore;
 use setpoint_store::group_commit::{GroupCommit, Options as CommitOptions};
 use setpoint_store::task::inherit;
@@ -67,6 +67,46 @@ impl std::str::FromStr for Name {
     }
 }
 
+/// A controller whose work can be split among the processes, by key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Shardable {
+    /// Its objects are looked at one by one.
+    Gc,
+}
+
+impl Shardable {
+    /// Every one.
+    pub const ALL: [Self; 1] = [Self::Gc];
+
+    /// The controller.
+    pub const fn name(self) -> Name {
+        match self {
+            Self::Gc => Name::Gc,
+        }
+    }
+
+    /// Into how many shards its work falls, in all processes.
+    pub const fn shards(self) -> Shards {
+        Shards::DEFAULT
+    }
+}
+
+impl std::str::FromStr for Shardable {
+    type Err = NotShardable;
+
+    fn from_str(name: &str) -> Result<Self, NotShardable> {
+        Self::ALL
+            .into_iter()
+            .find(|known| known.name().as_str() == name)
+            .ok_or_else(|| NotShardable(name.to_owned()))
+    }
+}
+
+/// The work of no such controller can be split.
+#[derive(Debug, thiserror::Error)]
+#[error("the work of {0:?} cannot be split; that of gc can")]
+pub struct NotShardable(String);
+
 /// No controller has this name.
 #[derive(Debug, thiserror::Error)]
 #[error(
@@ -79,6 +119,9 @@ pub struct UnknownName(String);
 pub struct Options {
     /// Which ones.
     pub controllers: Vec<Name>,
+    /// Those of them whose work is split among the processes. A process that leads such a controller as a whole and one
+    /// that would have a part of it exclude each other: the later one waits until the other has ended.
+    pub sharded: Vec<Shardable>,
     /// What the process calls itself in elections: differs between any two lives of any two processes.
     pub identity: String,
     /// Time to live of the election lease.
@@ -158,6 +201,27 @@ pub async fn run(
         events.spawn(inherit(driver));
         let (elector, shutdown) = (elector.clone(), shutdown.clone());
         let (clock, seed) = (options.clock.clone(), options.seed);
+        let sharded = options.sharded.iter().find(|s| s.name() == name);
+        if let Some(sharded) = sharded {
+            let shards = sharded.shards();
+            match sharded {
+                Shardable::Gc => {
+                    let (team, collecting) =
+                        setpoint_gc::Sharded::new(shards, cache.clone(), clock, recorder, seed);
+                    controllers.spawn(inherit(collecting));
+                    controllers.spawn(inherit(async move {
+                        let lead = move |leader| {
+                            let team = team.clone();
+                            async move { team.lead(leader).await }
+                        };
+                        elector
+                            .run_sharded(name.as_str(), shards, shutdown, lead)
+                            .await;
+                    }));
+                }
+            }
+            continue;
+        }
         controllers.spawn(inherit(async move {
             let lead = |leader| controller(name, leader, clock.clone(), recorder.clone(), seed);
             elector.run(name.as_str(), shutdown, lead).await;

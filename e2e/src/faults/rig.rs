@@ -13,7 +13,8 @@ use parking_lot::Mutex;
 use rustix::process::Signal;
 use setpoint_agent::cgroup::Cgroups;
 use setpoint_agent::node::config::AgentConfig;
-use setpoint_apis::Keyspace;
+use setpoint_apis::{KeyRange, Keyspace};
+use setpoint_runtime::Shards;
 use setpoint_store::list::{List, list_all};
 use setpoint_store::{ConnectOptions, EtcdStore, KeyValue, SharedStore};
 use tokio::runtime::Runtime;
@@ -66,6 +67,8 @@ pub struct Rig {
     /// After what needs it to be dropped.
     runtime: Runtime,
     dir: tempfile::TempDir,
+    /// The controllers share the work of gc.
+    sharded: bool,
 }
 
 /// A process's way to etcd: a proxy per member.
@@ -90,6 +93,18 @@ impl Rig {
     /// # Panics
     /// When it does not come up.
     pub fn start(name: &'static str) -> Self {
+        Self::start_with(name, false)
+    }
+
+    /// As [`Rig::start`], with controllers that share the work of gc.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn start_sharded(name: &'static str) -> Self {
+        Self::start_with(name, true)
+    }
+
+    fn start_with(name: &'static str, sharded: bool) -> Self {
         static RIGS: AtomicU8 = AtomicU8::new(0);
         let sub = RIGS.fetch_add(1, Ordering::Relaxed);
         let pid = std::process::id();
@@ -146,6 +161,7 @@ impl Rig {
             nursery,
             runtime,
             dir,
+            sharded,
         };
         rig.boot();
         rig
@@ -164,8 +180,12 @@ impl Rig {
         self.start_process(CONTROLLERS[0]);
         // The others find that everything is led, so that one process leads all.
         self.eventually("all is led", |rig| {
-            let mut all = ["scheduler", "workloads", "node-lifecycle", "failover", "gc"].iter();
-            all.try_for_each(|controller| rig.leader(controller).map(drop))
+            let mut all = ["scheduler", "workloads", "node-lifecycle", "failover"].iter();
+            all.try_for_each(|controller| rig.leader(controller).map(drop))?;
+            match rig.sharded {
+                false => rig.leader("gc").map(drop),
+                true => rig.share(CONTROLLERS[0]).map(drop),
+            }
         });
         for name in CONTROLLERS.into_iter().skip(1).chain(AGENTS) {
             self.start_process(name);
@@ -253,6 +273,9 @@ impl Rig {
             command
                 .args(["controllers", "--leader-lease-ttl", "3"])
                 .args(["--metrics-listen", "127.0.0.1:0"]);
+            if self.sharded {
+                command.args(["--shard", "gc"]);
+            }
         }
         command
             .args(["--endpoints", &endpoints])
@@ -360,11 +383,47 @@ impl Rig {
     /// Which process leads a controller.
     pub fn leader(&self, controller: &str) -> Result<&'static str, String> {
         let said = self.value(&format!("/setpoint/leaders/{controller}"))?;
+        self.meant(&said).ok_or(said)
+    }
+
+    /// The process that an election key names.
+    fn meant(&self, said: &str) -> Option<&'static str> {
         let leads = |name: &&&str| {
             let process = self.processes.get(**name);
             process.is_some_and(|p| said.contains(&format!("-{}-", p.pid())))
         };
-        CONTROLLERS.iter().find(leads).copied().ok_or(said)
+        CONTROLLERS.iter().find(leads).copied()
+    }
+
+    /// How many shards of gc a process leads, while all of them are led by processes that run.
+    pub fn share(&self, name: &str) -> Result<usize, String> {
+        let range = KeyRange::prefix("/setpoint/leaders/gc/");
+        let listed = list_all(&*self.store, List::new(range.start, range.end));
+        let (seats, _) = self.block(listed).map_err(|e| e.to_string())?;
+        let said = seats.iter().map(|kv| String::from_utf8_lossy(&kv.value));
+        let leaders: Vec<&str> = said.filter_map(|said| self.meant(&said)).collect();
+        match leaders.len() == usize::from(Shards::DEFAULT.count()) {
+            true => Ok(leaders.iter().filter(|leader| **leader == name).count()),
+            false => Err(format!("{} shards are led", leaders.len())),
+        }
+    }
+
+    /// Waits until every shard of gc is led and these processes, and no others, share them.
+    #[track_caller]
+    pub fn shared_by(&mut self, names: &[&str]) {
+        let what = format!("{} lead the shards of gc", names.join(" and "));
+        let shares = self.eventually(&what, |rig| {
+            let shares: Vec<usize> = CONTROLLERS
+                .iter()
+                .map(|name| rig.share(name))
+                .collect::<Result<_, _>>()?;
+            let mut each = CONTROLLERS.iter().zip(&shares);
+            match each.all(|(name, share)| names.contains(name) == (*share > 0)) {
+                true => Ok(shares),
+                false => Err(format!("{shares:?}")),
+            }
+        });
+        self.note(format!("{CONTROLLERS:?} lead {shares:?} shards of gc"));
     }
 
     /// Waits until the scheduler is led by a process other than `but`; returns which. Usually it leads the others too.

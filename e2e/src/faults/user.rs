@@ -49,6 +49,20 @@ impl User {
         self.put(&key, text).await;
     }
 
+    /// Deletes a Deployment, however long it takes.
+    pub async fn delete(&self, name: &str) {
+        let key = format!("/setpoint/desired/deployments/default/{name}");
+        self.wanted.lock().remove(&key);
+        while self
+            .store
+            .txn(Txn::new().delete(key.clone()))
+            .await
+            .is_err()
+        {
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     /// Writes a ConfigMap, which is a change that every cache sees and nobody acts on. Returns its revision.
     pub async fn note(&self, name: &str, text: &str) -> i64 {
         let key = format!("/setpoint/desired/configmaps/default/{name}");

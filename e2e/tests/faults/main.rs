@@ -8,6 +8,7 @@ mod controllers;
 mod impostors;
 mod members;
 mod nodes;
+mod shards;
 mod storm;
 mod streams;
 mod upkeep;

@@ -67,6 +67,8 @@ pub(super) struct Observed<'a> {
     /// The store's revision at which they were seen.
     pub(super) taken_at: i64,
     pub(super) mine: &'a BTreeMap<Shard, Mine>,
+    /// The controller is led as a whole: in mode `lease`, or by a stranger's key.
+    pub(super) led_whole: bool,
 }
 
 /// What to do. A shard is in one list at most.
@@ -97,6 +99,8 @@ pub(super) fn decide(seen: &Observed<'_>) -> Plan {
                 .is_none_or(|m| m.shards != seen.shards.count())
         })
         .map(|(name, _)| name.clone());
+    // What nobody could claim is not handed over either.
+    let blocked = disagreement.is_some() || seen.led_whole;
     let staying: Vec<&str> = seen
         .members
         .iter()
@@ -114,12 +118,12 @@ pub(super) fn decide(seen: &Observed<'_>) -> Plan {
                 let seen_since = seen.taken_at >= *epoch;
                 if seen_since && !matches!(holder, Some((Holder::Me, _))) {
                     plan.lost.push(shard);
-                } else if !due && disagreement.is_none() {
+                } else if !due && !blocked {
                     plan.hand_over.push(shard);
                 }
             }
             (None, Some((Holder::Me, revision))) if !due => plan.free.push((shard, revision)),
-            (None, _) if !due || disagreement.is_some() => {}
+            (None, _) if !due || blocked => {}
             (None, None) => plan.claim.push((shard, 0)),
             (None, Some((Holder::Me | Holder::Stranger, revision))) => {
                 plan.claim.push((shard, revision));

@@ -43,16 +43,22 @@ pub(super) fn departure(own: String, controller: &str) -> Item {
     }
 }
 
-/// Takes the key of a shard if it is still at the mod revision `over` and `unchanged` holds.
+/// Takes the key of a shard if it is still at the mod revision `over`, `unchanged` holds, and nobody leads the controller
+/// as a whole (`whole` is that key).
 pub(super) fn claim(
     seat: &Seat,
     over: i64,
     unchanged: Compare,
+    whole: &str,
     keyspace: &Keyspace,
     shard: Shard,
 ) -> Item {
     Item {
-        guards: vec![Compare::ModRevision(seat.key().into(), over), unchanged],
+        guards: vec![
+            Compare::ModRevision(seat.key().into(), over),
+            unchanged,
+            Compare::absent(whole),
+        ],
         then: seat.claim(keyspace),
         context: format!("claim of shard {shard} ({})", seat.key()),
     }

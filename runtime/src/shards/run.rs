@@ -44,6 +44,8 @@ impl Elector {
     ///   shard's key. So no two members write for one shard, whatever they believe.
     /// - A claim is made only under a map that no later member has outdated: its transaction says so. The store's revision
     ///   of that map, the generation, stands in the shard's key.
+    /// - No shard is claimed while a process leads the controller as a whole ([`Elector::run`]), and the reverse: both
+    ///   claims say so. Whoever is there first stays, the others wait.
     /// - A member that dies is followed by the others within the time of its lease, as in [`Elector::run`].
     ///
     /// # Assumptions
@@ -93,6 +95,7 @@ impl Elector {
                         ending: false,
                         watched: None,
                         disagreement: None,
+                        led_whole: false,
                     };
                     session.run(&mut world, &shutdown).await;
                 }
@@ -136,6 +139,8 @@ struct Session<'a, F> {
     watched: Option<(LeaseId, Option<Expiry>)>,
     /// Said already.
     disagreement: Option<String>,
+    /// Said already.
+    led_whole: bool,
 }
 
 /// What this process does with a shard.
@@ -188,8 +193,7 @@ where
                     // Only a runtime that ends cancels a task.
                     Err(_) => {}
                 },
-                () = world.members.next() => {}
-                () = world.seats.next() => {}
+                () = world.next() => {}
                 () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {
                     self.again = None;
                     self.mine.retain(|_, c| !matches!(c, Condition::Waiting(_)));
@@ -235,6 +239,16 @@ where
             }
             self.disagreement.clone_from(&plan.disagreement);
         }
+        if world.is_led_whole() != self.led_whole {
+            self.led_whole = !self.led_whole;
+            if self.led_whole {
+                warn!(
+                    controller = self.controller,
+                    key = world.whole_key,
+                    "another process leads this controller as a whole; no shard is claimed while that key exists"
+                );
+            }
+        }
         for shard in plan.hand_over.iter().chain(&plan.lost) {
             if let Some(Condition::Leading(leader)) = self.mine.insert(*shard, Condition::Busy) {
                 leader.step_down();
@@ -267,6 +281,7 @@ where
             taken: &world.taken(self.shards, self.lease.id()),
             taken_at: world.seats.revision,
             mine: &mine,
+            led_whole: world.is_led_whole(),
         })
     }
 
@@ -319,6 +334,7 @@ where
                 &seat,
                 over,
                 unchanged.clone(),
+                &world.whole_key,
                 keyspace,
                 shard,
             ));

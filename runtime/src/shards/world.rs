@@ -14,8 +14,11 @@ pub(super) struct World {
     pub(super) own: String,
     /// The keys of all.
     among: KeyRange,
+    /// The key of whoever leads the controller as a whole: in mode `lease`.
+    pub(super) whole_key: String,
     pub(super) members: Mirror,
     pub(super) seats: Mirror,
+    pub(super) whole: Mirror,
 }
 
 impl World {
@@ -28,24 +31,47 @@ impl World {
     ) -> Self {
         let own = keyspace.build(&Key::Member(controller, me));
         let among = KeyRange::prefix(&own[..own.len() - me.len()]);
-        let whole = keyspace.build(&Key::Leader(controller, None));
-        let seats = KeyRange::prefix(format!("{whole}/"));
+        let whole_key = keyspace.build(&Key::Leader(controller, None));
+        let alone = KeyRange {
+            start: whole_key.clone(),
+            end: format!("{whole_key}\0"),
+        };
+        let seats = crate::election::seats_of(&whole_key);
         Self {
             own,
             members: Mirror::new(store.clone(), among.clone(), seed),
             seats: Mirror::new(store.clone(), seats, seed),
+            whole: Mirror::new(store.clone(), alone, seed),
+            whole_key,
             among,
         }
     }
 
-    /// Whether both have been listed.
+    /// Whether all has been listed.
     pub(super) fn is_known(&self) -> bool {
-        self.members.revision > 0 && self.seats.revision > 0
+        [&self.members, &self.seats, &self.whole]
+            .iter()
+            .all(|mirror| mirror.revision > 0)
     }
 
     /// Counts what has come.
     pub(super) fn news(&self) -> u64 {
-        self.members.news + self.seats.news
+        self.members.news + self.seats.news + self.whole.news
+    }
+
+    /// Takes one piece of news in. Cancel safe.
+    pub(super) async fn next(&mut self) {
+        tokio::select! {
+            biased;
+            () = self.members.next() => {}
+            () = self.seats.next() => {}
+            () = self.whole.next() => {}
+        }
+    }
+
+    /// Whether somebody leads the controller as a whole, or a stranger has put that key.
+    pub(super) fn is_led_whole(&self) -> bool {
+        !self.whole.rows.is_empty()
     }
 
     /// The revision at which the members were seen, and the guard that none has come since.

@@ -400,3 +400,79 @@ async fn strangers_who_write_election_keys_stop_nobody_for_long() {
     settled(&[&a]).await;
     assert!(a.led.lock()[&old.shard().unwrap()].epoch() > old.epoch());
 }
+
+/// A process in mode `lease`; says whom it leads as.
+async fn whole(
+    store: &SharedStore,
+    cache: &Cache,
+    name: &str,
+) -> (Arc<Mutex<Option<Leader>>>, CancellationToken) {
+    let commits = GroupCommit::new(store.clone(), Options::default());
+    let elector = Elector::new(store.clone(), commits, cache.clone(), name, TTL);
+    let (led, stop) = (
+        Arc::<Mutex<Option<Leader>>>::default(),
+        CancellationToken::new(),
+    );
+    let (leads, shutdown) = (led.clone(), stop.clone());
+    tokio::spawn(async move {
+        let lead = |leader: Leader| {
+            let leads = leads.clone();
+            async move {
+                *leads.lock() = Some(leader.clone());
+                leader.lost().cancelled().await;
+                *leads.lock() = None;
+            }
+        };
+        elector.run(CONTROLLER, shutdown, lead).await;
+        elector.resign().await;
+    });
+    (led, stop)
+}
+
+async fn either_mode(store: SharedStore) {
+    let (store, cache) = world(store).await;
+    let key = Keyspace::default().build(&Key::Leader(CONTROLLER, None));
+    let leads = async |led: &Mutex<Option<Leader>>| {
+        let waited = tokio::time::timeout(LIMIT, async {
+            while led.lock().is_none() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        waited.await.unwrap();
+    };
+    let (first, stop_first) = whole(&store, &cache, "first").await;
+    leads(&first).await;
+
+    // Whoever would share waits, whatever it knows: the store says so too.
+    let a = Member::start(&store, &cache, "a");
+    let b = Member::start(&store, &cache, "b");
+    tokio::time::sleep(TTL / 4).await;
+    assert_eq!((seats(&store).await, a.shards().len()), (vec![], 0));
+    stop_first.cancel();
+    settled(&[&a, &b]).await;
+
+    // And the reverse.
+    let (second, stop_second) = whole(&store, &cache, "second").await;
+    tokio::time::sleep(TTL / 4).await;
+    assert!(second.lock().is_none());
+    assert_eq!(store.get(&key).await.unwrap().0, None);
+    settled(&[&a, &b]).await;
+    a.shutdown.cancel();
+    settled(&[&b]).await;
+    assert!(second.lock().is_none());
+    b.process.kill();
+    leads(&second).await;
+    assert_eq!(seats(&store).await, []);
+    stop_second.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_controller_is_led_as_a_whole_or_in_shards_and_never_both() {
+    either_mode(model()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn etcd_too_has_a_controller_led_as_a_whole_or_in_shards_and_never_both() {
+    let etcd = TestEtcd::start().await;
+    either_mode(etcd.store().await).await;
+}

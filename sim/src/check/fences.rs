@@ -1,18 +1,23 @@
 //! No effective write of an old epoch or session, and none by somebody whose key it is not.
+//!
+//! A controller is led as a whole or in shards, and never both; a key belongs to one shard. Who leads what is told from
+//! the election keys, and who wrote from the sender. Only then it is asked whether the write's guards name the epoch that
+//! it was allowed by, and no other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use setpoint_apis::Key;
+use setpoint_apis::{Key, Keyspace, ObjectKey};
+use setpoint_runtime::Shards;
 
 use super::{Check, Finding};
-use crate::ledger::Entry;
+use crate::ledger::{Entry, Sent};
 use crate::world::Role;
 
 /// Who leads what, and who holds which node, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Fences {
-    /// By controller: the process and its epoch.
+    /// By controller, or controller and shard (`gc/12`): the process and its epoch.
     leaders: BTreeMap<Box<str>, (Arc<str>, i64)>,
     /// By node: the process, the session and its epoch.
     sessions: BTreeMap<Box<str>, (Arc<str>, i64, i64)>,
@@ -20,6 +25,7 @@ pub(crate) struct Fences {
 
 #[derive(Debug, Default)]
 pub(super) struct FenceCheck {
+    keyspace: Keyspace,
     now: Arc<Fences>,
     /// The process that changed its own election key, and the revision at which: what else it wrote there belongs to
     /// the election.
@@ -33,15 +39,24 @@ impl FenceCheck {
         Arc::clone(&self.now)
     }
 
-    fn leads(&self, entry: &Entry<'_>, controllers: &[&str]) -> bool {
+    /// What the sender leads, and has led when it sent this, that allows it to write the key: a controller as a whole, or
+    /// the shard that the key is in. With its epoch.
+    fn leads(&self, entry: &Entry<'_>, key: &Key<'_>) -> Vec<(String, i64)> {
         let Some(sent) = entry.sent else {
-            return false;
+            return Vec::new();
         };
-        controllers.iter().any(|controller| {
-            let now = self.now.leaders.get(*controller);
-            now.is_some_and(|(process, _)| *process == sent.process)
-                && now == sent.fences.leaders.get(*controller)
-        })
+        let seats = owners(key, entry.value.is_none())
+            .iter()
+            .flat_map(|controller| seats(controller, key));
+        seats
+            .filter_map(|seat| {
+                let (process, epoch) = self.now.leaders.get(&*seat)?;
+                let same = sent.fences.leaders.get(&*seat);
+                let holds = *process == sent.process
+                    && same.is_some_and(|(then, since)| then == process && since == epoch);
+                holds.then_some((seat, *epoch))
+            })
+            .collect()
     }
 
     fn holds(&self, entry: &Entry<'_>, node: &str) -> bool {
@@ -75,15 +90,47 @@ fn owners(key: &Key<'_>, deletes: bool) -> &'static [&'static str] {
     }
 }
 
+/// What a controller as a whole, or one of its shards, is called here: `gc`, `gc/12`.
+fn seat(controller: &str, shard: Option<&str>) -> String {
+    match shard {
+        Some(shard) => format!("{controller}/{shard}"),
+        None => controller.to_owned(),
+    }
+}
+
+/// The election keys that the right of a controller to write a key may hang on, without what they all begin with.
+fn seats(controller: &str, key: &Key<'_>) -> impl Iterator<Item = String> {
+    let object = match key {
+        Key::Desired(plural, object)
+        | Key::Actual(plural, object)
+        | Key::Deletion(plural, object) => Some((*plural, object)),
+        _ => None,
+    };
+    let sharded = object
+        .filter(|_| controller == "gc")
+        .map(|(plural, object)| {
+            let ObjectKey { namespace, name } = object;
+            let shard = Shards::DEFAULT.of_key(&format!("{plural}/{namespace}/{name}"));
+            seat(controller, Some(&shard.to_string()))
+        });
+    std::iter::once(controller.to_owned()).chain(sharded)
+}
+
 impl Check for FenceCheck {
     fn enter(&mut self, entry: &Entry<'_>, key: &Key<'_>, found: &mut Vec<Finding>) {
         match key {
-            Key::Leader(controller, None) => return self.election(entry, controller),
+            Key::Leader(controller, shard) => {
+                return self.election(entry, controller, *shard, found);
+            }
             Key::NodeAlive(node) => return self.session(entry, node, found),
             // Best effort, by whoever saw something.
             Key::Event { .. } => return,
             // It hangs on a lease.
-            Key::NodeFence(_) if entry.sent.is_none() && entry.value.is_none() => return,
+            Key::NodeFence(_) | Key::Member(..)
+                if entry.sent.is_none() && entry.value.is_none() =>
+            {
+                return;
+            }
             _ => {}
         }
         let Some(sent) = entry.sent else {
@@ -93,12 +140,16 @@ impl Check for FenceCheck {
             ));
             return;
         };
+        let mut seats = Vec::new();
         let allowed = match Role::of(&sent.process) {
             Role::User => true,
             Role::Controllers => {
                 let claimed = matches!(key, Key::Actual("leaders", _))
                     && self.elected == Some((Arc::clone(&sent.process), entry.revision));
-                claimed || self.leads(entry, owners(key, entry.value.is_none()))
+                seats = self.leads(entry, key);
+                // Each takes part for itself.
+                let own = matches!(key, Key::Member(_, name) if **name == *sent.process);
+                claimed || own || !seats.is_empty()
             }
             Role::Agent(own) => match key {
                 Key::NodeStatus(node) | Key::NodeFence(node) | Key::NodePod(node, _) => {
@@ -108,7 +159,15 @@ impl Check for FenceCheck {
                 _ => false,
             },
         };
-        if let Some(late) = self.late(entry) {
+        if !seats.is_empty()
+            && let Some(wrong) = misnamed(&self.keyspace, entry, sent, &seats)
+        {
+            found.push(("named fence", wrong));
+        }
+        // Nothing is decided about a registration: one that comes late says what the next one said, on the same lease, and
+        // costs others a claim that they make again.
+        let registration = matches!(key, Key::Member(..));
+        if let Some(late) = self.late(entry).filter(|_| !registration) {
             found.push(("late write", late));
         }
         if !allowed {
@@ -151,15 +210,35 @@ impl FenceCheck {
         })
     }
 
-    fn election(&mut self, entry: &Entry<'_>, controller: &str) {
+    fn election(
+        &mut self,
+        entry: &Entry<'_>,
+        controller: &str,
+        shard: Option<&str>,
+        found: &mut Vec<Finding>,
+    ) {
         let fences = Arc::make_mut(&mut self.now);
+        let parts = format!("{controller}/");
+        let seat = seat(controller, shard);
         match (entry.value, entry.sent) {
             (Some(_), Some(sent)) => {
+                let other = match shard {
+                    Some(_) => fences.leaders.get_key_value(controller),
+                    None => {
+                        let mut after = fences.leaders.range(parts.clone().into_boxed_str()..);
+                        after.next().filter(|(seat, _)| seat.starts_with(&parts))
+                    }
+                };
+                if let Some((other, (process, _))) = other {
+                    let message =
+                        format!("{} took {seat} while {process} had {other}", sent.process);
+                    found.push(("one mode", message));
+                }
                 let leader = (Arc::clone(&sent.process), entry.revision);
-                fences.leaders.insert(controller.into(), leader);
+                fences.leaders.insert(seat.into(), leader);
                 self.elected = Some((Arc::clone(&sent.process), entry.revision));
             }
-            _ => drop(fences.leaders.remove(controller)),
+            _ => drop(fences.leaders.remove(&*seat)),
         }
     }
 
@@ -182,6 +261,34 @@ impl FenceCheck {
     }
 }
 
+/// What is wrong with the guards on elections of a write that one of these seats allows: each write names the epoch of
+/// one of them, and of nothing else.
+fn misnamed(
+    keyspace: &Keyspace,
+    entry: &Entry<'_>,
+    sent: &Sent,
+    seats: &[(String, i64)],
+) -> Option<String> {
+    let guards = sent.named.guards(entry.key).map_or(&[][..], Vec::as_slice);
+    let elections = guards
+        .iter()
+        .filter_map(|(key, at)| match keyspace.split(key) {
+            Ok(Key::Leader(controller, shard)) => Some((seat(controller, shard), *at)),
+            _ => None,
+        });
+    let named: Vec<(String, i64)> = elections.collect();
+    let right = match &named[..] {
+        [one] => seats.contains(one),
+        _ => false,
+    };
+    (!right).then(|| {
+        format!(
+            "{} wrote {} under {named:?}, and may do so under {seats:?}",
+            sent.process, entry.key
+        )
+    })
+}
+
 impl Fences {
     /// The fences that matter for a key, for people.
     fn tell(&self, key: &Key<'_>) -> String {
@@ -195,8 +302,12 @@ impl Fences {
                 }
             }
             _ => {
-                let leaders = self.leaders.iter().map(|(controller, (process, epoch))| {
-                    format!("{controller} led by {process} since r{epoch}")
+                // One that may delete it may not always put it; here they are one.
+                let owners = owners(key, false).iter().chain(owners(key, true));
+                let seats: BTreeSet<String> = owners.flat_map(|c| seats(c, key)).collect();
+                let leaders = seats.iter().map(|seat| match self.leaders.get(&**seat) {
+                    Some((process, epoch)) => format!("{seat} led by {process} since r{epoch}"),
+                    None => format!("{seat} led by nobody"),
                 });
                 leaders.collect::<Vec<_>>().join(", ")
             }

@@ -11,6 +11,7 @@ pub(super) fn add(rng: &mut Rng, spec: &mut ScenarioSpec, size: Size, deployment
     let mut draw = Draw {
         rng,
         size,
+        sharded: spec.controllers.shard.clone(),
         deployments,
     };
     for _ in 0..draw.rng.u32(0..=8) {
@@ -24,6 +25,8 @@ pub(super) fn add(rng: &mut Rng, spec: &mut ScenarioSpec, size: Size, deployment
 struct Draw<'a> {
     rng: &'a mut Rng,
     size: Size,
+    /// The controllers that are led in shards.
+    sharded: Vec<String>,
     deployments: &'a [String],
 }
 
@@ -134,7 +137,9 @@ impl Draw<'_> {
     fn leader(&mut self) -> String {
         let names = setpoint_controllers::Name::ALL;
         let name = names[self.rng.usize(..names.len())];
-        Keyspace::default().build(&Key::Leader(name.as_str(), None))
+        let name = name.as_str();
+        let shard = self.sharded.iter().any(|s| s == name).then_some("*");
+        Keyspace::default().build(&Key::Leader(name, shard))
     }
 
     /// A node is deleted, while it runs or not, and registers again when it starts.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use setpoint_apis::kind::FieldError;
 use setpoint_apis::strict::{self, Options};
+use setpoint_controllers::Shardable;
 
 use super::{BadTime, Event, Network, ScenarioSpec, Time, object};
 
@@ -82,6 +83,11 @@ impl Found {
             self.error("spec.controllers.replicas", message);
         }
         self.lease("spec.controllers.lease", spec.controllers.lease);
+        for (i, name) in spec.controllers.shard.iter().enumerate() {
+            if let Err(error) = name.parse::<Shardable>() {
+                self.error(format!("spec.controllers.shard[{i}]"), error.to_string());
+            }
+        }
         let mut known: BTreeSet<String> = (0..replicas.min(MOST_CONTROLLERS))
             .map(|i| format!("controllers-{i}"))
             .collect();

@@ -1,11 +1,14 @@
 //! `fencing`: every write that took effect was made by the process that held the fence it needed, and carried the epoch
 //! that held; epochs do not go back.
 //!
-//! Who wrote is told from the wire, not from the guards; that the guard was there is a second question.
+//! Who wrote is told from the wire, not from the guards; that the guard was there is a second question. Where a controller
+//! is led in shards, the fence of a write is that of the shard that its key is in; led as a whole and in shards at once it
+//! never is.
 
 use std::collections::BTreeMap;
 
-use setpoint_apis::{Key, Keyspace};
+use setpoint_apis::{Key, KeyRange, Keyspace};
+use setpoint_runtime::Shards;
 
 use super::Finding;
 use crate::faults::history::{Change, History, Writer};
@@ -15,7 +18,7 @@ use crate::faults::{Role, role};
 /// Who holds what.
 #[derive(Clone, Debug, Default)]
 struct Fences {
-    /// By election key or session key.
+    /// By election key, session key or key of a member.
     held: BTreeMap<String, Held>,
     /// The newest epoch that a write was made under, by the same keys.
     used: BTreeMap<String, i64>,
@@ -78,6 +81,19 @@ fn owners(key: &Key<'_>, deletes: bool) -> &'static [&'static str] {
     }
 }
 
+/// The shard of gc that an object's keys are in.
+fn shard_of(key: &Key<'_>) -> Option<String> {
+    let (Key::Desired(plural, object)
+    | Key::Actual(plural, object)
+    | Key::Deletion(plural, object)) = key
+    else {
+        return None;
+    };
+    let (namespace, name) = (&object.namespace, &object.name);
+    let shard = Shards::DEFAULT.of_key(&format!("{plural}/{namespace}/{name}"));
+    Some(shard.to_string())
+}
+
 impl Fences {
     /// What is wrong with this writer having made these changes.
     fn judge(&self, changes: &[Change], writer: &Writer<'_>, keyspace: &Keyspace) -> Vec<String> {
@@ -111,17 +127,31 @@ impl Fences {
         match key {
             // Best effort, by whoever saw something.
             Key::Event { .. } => return Ok(()),
-            Key::Leader(..) => {
+            Key::Leader(controller, shard) => {
                 return match self.held.get(&change.key) {
                     Some(held) if held.by != *sender => {
                         Err(format!("{} holds it since r{}", held.by, held.epoch))
                     }
+                    _ if change.value.is_some() => {
+                        let whole = keyspace.build(&Key::Leader(controller, None));
+                        self.one_mode(&whole, shard.is_some())
+                    }
+                    _ => Ok(()),
+                };
+            }
+            // Each takes part for itself.
+            Key::Member(..) => {
+                return match self.held.get(&change.key) {
+                    Some(held) if held.by != *sender => Err(format!("it is {}'s", held.by)),
                     _ => Ok(()),
                 };
             }
             // Part of a claim: the election key is put by the same transaction.
             Key::Actual("leaders", object) => {
-                let election = keyspace.build(&Key::Leader(&object.name, None));
+                let election = match &*object.namespace {
+                    "" => keyspace.build(&Key::Leader(&object.name, None)),
+                    controller => keyspace.build(&Key::Leader(controller, Some(&object.name))),
+                };
                 let claims = writer.item(change).is_some_and(|i| {
                     i.effects
                         .iter()
@@ -135,13 +165,45 @@ impl Fences {
         }
         let owners = owners(key, change.value.is_none());
         let guards = writer.item(change).into_iter().flat_map(|i| &i.guards);
-        let mut fences = guards.filter(|guard| match keyspace.split(&guard.key) {
-            Ok(Key::Leader(controller, _)) => owners.contains(&controller),
-            _ => false,
-        });
-        match fences.next() {
-            Some(guard) => self.under(sender, guard),
-            None => Err(format!("no guard on an epoch of {owners:?}")),
+        let fences: Vec<&Guard> = guards
+            .filter(|guard| matches!(keyspace.split(&guard.key), Ok(Key::Leader(..))))
+            .collect();
+        let [fence] = fences[..] else {
+            return Err(format!(
+                "{} guards on epochs, and not one of {owners:?}",
+                fences.len()
+            ));
+        };
+        match keyspace.split(&fence.key) {
+            Ok(Key::Leader(controller, None)) if owners.contains(&controller) => {}
+            Ok(Key::Leader("gc", Some(shard))) if owners.contains(&"gc") => {
+                let right = shard_of(key).unwrap_or_default();
+                if shard != right {
+                    return Err(format!(
+                        "under the epoch of shard {shard}, and it is in {right}"
+                    ));
+                }
+            }
+            _ => {
+                return Err(format!(
+                    "under {}, and not an epoch of {owners:?}",
+                    fence.key
+                ));
+            }
+        }
+        self.under(sender, fence)
+    }
+
+    /// Whether an election key may be put: one of the whole only while there is none of a shard, and the reverse.
+    fn one_mode(&self, whole: &str, shard: bool) -> Result<(), String> {
+        let shards = KeyRange::prefix(format!("{whole}/"));
+        let other = match shard {
+            true => self.held.get_key_value(whole),
+            false => self.held.range(shards.start..shards.end).next(),
+        };
+        match other {
+            Some((key, held)) => Err(format!("{} holds {key} since r{}", held.by, held.epoch)),
+            None => Ok(()),
         }
     }
 
@@ -194,7 +256,8 @@ impl Fences {
 
     fn apply(&mut self, changes: &[Change], writer: &Writer<'_>, keyspace: &Keyspace) {
         for change in changes {
-            if !is_fence(&change.key, keyspace) {
+            let member = matches!(keyspace.split(&change.key), Ok(Key::Member(..)));
+            if !member && !is_fence(&change.key, keyspace) {
                 let guards = writer.item(change).into_iter().flat_map(|i| &i.guards);
                 for (guard, epoch) in guards.filter_map(|g| Some((g, g.mod_revision?))) {
                     let used = self.used.entry(guard.key.clone()).or_default();

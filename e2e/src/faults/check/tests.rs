@@ -407,3 +407,46 @@ fn late_writes_that_were_rejected_are_counted() {
     assert_eq!(&*fenced[0].sender.name, "controllers-a");
     assert_eq!(run.found(), []);
 }
+
+/// What gc writes about one object, and the election keys of its shard, of another shard, and of the whole.
+fn sharded() -> (&'static str, [String; 3]) {
+    let shard = setpoint_runtime::Shards::DEFAULT
+        .of_key("deployments/default/x")
+        .to_string();
+    let other = if shard == "0" { "1" } else { "0" };
+    (
+        "/setpoint/deletions/deployments/default/x",
+        [&*format!("/{shard}"), &*format!("/{other}"), ""]
+            .map(|end| format!("/setpoint/leaders/gc{end}")),
+    )
+}
+
+#[test]
+fn a_key_of_a_sharded_controller_is_written_under_the_epoch_of_its_shard_and_no_other() {
+    let (key, [own, other, _]) = sharded();
+    let by = "controllers-a";
+    let mut run = Run::default();
+    let mine = run.hold(by, &own);
+    let theirs = run.hold(by, &other);
+    run.put(by, key, "{}", Some((&own, mine)));
+    let wrong = run.put(by, key, "{a: b}", Some((&other, theirs)));
+    assert_eq!(run.found(), [("fencing", wrong)]);
+
+    let mut run = Run::default();
+    let mine = run.hold(by, &own);
+    run.hold("controllers-b", &other);
+    run.hold(by, &own);
+    let old = run.put(by, key, "{}", Some((&own, mine)));
+    assert_eq!(run.found(), [("fencing", old)]);
+}
+
+#[test]
+fn a_controller_that_is_led_as_a_whole_and_in_shards_is_found() {
+    let (_, [own, _, whole]) = sharded();
+    for (first, second) in [(&own, &whole), (&whole, &own)] {
+        let mut run = Run::default();
+        run.hold("controllers-a", first);
+        let both = run.hold("controllers-b", second);
+        assert_eq!(run.found(), [("fencing", both)]);
+    }
+}

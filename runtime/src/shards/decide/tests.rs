@@ -16,6 +16,7 @@ struct World {
     taken: BTreeMap<Shard, Taken>,
     taken_at: i64,
     mine: BTreeMap<Shard, Mine>,
+    led_whole: bool,
 }
 
 impl World {
@@ -30,6 +31,7 @@ impl World {
             taken: BTreeMap::new(),
             taken_at: 100,
             mine: BTreeMap::new(),
+            led_whole: false,
         }
     }
 
@@ -41,6 +43,7 @@ impl World {
             taken: &self.taken,
             taken_at: self.taken_at,
             mine: &self.mine,
+            led_whole: self.led_whole,
         })
     }
 
@@ -275,4 +278,17 @@ proptest! {
         // 256 each, with a standard deviation of 15.5.
         prop_assert!(counts.iter().all(|c| (163..=349).contains(c)), "{counts:?}");
     }
+}
+
+#[test]
+fn nothing_is_claimed_or_handed_over_while_somebody_leads_the_whole() {
+    let mut world = World::of(&["a", "b"]);
+    world.led_whole = true;
+    assert_eq!(world.plan("a"), Plan::default());
+    let (_, of_b) = world.split("a");
+    world.take(of_b[0], Holder::Me, 50);
+    world.mine.insert(of_b[0], Mine::Leading(50));
+    assert_eq!(world.plan("a"), Plan::default());
+    world.led_whole = false;
+    assert_eq!(world.plan("a").hand_over, [of_b[0]]);
 }
