@@ -114,6 +114,7 @@ impl Writer<'_> {
                     .runner_up
                     .as_ref()
                     .map(|(n, s)| ((**n).into(), *s)),
+                ..PlacementDecision::default()
             }),
         };
         let mut ops = vec![
@@ -161,6 +162,7 @@ impl Writer<'_> {
         let record = PodScheduling {
             placements: before.map_or(0, |b| b.placements),
             conditions: vec![PodCondition::new(SCHEDULED, false, since).because(reason, message)],
+            ..PodScheduling::default()
         };
         let write = Write {
             guards: vec![
@@ -523,6 +525,7 @@ impl<'a, 'b> Building<'a, 'b> {
                 conditions: vec![
                     PodCondition::new(SCHEDULED, false, since).because(reason, &message),
                 ],
+                ..PodScheduling::default()
             };
             self.write
                 .ops

@@ -65,7 +65,7 @@ fn intent(verb: Verb, node: Option<&str>, session: Option<i64>) -> IntentFacts {
     let intent = Intent {
         node: node.map(Into::into),
         session,
-        reason: String::new(),
+        ..Intent::default()
     };
     IntentFacts {
         verb,
