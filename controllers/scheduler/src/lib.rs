@@ -34,21 +34,31 @@
 //! batches, several under way at a time, at most one per pod.
 
 mod account;
+mod asks;
+mod budgets;
 mod content;
 pub mod decide;
+mod gangs;
 mod intents;
 mod listing;
+mod nominations;
 mod observe;
 mod pending;
+mod quota;
+mod reservations;
 mod specs;
 mod text;
+mod verdict;
 mod writes;
 
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use setpoint_apis::ObjectKey;
-use setpoint_apis::core::{ConfigMap, Namespace, Node, Pod, Secret};
+use setpoint_apis::core::{ConfigMap, Namespace, Node, Pod, ResourceQuota, Secret};
+use setpoint_apis::placement::{PodGroup, Reservation, SchedulerProfile};
+use setpoint_apis::policy::PodDisruptionBudget;
+use setpoint_apis::scheduling::PriorityClass;
 use setpoint_runtime::backoff::Backoff;
 use setpoint_runtime::events::{EventRef, EventType, Recorder};
 use setpoint_runtime::watcher::{WatcherOptions, watcher};
@@ -89,6 +99,12 @@ pub fn register(cache: CacheBuilder) -> CacheBuilder {
         .kind::<ConfigMap>()
         .kind::<Secret>()
         .kind::<Namespace>()
+        .kind::<PriorityClass>()
+        .kind::<SchedulerProfile>()
+        .kind::<ResourceQuota>()
+        .kind::<PodDisruptionBudget>()
+        .kind::<PodGroup>()
+        .kind::<Reservation>()
 }
 
 /// Schedules until the leadership is lost or given up. The seed breaks ties between equally good nodes.

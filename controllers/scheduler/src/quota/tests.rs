@@ -1,0 +1,282 @@
+use std::cmp::Reverse;
+
+use setpoint_apis::core::Pod;
+use setpoint_apis::document;
+use setpoint_apis::quantity::ResourceList;
+
+use super::rule::Scope;
+use super::*;
+
+fn usage(spec: &str) -> Arc<PodUse> {
+    let text = format!("{{apiVersion: v1, kind: Pod, metadata: {{name: p}}, spec: {{{spec}}}}}");
+    Arc::new(PodUse::of(
+        &document::decode::<Pod>(text.as_bytes()).unwrap().spec,
+    ))
+}
+
+fn cpu(request: &str) -> Arc<PodUse> {
+    usage(&format!(
+        "containers: [{{name: c, image: host, resources: {{requests: {{cpu: '{request}'}}}}}}]"
+    ))
+}
+
+fn rule(hard: &[(&str, &str)], scopes: Vec<Scope>) -> Rule {
+    let hard: ResourceList = hard
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), v.parse().unwrap()))
+        .collect();
+    Rule::new(&hard, scopes)
+}
+
+fn key(name: &str) -> ObjectKey {
+    ObjectKey::namespaced("default", name)
+}
+
+fn order(name: &str, created: i64) -> Order {
+    Order {
+        priority: Reverse(0),
+        created,
+        pod: key(name),
+    }
+}
+
+fn with(hard: &[(&str, &str)], scopes: Vec<Scope>) -> Quotas {
+    let mut quotas = Quotas::default();
+    assert!(quotas.set(&key("q"), rule(hard, scopes)));
+    quotas
+}
+
+fn used(quotas: &Quotas) -> String {
+    let used = quotas.used(&key("q")).unwrap();
+    let words: Vec<_> = used.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    words.join(",")
+}
+
+fn refusal(quotas: &Quotas, usage: &PodUse) -> String {
+    quotas
+        .admit(&mut Trial::default(), &key("new"), usage)
+        .map_or_else(|r| r.0, |()| String::new())
+}
+
+#[test]
+fn a_pod_over_quota_is_refused_in_kubernetes_words() {
+    let mut q = with(&[("requests.cpu", "1"), ("pods", "10")], vec![]);
+    q.charge(&key("a"), &cpu("700m"));
+    assert_eq!(used(&q), "pods=1,requests.cpu=700m");
+    assert_eq!(refusal(&q, &cpu("300m")), "");
+    assert_eq!(
+        refusal(&q, &cpu("500m")),
+        "exceeded quota: q, requested: requests.cpu=500m, used: requests.cpu=700m, limited: requests.cpu=1"
+    );
+    q.discharge(&key("a"));
+    assert_eq!(
+        (used(&q).as_str(), refusal(&q, &cpu("500m"))),
+        ("pods=0,requests.cpu=0", String::new())
+    );
+}
+
+#[test]
+fn charging_twice_counts_once_and_charging_anew_replaces() {
+    let mut q = with(&[("cpu", "1")], vec![]);
+    for request in ["200m", "200m", "300m"] {
+        q.charge(&key("a"), &cpu(request));
+    }
+    assert_eq!(used(&q), "cpu=300m");
+    assert_eq!(
+        q.admit(&mut Trial::default(), &key("a"), &cpu("2")),
+        Ok(()),
+        "it is charged already"
+    );
+    q.discharge(&key("a"));
+    q.discharge(&key("a"));
+    assert_eq!(used(&q), "cpu=0");
+}
+
+#[test]
+fn names_count_what_kubernetes_counts_and_what_is_no_pods_business_is_left_out() {
+    let pod = usage(
+        "containers: [{name: c, image: host, resources: {requests: {cpu: 1, memory: 1Gi, ephemeral-storage: 2Gi, \
+         example.com/gpu: 2}, limits: {cpu: 2, memory: 2Gi, example.com/gpu: 2}}}]",
+    );
+    for (name, amount) in [
+        ("cpu", "1"),
+        ("requests.cpu", "1"),
+        ("limits.cpu", "2"),
+        ("memory", "1Gi"),
+        ("limits.memory", "2Gi"),
+        ("requests.ephemeral-storage", "2Gi"),
+        ("requests.example.com/gpu", "2"),
+        ("pods", "1"),
+        ("count/pods", "1"),
+    ] {
+        // The limit is written in bytes' manner where the amount is.
+        let limit = if amount.ends_with('i') {
+            "100Gi"
+        } else {
+            "100"
+        };
+        let mut q = with(&[(name, limit)], vec![]);
+        q.charge(&key("a"), &pod);
+        assert_eq!(used(&q), format!("{name}={amount}"));
+    }
+    for name in [
+        "services",
+        "requests.storage",
+        "persistentvolumeclaims",
+        "count/secrets",
+    ] {
+        assert_eq!(rule(&[(name, "1")], vec![]).hard, []);
+    }
+}
+
+#[test]
+fn what_a_quota_limits_has_to_be_said_by_every_container() {
+    let q = with(
+        &[
+            ("limits.cpu", "9"),
+            ("requests.memory", "9Gi"),
+            ("limits.ephemeral-storage", "1"),
+        ],
+        vec![],
+    );
+    let pod = usage(
+        "containers: [{name: a, image: host, resources: {limits: {memory: 1Gi}}}, \
+         {name: b, image: host, resources: {limits: {cpu: 1}}}]",
+    );
+    assert_eq!(
+        refusal(&q, &pod),
+        "failed quota: q: must specify limits.cpu for: a; requests.memory for: b"
+    );
+    let said =
+        usage("containers: [{name: a, image: host, resources: {limits: {cpu: 1, memory: 1Gi}}}]");
+    assert_eq!(refusal(&q, &said), "");
+    let of_pod =
+        usage("resources: {limits: {cpu: 1, memory: 1Gi}}, containers: [{name: a, image: host}]");
+    assert_eq!(refusal(&q, &of_pod), "", "the pod as a whole says it");
+}
+
+#[test]
+fn scopes_say_which_pods_a_quota_is_about() {
+    let plain = "containers: [{name: a, image: host}]";
+    let job = "activeDeadlineSeconds: 9, containers: [{name: a, image: host, resources: {requests: {cpu: 1}}}]";
+    let high = "priorityClassName: high, containers: [{name: a, image: host}]";
+    let across = "containers: [{name: a, image: host}], affinity: {podAntiAffinity: \
+                  {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: t, namespaces: [x]}]}}";
+    let names = |n: &[&str]| Some(n.iter().map(|n| (*n).to_owned()).collect());
+    for (scope, expected) in [
+        (Scope::Terminating(true), [false, true, false, false]),
+        (Scope::Terminating(false), [true, false, true, true]),
+        (Scope::BestEffort(true), [true, false, true, true]),
+        (Scope::BestEffort(false), [false, true, false, false]),
+        (
+            Scope::CrossNamespaceAffinity(true),
+            [false, false, false, true],
+        ),
+        (Scope::PriorityIn(None), [false, false, true, false]),
+        (
+            Scope::PriorityIn(names(&["high"])),
+            [false, false, true, false],
+        ),
+        (Scope::PriorityIn(names(&["low"])), [false; 4]),
+        (
+            Scope::PriorityNotIn(names(&["high"])),
+            [true, true, false, true],
+        ),
+        (Scope::PriorityNotIn(None), [true, true, false, true]),
+    ] {
+        let rule = rule(&[("pods", "1")], vec![scope.clone()]);
+        let found = [plain, job, high, across].map(|spec| rule.matches(&usage(spec)));
+        assert_eq!(found, expected, "{scope:?}");
+    }
+    let both = rule(
+        &[("pods", "1")],
+        vec![Scope::BestEffort(true), Scope::PriorityIn(None)],
+    );
+    assert!(
+        both.matches(&usage(high)) && !both.matches(&usage(plain)),
+        "all scopes apply"
+    );
+}
+
+#[test]
+fn those_who_wait_are_woken_in_order_as_far_as_there_is_room() {
+    let mut q = with(&[("cpu", "1")], vec![]);
+    q.charge(&key("a"), &cpu("1"));
+    q.admitted();
+    let (big, small) = (cpu("800m"), cpu("300m"));
+    q.wait(order("small-1", 2), small.clone());
+    q.wait(order("big", 1), big.clone());
+    q.wait(order("small-2", 3), small.clone());
+    assert_eq!(q.admitted(), [], "nothing was eased");
+    q.discharge(&key("a"));
+    assert_eq!(q.admitted(), [order("big", 1)]);
+    q.charge(&key("big"), &big);
+    assert_eq!(q.admitted(), []);
+    q.set(&key("q"), rule(&[("cpu", "2")], vec![]));
+    assert_eq!(q.admitted(), [order("small-1", 2), order("small-2", 3)]);
+}
+
+#[test]
+fn a_quota_that_is_gone_lets_everybody_in_and_costs_nothing() {
+    let mut q = with(&[("cpu", "0")], vec![]);
+    q.wait(order("a", 1), cpu("1"));
+    q.remove(&key("q"));
+    assert_eq!(q.admitted(), [order("a", 1)]);
+    assert!(!q.covers("default") && q.books.is_empty());
+    assert_eq!(q.take_changed(), [key("q")]);
+}
+
+#[test]
+fn absurd_amounts_come_and_go_without_a_trace() {
+    let mut q = with(&[("memory", "32Pi"), ("cpu", "-5")], vec![]);
+    let absurd =
+        usage("containers: [{name: a, image: host, resources: {requests: {memory: 8Pi, cpu: 1}}}]");
+    for n in 0..5 {
+        q.charge(&key(&format!("p{n}")), &absurd);
+    }
+    assert!(refusal(&q, &absurd).contains("exceeded quota"));
+    for n in 0..5 {
+        q.discharge(&key(&format!("p{n}")));
+    }
+    assert_eq!(used(&q), "cpu=0,memory=0");
+}
+
+#[test]
+fn a_pod_that_asks_for_nothing_of_it_is_not_refused_by_an_overdrawn_quota() {
+    let mut q = with(&[("requests.example.com/gpu", "1"), ("pods", "9")], vec![]);
+    let gpu =
+        usage("containers: [{name: a, image: host, resources: {limits: {example.com/gpu: 2}}}]");
+    q.charge(&key("a"), &gpu);
+    assert_eq!(refusal(&q, &cpu("1")), "");
+}
+
+#[test]
+fn pods_that_are_tried_together_are_added_up_and_reconsidered_when_one_is_not_bound() {
+    let mut q = with(&[("cpu", "1")], vec![]);
+    q.admitted();
+    let mut trial = Trial::default();
+    let usage = cpu("600m");
+    assert_eq!(q.admit(&mut trial, &key("a"), &usage), Ok(()));
+    assert!(q.admit(&mut trial, &key("b"), &usage).is_err());
+    assert_eq!(q.admit(&mut trial, &key("c"), &cpu("400m")), Ok(()));
+    q.wait(order("b", 1), usage);
+    assert_eq!(q.admitted(), []);
+    q.reconsider(trial);
+    assert_eq!(q.admitted(), [order("b", 1)]);
+}
+
+#[test]
+fn a_document_says_which_pods_by_scopes_and_by_selector() {
+    let spec = document::decode_value(
+        b"{hard: {pods: 1}, scopes: [NotBestEffort], scopeSelector: {matchExpressions: \
+          [{scopeName: PriorityClass, operator: In, values: [a]}, {scopeName: Terminating, operator: DoesNotExist}]}}",
+    )
+    .unwrap();
+    let rule = Rule::of(&spec);
+    let expected = [
+        Scope::BestEffort(false),
+        Scope::PriorityIn(Some(vec!["a".into()])),
+        Scope::Terminating(false),
+    ];
+    assert_eq!(rule.scopes, expected);
+}
