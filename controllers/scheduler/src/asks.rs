@@ -10,8 +10,9 @@ use std::sync::Arc;
 use setpoint_apis::core::{PodSpec, PreemptionPolicy};
 use setpoint_apis::placement::{self, SchedulerProfile, ScoringStrategy, profile_of};
 use setpoint_apis::records::{ConstraintKind, Hope, ScorePart, WaitReason};
-use setpoint_apis::scheduling::{PriorityClass, system_priority};
-use setpoint_apis::stored::Entry;
+use setpoint_apis::resolve::{PriorityProblem, global_default, priority};
+use setpoint_apis::scheduling::PriorityClass;
+use setpoint_apis::stored::{Entry, Stored};
 use setpoint_scheduler_core::{Profile, Strategy, Weights};
 
 /// What keeps a pod from being placed before any node is looked at.
@@ -72,17 +73,10 @@ pub(crate) struct Asked {
     pub(crate) profile: Profile,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct ClassFacts {
-    value: i32,
-    global_default: bool,
-    policy: PreemptionPolicy,
-}
-
 /// The priority classes and profiles that there are. `None`: a document that never parsed.
 #[derive(Debug, Default)]
 pub(crate) struct Asks {
-    classes: BTreeMap<Arc<str>, Option<ClassFacts>>,
+    classes: BTreeMap<Arc<str>, Option<Arc<Stored<PriorityClass>>>>,
     profiles: BTreeMap<Arc<str>, Option<Profile>>,
 }
 
@@ -94,16 +88,23 @@ impl Asks {
         name: &Arc<str>,
         entry: Option<&Entry<PriorityClass>>,
     ) -> (bool, bool) {
-        let default = self.global_default();
-        let facts = entry.map(|entry| {
-            entry.last_good().map(|class| ClassFacts {
-                value: class.value.value,
-                global_default: class.value.is_global_default(),
-                policy: class.value.preemption_policy(),
-            })
-        });
-        let changed = replace(&mut self.classes, name, facts);
-        (changed, default != self.global_default())
+        let says = |c: Option<&PriorityClass>| c.map(|c| (c.value, c.preemption_policy()));
+        let default = says(self.default_class());
+        let known = |asks: &Self| {
+            let known = asks.classes.get(name)?;
+            Some(says(known.as_ref().map(|c| &c.value)))
+        };
+        let before = known(self);
+        match entry {
+            Some(entry) => {
+                let class = entry.last_good().cloned();
+                self.classes.insert(name.clone(), class);
+            }
+            None => {
+                self.classes.remove(name);
+            }
+        }
+        (before != known(self), default != says(self.default_class()))
     }
 
     /// A profile is there, changed, or is gone. Returns whether that makes a difference.
@@ -122,7 +123,9 @@ impl Asks {
     /// # Errors
     /// Why it has to wait: a class or a profile that does not exist, or never made sense.
     pub(crate) fn of(&self, spec: &PodSpec) -> Result<Asked, Hold> {
-        let (priority, policy) = self.priority(spec)?;
+        let class = |name: &str| self.classes.get(name)?.as_ref().map(|c| &c.value);
+        let asked = priority(spec, class, self.default_class())
+            .map_err(|problem| self.without_priority(spec, &problem))?;
         let profile = match profile_of(spec) {
             None => Profile::default(),
             Some(name) => match self.profiles.get(name) {
@@ -131,18 +134,17 @@ impl Asks {
                     return Err(Hold::new(
                         ConstraintKind::SchedulerProfile,
                         name,
-                        format!(
-                            "schedulerName {name:?}: {}",
-                            absent(found.is_some(), "scheduler profile")
-                        ),
+                        match found {
+                            Some(_) => format!("the scheduler profile {name:?} is not valid"),
+                            None => format!("there is no scheduler profile {name:?}"),
+                        },
                     ));
                 }
             },
         };
-        let policy = spec.preemption_policy.unwrap_or(policy);
         Ok(Asked {
-            priority,
-            preempts: policy != PreemptionPolicy::Never,
+            priority: asked.value,
+            preempts: asked.preemption != PreemptionPolicy::Never,
             profile,
         })
     }
@@ -156,36 +158,19 @@ impl Asks {
         })
     }
 
-    fn priority(&self, spec: &PodSpec) -> Result<(i32, PreemptionPolicy), Hold> {
-        let usual = PreemptionPolicy::default();
-        let Some(name) = class_of(spec) else {
-            let default = self.global_default();
-            let priority = spec.priority.or(default.map(|d| d.value));
-            return Ok((
-                priority.unwrap_or_default(),
-                default.map_or(usual, |d| d.policy),
-            ));
+    fn without_priority(&self, spec: &PodSpec, problem: &PriorityProblem) -> Hold {
+        let name = class_of(spec).unwrap_or_default();
+        let message = match problem {
+            PriorityProblem::UnknownClass(_) if self.classes.contains_key(name) => {
+                format!("the priority class {name:?} is not valid")
+            }
+            problem => problem.to_string(),
         };
-        match self.classes.get(name) {
-            Some(Some(class)) => Ok((class.value, class.policy)),
-            found => match system_priority(name) {
-                Some(priority) if found.is_none() => Ok((priority, usual)),
-                _ => Err(Hold::new(
-                    ConstraintKind::PriorityClass,
-                    name,
-                    format!(
-                        "priorityClassName {name:?}: {}",
-                        absent(found.is_some(), "priority class")
-                    ),
-                )),
-            },
-        }
+        Hold::new(ConstraintKind::PriorityClass, name, message)
     }
 
-    /// Of several, the one with the lowest value, as in Kubernetes.
-    fn global_default(&self) -> Option<ClassFacts> {
-        let defaults = self.classes.values().flatten().filter(|c| c.global_default);
-        defaults.min_by_key(|c| c.value).copied()
+    fn default_class(&self) -> Option<&PriorityClass> {
+        global_default(self.classes.values().flatten().map(|c| &c.value))
     }
 }
 
@@ -216,14 +201,6 @@ pub(crate) fn class_of(spec: &PodSpec) -> Option<&str> {
         .filter(|name| !name.is_empty())
 }
 
-fn absent(exists: bool, what: &str) -> String {
-    if exists {
-        format!("the {what} of this name is not valid")
-    } else {
-        format!("there is no {what} of this name")
-    }
-}
-
 fn replace<T: PartialEq>(
     map: &mut BTreeMap<Arc<str>, T>,
     name: &Arc<str>,
@@ -243,7 +220,6 @@ fn replace<T: PartialEq>(
 mod tests {
     use setpoint_apis::Kind;
     use setpoint_apis::document;
-    use setpoint_apis::stored::Stored;
 
     use super::*;
 
@@ -282,15 +258,13 @@ mod tests {
         assert_eq!(priority(&asks, "priority: 7"), Ok(7));
         assert_eq!(
             priority(&asks, "priorityClassName: high"),
-            Err("priorityClassName \"high\": there is no priority class of this name".into())
+            Err("there is no priority class \"high\"".into())
         );
         assert_eq!(class(&mut asks, "high", "value: 100"), (true, false));
         assert_eq!(class(&mut asks, "high", "value: 100"), (false, false));
         assert_eq!(priority(&asks, "priorityClassName: high"), Ok(100));
-        assert_eq!(
-            priority(&asks, "priorityClassName: high, priority: 7"),
-            Ok(100)
-        );
+        let other = priority(&asks, "priorityClassName: high, priority: 7");
+        assert!(other.unwrap_err().contains("spec.priority is 7"));
         assert_eq!(
             priority(&asks, "priorityClassName: system-cluster-critical"),
             Ok(2_000_000_000)
@@ -335,10 +309,7 @@ mod tests {
     fn a_profile_scores_and_one_that_is_missing_is_waited_for() {
         let mut asks = Asks::default();
         let hold = asks.of(&spec("schedulerName: batch")).unwrap_err();
-        assert_eq!(
-            hold.message,
-            "schedulerName \"batch\": there is no scheduler profile of this name"
-        );
+        assert_eq!(hold.message, "there is no scheduler profile \"batch\"");
         assert_eq!(hold.constraint, ConstraintKind::SchedulerProfile);
         let text = "{apiVersion: setpoint.dev/v1, kind: SchedulerProfile, metadata: {name: batch}, spec: {strategy: MostAllocated}}";
         assert!(asks.set_profile(&"batch".into(), Some(&entry(text))));

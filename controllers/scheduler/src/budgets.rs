@@ -10,19 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
-use setpoint_apis::policy::{PodDisruptionBudgetSpec, UnhealthyPodEvictionPolicy};
+use setpoint_apis::policy::PodDisruptionBudgetSpec;
+use setpoint_apis::resolve::{Allowance, Disruption, PodHealth, allowance, disruption};
 use setpoint_apis::{ObjectKey, StringMap};
-
-/// How a pod is, as budgets see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Health {
-    /// It serves.
-    Ready,
-    /// It runs and does not serve, or nobody can tell: its node is lost.
-    Unready,
-    /// It does not run yet, or not any more for the moment: nothing is lost by taking it from its node.
-    Down,
-}
 
 /// What a budget says, and how its pods are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,7 +72,7 @@ struct Entry {
 #[derive(Debug)]
 struct Member {
     labels: StringMap,
-    health: Health,
+    health: PodHealth,
     of: Vec<Arc<str>>,
 }
 
@@ -163,7 +153,7 @@ impl Budgets {
     }
 
     /// How a pod is now; `None` when it does not exist or has ended.
-    pub(crate) fn observe(&mut self, pod: &ObjectKey, now: Option<(&StringMap, Health)>) {
+    pub(crate) fn observe(&mut self, pod: &ObjectKey, now: Option<(&StringMap, PodHealth)>) {
         let Some(namespace) = self.namespaces.get_mut(&*pod.namespace) else {
             return;
         };
@@ -229,19 +219,17 @@ impl Budgets {
         let Some(member) = namespace.pods.get(&pod.name) else {
             return Ok(());
         };
-        if member.health == Health::Down {
+        if member.health == PodHealth::Idle {
             return Ok(());
         }
         for name in &member.of {
             let Some(entry) = namespace.budgets.get(name) else {
                 continue;
             };
-            let counts = entry.counts();
-            let spared = member.health == Health::Unready && entry.spares_unready(counts);
-            if !spared && counts.allowed <= 0 {
+            if entry.refuses(member.health) {
                 return Err(Blocked {
                     budget: name.clone(),
-                    counts,
+                    counts: entry.counts(),
                 });
             }
         }
@@ -253,7 +241,7 @@ impl Budgets {
         let namespace = self.namespaces.get(&*pod.namespace);
         let member = namespace
             .and_then(|n| n.pods.get(&pod.name))
-            .filter(|m| m.health != Health::Down);
+            .filter(|m| m.health != PodHealth::Idle);
         let names = member.into_iter().flat_map(|m| &m.of);
         names.filter_map(move |name| {
             let entry = namespace?.budgets.get(name)?;
@@ -267,7 +255,7 @@ impl Budgets {
             return;
         };
         if let Some(labels) = namespace.pods.get(&pod.name).map(|m| m.labels.clone()) {
-            self.observe(pod, Some((&labels, Health::Down)));
+            self.observe(pod, Some((&labels, PodHealth::Idle)));
         }
     }
 
@@ -317,52 +305,53 @@ impl Budget {
 }
 
 impl Entry {
-    fn count(&mut self, health: Health, sign: i32) {
+    fn count(&mut self, health: PodHealth, sign: i32) {
         self.expected += sign;
-        if health == Health::Ready {
+        if health == PodHealth::Ready {
             self.healthy += sign;
         }
     }
 
     fn counts(&self) -> Counts {
-        let desired = match &self.budget {
-            Budget::Unknown => None,
-            Budget::Is(spec) => desired(spec, self.expected),
+        let Some(now) = self.allowance() else {
+            return Counts {
+                expected: self.expected,
+                healthy: self.healthy,
+                desired: self.expected,
+                allowed: 0,
+                senseless: true,
+            };
         };
-        let allowed = desired.map_or(0, |desired| self.healthy.saturating_sub(desired));
         Counts {
             expected: self.expected,
-            healthy: self.healthy,
-            desired: desired.unwrap_or(self.expected),
-            allowed: allowed.max(0),
-            senseless: desired.is_none(),
+            healthy: now.current_healthy,
+            desired: now.desired_healthy,
+            allowed: now.disruptions_allowed,
+            senseless: false,
         }
     }
 
-    /// Whether a pod that runs without being ready may go without counting.
-    fn spares_unready(&self, counts: Counts) -> bool {
-        match &self.budget {
-            Budget::Unknown => false,
-            Budget::Is(spec) => match spec.unhealthy_pod_eviction_policy.unwrap_or_default() {
-                UnhealthyPodEvictionPolicy::AlwaysAllow => true,
-                UnhealthyPodEvictionPolicy::IfHealthyBudget => {
-                    counts.desired > 0 && counts.healthy >= counts.desired && !counts.senseless
-                }
-            },
-        }
+    /// `None` when the budget does not say how much in a way that makes sense.
+    fn allowance(&self) -> Option<Allowance> {
+        let Budget::Is(spec) = &self.budget else {
+            return None;
+        };
+        let amount = match (&spec.max_unavailable, &spec.min_available) {
+            (Some(amount), None) | (None, Some(amount)) => amount,
+            _ => return None,
+        };
+        amount
+            .scaled(self.expected, true)
+            .ok()
+            .filter(|n| *n >= 0)?;
+        Some(allowance(spec, self.expected, self.expected, self.healthy))
     }
-}
 
-/// How many of `expected` pods have to be healthy; `None` when the budget does not say that in a way that makes sense.
-/// Percentages are rounded up, as in Kubernetes, where both fields are.
-fn desired(spec: &PodDisruptionBudgetSpec, expected: i32) -> Option<i32> {
-    match (&spec.max_unavailable, &spec.min_available) {
-        (Some(most), None) => {
-            let down = most.scaled(expected, true).ok().filter(|n| *n >= 0)?;
-            Some(expected.saturating_sub(down).max(0))
+    fn refuses(&self, pod: PodHealth) -> bool {
+        match (&self.budget, self.allowance()) {
+            (Budget::Is(spec), Some(now)) => disruption(spec, now, pod) == Disruption::Refused,
+            _ => true,
         }
-        (None, Some(least)) => least.scaled(expected, true).ok().filter(|n| *n >= 0),
-        _ => None,
     }
 }
 

@@ -6,13 +6,13 @@ use setpoint_apis::core::{Namespace, Node, Pod, ResourceQuota};
 use setpoint_apis::placement::{PodGroup, Reservation, SchedulerProfile};
 use setpoint_apis::policy::PodDisruptionBudget;
 use setpoint_apis::records::{Binding, NodeState, NodeStatusRecord, PodStage};
+use setpoint_apis::resolve::PodHealth;
 use setpoint_apis::scheduling::PriorityClass;
 use setpoint_apis::view::NodeView;
 use setpoint_apis::{Kind, ObjectKey};
 use setpoint_runtime::{Entry, StateKey, Stored, View};
 use setpoint_scheduler_core::{NodeFacts, NodeImage, NotReady, Usage};
 
-use crate::budgets::Health;
 use crate::decide::{
     Broken, Facts, IntentFacts, Report, Seen, Session, WorkCopy, belongs, is_terminal,
 };
@@ -198,27 +198,27 @@ fn usage(status: &NodeStatusRecord) -> Option<Usage> {
 }
 
 /// How a pod that is wanted is, as disruption budgets see it; `None` when it has ended.
-pub(crate) fn health(view: &View<'_>, key: &ObjectKey, pod: &Stored<Pod>) -> Option<Health> {
+pub(crate) fn health(view: &View<'_>, key: &ObjectKey, pod: &Stored<Pod>) -> Option<PodHealth> {
     let binding = binding(view, key)
         .map(|b| &b.value)
         .filter(|b| b.withdrawn.is_none() && belongs(pod, b));
     let Some(binding) = binding else {
-        return Some(Health::Down);
+        return Some(PodHealth::Idle);
     };
     let Some(entry) = view.pod_on(&binding.node, key) else {
-        return Some(Health::Down);
+        return Some(PodHealth::Idle);
     };
     let Some(actual) = entry.last_good() else {
-        return Some(Health::Unready);
+        return Some(PodHealth::Unready);
     };
     if is_terminal(&actual.value) {
         return None;
     }
     let alive = matches!(node_session(view, &binding.node), Session::Alive(_));
     Some(match actual.value.stage {
-        PodStage::Running if alive && actual.value.is_ready() => Health::Ready,
-        PodStage::Running => Health::Unready,
-        _ => Health::Down,
+        PodStage::Running if alive && actual.value.is_ready() => PodHealth::Ready,
+        PodStage::Running => PodHealth::Unready,
+        _ => PodHealth::Idle,
     })
 }
 

@@ -243,7 +243,7 @@ impl Account {
         }
         let mut any = false;
         for (hard, used) in self.rule.hard.iter().zip(&mut self.used) {
-            let amount = pod.amount(&hard.measure);
+            let amount = pod.amount(&hard.name);
             *used += sign * amount;
             any |= amount != 0;
         }
@@ -266,7 +266,7 @@ impl Books {
             let also = more.get(name);
             let mut words = [String::new(), String::new(), String::new()];
             for (i, hard) in account.rule.hard.iter().enumerate() {
-                let asked = pod.amount(&hard.measure);
+                let asked = pod.amount(&hard.name);
                 let used = account.used[i] + also.map_or(0, |m| m[i]);
                 // What asks for nothing of it is not kept waiting by what others have overdrawn.
                 if asked <= 0 || used.saturating_add(asked) <= hard.milli {
@@ -291,7 +291,7 @@ impl Books {
                     .entry(name.clone())
                     .or_insert_with(|| vec![0; account.used.len()]);
                 for (sum, hard) in sums.iter_mut().zip(&account.rule.hard) {
-                    *sum += pod.amount(&hard.measure);
+                    *sum += pod.amount(&hard.name);
                 }
             }
         }

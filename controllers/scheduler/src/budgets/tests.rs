@@ -18,7 +18,7 @@ fn labels(app: &str) -> StringMap {
 }
 
 /// A budget over pods p0, p1, ... that are as given.
-fn over(budget: &str, pods: &[Health]) -> Budgets {
+fn over(budget: &str, pods: &[PodHealth]) -> Budgets {
     let mut budgets = Budgets::default();
     assert!(budgets.set(&key("b"), Budget::Is(Box::new(spec(budget)))));
     for (i, health) in pods.iter().enumerate() {
@@ -27,7 +27,7 @@ fn over(budget: &str, pods: &[Health]) -> Budgets {
     budgets
 }
 
-use Health::{Down, Ready, Unready};
+use PodHealth::{Idle as Down, Ready, Unready};
 
 #[test]
 fn numbers_and_percentages_are_rounded_as_in_kubernetes() {
@@ -100,7 +100,7 @@ fn what_is_decided_counts_at_once_so_two_cannot_overshoot() {
 
 #[test]
 fn pods_that_do_not_serve_may_go_by_their_policy() {
-    let may = |budget: &str, pods: &[Health]| over(budget, pods).may_disrupt(&key("p0")).is_ok();
+    let may = |budget: &str, pods: &[PodHealth]| over(budget, pods).may_disrupt(&key("p0")).is_ok();
     assert!(may("minAvailable: 2", &[Unready, Ready, Ready]));
     assert!(!may("minAvailable: 2", &[Unready, Ready, Unready]));
     assert!(!may(

@@ -1,10 +1,9 @@
 use std::cmp::Reverse;
 
-use setpoint_apis::core::Pod;
+use setpoint_apis::core::{Pod, QuotaScope, ResourceQuotaSpec};
 use setpoint_apis::document;
 use setpoint_apis::quantity::ResourceList;
 
-use super::rule::Scope;
 use super::*;
 
 fn usage(spec: &str) -> Arc<PodUse> {
@@ -20,12 +19,16 @@ fn cpu(request: &str) -> Arc<PodUse> {
     ))
 }
 
-fn rule(hard: &[(&str, &str)], scopes: Vec<Scope>) -> Rule {
+fn rule(hard: &[(&str, &str)], scopes: Vec<QuotaScope>) -> Rule {
     let hard: ResourceList = hard
         .iter()
         .map(|(k, v)| ((*k).to_owned(), v.parse().unwrap()))
         .collect();
-    Rule::new(&hard, scopes)
+    Rule::of(&ResourceQuotaSpec {
+        hard,
+        scopes,
+        scope_selector: None,
+    })
 }
 
 fn key(name: &str) -> ObjectKey {
@@ -40,7 +43,7 @@ fn order(name: &str, created: i64) -> Order {
     }
 }
 
-fn with(hard: &[(&str, &str)], scopes: Vec<Scope>) -> Quotas {
+fn with(hard: &[(&str, &str)], scopes: Vec<QuotaScope>) -> Quotas {
     let mut quotas = Quotas::default();
     assert!(quotas.set(&key("q"), rule(hard, scopes)));
     quotas
@@ -157,45 +160,25 @@ fn what_a_quota_limits_has_to_be_said_by_every_container() {
 
 #[test]
 fn scopes_say_which_pods_a_quota_is_about() {
-    let plain = "containers: [{name: a, image: host}]";
-    let job = "activeDeadlineSeconds: 9, containers: [{name: a, image: host, resources: {requests: {cpu: 1}}}]";
-    let high = "priorityClassName: high, containers: [{name: a, image: host}]";
-    let across = "containers: [{name: a, image: host}], affinity: {podAntiAffinity: \
-                  {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: t, namespaces: [x]}]}}";
-    let names = |n: &[&str]| Some(n.iter().map(|n| (*n).to_owned()).collect());
-    for (scope, expected) in [
-        (Scope::Terminating(true), [false, true, false, false]),
-        (Scope::Terminating(false), [true, false, true, true]),
-        (Scope::BestEffort(true), [true, false, true, true]),
-        (Scope::BestEffort(false), [false, true, false, false]),
-        (
-            Scope::CrossNamespaceAffinity(true),
-            [false, false, false, true],
-        ),
-        (Scope::PriorityIn(None), [false, false, true, false]),
-        (
-            Scope::PriorityIn(names(&["high"])),
-            [false, false, true, false],
-        ),
-        (Scope::PriorityIn(names(&["low"])), [false; 4]),
-        (
-            Scope::PriorityNotIn(names(&["high"])),
-            [true, true, false, true],
-        ),
-        (Scope::PriorityNotIn(None), [true, true, false, true]),
-    ] {
-        let rule = rule(&[("pods", "1")], vec![scope.clone()]);
-        let found = [plain, job, high, across].map(|spec| rule.matches(&usage(spec)));
-        assert_eq!(found, expected, "{scope:?}");
-    }
-    let both = rule(
-        &[("pods", "1")],
-        vec![Scope::BestEffort(true), Scope::PriorityIn(None)],
+    let mut q = with(&[("pods", "0")], vec![QuotaScope::BestEffort]);
+    assert_eq!(refusal(&q, &cpu("1")), "");
+    let nothing = usage("containers: [{name: a, image: host}]");
+    assert!(refusal(&q, &nothing).contains("exceeded quota: q, requested: pods=1"));
+    q.charge(&key("a"), &cpu("1"));
+    assert_eq!(used(&q), "pods=0");
+    q.charge(&key("b"), &nothing);
+    assert_eq!(used(&q), "pods=1");
+}
+
+#[test]
+fn a_pod_whose_document_is_gone_takes_what_its_binding_says() {
+    let mut q = with(
+        &[("cpu", "1"), ("pods", "9")],
+        vec![QuotaScope::NotBestEffort],
     );
-    assert!(
-        both.matches(&usage(high)) && !both.matches(&usage(plain)),
-        "all scopes apply"
-    );
+    let requests = [("cpu".to_owned(), "300m".parse().unwrap())].into();
+    q.charge(&key("a"), &Arc::new(PodUse::of_requests(&requests)));
+    assert_eq!(used(&q), "cpu=300m,pods=1");
 }
 
 #[test]
@@ -263,20 +246,4 @@ fn pods_that_are_tried_together_are_added_up_and_reconsidered_when_one_is_not_bo
     assert_eq!(q.admitted(), []);
     q.reconsider(trial);
     assert_eq!(q.admitted(), [order("b", 1)]);
-}
-
-#[test]
-fn a_document_says_which_pods_by_scopes_and_by_selector() {
-    let spec = document::decode_value(
-        b"{hard: {pods: 1}, scopes: [NotBestEffort], scopeSelector: {matchExpressions: \
-          [{scopeName: PriorityClass, operator: In, values: [a]}, {scopeName: Terminating, operator: DoesNotExist}]}}",
-    )
-    .unwrap();
-    let rule = Rule::of(&spec);
-    let expected = [
-        Scope::BestEffort(false),
-        Scope::PriorityIn(Some(vec!["a".into()])),
-        Scope::Terminating(false),
-    ];
-    assert_eq!(rule.scopes, expected);
 }

@@ -102,7 +102,7 @@ async fn nobody_gives_way_to_a_pod_that_may_not_preempt_or_has_no_more_priority(
     // A class that is missing is waited for.
     let odd = high("odd").replace("priorityClassName: high", "priorityClassName: odd");
     rig.apply("odd", odd).await;
-    rig.until_record("odd", "there is no priority class of this name")
+    rig.until_record("odd", "there is no priority class \"odd\"")
         .await;
     rig.apply_as(
         "priorityclasses",

@@ -26,7 +26,10 @@ async fn a_pod_over_quota_waits_until_there_is_room_in_it() {
             "exceeded quota: compute, requested: requests.cpu=100m, used: requests.cpu=100m, limited: requests.cpu=150m",
         )
         .await;
-    assert_eq!(record.reasons[0].constraint, setpoint_apis::records::ConstraintKind::Quota);
+    assert_eq!(
+        record.reasons[0].constraint,
+        setpoint_apis::records::ConstraintKind::Quota
+    );
     // Nor does a pod that names its node get round it.
     rig.apply("named", pod_with("named", "  nodeName: n1\n"))
         .await;
@@ -88,7 +91,7 @@ async fn a_profile_that_does_not_exist_is_waited_for_and_then_scores() {
     rig.apply("a", pod_with("a", "  schedulerName: batch\n"))
         .await;
     let record = rig
-        .until_record("a", "there is no scheduler profile of this name")
+        .until_record("a", "there is no scheduler profile \"batch\"")
         .await;
     assert_eq!(record.reasons[0].detail, "batch");
     let profile = "{apiVersion: setpoint.dev/v1, kind: SchedulerProfile, metadata: {name: batch}, spec: {strategy: MostAllocated}}";
