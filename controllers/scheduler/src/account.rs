@@ -136,6 +136,8 @@ enum Retry {
     Pod(ObjectKey),
     Content(content::Place),
     Group(ObjectKey),
+    /// All bindings of a group have to stand by then.
+    GroupDeadline(ObjectKey),
     Reservation(ObjectKey),
 }
 
@@ -157,8 +159,8 @@ pub(crate) struct Account {
     statuses: statuses::Statuses,
     /// Why pods are to leave their nodes that nobody else asked to.
     leave: FxHashMap<ObjectKey, Why>,
-    /// Until when the reasons of a group's pods are not written again.
-    group_reasons: FxHashMap<ObjectKey, Instant>,
+    /// Until when the reasons of a group's pods are not written again, and whether they are to be then.
+    group_reasons: FxHashMap<ObjectKey, (Instant, bool)>,
     dirty: VecDeque<ObjectKey>,
     is_dirty: FxHashSet<ObjectKey>,
     dirty_nodes: FxHashSet<Arc<str>>,
@@ -175,6 +177,8 @@ pub(crate) struct Account {
     room_freed: bool,
     /// Something was placed.
     arrived: bool,
+    /// No pod that was ever placed has a lower priority.
+    lowest: i32,
     /// The classes whose pods found nobody to displace in this turn.
     no_victims: FxHashSet<Class>,
     /// What people are to be told though nothing is written.
@@ -214,6 +218,7 @@ impl Account {
             nodes_changed: false,
             room_freed: false,
             arrived: false,
+            lowest: i32::MAX,
             no_victims: FxHashSet::default(),
             notices: Vec::new(),
             seed,
@@ -283,6 +288,7 @@ impl Account {
             || !self.dirty_nodes.is_empty()
             || self.contents.has_dirty()
             || self.budgets.has_woken()
+            || !self.dirty_reservations.is_empty()
             || ((self.pending.is_runnable() || self.gangs.is_runnable()) && self.may_place())
     }
 

@@ -74,6 +74,8 @@ struct Gang {
     placed: bool,
     /// It was tried, and does not fit.
     failed: bool,
+    /// Other pods that are placed can help then.
+    social: bool,
     /// Its order while it is among those to be looked at.
     awake: Option<(bool, Order)>,
 }
@@ -167,8 +169,21 @@ impl Gangs {
         self.settle(group);
     }
 
+    /// The binding of a pod is under way, which may be a member.
+    pub(crate) fn is_binding(&mut self, pod: &ObjectKey) {
+        if self.of.is_empty() {
+            return;
+        }
+        if let Some(group) = self.of.get(pod).cloned() {
+            self.set_member(pod, &group, Member::Binding);
+        }
+    }
+
     /// A pod is no member any more.
     pub(crate) fn remove_member(&mut self, pod: &ObjectKey) {
+        if self.of.is_empty() {
+            return;
+        }
         let Some(group) = self.of.remove(pod) else {
             return;
         };
@@ -180,12 +195,13 @@ impl Gangs {
     }
 
     /// The cluster changed in a way that can help: every group that did not fit is tried again for which `helps` holds of
-    /// one of its pods.
-    pub(crate) fn wake(&mut self, mut helps: impl FnMut(&Wish) -> bool) {
+    /// one of its pods. `arrivals`: nothing changed but that pods were placed.
+    pub(crate) fn wake(&mut self, arrivals: bool, mut helps: impl FnMut(&Wish) -> bool) {
         let waiting: Vec<_> = self
             .gangs
             .iter()
             .filter(|(_, gang)| gang.failed && gang.awake.is_none())
+            .filter(|(_, gang)| gang.social || !arrivals)
             .filter(|(_, gang)| gang.wishes().any(&mut helps))
             .map(|(key, _)| key.clone())
             .collect();
@@ -232,13 +248,15 @@ impl Gangs {
         Some((key, step))
     }
 
-    /// A group does not fit. Returns the pods to be taken back when it is half-bound.
-    pub(crate) fn failed(&mut self, key: &ObjectKey) -> Vec<ObjectKey> {
+    /// A group does not fit. `social`: other pods that are placed can help. Returns the pods to be taken back when it is
+    /// half-bound.
+    pub(crate) fn failed(&mut self, key: &ObjectKey, social: bool) -> Vec<ObjectKey> {
         let parting = self.parting.is_some();
         let Some(gang) = self.gangs.get_mut(key) else {
             return Vec::new();
         };
         gang.failed = true;
+        gang.social = social;
         self.changed.insert(key.clone());
         if parting || !gang.is_half_bound() || gang.counts.binding > 0 {
             return Vec::new();
@@ -246,6 +264,22 @@ impl Gangs {
         let pods = gang.bound();
         if !pods.is_empty() {
             self.parting = Some(key.clone());
+        }
+        pods
+    }
+
+    /// The time is over in which all bindings of a group were to stand. Returns the pods to be taken back when they do not.
+    pub(crate) fn overdue(&mut self, key: &ObjectKey) -> Vec<ObjectKey> {
+        let late = |gang: &&Gang| match gang.group {
+            Group::Of(min) => !gang.placed && gang.counts.bound < min as usize,
+            Group::Missing | Group::Unknown => false,
+        };
+        let Some(gang) = self.gangs.get(key).filter(late) else {
+            return Vec::new();
+        };
+        let pods = gang.bound();
+        if !pods.is_empty() {
+            self.parting.get_or_insert_with(|| key.clone());
         }
         pods
     }
@@ -279,6 +313,7 @@ impl Gangs {
             queue: BTreeSet::new(),
             placed: false,
             failed: false,
+            social: false,
             awake: None,
         })
     }

@@ -26,12 +26,29 @@
 //!   report agree on where the pod is. When they do not it stays, and an event says what there is and how to mend it.
 //! - What ended (Succeeded, Failed) takes no room; its binding stays until it is deleted. It is not released or evicted,
 //!   which would run it again.
+//! - **What a pod refers to is looked up here**: its priority class, its profile, its group. A pod that names one that does
+//!   not exist waits with that reason, and goes on when it does. A document that does not parse any more counts as it did.
+//! - **A pod that fits nowhere makes pods of lower priority leave** (reason `Preempted`; they go back to waiting). It is
+//!   nominated for their node: nothing of its own priority or less gets the room that they leave, also under a new
+//!   leader. It is bound there when the room is real, or elsewhere when that is sooner.
+//! - **`evict` is carried out within disruption budgets.** What is decided counts at once, so two who evict cannot overshoot
+//!   together. A request that is not allowed now waits; people are told once. Preemption respects budgets where it can.
+//! - **A quota of a namespace is never exceeded by a binding**: not by a pod that names its node, not by one that preempts,
+//!   not by a group. A pod over quota waits with that reason. A quota or a budget that never parsed lets nothing past.
+//! - **A group (PodGroup) is placed with `minMember` of its pods at least, or not at all.** Of a group that was never
+//!   complete no part stays: half a group is completed before anything else is placed, or taken apart. Groups do not
+//!   preempt.
+//! - **A reservation keeps room for its owners** until it is deleted or its time is over.
+//! - The statuses of quotas, budgets, groups and reservations are written when they change, and of one object not more
+//!   often than twice a second.
 //!
-//! `evict` requests withdraw the pod (reason `Evicted`) and place it again. `move` requests are left alone for now.
+//! `move` requests are left alone for now.
 //!
 //! # How
 //! One task owns an `account`: a pure structure that takes changes and outcomes and returns writes. Writes go out in
-//! batches, several under way at a time, at most one per pod.
+//! batches, several under way at a time, at most one per pod. Beside the core, which knows nodes, the account keeps books of
+//! its own that are pure and tested by value: `asks` (priorities and profiles), `quota`, `budgets`, `gangs`,
+//! `nominations`, `reservations`, `pending` (who waits for what).
 
 mod account;
 mod asks;

@@ -239,10 +239,11 @@ impl Pending {
     }
 
     /// The cluster changed. Wakes the classes for which that helps. Returns those of the others that may find somebody to
-    /// displace by now.
+    /// displace by now, when `lowest` is the lowest priority of the pods that are placed.
     pub(crate) fn changed(
         &mut self,
         changed: Changed,
+        lowest: i32,
         cluster: &mut Cluster,
         now: Instant,
     ) -> Vec<Class> {
@@ -258,7 +259,8 @@ impl Pending {
                 continue;
             }
             // Who is full of others with priority is no help, but those may have left.
-            if waiting.preempts && (changed.nodes || changed.room) {
+            let higher = waiting.pods.first().is_some_and(|o| o.priority.0 > lowest);
+            if waiting.preempts && higher && (changed.nodes || changed.room) {
                 preempting.push(class.clone());
             }
             if helped {
@@ -421,7 +423,7 @@ mod tests {
         assert_eq!(p.lens(), (0, 499));
         assert!(!p.is_runnable());
         c.forget(&pod(0));
-        p.changed(ROOM, &mut c, Instant::now());
+        p.changed(ROOM, 0, &mut c, Instant::now());
         assert!(p.is_runnable());
         assert_eq!(round(&mut p, &mut c, 500), ["p1"]);
         assert_eq!(p.lens(), (0, 498));
@@ -429,7 +431,7 @@ mod tests {
         assert!(!p.is_runnable(), "there is no room: they sleep again");
         // Much room: all of them get their turn, some at a time.
         c.set_node(node("n2", 1000));
-        p.changed(NODES, &mut c, Instant::now());
+        p.changed(NODES, 0, &mut c, Instant::now());
         let mut bound = 0;
         while p.is_runnable() {
             bound += round(&mut p, &mut c, 500).len();
@@ -460,7 +462,7 @@ mod tests {
         assert!(round(&mut p, &mut c, 9).is_empty());
         for n in 2..5 {
             c.set_node(node(&format!("n{n}"), 0));
-            p.changed(NODES, &mut c, Instant::now());
+            p.changed(NODES, 0, &mut c, Instant::now());
         }
         assert!(p.refresh(&mut c, Instant::now()).is_empty());
         let due = p.next_refresh().unwrap();
@@ -477,7 +479,7 @@ mod tests {
         p.park(w.clone());
         assert!(p.contains(&pod(1)) && !p.is_runnable());
         p.add(w.clone());
-        p.changed(NODES, &mut c, Instant::now());
+        p.changed(NODES, 0, &mut c, Instant::now());
         assert!(round(&mut p, &mut c, 9).is_empty(), "it is the same wish");
         p.unpark(&pod(1));
         assert_eq!(round(&mut p, &mut c, 9), ["p1"]);
@@ -505,8 +507,12 @@ mod tests {
         let taken = p.take(9, None, &mut c).remove(0);
         let verdict = c.explain(&taken.class);
         p.wait(taken, &verdict, true);
-        assert_eq!(p.changed(ROOM, &mut c, Instant::now()), [w.class.clone()]);
-        assert_eq!(p.changed(Changed::default(), &mut c, Instant::now()), []);
+        assert_eq!(
+            p.changed(ROOM, 0, &mut c, Instant::now()),
+            [w.class.clone()]
+        );
+        assert_eq!(p.changed(ROOM, 5, &mut c, Instant::now()), []);
+        assert_eq!(p.changed(Changed::default(), 0, &mut c, Instant::now()), []);
         assert_eq!(p.first_of(&w.class, |_| true), Some(&pod(1)));
         assert_eq!(p.first_of(&w.class, |_| false), None);
         p.rouse(&pod(1));

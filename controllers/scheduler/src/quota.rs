@@ -258,6 +258,11 @@ impl Books {
             if !account.rule.matches(pod) {
                 continue;
             }
+            if account.rule.unknown {
+                return Err(Refusal(format!(
+                    "failed quota: {name}: its document is not valid"
+                )));
+            }
             if let Some(missing) = account.rule.missing(pod) {
                 return Err(Refusal(format!(
                     "failed quota: {name}: must specify {missing}"
@@ -272,7 +277,7 @@ impl Books {
                 if asked <= 0 || used.saturating_add(asked) <= hard.milli {
                     continue;
                 }
-                for (text, amount) in words.iter_mut().zip([asked, account.used[i], hard.milli]) {
+                for (text, amount) in words.iter_mut().zip([asked, used, hard.milli]) {
                     let comma = if text.is_empty() { "" } else { "," };
                     let amount = quantity(amount, &hard.limit);
                     let _ = write!(text, "{comma}{}={amount}", hard.name);

@@ -22,6 +22,8 @@ pub(crate) struct Held {
     /// The node of each share; `None` while it has no place.
     pub(crate) shares: Vec<Option<Arc<str>>>,
     pub(crate) expired: bool,
+    /// The end for which a timer runs.
+    pub(crate) timer: Option<Timestamp>,
     /// Why a share has no place.
     pub(crate) message: String,
 }
@@ -60,6 +62,7 @@ impl Held {
             since,
             shares,
             expired: false,
+            timer: None,
             message: String::new(),
         };
         held.fit();
@@ -135,6 +138,18 @@ impl Reservations {
             }
         }
         Some(held)
+    }
+
+    /// The timer of a reservation is over. Should the end not have come, another one is set.
+    pub(crate) fn timer_is_over(&mut self, key: &ObjectKey) {
+        if let Some(held) = self.held.get_mut(key) {
+            held.timer = None;
+        }
+    }
+
+    /// Whether none has a share anywhere.
+    pub(crate) fn are_nowhere(&self) -> bool {
+        self.on_node.is_empty()
     }
 
     /// Those that have a share on a node.

@@ -181,11 +181,11 @@ impl Account {
             self.quotas.remove(key);
             return;
         };
-        // One that never parsed limits nothing that anybody could name.
-        let Some(quota) = entry.last_good() else {
-            return;
+        let rule = match entry.last_good() {
+            Some(quota) => Rule::of(&quota.value.spec),
+            None => Rule::unknown(),
         };
-        if !self.quotas.set(key, Rule::of(&quota.value.spec)) {
+        if !self.quotas.set(key, rule) {
             return;
         }
         // The first of its namespace: what is bound there already is charged, bindings under way included.

@@ -50,6 +50,9 @@ impl Account {
         if actual.is_some_and(|a| is_terminal(&a.value)) {
             self.uncount(key);
         } else {
+            self.lowest = self
+                .lowest
+                .min(info.as_ref().map_or(0, |i| i.asked.priority));
             let class = self.class_there(key, binding, info.as_deref(), view);
             self.cluster
                 .place(key, node, &class, binding.create_revision);
@@ -77,7 +80,10 @@ impl Account {
 
     /// A pod takes nothing any more.
     pub(super) fn uncount(&mut self, key: &ObjectKey) {
-        if let Some(node) = self.cluster.placed(key).map(|(node, _)| node.clone()) {
+        if !self.reservations.are_nowhere()
+            && let Some((node, _)) = self.cluster.placed(key)
+        {
+            let node = node.clone();
             self.mark_reserved(&node);
         }
         self.room_freed |= self.cluster.forget(key);
@@ -150,7 +156,12 @@ impl Account {
     pub(super) fn set_node(&mut self, view: &View<'_>, name: &Arc<str>) {
         self.nodes_changed |= match observe::node_facts(view, name) {
             Some(facts) => self.cluster.set_node(facts),
-            None => self.cluster.remove_node(name),
+            None => {
+                // What was kept there is kept elsewhere.
+                self.dirty_reservations
+                    .extend(self.reservations.on(name).cloned());
+                self.cluster.remove_node(name)
+            }
         };
     }
 }

@@ -1,11 +1,15 @@
 //! Groups: pods that are placed together or not at all.
 
+use std::time::Duration;
+
 use setpoint_apis::ObjectKey;
 use setpoint_apis::core::Pod;
-use setpoint_apis::placement::pod_group_of;
+use setpoint_apis::placement::{PodGroup, pod_group_of};
+use setpoint_apis::records::ConstraintKind;
 use setpoint_runtime::Stored;
 use setpoint_scheduler_core::Decision;
 
+use super::place::{Candidate, MOST_EVENTS};
 use super::{Account, Planned, Retry, Turn};
 use crate::asks::Hold;
 use crate::decide::{Facts, Seen, Step as PodStep, Why, belongs};
@@ -16,7 +20,10 @@ use crate::verdict;
 use crate::writes::Says;
 
 /// How long the reasons of a group's pods stay before they are written again: every pod that comes or goes changes them.
-const REASONS_REST: std::time::Duration = std::time::Duration::from_secs(2);
+const REASONS_REST: Duration = Duration::from_secs(2);
+
+/// How long a group may take until all its bindings stand, when its document does not say.
+const PLACING: Duration = Duration::from_secs(60);
 
 impl Account {
     /// Tells the groups how a pod is that wants no node now.
@@ -123,34 +130,35 @@ impl Account {
             }
             if let Some(why) = why {
                 let hold = Hold::new(
-                    setpoint_apis::records::ConstraintKind::Quota,
+                    ConstraintKind::Quota,
                     "",
                     format!("pod group: another member waits: {}", why.0),
                 );
                 let wishes = candidates.into_iter().map(|c| c.wish).collect();
                 self.hold_group(turn, group, wishes, |_| Says::held(&hold), out);
             }
-            let apart = self.gangs.failed(group);
+            let apart = self.gangs.failed(group, false);
             return self.take_apart(apart);
         }
         for (candidate, refusal) in refused {
             self.refused(turn, candidate, &refusal, out);
         }
-        let requests: Vec<_> = candidates
-            .iter()
-            .map(super::place::Candidate::request)
-            .collect();
+        let requests: Vec<_> = candidates.iter().map(Candidate::request).collect();
         match self.cluster.schedule_gang(&requests, need, self.seed) {
             Ok(decisions) => {
-                let quiet = candidates.len() > 100;
+                let quiet = candidates.len() > MOST_EVENTS;
+                let document = turn.view.desired::<PodGroup>().get(group);
+                let timeout = document
+                    .and_then(|g| g.value.spec.schedule_timeout_seconds)
+                    .and_then(|seconds| u64::try_from(seconds).ok())
+                    .map_or(PLACING, Duration::from_secs);
+                self.retry(turn.tick + timeout, Retry::GroupDeadline(group.clone()));
                 for (candidate, decision) in candidates.into_iter().zip(decisions) {
-                    let pod = candidate.wish.order.pod.clone();
                     match decision {
                         Decision::Bind(placement) => {
                             let planned =
                                 self.bind(turn, &candidate, &placement, Vec::new(), quiet);
                             out.push(planned);
-                            self.gangs.set_member(&pod, group, Member::Binding);
                         }
                         // One more than needed: it waits by itself.
                         Decision::Unschedulable(_) => self.pending.add(candidate.wish),
@@ -161,7 +169,7 @@ impl Account {
                 let wishes = candidates.into_iter().map(|c| c.wish).collect();
                 let says = |pod: &Stored<Pod>| verdict::says(&verdict, &pod.value.spec, None);
                 self.hold_group(turn, group, wishes, says, out);
-                let apart = self.gangs.failed(group);
+                let apart = self.gangs.failed(group, verdict.helps().arrivals);
                 self.take_apart(apart);
             }
         }
@@ -176,10 +184,8 @@ impl Account {
         says: impl Fn(&Stored<Pod>) -> Says,
         out: &mut Vec<Planned>,
     ) {
-        let rests = self
-            .group_reasons
-            .get(group)
-            .is_some_and(|until| *until > turn.tick);
+        let rests = self.group_reasons.get(group).copied();
+        let rests = rests.filter(|(until, _)| *until > turn.tick);
         let mut any = false;
         let mut later = false;
         for wish in wishes {
@@ -195,30 +201,31 @@ impl Account {
             if says.is_said_by(recorded) {
                 continue;
             }
-            if rests && recorded.is_some_and(|r| r.unschedulable) {
+            if rests.is_some() && recorded.is_some_and(|r| r.unschedulable) {
                 later = true;
                 continue;
             }
             any = true;
             out.extend(self.say(turn, &key, pod, says));
         }
-        if any {
-            self.group_reasons
-                .insert(group.clone(), turn.tick + REASONS_REST);
-        }
-        match self.group_reasons.get(group) {
-            Some(until) if later => {
-                let until = *until;
+        match rests {
+            // The others are written when these have stood for a while.
+            Some((until, false)) if later => {
+                self.group_reasons.insert(group.clone(), (until, true));
                 self.retry(until, Retry::Group(group.clone()));
             }
-            Some(until) if *until <= turn.tick => {
+            Some(_) => {}
+            None if any => {
+                let until = turn.tick + REASONS_REST;
+                self.group_reasons.insert(group.clone(), (until, false));
+            }
+            None => {
                 self.group_reasons.remove(group);
             }
-            _ => {}
         }
     }
 
-    fn take_apart(&mut self, pods: Vec<ObjectKey>) {
+    pub(super) fn take_apart(&mut self, pods: Vec<ObjectKey>) {
         for pod in pods {
             self.leave.insert(pod.clone(), Why::GroupIncomplete);
             self.touch(pod);

@@ -141,7 +141,12 @@ impl Account {
                 Retry::Pod(key) => self.touch(key),
                 Retry::Content(place) => self.contents.touch(place),
                 Retry::Group(group) => self.gangs.retry(&group),
+                Retry::GroupDeadline(group) => {
+                    let late = self.gangs.overdue(&group);
+                    self.take_apart(late);
+                }
                 Retry::Reservation(key) => {
+                    self.reservations.timer_is_over(&key);
                     self.dirty_reservations.insert(key);
                 }
             }

@@ -12,7 +12,7 @@ use setpoint_scheduler_core::{Decision, Placement, PodRequest, Unschedulable};
 
 use super::count::uses_content;
 use super::{Account, Planned, PodState, Tell, Then, Turn};
-use crate::asks::Hold;
+use crate::asks::{GATED, Hold};
 use crate::pending::{Order, Wish};
 use crate::quota::{Refusal, Trial};
 use crate::specs::SpecInfo;
@@ -21,7 +21,7 @@ use crate::writes::{Extras, Says};
 
 /// Bindings in one turn up to which each gets an event. In a flood the bindings themselves tell as much, and the events
 /// would cost the store half as much again.
-const MOST_EVENTS: usize = 100;
+pub(super) const MOST_EVENTS: usize = 100;
 /// Pods in one turn up to which the best few nodes of each are kept with the parts of their scores.
 const MOST_EXPLAINED: usize = 16;
 /// How many nodes are kept then.
@@ -58,7 +58,13 @@ impl Account {
         if let Some(hold) = hold {
             self.unwant(key);
             self.tell_group_held(key, pod);
-            return self.record(turn, key, pod, state, Says::held(&hold), None);
+            let tell = (hold.reason != GATED).then(|| Tell {
+                uid: pod.uid(),
+                warning: true,
+                reason: "FailedScheduling",
+                message: hold.message.clone(),
+            });
+            return self.record(turn, key, pod, state, Says::held(&hold), tell);
         }
         let info = info?;
         let wish = Wish {
@@ -74,7 +80,9 @@ impl Account {
             return None;
         }
         if !self.pending.is_known(&wish) {
-            self.quotas.wait_no_more(&wish.order);
+            if let Some(former) = self.pending.remove(key) {
+                self.quotas.wait_no_more(&former.order);
+            }
             self.pending.add(wish);
         }
         None
@@ -110,13 +118,16 @@ impl Account {
         if !changed.any() {
             return;
         }
-        let preempting = self.pending.changed(changed, &mut self.cluster, turn.tick);
+        let preempting = self
+            .pending
+            .changed(changed, self.lowest, &mut self.cluster, turn.tick);
         for class in preempting {
             self.rouse_preemptor(&class);
         }
-        if changed.nodes || changed.room {
-            let Self { gangs, cluster, .. } = self;
-            gangs.wake(|wish| cluster.has_room(&wish.class));
+        let Self { gangs, cluster, .. } = self;
+        let arrivals_alone = !changed.nodes && !changed.room;
+        gangs.wake(arrivals_alone, |wish| cluster.has_room(&wish.class));
+        if !arrivals_alone {
             self.dirty_reservations.extend(self.reservations.waiting());
         }
     }
@@ -293,6 +304,7 @@ impl Account {
         let Candidate { wish, pod, info } = candidate;
         let key = &wish.order.pod;
         self.arrived = true;
+        self.lowest = self.lowest.min(info.asked.priority);
         if self.quotas.covers(&key.namespace) {
             self.quotas.charge(key, info.usage());
         }
@@ -319,6 +331,7 @@ impl Account {
         );
         state.busy = true;
         self.binding += 1;
+        self.gangs.is_binding(key);
         let tell = (!quiet).then(|| Tell {
             uid: pod.uid(),
             warning: false,

@@ -27,7 +27,7 @@ impl Account {
             return;
         }
         self.nominations.remove(key);
-        if !info.asked.preempts || self.no_victims.contains(&wish.class) {
+        if !self.may_preempt(info) || self.no_victims.contains(&wish.class) {
             return;
         }
         let budgets = &self.budgets;
@@ -82,6 +82,11 @@ impl Account {
         self.nominations.set(key, found.node, victims);
         // What is possible for one may be possible for the next of its class.
         self.rouse_next(&wish.class);
+    }
+
+    /// Whether a pod may displace others, and there can be any.
+    fn may_preempt(&self, info: &SpecInfo) -> bool {
+        info.asked.preempts && info.asked.priority > self.lowest
     }
 
     /// Something left: a waiting pod of the class may find somebody to displace who was not enough before.

@@ -70,7 +70,10 @@ impl Account {
             self.reservations.set(key, held);
             return;
         }
-        if let Some(end) = ends {
+        if let Some(end) = ends
+            && held.timer != ends
+        {
+            held.timer = ends;
             self.retry(
                 turn.tick + end.duration_since(turn.now),
                 Retry::Reservation(key.clone()),

@@ -104,12 +104,13 @@ fn a_group_that_does_not_fit_is_tried_again_when_that_can_help() {
     r.group("a", 2);
     r.pods("a", "a1w a2w");
     assert_eq!(r.steps(), ["a: place 2 of 2"]);
-    assert_eq!(r.gangs.failed(&key("a")), []);
-    r.gangs.wake(|_| false);
+    assert_eq!(r.gangs.failed(&key("a"), false), []);
+    r.gangs.wake(false, |_| false);
+    r.gangs.wake(true, |_| true);
     assert!(!r.gangs.is_runnable());
-    r.gangs.wake(|_| true);
+    r.gangs.wake(false, |_| true);
     assert_eq!(r.steps(), ["a: place 2 of 2"]);
-    r.gangs.failed(&key("a"));
+    r.gangs.failed(&key("a"), false);
     r.pods("a", "a3w");
     assert_eq!(r.steps(), ["a: place 2 of 3"], "another pod may be smaller");
 }
@@ -135,15 +136,19 @@ fn half_a_group_that_cannot_be_completed_is_taken_apart_one_group_at_a_time() {
         r.pods(name, &format!("{name}1b {name}2b {name}3w"));
     }
     assert_eq!(r.steps(), ["a: place 1 of 1", "b: place 1 of 1"]);
-    assert_eq!(r.gangs.failed(&key("a")), [key("a1"), key("a2")]);
-    assert_eq!(r.gangs.failed(&key("b")), [], "what a frees may complete b");
+    assert_eq!(r.gangs.failed(&key("a"), false), [key("a1"), key("a2")]);
+    assert_eq!(
+        r.gangs.failed(&key("b"), false),
+        [],
+        "what a frees may complete b"
+    );
     r.pods("a", "a1s a2s");
     r.steps();
     r.pods("a", "a1w a2w");
     assert_eq!(r.steps(), ["b: place 1 of 1", "a: place 3 of 3"]);
     r.pods("b", "b3i");
     r.pods("b", "b3b");
-    r.gangs.failed(&key("a"));
+    r.gangs.failed(&key("a"), false);
     assert!(!r.gangs.is_runnable(), "a waits whole");
 }
 
@@ -166,16 +171,29 @@ fn a_half_bound_group_whose_members_went_away_or_are_held_back_is_taken_apart() 
 }
 
 #[test]
+fn a_group_whose_bindings_do_not_all_come_in_time_is_taken_back() {
+    let mut r = Rig::new();
+    r.group("a", 3);
+    r.pods("a", "p1b p2b p3i");
+    assert_eq!(r.gangs.overdue(&key("a")), [key("p1"), key("p2")]);
+    let mut r = Rig::new();
+    r.group("a", 2);
+    r.pods("a", "p1b p2b p3i");
+    assert_eq!(r.gangs.overdue(&key("a")), []);
+    assert_eq!(r.gangs.overdue(&key("none")), []);
+}
+
+#[test]
 fn a_group_that_was_placed_goes_on_running_when_it_loses_pods() {
     let mut r = Rig::new();
     r.group("a", 3);
     r.pods("a", "p1b p2b p3b");
     r.pods("a", "p3w");
     assert_eq!(r.steps(), ["a: place 1 of 1"]);
-    assert_eq!(r.gangs.failed(&key("a")), []);
+    assert_eq!(r.gangs.failed(&key("a"), false), []);
     r.pods("a", "p2x p3x p4w");
     assert_eq!(r.steps(), ["a: place 1 of 1"]);
-    assert_eq!(r.gangs.failed(&key("a")), []);
+    assert_eq!(r.gangs.failed(&key("a"), false), []);
     // Without any bound pod it begins anew.
     r.pods("a", "p1w");
     assert_eq!(r.steps(), ["a: pod group: 2 of 3 members exist"]);
@@ -185,7 +203,7 @@ fn a_group_that_was_placed_goes_on_running_when_it_loses_pods() {
     r.pods("a", "p1b p2w");
     r.gangs.set_group(&key("a"), Group::Of(2), true);
     assert_eq!(r.steps(), ["a: place 1 of 1"]);
-    assert_eq!(r.gangs.failed(&key("a")), []);
+    assert_eq!(r.gangs.failed(&key("a"), false), []);
 }
 
 #[test]

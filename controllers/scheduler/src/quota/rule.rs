@@ -21,6 +21,8 @@ pub(crate) struct Hard {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Rule {
     spec: ResourceQuotaSpec,
+    /// Whether nothing is known of what it says.
+    pub(crate) unknown: bool,
     /// What is counted of pods.
     pub(crate) hard: Vec<Hard>,
 }
@@ -36,7 +38,16 @@ impl Rule {
         });
         Self {
             hard: hard.collect(),
+            unknown: false,
             spec: spec.clone(),
+        }
+    }
+
+    /// A quota whose document never parsed. It could limit anything, so nothing gets past it.
+    pub(crate) fn unknown() -> Self {
+        Self {
+            unknown: true,
+            ..Self::default()
         }
     }
 

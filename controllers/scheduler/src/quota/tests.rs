@@ -247,3 +247,21 @@ fn pods_that_are_tried_together_are_added_up_and_reconsidered_when_one_is_not_bo
     q.reconsider(trial);
     assert_eq!(q.admitted(), [order("b", 1)]);
 }
+
+#[test]
+fn nothing_gets_past_a_quota_of_which_nothing_is_known_and_its_namespace_alone_waits() {
+    let mut q = Quotas::default();
+    q.set(&key("q"), Rule::unknown());
+    assert_eq!(
+        refusal(&q, &cpu("1")),
+        "failed quota: q: its document is not valid"
+    );
+    let elsewhere = ObjectKey::namespaced("other", "p");
+    assert_eq!(
+        q.admit(&mut Trial::default(), &elsewhere, &cpu("1")),
+        Ok(())
+    );
+    q.wait(order("a", 1), cpu("1"));
+    q.set(&key("q"), rule(&[("cpu", "1")], vec![]));
+    assert_eq!(q.admitted(), [order("a", 1)]);
+}
