@@ -1,5 +1,5 @@
 //! Kinds of the core group (`v1`): Pod, Node, Namespace, ConfigMap, Secret, Event, Service, ServiceAccount,
-//! PersistentVolumeClaim.
+//! PersistentVolumeClaim, ResourceQuota.
 //!
 //! Names are Kubernetes', in snake case; `type` is `type_`. A list or map that a document leaves out is empty, a
 //! scalar that it leaves out is `None` until [`crate::Kind::apply_defaults`] fills in what Kubernetes would.
@@ -17,6 +17,7 @@ pub mod node;
 pub mod pod;
 pub mod pod_status;
 pub mod probe;
+pub mod quota;
 mod references;
 pub mod security;
 pub mod service;
@@ -35,6 +36,7 @@ pub use node::*;
 pub use pod::*;
 pub use pod_status::*;
 pub use probe::*;
+pub use quota::*;
 pub use security::*;
 pub use service::*;
 pub use volume::*;

@@ -27,6 +27,12 @@ pub fn pod_spec(spec: &mut PodSpec) {
     }
     for c in spec.init_containers.iter_mut().chain(&mut spec.containers) {
         container(c);
+        if spec.host_network == Some(true) {
+            for port in &mut c.ports {
+                let taken = port.host_port.filter(|&p| p != 0);
+                port.host_port = Some(taken.unwrap_or(port.container_port));
+            }
+        }
     }
     for v in &mut spec.volumes {
         if let Some(s) = &mut v.config_map {

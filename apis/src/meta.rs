@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fnv::Fnv64;
 use crate::string_map::StringMap;
+use crate::time::Timestamp;
 
 /// The name of one object within its kind. `namespace` is empty for cluster-scoped kinds.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -92,6 +93,48 @@ impl ObjectMeta {
         self.owner_references
             .iter()
             .find(|o| o.controller == Some(true))
+    }
+}
+
+/// One thing about an object that is so or not, as the statuses of most kinds have it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// One CamelCase word.
+    #[serde(rename = "type")]
+    pub type_: String,
+    /// `True`, `False` or `Unknown`.
+    pub status: String,
+    /// The generation of the object that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// When `status` last changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_transition_time: Option<Timestamp>,
+    /// A CamelCase word.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// A sentence.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+impl Condition {
+    /// A condition that is so or not, and why.
+    pub fn new(type_: &str, status: bool, reason: &str, message: &str, since: Timestamp) -> Self {
+        Self {
+            type_: type_.into(),
+            status: if status { "True" } else { "False" }.into(),
+            observed_generation: None,
+            last_transition_time: Some(since),
+            reason: reason.into(),
+            message: message.into(),
+        }
+    }
+
+    /// Whether it is so.
+    pub fn is_true(&self) -> bool {
+        self.status == "True"
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! All of them are YAML a person can read. Readers keep and ignore fields they do not know.
 
+mod decision;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
@@ -12,6 +14,11 @@ use crate::core::{
 };
 use crate::meta::ObjectMeta;
 use crate::time::Timestamp;
+
+pub use decision::{
+    ConstraintKind, Hope, NearestMiss, NodeScore, PlacementDecision, RunnerUpLost, ScorePart,
+    ScoreParts, WaitReason,
+};
 
 /// The annotation of a pod that says what becomes of it when its node is lost: `replace` (the default), `keep` or `stop`.
 ///
@@ -67,23 +74,6 @@ pub struct Withdrawal {
     pub at: Timestamp,
 }
 
-/// The stored decision behind a binding, for `describe` and `why`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct PlacementDecision {
-    /// The revision of the snapshot that it was decided on.
-    pub revision: i64,
-    /// How many nodes there were.
-    pub nodes: u32,
-    /// How many of them could run the pod.
-    pub feasible: u32,
-    /// The score of the chosen node.
-    pub score: i64,
-    /// The best node that was not chosen, with its score.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub runner_up: Option<(String, i64)>,
-}
-
 /// `actual/pods/<ns>/<name>`: what the scheduler has to say about a pod that has no binding. Removed when it is bound.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -94,6 +84,25 @@ pub struct PodScheduling {
     /// `PodScheduled=False` with reason `Unschedulable` and the reasons per node class, as `kubectl describe` shows them.
     #[serde(default)]
     pub conditions: Vec<PodCondition>,
+    /// The node that is being cleared for the pod: others do not get its room while victims stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nominated_node: Option<String>,
+    /// How many nodes there were when it was last tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<u32>,
+    /// Why it waits, by constraint, most nodes first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<WaitReason>,
+    /// What would have to change for it to fit, least change first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nearest: Vec<NearestMiss>,
+}
+
+impl PodScheduling {
+    /// Whether the pod cannot fit any of the nodes there are, whatever other pods do.
+    pub fn never_fits(&self) -> bool {
+        !self.reasons.is_empty() && self.reasons.iter().all(|r| r.hope == Hope::Never)
+    }
 }
 
 /// Where in its life a pod is on its node.
@@ -245,12 +254,31 @@ pub struct NodeStatusRecord {
     /// What is used of cpu, memory and disk, coarsely quantised so that an idle node writes nothing.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub usage: ResourceList,
+    /// When `usage` was measured. An agent that measures the same again does not write it, so an old time is no sign of
+    /// age as long as the node's session lives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage_at: Option<Timestamp>,
+    /// The images that are there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<NodeImage>,
     /// Where the agent serves logs: `http://127.0.0.1:10250`; `https` beyond loopback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
     /// The agent's data directory, so that a reader on the same machine (same `machine_id`) opens the files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_dir: Option<String>,
+}
+
+/// An image that a node has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeImage {
+    /// What it is called by, digests included.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// Its size, in bytes.
+    #[serde(default)]
+    pub size_bytes: i64,
 }
 
 /// What the control plane concludes about a node.
@@ -311,6 +339,21 @@ pub struct Intent {
     /// Why, for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
+    /// For `evict` and `move`: the pod's uid, so that a late intent cannot hit another pod of the same name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
+    /// For `move`: the node it is to go to. `None`: the scheduler chooses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// For `evict` and `move`: seconds between TERM and KILL, instead of the pod's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_period_seconds: Option<i64>,
+    /// For `evict` and `move`: do it although a disruption budget forbids it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ignore_budgets: bool,
+    /// When it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
 }
 
 /// The first document of a work key; the second one, after `---`, is the object as its writer wrote it.

@@ -4,10 +4,14 @@ use std::sync::LazyLock;
 
 use crate::apps::{Deployment, ReplicaSet};
 use crate::core::{
-    ConfigMap, Event, Namespace, Node, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
+    ConfigMap, Event, Namespace, Node, PersistentVolumeClaim, Pod, ResourceQuota, Secret, Service,
+    ServiceAccount,
 };
 use crate::kind::{FieldError, Kind};
 use crate::networking::Ingress;
+use crate::placement::{PodGroup, Reservation, SchedulerProfile};
+use crate::policy::PodDisruptionBudget;
+use crate::scheduling::PriorityClass;
 
 /// What is known of a kind.
 #[derive(Clone, Copy)]
@@ -91,6 +95,12 @@ static BUILTIN: LazyLock<Registry> = LazyLock::new(|| Registry {
     kinds: vec![
         KindInfo::of::<Namespace>(),
         KindInfo::of::<Node>(),
+        KindInfo::of::<PriorityClass>(),
+        KindInfo::of::<SchedulerProfile>(),
+        KindInfo::of::<ResourceQuota>(),
+        KindInfo::of::<PodDisruptionBudget>(),
+        KindInfo::of::<Reservation>(),
+        KindInfo::of::<PodGroup>(),
         KindInfo::of::<Pod>(),
         KindInfo::of::<ReplicaSet>(),
         KindInfo::of::<Deployment>(),
@@ -191,6 +201,10 @@ mod tests {
             ("no", "Node"),
             ("ns", "Namespace"),
             ("pvc", "PersistentVolumeClaim"),
+            ("pdb", "PodDisruptionBudget"),
+            ("quota", "ResourceQuota"),
+            ("pc", "PriorityClass"),
+            ("podgroups.setpoint.dev", "PodGroup"),
             ("pods.v1.", "Pod"),
         ] {
             assert_eq!(r.by_word(word).map(|k| k.kind), Some(kind), "{word}");

@@ -6,7 +6,9 @@
 mod container;
 mod env;
 mod objects;
+mod placing;
 mod pod;
+mod policy;
 mod volume;
 mod workload;
 
@@ -16,6 +18,9 @@ pub use objects::{
     claim, config_map, event, ingress, namespace, node, secret, service, service_account,
 };
 pub use pod::{pod, pod_template};
+pub use policy::{
+    disruption_budget, pod_group, priority_class, quota, reservation, scheduler_profile,
+};
 pub use workload::{deployment, replica_set};
 
 use crate::kind::FieldError;

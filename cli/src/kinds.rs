@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use serde_json::Value;
 use setpoint_apis::document::{self, DecodeError};
 use setpoint_apis::registry::{self, Registry};
-use setpoint_apis::{Kind, ObjectKey, apps, core, networking};
+use setpoint_apis::{Kind, ObjectKey, apps, core, networking, placement, policy, scheduling};
 
 /// The kinds of documents that `validate`, `schema` and `explain` know: those of the store, and those of files alone.
 pub(crate) fn documents() -> &'static Registry {
@@ -124,6 +124,12 @@ fn read_builtin(plural: &str, key: &ObjectKey, bytes: &[u8]) -> Option<Result<Va
     kinds!(
         core::Namespace,
         core::Node,
+        scheduling::PriorityClass,
+        placement::SchedulerProfile,
+        core::ResourceQuota,
+        policy::PodDisruptionBudget,
+        placement::Reservation,
+        placement::PodGroup,
         core::Pod,
         apps::ReplicaSet,
         apps::Deployment,

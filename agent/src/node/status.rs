@@ -166,6 +166,8 @@ pub(crate) fn describe(
         drivers: vec![machine.driver.to_owned()],
         node_info: machine.info.clone(),
         usage: ResourceList::new(),
+        usage_at: None,
+        images: Vec::new(),
         endpoint,
         data_dir: Some(config.data_dir.to_string_lossy().into_owned()),
     }

@@ -52,7 +52,6 @@ const NO_ACCOUNTS: &str = "there is no API server that a pod could speak to";
 const NO_REPORT: &str = "the status is a document of its own";
 const HOST_PROCESS: &str = "containers are processes of the node and have this anyway";
 const NODE_RESOLVER: &str = "processes resolve names as their node does";
-const NOT_PLACED_BY: &str = "the scheduler does not place by this yet";
 const NOT_FILTERED: &str = "the process driver applies no such profile";
 
 /// Kinds that are stored and shown but act later.
@@ -240,29 +239,8 @@ pub const TABLE: &[(&str, &[Group])] = &[
         &[
             supported(
                 "containers initContainers volumes restartPolicy terminationGracePeriodSeconds nodeSelector nodeName \
-                 tolerations affinity securityContext overhead os activeDeadlineSeconds \
-                 schedulingGates",
-            ),
-            accepted("topologySpreadConstraints", &[], NOT_PLACED_BY),
-            refused(
-                "schedulerName",
-                &["\"default-scheduler\""],
-                "there is one scheduler",
-            ),
-            accepted(
-                "priority",
-                &["0"],
-                "pods with a higher one are placed first, but none gives way to them",
-            ),
-            accepted(
-                "priorityClassName",
-                &[],
-                "there are no priority classes yet",
-            ),
-            accepted(
-                "preemptionPolicy",
-                &["\"PreemptLowerPriority\"", "\"Never\""],
-                "no pod gives way to another yet",
+                 tolerations affinity topologySpreadConstraints schedulerName priority priorityClassName \
+                 preemptionPolicy securityContext overhead os activeDeadlineSeconds schedulingGates",
             ),
             accepted(
                 "serviceAccountName serviceAccount",
@@ -392,19 +370,7 @@ pub const TABLE: &[(&str, &[Group])] = &[
     ),
     (
         "ContainerPort",
-        &[
-            supported("name containerPort protocol"),
-            accepted(
-                "hostPort",
-                &["0"],
-                "processes bind their node's ports themselves; pods are not kept apart by it",
-            ),
-            accepted(
-                "hostIP",
-                &[],
-                "processes bind their node's addresses themselves",
-            ),
-        ],
+        &[supported("name containerPort protocol hostPort hostIP")],
     ),
     ("EnvVar", &[supported("name value valueFrom")]),
     (
@@ -673,18 +639,9 @@ pub const TABLE: &[(&str, &[Group])] = &[
     ),
     (
         "PodAffinity",
-        &[
-            refused(
-                "requiredDuringSchedulingIgnoredDuringExecution",
-                &[],
-                NOT_PLACED_BY,
-            ),
-            accepted(
-                "preferredDuringSchedulingIgnoredDuringExecution",
-                &[],
-                NOT_PLACED_BY,
-            ),
-        ],
+        &[supported(
+            "requiredDuringSchedulingIgnoredDuringExecution preferredDuringSchedulingIgnoredDuringExecution",
+        )],
     ),
     ("NodeSelector", &[supported("nodeSelectorTerms")]),
     (
@@ -698,26 +655,20 @@ pub const TABLE: &[(&str, &[Group])] = &[
     ("PreferredSchedulingTerm", &[supported("weight preference")]),
     (
         "WeightedPodAffinityTerm",
-        &[accepted("weight podAffinityTerm", &[], NOT_PLACED_BY)],
+        &[supported("weight podAffinityTerm")],
     ),
     (
         "PodAffinityTerm",
-        &[accepted(
+        &[supported(
             "labelSelector matchLabelKeys mismatchLabelKeys namespaces namespaceSelector topologyKey",
-            &[],
-            NOT_PLACED_BY,
         )],
     ),
     (
         "TopologySpreadConstraint",
-        &[
-            refused("whenUnsatisfiable", &["\"ScheduleAnyway\""], NOT_PLACED_BY),
-            accepted(
-                "maxSkew topologyKey labelSelector matchLabelKeys minDomains nodeAffinityPolicy nodeTaintsPolicy",
-                &[],
-                NOT_PLACED_BY,
-            ),
-        ],
+        &[supported(
+            "whenUnsatisfiable maxSkew topologyKey labelSelector matchLabelKeys minDomains nodeAffinityPolicy \
+             nodeTaintsPolicy",
+        )],
     ),
     (
         "Toleration",
@@ -729,6 +680,81 @@ pub const TABLE: &[(&str, &[Group])] = &[
                 "nothing is evicted after a time yet",
             ),
         ],
+    ),
+    // How pods are placed, and how much they may use.
+    (
+        "PriorityClass",
+        &[supported(
+            "apiVersion kind metadata value globalDefault description preemptionPolicy",
+        )],
+    ),
+    (
+        "PodDisruptionBudget",
+        &[
+            supported("apiVersion kind metadata spec"),
+            dropped("status", NO_REPORT),
+        ],
+    ),
+    (
+        "PodDisruptionBudgetSpec",
+        &[supported(
+            "minAvailable maxUnavailable selector unhealthyPodEvictionPolicy",
+        )],
+    ),
+    (
+        "ResourceQuota",
+        &[
+            supported("apiVersion kind metadata spec"),
+            dropped("status", NO_REPORT),
+        ],
+    ),
+    (
+        "ResourceQuotaSpec",
+        &[supported("hard scopes scopeSelector")],
+    ),
+    ("ScopeSelector", &[supported("matchExpressions")]),
+    (
+        "ScopedResourceSelectorRequirement",
+        &[supported("scopeName operator values")],
+    ),
+    (
+        "PodGroup",
+        &[
+            supported("apiVersion kind metadata spec"),
+            dropped("status", NO_REPORT),
+        ],
+    ),
+    (
+        "PodGroupSpec",
+        &[supported("minMember scheduleTimeoutSeconds")],
+    ),
+    (
+        "Reservation",
+        &[
+            supported("apiVersion kind metadata spec"),
+            dropped("status", NO_REPORT),
+        ],
+    ),
+    (
+        "ReservationSpec",
+        &[supported(
+            "owners resources count nodeName nodeSelector affinity tolerations ttlSeconds",
+        )],
+    ),
+    (
+        "ReservationOwners",
+        &[supported("selector namespaces namespaceSelector")],
+    ),
+    (
+        "SchedulerProfile",
+        &[supported("apiVersion kind metadata spec")],
+    ),
+    ("SchedulerProfileSpec", &[supported("strategy weights")]),
+    (
+        "ProfileWeights",
+        &[supported(
+            "resources nodeAffinity podAffinity topologySpread taintToleration imageLocality",
+        )],
     ),
     // Kinds that act later.
     (

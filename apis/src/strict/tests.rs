@@ -111,7 +111,7 @@ fn kinds_and_versions_are_suggested() {
 #[test]
 fn unsupported_fields_are_errors_unless_the_user_insists() {
     let text = pod(
-        "    readinessProbe:\n      grpc: {port: 80}\n  priorityClassName: high\n  volumes:\n  - name: v\n    iscsi: {lun: 1}\n",
+        "    readinessProbe:\n      grpc: {port: 80}\n  subdomain: high\n  volumes:\n  - name: v\n    iscsi: {lun: 1}\n",
     );
     let m = read(&text);
     let of = |list: &[Problem]| list.iter().map(|p| p.path.clone()).collect::<Vec<_>>();
@@ -123,7 +123,7 @@ fn unsupported_fields_are_errors_unless_the_user_insists() {
             "spec.volumes[0].iscsi"
         ]
     );
-    assert_eq!(of(&m.warnings), ["spec.priorityClassName"]);
+    assert_eq!(of(&m.warnings), ["spec.subdomain"]);
     assert!(
         m.errors[0]
             .message
@@ -143,10 +143,7 @@ fn unsupported_fields_are_errors_unless_the_user_insists() {
     assert!(m.errors.is_empty(), "{:?}", m.errors);
     assert_eq!(
         of(&m.warnings),
-        [
-            "spec.containers[0].readinessProbe.grpc",
-            "spec.priorityClassName"
-        ]
+        ["spec.containers[0].readinessProbe.grpc", "spec.subdomain"]
     );
     assert!(m.documents[0].text.contains("grpc"));
 }
@@ -161,31 +158,17 @@ fn asking_for_what_happens_anyway_is_no_problem() {
 }
 
 #[test]
-fn what_placing_must_heed_is_refused_and_what_it_may_heed_is_accepted() {
-    let affinity = |lines: &str| pod(&format!("  affinity:\n    {lines}\n"));
-    let term = "{topologyKey: zone, labelSelector: {matchLabels: {a: b}}}";
-    let required = affinity(&format!(
-        "podAffinity: {{requiredDuringSchedulingIgnoredDuringExecution: [{term}]}}"
-    ));
-    assert_eq!(errors(&required).len(), 1);
-    let preferred = affinity(&format!(
-        "podAntiAffinity: {{preferredDuringSchedulingIgnoredDuringExecution: [{{weight: 1, podAffinityTerm: {term}}}]}}"
-    ));
-    let m = read(&preferred);
-    assert_eq!((m.errors.len(), m.warnings.len()), (0, 1));
-    let term = "{matchExpressions: [{key: a, operator: Exists}]}";
-    let node = affinity(&format!(
-        "nodeAffinity: {{requiredDuringSchedulingIgnoredDuringExecution: {{nodeSelectorTerms: [{term}]}}}}"
-    ));
-    let m = read(&node);
-    assert_eq!((m.errors.len(), m.warnings.len()), (0, 0));
-    let spread = |when: &str| {
-        pod(&format!(
-            "  topologySpreadConstraints: [{{maxSkew: 1, topologyKey: a, whenUnsatisfiable: {when}}}]\n"
-        ))
-    };
-    assert_eq!(errors(&spread("DoNotSchedule")).len(), 1);
-    assert_eq!(errors(&spread("ScheduleAnyway")).len(), 0);
+fn everything_about_placing_is_supported() {
+    let term = "{topologyKey: zone, labelSelector: {matchLabels: {a: b}}, matchLabelKeys: [rev]}";
+    let m = read(&pod(&format!(
+        "    ports: [{{containerPort: 80, hostPort: 80, hostIP: 10.0.0.1}}]\n  \
+         schedulerName: batch\n  priorityClassName: high\n  preemptionPolicy: Never\n  \
+         schedulingGates: [{{name: example.com/wait}}]\n  \
+         topologySpreadConstraints: [{{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule, minDomains: 2}}]\n  \
+         affinity:\n    podAffinity: {{requiredDuringSchedulingIgnoredDuringExecution: [{term}]}}\n    \
+         podAntiAffinity: {{preferredDuringSchedulingIgnoredDuringExecution: [{{weight: 1, podAffinityTerm: {term}}}]}}\n"
+    )));
+    assert_eq!((m.errors, m.warnings), (vec![], vec![]));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::{Findings, key_path};
 use crate::core::{Container, HttpGetAction, LifecycleHandler, Probe};
 use crate::int_or_string::IntOrString;
 use crate::names;
-use crate::quantity::ResourceList;
+use crate::quantity::{Quantity, ResourceList};
 
 pub(super) fn container(f: &mut Findings, path: &str, c: &Container, volumes: &BTreeSet<&str>) {
     if c.image.trim().is_empty() {
@@ -74,6 +74,14 @@ fn ports(f: &mut Findings, path: &str, c: &Container) {
         if let Some(host_port) = p.host_port.filter(|&p| p != 0) {
             f.port(format!("{path}.hostPort"), host_port);
         }
+        if let Some(ip) = p.host_ip.as_deref().filter(|ip| !ip.is_empty())
+            && ip.parse::<std::net::IpAddr>().is_err()
+        {
+            f.add(
+                format!("{path}.hostIP"),
+                format!("{ip:?} is not an IP address"),
+            );
+        }
         if let Some(name) = p.name.as_deref().filter(|n| !n.is_empty()) {
             f.name(format!("{path}.name"), name, names::port_name(name));
             if !seen.insert(name) {
@@ -91,49 +99,98 @@ fn resources(f: &mut Findings, path: &str, c: &Container) {
     amounts(f, &format!("{path}.resources.limits"), &r.limits);
     amounts(f, &format!("{path}.resources.requests"), &r.requests);
     for (name, request) in &r.requests {
+        let path = key_path(&format!("{path}.resources.requests"), name);
         match r.limits.get(name) {
-            Some(limit) if request > limit => f.add(
-                key_path(&format!("{path}.resources.requests"), name),
-                format!("{request} is more than the limit, {limit}"),
-            ),
-            Some(limit) if is_extended(name) && request != limit => f.add(
-                key_path(&format!("{path}.resources.requests"), name),
+            Some(limit) if request > limit => {
+                f.add(path, format!("{request} is more than the limit, {limit}"));
+            }
+            Some(limit) if is_indivisible(name) && request != limit => f.add(
+                path,
                 format!("must equal the limit, {limit}: this resource cannot be shared"),
+            ),
+            None if is_indivisible(name) => f.add(
+                path,
+                "needs a limit of the same amount: this resource cannot be shared",
             ),
             _ => {}
         }
     }
+    let all = || r.requests.keys().chain(r.limits.keys());
+    if all().any(|n| n.starts_with(HUGE_PAGES)) && !all().any(|n| n == "cpu" || n == "memory") {
+        f.add(
+            format!("{path}.resources"),
+            "huge pages need a request or limit of cpu or memory beside them",
+        );
+    }
 }
 
-fn amounts(f: &mut Findings, path: &str, list: &ResourceList) {
-    for (name, amount) in list {
+const HUGE_PAGES: &str = "hugepages-";
+
+/// The most that can be asked for of anything (8 Pi): what is more is a slip of the pen, and a thousand times that much
+/// can still be added up.
+const MOST: Quantity = Quantity::from_whole(1 << 53);
+
+/// What is wrong with an amount of any resource.
+pub(super) fn amount(f: &mut Findings, path: &str, amount: &Quantity) {
+    if amount.is_negative() {
+        f.add(path, format!("{amount} is negative"));
+    }
+    if *amount > MOST {
+        f.add(
+            path,
+            format!("{amount} is more than any node can have: the most is 8Pi"),
+        );
+    }
+}
+
+/// What is wrong with amounts of what nodes have.
+pub(super) fn amounts(f: &mut Findings, path: &str, list: &ResourceList) {
+    for (name, quantity) in list {
         let path = key_path(path, name);
-        let native = matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage")
-            || name.starts_with("hugepages-");
-        if !native {
-            if name.contains('/') {
-                f.name(path.clone(), name, names::label_key(name));
-            } else {
-                f.add(
-                    path.clone(),
-                    format!("{name:?} is not cpu, memory, ephemeral-storage or a name with a domain (example.com/gpu)"),
-                );
-            }
+        if let Some(size) = name.strip_prefix(HUGE_PAGES) {
+            huge_pages(f, &path, size, quantity);
+        } else if name.contains('/') {
+            f.name(path.clone(), name, names::label_key(name));
+        } else if !matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage") {
+            f.add(
+                path.clone(),
+                format!("{name:?} is not cpu, memory, ephemeral-storage or a name with a domain (example.com/gpu)"),
+            );
         }
-        if amount.is_negative() {
-            f.add(path.clone(), format!("{amount} is negative"));
-        }
-        if is_extended(name) && !amount.is_whole() {
+        amount(f, &path, quantity);
+        if is_extended(name) && !quantity.is_whole() {
             f.add(
                 path,
-                format!("{amount} is not a whole number: this resource cannot be divided"),
+                format!("{quantity} is not a whole number: this resource cannot be divided"),
             );
         }
     }
 }
 
+fn huge_pages(f: &mut Findings, path: &str, size: &str, amount: &Quantity) {
+    match size.parse::<Quantity>() {
+        Ok(page) if page.is_whole() && page > Quantity::ZERO => {
+            if !amount.is_whole() || amount.value() % page.value() != 0 {
+                f.add(
+                    path,
+                    format!("{amount} is not a multiple of the page size, {page}"),
+                );
+            }
+        }
+        _ => f.add(
+            path,
+            format!("{size:?} is not the size of a page, such as 2Mi"),
+        ),
+    }
+}
+
 fn is_extended(name: &str) -> bool {
     name.contains('/')
+}
+
+/// Whether what one container has of a resource no other can use.
+fn is_indivisible(name: &str) -> bool {
+    is_extended(name) || name.starts_with(HUGE_PAGES)
 }
 
 fn mounts(f: &mut Findings, path: &str, c: &Container, volumes: &BTreeSet<&str>) {

@@ -3,10 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Findings, container, volume};
-use crate::core::{
-    Affinity, Container, DnsPolicy, NodeSelectorOperator, NodeSelectorTerm, Pod, PodSpec,
-    PodTemplateSpec, RestartPolicy, TaintEffect, TolerationOperator,
-};
+use crate::core::{Container, DnsPolicy, Pod, PodSpec, PodTemplateSpec, RestartPolicy};
 use crate::kind::FieldError;
 use crate::names;
 
@@ -79,7 +76,7 @@ fn spec(f: &mut Findings, path: &str, spec: &PodSpec) {
     ] {
         f.at_most(format!("{path}.{field}"), value, i32::MAX.into());
     }
-    super::labels(f, &format!("{path}.nodeSelector"), &spec.node_selector);
+    super::placing::placing(f, path, spec);
     for (field, name) in [
         ("nodeName", &spec.node_name),
         ("serviceAccountName", &spec.service_account_name),
@@ -104,22 +101,6 @@ fn spec(f: &mut Findings, path: &str, spec: &PodSpec) {
             "dnsPolicy None needs at least one name server",
         );
     }
-    tolerations(f, path, spec);
-    if let Some(a) = &spec.affinity {
-        affinity(f, &format!("{path}.affinity"), a);
-    }
-    for (i, c) in spec.topology_spread_constraints.iter().enumerate() {
-        let path = format!("{path}.topologySpreadConstraints[{i}]");
-        f.at_least(format!("{path}.maxSkew"), Some(c.max_skew), 1);
-        f.name(
-            format!("{path}.topologyKey"),
-            &c.topology_key,
-            names::label_key(&c.topology_key),
-        );
-        if let Some(s) = &c.label_selector {
-            super::selector(f, &format!("{path}.labelSelector"), s);
-        }
-    }
     for (i, alias) in spec.host_aliases.iter().enumerate() {
         if alias.ip.parse::<std::net::IpAddr>().is_err() {
             f.add(
@@ -128,12 +109,28 @@ fn spec(f: &mut Findings, path: &str, spec: &PodSpec) {
             );
         }
     }
-    for (name, amount) in &spec.overhead {
-        if amount.is_negative() {
-            f.add(
-                super::key_path(&format!("{path}.overhead"), name),
-                "must not be negative",
-            );
+    container::amounts(f, &format!("{path}.overhead"), &spec.overhead);
+    host_network(f, path, spec);
+}
+
+/// On the node's network a container's port is the node's.
+fn host_network(f: &mut Findings, path: &str, spec: &PodSpec) {
+    if spec.host_network != Some(true) {
+        return;
+    }
+    for (list, containers) in [
+        ("initContainers", &spec.init_containers),
+        ("containers", &spec.containers),
+    ] {
+        for (i, c) in containers.iter().enumerate() {
+            for (j, port) in c.ports.iter().enumerate() {
+                if port.host_port.is_some_and(|p| p != port.container_port) {
+                    f.add(
+                        format!("{path}.{list}[{i}].ports[{j}].hostPort"),
+                        "must be the containerPort when hostNetwork is true",
+                    );
+                }
+            }
         }
     }
 }
@@ -187,7 +184,7 @@ fn containers<'a>(
             }
         }
         for (j, port) in c.ports.iter().enumerate() {
-            if let Some(host_port) = port.host_port {
+            if let Some(host_port) = port.host_port.filter(|&p| p != 0) {
                 let key = (host_port, port.protocol, port.host_ip.clone());
                 if let Some(other) = host_ports.insert(key, &c.name) {
                     f.add(
@@ -196,170 +193,6 @@ fn containers<'a>(
                     );
                 }
             }
-        }
-    }
-}
-
-fn tolerations(f: &mut Findings, path: &str, spec: &PodSpec) {
-    for (i, t) in spec.tolerations.iter().enumerate() {
-        let path = format!("{path}.tolerations[{i}]");
-        let key = t.key.as_deref().unwrap_or_default();
-        if !key.is_empty() {
-            f.name(format!("{path}.key"), key, names::label_key(key));
-        } else if t.operator != Some(TolerationOperator::Exists) {
-            f.add(
-                format!("{path}.operator"),
-                "must be Exists when there is no key",
-            );
-        }
-        let value = t.value.as_deref().unwrap_or_default();
-        if t.operator == Some(TolerationOperator::Exists) && !value.is_empty() {
-            f.add(
-                format!("{path}.value"),
-                "must be empty when the operator is Exists",
-            );
-        } else {
-            f.name(format!("{path}.value"), value, names::label_value(value));
-        }
-        if t.toleration_seconds.is_some() && t.effect != Some(TaintEffect::NoExecute) {
-            f.add(
-                format!("{path}.effect"),
-                "must be NoExecute when tolerationSeconds is given",
-            );
-        }
-    }
-}
-
-fn affinity(f: &mut Findings, path: &str, a: &Affinity) {
-    if let Some(node) = &a.node_affinity {
-        let path = format!("{path}.nodeAffinity");
-        if let Some(required) = &node.required_during_scheduling_ignored_during_execution {
-            let path =
-                format!("{path}.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms");
-            if required.node_selector_terms.is_empty() {
-                f.add(path.clone(), "needs at least one term");
-            }
-            for (i, term) in required.node_selector_terms.iter().enumerate() {
-                node_term(f, &format!("{path}[{i}]"), term);
-            }
-        }
-        for (i, p) in node
-            .preferred_during_scheduling_ignored_during_execution
-            .iter()
-            .enumerate()
-        {
-            let path = format!("{path}.preferredDuringSchedulingIgnoredDuringExecution[{i}]");
-            weight(f, &path, p.weight);
-            node_term(f, &format!("{path}.preference"), &p.preference);
-        }
-    }
-    for (field, pods) in [
-        ("podAffinity", &a.pod_affinity),
-        ("podAntiAffinity", &a.pod_anti_affinity),
-    ] {
-        let Some(pods) = pods else { continue };
-        let required = pods
-            .required_during_scheduling_ignored_during_execution
-            .iter()
-            .enumerate()
-            .map(|(i, t)| {
-                (
-                    format!("{path}.{field}.requiredDuringSchedulingIgnoredDuringExecution[{i}]"),
-                    t,
-                )
-            });
-        let preferred = pods
-            .preferred_during_scheduling_ignored_during_execution
-            .iter()
-            .enumerate()
-            .map(|(i, w)| {
-                let path =
-                    format!("{path}.{field}.preferredDuringSchedulingIgnoredDuringExecution[{i}]");
-                (format!("{path}.podAffinityTerm"), &w.pod_affinity_term)
-            });
-        for (path, term) in required.chain(preferred) {
-            f.name(
-                format!("{path}.topologyKey"),
-                &term.topology_key,
-                names::label_key(&term.topology_key),
-            );
-            if let Some(s) = &term.label_selector {
-                super::selector(f, &format!("{path}.labelSelector"), s);
-            }
-            if let Some(s) = &term.namespace_selector {
-                super::selector(f, &format!("{path}.namespaceSelector"), s);
-            }
-        }
-        for (i, w) in pods
-            .preferred_during_scheduling_ignored_during_execution
-            .iter()
-            .enumerate()
-        {
-            weight(
-                f,
-                &format!("{path}.{field}.preferredDuringSchedulingIgnoredDuringExecution[{i}]"),
-                w.weight,
-            );
-        }
-    }
-}
-
-fn weight(f: &mut Findings, path: &str, weight: i32) {
-    if !(1..=100).contains(&weight) {
-        f.add(
-            format!("{path}.weight"),
-            format!("{weight} is not between 1 and 100"),
-        );
-    }
-}
-
-fn node_term(f: &mut Findings, path: &str, term: &NodeSelectorTerm) {
-    for (i, r) in term.match_expressions.iter().enumerate() {
-        let path = format!("{path}.matchExpressions[{i}]");
-        f.name(format!("{path}.key"), &r.key, names::label_key(&r.key));
-        match r.operator {
-            NodeSelectorOperator::In | NodeSelectorOperator::NotIn if r.values.is_empty() => {
-                f.add(
-                    format!("{path}.values"),
-                    format!("operator {} needs values", r.operator),
-                );
-            }
-            NodeSelectorOperator::Exists | NodeSelectorOperator::DoesNotExist
-                if !r.values.is_empty() =>
-            {
-                f.add(
-                    format!("{path}.values"),
-                    format!("operator {} takes no values", r.operator),
-                );
-            }
-            NodeSelectorOperator::Gt | NodeSelectorOperator::Lt
-                if r.values.len() != 1 || r.values[0].parse::<i64>().is_err() =>
-            {
-                f.add(
-                    format!("{path}.values"),
-                    format!("operator {} needs one whole number", r.operator),
-                );
-            }
-            _ => {}
-        }
-    }
-    for (i, r) in term.match_fields.iter().enumerate() {
-        let path = format!("{path}.matchFields[{i}]");
-        if r.key != "metadata.name" {
-            f.add(
-                format!("{path}.key"),
-                format!("{:?} is not possible here: metadata.name is", r.key),
-            );
-        }
-        if !matches!(
-            r.operator,
-            NodeSelectorOperator::In | NodeSelectorOperator::NotIn
-        ) || r.values.len() != 1
-        {
-            f.add(
-                format!("{path}.operator"),
-                "must be In or NotIn with one value",
-            );
         }
     }
 }

@@ -62,6 +62,7 @@ pub fn pod_status(
         }
     } else if let Some(s) = scheduling {
         status.conditions.clone_from(&s.conditions);
+        status.nominated_node_name.clone_from(&s.nominated_node);
     }
     if let Some(a) = actual {
         report(&mut status, a);
@@ -182,8 +183,11 @@ mod tests {
         let scheduling = PodScheduling {
             placements: 0,
             conditions: vec![why],
+            nominated_node: Some("n1".into()),
+            ..PodScheduling::default()
         };
         let s = pod_status(&Pod::default(), None, None, Some(&scheduling), None, false);
+        assert_eq!(s.nominated_node_name.as_deref(), Some("n1"));
         assert_eq!(
             s.condition("PodScheduled").unwrap().message.as_deref(),
             Some("0/3 nodes")

@@ -226,7 +226,10 @@ impl Generator<'_> {
 
     fn map(&mut self, values: &Value, field: &str, depth: usize) -> Value {
         let keys: &[&str] = match field {
-            "limits" | "requests" | "overhead" => &["cpu", "memory", "ephemeral-storage"],
+            "limits" | "requests" | "overhead" | "resources" => {
+                &["cpu", "memory", "ephemeral-storage"]
+            }
+            "hard" => &["cpu", "requests.memory", "limits.ephemeral-storage"],
             "data" | "stringData" | "volumeAttributes" => &["a", "b.txt", "C_D", "8080"],
             "binaryData" => &["e", "f"],
             _ => &["app", "example.com/tier", "x"],
@@ -265,7 +268,10 @@ impl Generator<'_> {
                 .into(),
             (_, "resource") => self.pick(&["limits.cpu", "requests.memory"]).into(),
             (_, "mountPropagation") => self.pick(&["None", "HostToContainer"]).into(),
-            (_, "ip") => "10.0.0.1".into(),
+            (_, "nodeAffinityPolicy" | "nodeTaintsPolicy") => {
+                self.pick(&["Honor", "Ignore"]).into()
+            }
+            (_, "ip" | "hostIP") => "10.0.0.1".into(),
             (_, "medium") => self.pick(&["", "Memory"]).into(),
             (_, "volumeMode") => self.pick(&["Filesystem", "Block"]).into(),
             (_, "sessionAffinity") => self.pick(&["None", "ClientIP"]).into(),
@@ -345,6 +351,53 @@ impl Generator<'_> {
             "NodeSelectorTerm" => {
                 o.remove("matchFields");
             }
+            "PodAffinityTerm" => {
+                if !o.contains_key("labelSelector") {
+                    o.remove("matchLabelKeys");
+                    o.remove("mismatchLabelKeys");
+                }
+            }
+            "TopologySpreadConstraint" => {
+                if !o.contains_key("labelSelector") {
+                    o.remove("matchLabelKeys");
+                }
+                if text(o, "whenUnsatisfiable").as_deref() != Some("DoNotSchedule") {
+                    o.remove("minDomains");
+                }
+            }
+            "PodDisruptionBudgetSpec" => {
+                if o.remove("minAvailable").is_some() {
+                    o.remove("maxUnavailable");
+                    o.insert("minAvailable".into(), json!("50%"));
+                } else {
+                    o.entry("maxUnavailable").or_insert(json!(1));
+                }
+            }
+            "ResourceQuotaSpec" => {
+                if o.contains_key("scopeSelector") || self.rng.bool() {
+                    o.remove("scopes");
+                } else {
+                    o.insert("scopes".into(), json!(["NotTerminating", "NotBestEffort"]));
+                }
+            }
+            "ScopedResourceSelectorRequirement" => {
+                o.insert("scopeName".into(), "PriorityClass".into());
+                let values = match text(o, "operator").as_deref() {
+                    Some("In" | "NotIn") => json!(["a"]),
+                    _ => json!([]),
+                };
+                o.insert("values".into(), values);
+            }
+            "ReservationSpec" => {
+                o.insert("resources".into(), json!({ "cpu": "1" }));
+                o.remove("nodeName");
+                if let Some(affinity) = o.get_mut("affinity").and_then(Value::as_object_mut) {
+                    affinity.retain(|k, _| k == "nodeAffinity");
+                }
+            }
+            "ProfileWeights" => o
+                .values_mut()
+                .for_each(|w| *w = json!(self.rng.i64(0..=100))),
             "Toleration" => {
                 if text(o, "operator").as_deref() == Some("Exists") {
                     o.remove("value");
@@ -481,6 +534,12 @@ fn pod(spec: &mut Value) {
     }
     if let Some(spec) = spec.as_object_mut() {
         spec.retain(|_, v| !v.is_null());
+        if spec.contains_key("schedulingGates") {
+            spec.remove("nodeName");
+        }
+        if spec.get("hostNetwork") == Some(&json!(true)) {
+            spec.remove("hostNetwork");
+        }
         // Host ports of several containers may clash.
         for c in spec
             .get_mut("containers")

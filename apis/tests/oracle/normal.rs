@@ -5,7 +5,7 @@ use setpoint_apis::quantity::Format;
 use setpoint_apis::{Quantity, Timestamp};
 
 /// Maps from a resource to a quantity.
-const RESOURCES: &[&str] = &["limits", "requests", "overhead"];
+const RESOURCES: &[&str] = &["limits", "requests", "overhead", "hard"];
 /// Fields that are one quantity.
 const QUANTITIES: &[&str] = &["sizeLimit", "divisor"];
 

@@ -112,6 +112,7 @@ fn write(keyspace: &Keyspace, step: &Step) -> Write {
                 node: Some(binding.node.to_string()),
                 session: Some(binding.session),
                 reason: format!("node {} is unreachable", binding.node),
+                ..Intent::default()
             };
             let mut guards = vec![
                 Compare::absent(keyspace.build(&Key::NodeAlive(&binding.node))),

@@ -2,10 +2,14 @@
 
 use setpoint_apis::apps::{Deployment, ReplicaSet};
 use setpoint_apis::core::{
-    ConfigMap, Namespace, Node, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
+    ConfigMap, Namespace, Node, PersistentVolumeClaim, Pod, ResourceQuota, Secret, Service,
+    ServiceAccount,
 };
 use setpoint_apis::document::DecodeError;
 use setpoint_apis::networking::Ingress;
+use setpoint_apis::placement::{PodGroup, Reservation, SchedulerProfile};
+use setpoint_apis::policy::PodDisruptionBudget;
+use setpoint_apis::scheduling::PriorityClass;
 use setpoint_apis::{Kind, ObjectKey, OwnerReference, owners};
 use setpoint_runtime::{CacheBuilder, View};
 
@@ -170,6 +174,12 @@ impl Kinds {
             KindEntry::of::<Ingress>(),
             KindEntry::of::<PersistentVolumeClaim>(),
             KindEntry::of::<ServiceAccount>(),
+            KindEntry::of::<PriorityClass>(),
+            KindEntry::of::<SchedulerProfile>(),
+            KindEntry::of::<ResourceQuota>(),
+            KindEntry::of::<PodDisruptionBudget>(),
+            KindEntry::of::<Reservation>(),
+            KindEntry::of::<PodGroup>(),
         ])
     }
 

@@ -130,6 +130,10 @@ pub struct Facts<'a> {
     pub recorded: Option<u32>,
     /// What is asked about it.
     pub intents: &'a [IntentFacts],
+    /// Why the scheduler itself wants it to leave its node, when it does.
+    pub leave: Option<Why>,
+    /// Whether disruption budgets allow it to be evicted now.
+    pub may_evict: bool,
 }
 
 /// Why a pod is withdrawn: the word in the binding.
@@ -141,6 +145,10 @@ pub enum Why {
     NodeNameChanged,
     /// It was asked to leave.
     Evicted,
+    /// It makes room for a pod of higher priority.
+    Preempted,
+    /// Its group was placed in part, and cannot be completed.
+    GroupIncomplete,
 }
 
 impl Why {
@@ -150,6 +158,8 @@ impl Why {
             Self::Deleted => "Deleted",
             Self::NodeNameChanged => "NodeNameChanged",
             Self::Evicted => "Evicted",
+            Self::Preempted => "Preempted",
+            Self::GroupIncomplete => "GroupIncomplete",
         }
     }
 }
@@ -276,7 +286,7 @@ fn bound(facts: &Facts<'_>, binding: &Stored<Binding>) -> Step {
         _ => None,
     };
 
-    let elsewhere = readable(facts, |i| !concerns(i, bound));
+    let elsewhere = readable(facts, |i| !concerns(i, bound, wanted));
     if !elsewhere.is_empty() {
         return Step::DropIntents {
             which: elsewhere,
@@ -313,8 +323,11 @@ fn bound(facts: &Facts<'_>, binding: &Stored<Binding>) -> Step {
         {
             Some(Why::NodeNameChanged)
         }
-        Some(_) if !evictions.is_empty() => Some(Why::Evicted),
-        Some(_) => None,
+        // What is evicted anyway need not be told that it makes room.
+        Some(_) if may_evict(facts, &evictions) => Some(Why::Evicted),
+        // Nothing of it runs, and placing it again would run it a second time.
+        Some(_) if ended.is_some() => None,
+        Some(_) => facts.leave,
     };
     if let Some(why) = why {
         // What cannot be read exists all the same.
@@ -342,7 +355,22 @@ fn bound(facts: &Facts<'_>, binding: &Stored<Binding>) -> Step {
     if facts.recorded.is_some() {
         return Step::DropRecord;
     }
+    if !evictions.is_empty() {
+        return Step::Wait(BUDGET);
+    }
     Step::Rest
+}
+
+/// What an eviction waits for that is not allowed yet.
+pub const BUDGET: &str = "a disruption budget to allow its eviction";
+
+/// Whether one of these evictions may be carried out: then all are.
+fn may_evict(facts: &Facts<'_>, evictions: &[usize]) -> bool {
+    let ignores = |i: &usize| {
+        let intent = facts.intents[*i].intent.as_ref();
+        intent.is_some_and(|i| i.ignore_budgets)
+    };
+    !evictions.is_empty() && (facts.may_evict || evictions.iter().any(ignores))
 }
 
 /// A binding that is being taken back.
@@ -425,8 +453,13 @@ pub fn is_terminal(actual: &PodActual) -> bool {
 }
 
 /// Whether an intent is about this binding: the node is the one it names, and was not bound under a later session than
-/// the one it speaks of. Sessions of a node grow, so a late intent cannot hit a newer placement.
-fn concerns(intent: &Intent, binding: &Binding) -> bool {
+/// the one it speaks of. Sessions of a node grow, so a late intent cannot hit a newer placement; nor, when it names the
+/// pod's uid, another pod of the same name.
+fn concerns(intent: &Intent, binding: &Binding, wanted: Option<&Stored<Pod>>) -> bool {
+    let other = |uid: &String| wanted.is_some_and(|pod| pod.uid() != *uid);
+    if intent.uid.as_ref().is_some_and(other) {
+        return false;
+    }
     intent.node.as_ref().is_none_or(|n| *n == binding.node)
         && intent
             .session

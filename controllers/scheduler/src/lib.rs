@@ -26,29 +26,56 @@
 //!   report agree on where the pod is. When they do not it stays, and an event says what there is and how to mend it.
 //! - What ended (Succeeded, Failed) takes no room; its binding stays until it is deleted. It is not released or evicted,
 //!   which would run it again.
+//! - **What a pod refers to is looked up here**: its priority class, its profile, its group. A pod that names one that does
+//!   not exist waits with that reason, and goes on when it does. A document that does not parse any more counts as it did.
+//! - **A pod that fits nowhere makes pods of lower priority leave** (reason `Preempted`; they go back to waiting). It is
+//!   nominated for their node: nothing of its own priority or less gets the room that they leave, also under a new
+//!   leader. It is bound there when the room is real, or elsewhere when that is sooner.
+//! - **`evict` is carried out within disruption budgets.** What is decided counts at once, so two who evict cannot overshoot
+//!   together. A request that is not allowed now waits; people are told once. Preemption respects budgets where it can.
+//! - **A quota of a namespace is never exceeded by a binding**: not by a pod that names its node, not by one that preempts,
+//!   not by a group. A pod over quota waits with that reason. A quota or a budget that never parsed lets nothing past.
+//! - **A group (PodGroup) is placed with `minMember` of its pods at least, or not at all.** Of a group that was never
+//!   complete no part stays: half a group is completed before anything else is placed, or taken apart. Groups do not
+//!   preempt.
+//! - **A reservation keeps room for its owners** until it is deleted or its time is over.
+//! - The statuses of quotas, budgets, groups and reservations are written when they change, and of one object not more
+//!   often than twice a second.
 //!
-//! `evict` requests withdraw the pod (reason `Evicted`) and place it again. `move` requests are left alone for now.
+//! `move` requests are left alone for now.
 //!
 //! # How
 //! One task owns an `account`: a pure structure that takes changes and outcomes and returns writes. Writes go out in
-//! batches, several under way at a time, at most one per pod.
+//! batches, several under way at a time, at most one per pod. Beside the core, which knows nodes, the account keeps books of
+//! its own that are pure and tested by value: `asks` (priorities and profiles), `quota`, `budgets`, `gangs`,
+//! `nominations`, `reservations`, `pending` (who waits for what).
 
 mod account;
+mod asks;
+mod budgets;
 mod content;
 pub mod decide;
+mod gangs;
 mod intents;
 mod listing;
+mod nominations;
 mod observe;
 mod pending;
+mod quota;
+mod reservations;
 mod specs;
 mod text;
+mod verdict;
 mod writes;
 
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use setpoint_apis::ObjectKey;
-use setpoint_apis::core::{ConfigMap, Namespace, Node, Pod, Secret};
+use setpoint_apis::core::{ConfigMap, Namespace, Node, Pod, ResourceQuota, Secret};
+use setpoint_apis::placement::{PodGroup, Reservation, SchedulerProfile};
+use setpoint_apis::policy::PodDisruptionBudget;
+use setpoint_apis::scheduling::PriorityClass;
 use setpoint_runtime::backoff::Backoff;
 use setpoint_runtime::events::{EventRef, EventType, Recorder};
 use setpoint_runtime::watcher::{WatcherOptions, watcher};
@@ -89,6 +116,12 @@ pub fn register(cache: CacheBuilder) -> CacheBuilder {
         .kind::<ConfigMap>()
         .kind::<Secret>()
         .kind::<Namespace>()
+        .kind::<PriorityClass>()
+        .kind::<SchedulerProfile>()
+        .kind::<ResourceQuota>()
+        .kind::<PodDisruptionBudget>()
+        .kind::<PodGroup>()
+        .kind::<Reservation>()
 }
 
 /// Schedules until the leadership is lost or given up. The seed breaks ties between equally good nodes.

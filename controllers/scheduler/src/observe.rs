@@ -2,14 +2,20 @@
 
 use std::sync::Arc;
 
-use setpoint_apis::core::{Node, Pod};
-use setpoint_apis::records::{Binding, NodeState};
+use setpoint_apis::core::{Namespace, Node, Pod, ResourceQuota};
+use setpoint_apis::placement::{PodGroup, Reservation, SchedulerProfile};
+use setpoint_apis::policy::PodDisruptionBudget;
+use setpoint_apis::records::{Binding, NodeState, NodeStatusRecord, PodStage};
+use setpoint_apis::resolve::PodHealth;
+use setpoint_apis::scheduling::PriorityClass;
 use setpoint_apis::view::NodeView;
 use setpoint_apis::{Kind, ObjectKey};
 use setpoint_runtime::{Entry, StateKey, Stored, View};
-use setpoint_scheduler_core::{NodeFacts, NotReady};
+use setpoint_scheduler_core::{NodeFacts, NodeImage, NotReady, Usage};
 
-use crate::decide::{Broken, Facts, IntentFacts, Report, Seen, Session, WorkCopy};
+use crate::decide::{
+    Broken, Facts, IntentFacts, Report, Seen, Session, WorkCopy, belongs, is_terminal,
+};
 
 /// What a change is about.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,6 +27,13 @@ pub(crate) enum Subject {
     /// The fence lease of a node: pods wait for it to end.
     Fence(Arc<str>),
     Source(crate::content::Source),
+    Namespace(Arc<str>),
+    PriorityClass(Arc<str>),
+    Profile(Arc<str>),
+    Quota(ObjectKey),
+    Budget(ObjectKey),
+    Group(ObjectKey),
+    Reservation(ObjectKey),
 }
 
 /// Whether a change matters here, and to what.
@@ -33,6 +46,13 @@ pub(crate) fn subject(key: &StateKey) -> Option<Subject> {
         StateKey::NodeAlive(node) => Subject::Session(node.clone()),
         StateKey::NodeStatus(node) | StateKey::Health(node) => Subject::Node(node.clone()),
         StateKey::NodeFence(node) => Subject::Fence(node.clone()),
+        StateKey::Desired(Namespace::PLURAL, key) => Subject::Namespace(key.name.clone()),
+        StateKey::Desired(PriorityClass::PLURAL, key) => Subject::PriorityClass(key.name.clone()),
+        StateKey::Desired(SchedulerProfile::PLURAL, key) => Subject::Profile(key.name.clone()),
+        StateKey::Desired(ResourceQuota::PLURAL, key) => Subject::Quota(key.clone()),
+        StateKey::Desired(PodDisruptionBudget::PLURAL, key) => Subject::Budget(key.clone()),
+        StateKey::Desired(PodGroup::PLURAL, key) => Subject::Group(key.clone()),
+        StateKey::Desired(Reservation::PLURAL, key) => Subject::Reservation(key.clone()),
         StateKey::Desired(plural, key) => Subject::Source(crate::content::Source::of(plural, key)?),
         StateKey::Actual(..) | StateKey::Deletion(..) => return None,
     })
@@ -65,6 +85,8 @@ pub(crate) fn facts<'a>(
         work,
         recorded,
         intents,
+        leave: None,
+        may_evict: true,
     }
 }
 
@@ -149,6 +171,54 @@ pub(crate) fn node_facts(view: &View<'_>, name: &Arc<str>) -> Option<NodeFacts> 
         taints: merged.taints,
         drivers: merged.drivers,
         allocatable: merged.allocatable,
+        images: last_good(status).map_or_else(Vec::new, |s| images(&s.value)),
+        // An agent reports its usage when that changes, so what it reported last holds while its session lives.
+        usage: merged
+            .session
+            .and(last_good(status))
+            .and_then(|s| usage(&s.value)),
+    })
+}
+
+fn images(status: &NodeStatusRecord) -> Vec<NodeImage> {
+    let image = |i: &setpoint_apis::records::NodeImage| NodeImage {
+        names: i.names.clone(),
+        bytes: u64::try_from(i.size_bytes).unwrap_or(0),
+    };
+    status.images.iter().map(image).collect()
+}
+
+fn usage(status: &NodeStatusRecord) -> Option<Usage> {
+    let cpu = status.usage.get("cpu");
+    let memory = status.usage.get("memory");
+    (cpu.is_some() || memory.is_some()).then(|| Usage {
+        cpu_milli: cpu.map_or(0, |q| q.milli_value()),
+        memory_bytes: memory.map_or(0, |q| q.value()),
+    })
+}
+
+/// How a pod that is wanted is, as disruption budgets see it; `None` when it has ended.
+pub(crate) fn health(view: &View<'_>, key: &ObjectKey, pod: &Stored<Pod>) -> Option<PodHealth> {
+    let binding = binding(view, key)
+        .map(|b| &b.value)
+        .filter(|b| b.withdrawn.is_none() && belongs(pod, b));
+    let Some(binding) = binding else {
+        return Some(PodHealth::Idle);
+    };
+    let Some(entry) = view.pod_on(&binding.node, key) else {
+        return Some(PodHealth::Idle);
+    };
+    let Some(actual) = entry.last_good() else {
+        return Some(PodHealth::Unready);
+    };
+    if is_terminal(&actual.value) {
+        return None;
+    }
+    let alive = matches!(node_session(view, &binding.node), Session::Alive(_));
+    Some(match actual.value.stage {
+        PodStage::Running if alive && actual.value.is_ready() => PodHealth::Ready,
+        PodStage::Running => PodHealth::Unready,
+        _ => PodHealth::Idle,
     })
 }
 

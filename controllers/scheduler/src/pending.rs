@@ -38,18 +38,46 @@ pub(crate) struct Wish {
     pub(crate) class: Class,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    Ready,
+    /// For room, with its class.
+    Waiting,
+    /// For something that nodes cannot give: whoever parked it wakes it.
+    Parked,
+}
+
 #[derive(Debug)]
 struct Held {
     wish: Wish,
-    waiting: bool,
+    at: At,
 }
 
 #[derive(Debug)]
 struct Waiting {
     pods: BTreeSet<Order>,
     verdict: Arc<Unschedulable>,
+    /// Whether they may displace others.
+    preempts: bool,
     /// When the reasons are looked at again.
     refresh_at: Option<Instant>,
+}
+
+/// What changed of a cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Changed {
+    /// Nodes, or labels of namespaces.
+    pub(crate) nodes: bool,
+    /// Something left.
+    pub(crate) room: bool,
+    /// Something was placed.
+    pub(crate) arrivals: bool,
+}
+
+impl Changed {
+    pub(crate) fn any(self) -> bool {
+        self.nodes || self.room || self.arrivals
+    }
 }
 
 /// See the module.
@@ -65,42 +93,66 @@ pub(crate) struct Pending {
 impl Pending {
     /// A pod wants a node. If it waits, and wants what it wanted before, it goes on waiting.
     pub(crate) fn add(&mut self, wish: Wish) {
-        if let Some(held) = self.held.get(&wish.order.pod)
-            && held.wish.revision == wish.revision
-            && held.wish.class == wish.class
-            && held.wish.order == wish.order
-        {
+        if self.is_known(&wish) {
             return;
         }
         self.remove(&wish.order.pod.clone());
-        self.ready.insert(wish.order.clone());
-        self.held.insert(
-            wish.order.pod.clone(),
-            Held {
-                wish,
-                waiting: false,
-            },
-        );
+        self.hold(wish, At::Ready);
+    }
+
+    /// A pod wants a node, and has to wait for something that nodes cannot give. Until [`Pending::unpark`] it costs
+    /// nothing.
+    pub(crate) fn park(&mut self, wish: Wish) {
+        self.remove(&wish.order.pod.clone());
+        self.hold(wish, At::Parked);
+    }
+
+    /// What a parked pod waited for is there: it is lined up.
+    pub(crate) fn unpark(&mut self, pod: &ObjectKey) {
+        if self.held.get(pod).is_some_and(|h| h.at == At::Parked) {
+            self.wake(pod);
+        }
     }
 
     /// A pod wants no node any more.
-    pub(crate) fn remove(&mut self, pod: &ObjectKey) {
-        let Some(held) = self.held.remove(pod) else {
-            return;
-        };
-        if !held.waiting {
-            self.ready.remove(&held.wish.order);
-        } else if let Some(waiting) = self.waiting.get_mut(&held.wish.class) {
-            waiting.pods.remove(&held.wish.order);
-            if waiting.pods.is_empty() {
-                self.waiting.remove(&held.wish.class);
+    pub(crate) fn remove(&mut self, pod: &ObjectKey) -> Option<Wish> {
+        let held = self.held.remove(pod)?;
+        match held.at {
+            At::Ready => {
+                self.ready.remove(&held.wish.order);
             }
+            At::Waiting => {
+                if let Some(waiting) = self.waiting.get_mut(&held.wish.class) {
+                    waiting.pods.remove(&held.wish.order);
+                    if waiting.pods.is_empty() {
+                        self.waiting.remove(&held.wish.class);
+                    }
+                }
+            }
+            At::Parked => {}
         }
+        Some(held.wish)
     }
 
     /// Whether a pod is held here.
     pub(crate) fn contains(&self, pod: &ObjectKey) -> bool {
         self.held.contains_key(pod)
+    }
+
+    /// Whether a pod is held here that wants just this.
+    pub(crate) fn is_known(&self, wish: &Wish) -> bool {
+        self.held.get(&wish.order.pod).is_some_and(|held| {
+            held.wish.revision == wish.revision
+                && held.wish.class == wish.class
+                && held.wish.order == wish.order
+        })
+    }
+
+    fn hold(&mut self, wish: Wish, at: At) {
+        if at == At::Ready {
+            self.ready.insert(wish.order.clone());
+        }
+        self.held.insert(wish.order.pod.clone(), Held { wish, at });
     }
 
     /// Whether there is something to try.
@@ -113,8 +165,13 @@ impl Pending {
         (self.ready.len(), self.held.len() - self.ready.len())
     }
 
-    /// Takes up to `limit` pods to be placed now.
-    pub(crate) fn take(&mut self, limit: usize, cluster: &mut Cluster) -> Vec<Wish> {
+    /// Takes up to `limit` pods to be placed now, as far as they come before `until`.
+    pub(crate) fn take(
+        &mut self,
+        limit: usize,
+        until: Option<&Order>,
+        cluster: &mut Cluster,
+    ) -> Vec<Wish> {
         while self.ready.len() < limit
             && let Some(class) = self.awake.last().cloned()
         {
@@ -138,6 +195,8 @@ impl Pending {
         }
         let mut taken = Vec::new();
         while taken.len() < limit
+            && let Some(first) = self.ready.first()
+            && until.is_none_or(|until| first < until)
             && let Some(order) = self.ready.pop_first()
         {
             taken.extend(self.held.remove(&order.pod).map(|h| h.wish));
@@ -146,7 +205,8 @@ impl Pending {
     }
 
     /// No node can run a pod that was taken: it waits.
-    pub(crate) fn wait(&mut self, wish: Wish, verdict: &Arc<Unschedulable>) {
+    /// `preempts`: whether it may displace others.
+    pub(crate) fn wait(&mut self, wish: Wish, verdict: &Arc<Unschedulable>, preempts: bool) {
         let waiting = self
             .waiting
             .entry(wish.class.clone())
@@ -154,15 +214,18 @@ impl Pending {
                 pods: BTreeSet::new(),
                 verdict: verdict.clone(),
                 refresh_at: None,
+                preempts: false,
             });
+        waiting.preempts |= preempts;
         waiting.pods.insert(wish.order.clone());
-        self.held.insert(
-            wish.order.pod.clone(),
-            Held {
-                wish,
-                waiting: true,
-            },
-        );
+        self.hold(wish, At::Waiting);
+    }
+
+    /// A waiting pod is tried again, whatever its class waits for.
+    pub(crate) fn rouse(&mut self, pod: &ObjectKey) {
+        if self.held.get(pod).is_some_and(|h| h.at == At::Waiting) {
+            self.wake(pod);
+        }
     }
 
     /// The written reasons of the pods of a class are out of date.
@@ -175,25 +238,49 @@ impl Pending {
         }
     }
 
-    /// The cluster changed: nodes did, or room became free. Wakes the classes for which that helps.
-    pub(crate) fn changed(&mut self, nodes: bool, room: bool, cluster: &mut Cluster, now: Instant) {
-        let mut stale = Vec::new();
+    /// The cluster changed. Wakes the classes for which that helps. Returns those of the others that may find somebody to
+    /// displace by now, when `lowest` is the lowest priority of the pods that are placed.
+    pub(crate) fn changed(
+        &mut self,
+        changed: Changed,
+        lowest: i32,
+        cluster: &mut Cluster,
+        now: Instant,
+    ) -> Vec<Class> {
+        let (mut stale, mut preempting) = (Vec::new(), Vec::new());
         for (class, waiting) in &self.waiting {
             let helps = waiting.verdict.helps();
-            if !(nodes && helps.nodes || room && helps.room) {
-                continue;
-            }
-            if cluster.has_room(class) {
+            let nodes = changed.nodes && (helps.nodes || helps.namespaces);
+            let helped = nodes || changed.room && helps.room || changed.arrivals && helps.arrivals;
+            if helped && cluster.has_room(class) {
                 if !self.awake.contains(class) {
                     self.awake.push(class.clone());
                 }
-            } else {
+                continue;
+            }
+            // Who is full of others with priority is no help, but those may have left.
+            let higher = waiting.pods.first().is_some_and(|o| o.priority.0 > lowest);
+            if waiting.preempts && higher && (changed.nodes || changed.room) {
+                preempting.push(class.clone());
+            }
+            if helped {
                 stale.push(class.clone());
             }
         }
         for class in stale {
             self.refresh_later(&class, now);
         }
+        preempting
+    }
+
+    /// The first waiting pod of a class of which `pick` holds.
+    pub(crate) fn first_of(
+        &self,
+        class: &Class,
+        pick: impl Fn(&ObjectKey) -> bool,
+    ) -> Option<&ObjectKey> {
+        let pods = self.waiting.get(class)?.pods.iter();
+        pods.map(|order| &order.pod).find(|pod| pick(pod))
     }
 
     /// The waiting pods whose reasons changed and are to be written again.
@@ -225,31 +312,47 @@ impl Pending {
     }
 
     fn wake(&mut self, pod: &ObjectKey) {
-        if let Some(held) = self.held.remove(pod) {
-            if let Some(waiting) = self.waiting.get_mut(&held.wish.class) {
-                waiting.pods.remove(&held.wish.order);
-                if waiting.pods.is_empty() {
-                    self.waiting.remove(&held.wish.class);
-                }
-            }
-            self.ready.insert(held.wish.order.clone());
-            self.held.insert(
-                pod.clone(),
-                Held {
-                    waiting: false,
-                    ..held
-                },
-            );
+        if let Some(wish) = self.remove(pod) {
+            self.hold(wish, At::Ready);
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod testing {
+    use std::collections::BTreeMap;
+
     use setpoint_apis::core::PodSpec;
+    use setpoint_scheduler_core::{Class, Cluster, PodAsk, Profile};
+
+    /// The class of pods that ask for nothing.
+    pub(crate) fn class(cluster: &mut Cluster) -> Class {
+        cluster.class(&PodAsk {
+            namespace: "default",
+            labels: &BTreeMap::new(),
+            spec: &PodSpec::default(),
+            priority: 0,
+            profile: Profile::default(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
     use setpoint_scheduler_core::{Decision, NodeFacts, PodRequest};
 
     use super::*;
+
+    const ROOM: Changed = Changed {
+        nodes: false,
+        room: true,
+        arrivals: false,
+    };
+    const NODES: Changed = Changed {
+        nodes: true,
+        room: false,
+        arrivals: false,
+    };
 
     fn pod(n: i64) -> ObjectKey {
         ObjectKey::namespaced("default", format!("p{n}"))
@@ -272,7 +375,7 @@ mod tests {
     }
 
     fn wish(c: &mut Cluster, n: i64, priority: i32) -> Wish {
-        let class = c.class(&PodSpec::default());
+        let class = testing::class(c);
         Wish {
             order: Order {
                 priority: Reverse(priority),
@@ -287,14 +390,14 @@ mod tests {
     /// One round: takes pods, places them, and lets those wait that cannot be.
     fn round(pending: &mut Pending, c: &mut Cluster, limit: usize) -> Vec<String> {
         let mut bound = Vec::new();
-        for wish in pending.take(limit, c) {
+        for wish in pending.take(limit, None, c) {
             let request = PodRequest {
                 pod: wish.order.pod.clone(),
                 class: wish.class.clone(),
             };
             match c.schedule(&[request], 0).remove(0) {
                 Decision::Bind(_) => bound.push(wish.order.pod.name.to_string()),
-                Decision::Unschedulable(verdict) => pending.wait(wish, &verdict),
+                Decision::Unschedulable(verdict) => pending.wait(wish, &verdict, false),
             }
         }
         bound
@@ -320,7 +423,7 @@ mod tests {
         assert_eq!(p.lens(), (0, 499));
         assert!(!p.is_runnable());
         c.forget(&pod(0));
-        p.changed(false, true, &mut c, Instant::now());
+        p.changed(ROOM, 0, &mut c, Instant::now());
         assert!(p.is_runnable());
         assert_eq!(round(&mut p, &mut c, 500), ["p1"]);
         assert_eq!(p.lens(), (0, 498));
@@ -328,7 +431,7 @@ mod tests {
         assert!(!p.is_runnable(), "there is no room: they sleep again");
         // Much room: all of them get their turn, some at a time.
         c.set_node(node("n2", 1000));
-        p.changed(true, false, &mut c, Instant::now());
+        p.changed(NODES, 0, &mut c, Instant::now());
         let mut bound = 0;
         while p.is_runnable() {
             bound += round(&mut p, &mut c, 500).len();
@@ -359,7 +462,7 @@ mod tests {
         assert!(round(&mut p, &mut c, 9).is_empty());
         for n in 2..5 {
             c.set_node(node(&format!("n{n}"), 0));
-            p.changed(true, false, &mut c, Instant::now());
+            p.changed(NODES, 0, &mut c, Instant::now());
         }
         assert!(p.refresh(&mut c, Instant::now()).is_empty());
         let due = p.next_refresh().unwrap();
@@ -367,5 +470,52 @@ mod tests {
         assert_eq!(changed.len(), 1);
         assert_eq!(changed[0].1.nodes, 4);
         assert_eq!(p.next_refresh(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_parked_pod_costs_nothing_until_what_it_waits_for_is_there() {
+        let (mut p, mut c) = (Pending::default(), cluster(10));
+        let w = wish(&mut c, 1, 0);
+        p.park(w.clone());
+        assert!(p.contains(&pod(1)) && !p.is_runnable());
+        p.add(w.clone());
+        p.changed(NODES, 0, &mut c, Instant::now());
+        assert!(round(&mut p, &mut c, 9).is_empty(), "it is the same wish");
+        p.unpark(&pod(1));
+        assert_eq!(round(&mut p, &mut c, 9), ["p1"]);
+        p.park(w);
+        assert!(p.remove(&pod(1)).is_some() && p.held.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pods_are_taken_up_to_a_point_in_their_order() {
+        let (mut p, mut c) = (Pending::default(), cluster(10));
+        for n in 1..5 {
+            p.add(wish(&mut c, n, 0));
+        }
+        let until = wish(&mut c, 3, 0).order;
+        let taken = p.take(9, Some(&until), &mut c);
+        assert_eq!(taken.len(), 2);
+        assert_eq!(p.take(9, None, &mut c).len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn classes_that_may_displace_others_are_named_when_something_left() {
+        let (mut p, mut c) = (Pending::default(), cluster(0));
+        let w = wish(&mut c, 1, 5);
+        p.add(w.clone());
+        let taken = p.take(9, None, &mut c).remove(0);
+        let verdict = c.explain(&taken.class);
+        p.wait(taken, &verdict, true);
+        assert_eq!(
+            p.changed(ROOM, 0, &mut c, Instant::now()),
+            [w.class.clone()]
+        );
+        assert_eq!(p.changed(ROOM, 5, &mut c, Instant::now()), []);
+        assert_eq!(p.changed(Changed::default(), 0, &mut c, Instant::now()), []);
+        assert_eq!(p.first_of(&w.class, |_| true), Some(&pod(1)));
+        assert_eq!(p.first_of(&w.class, |_| false), None);
+        p.rouse(&pod(1));
+        assert!(p.is_runnable());
     }
 }

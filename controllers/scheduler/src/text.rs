@@ -46,6 +46,31 @@ pub(crate) fn binding(b: &Binding) -> String {
             scalar(&mut out, node);
             let _ = write!(out, "\n  - {score}\n");
         }
+        if !d.best.is_empty() {
+            out.push_str("  best:\n");
+            for best in &d.best {
+                out.push_str("  - ");
+                field(&mut out, "node", &best.node);
+                let _ = writeln!(out, "    score: {}", best.score);
+                if !best.parts.is_empty() {
+                    let _ = writeln!(out, "    parts: {}", best.parts);
+                }
+            }
+        }
+        for (name, value) in [("profile", &d.profile), ("movedFrom", &d.moved_from)] {
+            if let Some(value) = value {
+                out.push_str("  ");
+                field(&mut out, name, value);
+            }
+        }
+        if !d.preempted.is_empty() {
+            out.push_str("  preempted:\n");
+            for pod in &d.preempted {
+                out.push_str("  - ");
+                scalar(&mut out, pod);
+                out.push('\n');
+            }
+        }
     }
     out
 }
@@ -185,7 +210,7 @@ mod tests {
     use std::sync::Arc;
 
     use setpoint_apis::meta::ObjectMeta;
-    use setpoint_apis::records::{PlacementDecision, Withdrawal};
+    use setpoint_apis::records::{NodeScore, PlacementDecision, ScorePart, Withdrawal};
     use setpoint_apis::time::Timestamp;
 
     use super::*;
@@ -259,11 +284,27 @@ mod tests {
                 nodes: 3,
                 feasible: 2,
                 score: -9,
-                runner_up: None,
+                ..PlacementDecision::default()
             });
             assert_eq!(seen::<Binding>(&binding(&b)), b);
             b.decision = Some(PlacementDecision {
                 runner_up: Some(((*text).into(), 4)),
+                best: vec![
+                    NodeScore {
+                        node: (*text).into(),
+                        score: 9,
+                        parts: [(ScorePart::Resources, 11), (ScorePart::PodAffinity, -2)]
+                            .into_iter()
+                            .collect(),
+                    },
+                    NodeScore {
+                        node: "n2".into(),
+                        ..NodeScore::default()
+                    },
+                ],
+                profile: Some((*text).into()),
+                preempted: vec![(*text).into(), "default/a".into()],
+                moved_from: Some((*text).into()),
                 ..b.decision.unwrap()
             });
             assert_eq!(seen::<Binding>(&binding(&b)), b);

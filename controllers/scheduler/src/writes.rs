@@ -5,7 +5,10 @@
 use std::sync::Arc;
 
 use setpoint_apis::core::{Pod, PodCondition};
-use setpoint_apis::records::{Binding, PlacementDecision, PodScheduling, Withdrawal, WorkHeader};
+use setpoint_apis::records::{
+    Binding, NearestMiss, NodeScore, PlacementDecision, PodScheduling, WaitReason, Withdrawal,
+    WorkHeader,
+};
 use setpoint_apis::time::Timestamp;
 use setpoint_apis::view::pod_requests;
 use setpoint_apis::{Key, Keyspace, Kind, ObjectKey, document};
@@ -13,6 +16,7 @@ use setpoint_runtime::{Stored, Write};
 use setpoint_scheduler_core::Placement;
 use setpoint_store::{Compare, Put, TxnOp};
 
+use crate::asks::{Hold, UNSCHEDULABLE};
 use crate::decide::{Facts, Seen, Stale, Step, Verb, Why, stops};
 use crate::text;
 
@@ -41,6 +45,52 @@ pub(crate) struct Recorded {
     pub(crate) unschedulable: bool,
     /// Since when it is not scheduled.
     pub(crate) since: Option<Timestamp>,
+    /// The node that is being cleared for it.
+    pub(crate) nominated: Option<Arc<str>>,
+}
+
+/// What a scheduling record is to say of a pod that waits.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Says {
+    /// Reason and message of the condition.
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+    /// The node that is being cleared for it.
+    pub(crate) nominated: Option<Arc<str>>,
+    /// How many nodes were asked; `None` when none were.
+    pub(crate) nodes: Option<u32>,
+    pub(crate) reasons: Vec<WaitReason>,
+    pub(crate) nearest: Vec<NearestMiss>,
+}
+
+impl Says {
+    /// That a pod is held back before any node is asked.
+    pub(crate) fn held(hold: &Hold) -> Self {
+        Self {
+            reason: hold.reason,
+            message: hold.message.clone(),
+            reasons: vec![hold.wait_reason()],
+            ..Self::default()
+        }
+    }
+
+    /// Whether a record says this already.
+    pub(crate) fn is_said_by(&self, recorded: Option<&Recorded>) -> bool {
+        recorded.is_some_and(|r| {
+            r.message == hash(self.reason, &self.message) && r.nominated == self.nominated
+        })
+    }
+}
+
+/// What else is kept of the decision behind a binding.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Extras {
+    /// The best few nodes, the chosen one first.
+    pub(crate) best: Vec<NodeScore>,
+    /// The profile, when it is not the built-in one.
+    pub(crate) profile: Option<String>,
+    /// Who gave way.
+    pub(crate) preempted: Vec<String>,
 }
 
 impl Recorded {
@@ -57,6 +107,7 @@ impl Recorded {
             }),
             unschedulable: condition.is_some_and(|c| c.reason.as_deref() == Some(UNSCHEDULABLE)),
             since: condition.and_then(|c| c.last_transition_time),
+            nominated: record.nominated_node.as_deref().map(Arc::from),
         }
     }
 }
@@ -64,11 +115,6 @@ impl Recorded {
 const SCHEDULED: &str = "PodScheduled";
 /// The reason of a withdrawal that was found under way, when what had said why is lost.
 const LOST_REASON: &str = "BindingLost";
-/// The reason of pods that no node can run.
-pub(crate) const UNSCHEDULABLE: &str = "Unschedulable";
-/// The reason of pods that are held back by their own document.
-pub(crate) const GATED: &str = "SchedulingGated";
-
 /// A hash of a condition's words.
 pub(crate) fn hash(reason: &str, message: &str) -> u64 {
     use std::hash::Hasher;
@@ -93,6 +139,7 @@ impl Writer<'_> {
         pod: &Stored<Pod>,
         spec: &str,
         placement: &Placement,
+        extras: Extras,
         recorded: Option<&Recorded>,
         revision: i64,
     ) -> (Write, Effects) {
@@ -113,7 +160,11 @@ impl Writer<'_> {
                 runner_up: placement
                     .runner_up
                     .as_ref()
-                    .map(|(n, s)| ((**n).into(), *s)),
+                    .map(|r| ((*r.node).into(), r.score)),
+                best: extras.best,
+                profile: extras.profile,
+                preempted: extras.preempted,
+                ..PlacementDecision::default()
             }),
         };
         let mut ops = vec![
@@ -152,15 +203,20 @@ impl Writer<'_> {
         &self,
         pod: &Stored<Pod>,
         before: Option<&Recorded>,
-        reason: &str,
-        message: &str,
+        says: Says,
     ) -> (Write, Effects) {
         let since = before
             .and_then(|b| b.since)
             .unwrap_or_else(|| self.now.whole_seconds());
         let record = PodScheduling {
             placements: before.map_or(0, |b| b.placements),
-            conditions: vec![PodCondition::new(SCHEDULED, false, since).because(reason, message)],
+            conditions: vec![
+                PodCondition::new(SCHEDULED, false, since).because(says.reason, &says.message),
+            ],
+            nominated_node: says.nominated.as_deref().map(Into::into),
+            nodes: says.nodes,
+            reasons: says.reasons,
+            nearest: says.nearest,
         };
         let write = Write {
             guards: vec![
@@ -523,6 +579,7 @@ impl<'a, 'b> Building<'a, 'b> {
                 conditions: vec![
                     PodCondition::new(SCHEDULED, false, since).because(reason, &message),
                 ],
+                ..PodScheduling::default()
             };
             self.write
                 .ops
@@ -548,7 +605,7 @@ fn work(pod: &Stored<Pod>, placement: u32, spec: &str) -> String {
     text::work(&header, &pod.value, spec)
 }
 
-fn put(key: String, value: String) -> TxnOp {
+pub(crate) fn put(key: String, value: String) -> TxnOp {
     TxnOp::Put(Put {
         key,
         value: value.into(),

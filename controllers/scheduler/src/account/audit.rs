@@ -97,7 +97,7 @@ impl Account {
         }
         let recorded = state.recorded.as_ref().map(|r| r.placements);
         let broken = observe::broken(turn.view, key);
-        let facts = observe::facts(
+        let mut facts = observe::facts(
             turn.view,
             key,
             broken.as_ref(),
@@ -105,17 +105,17 @@ impl Account {
             recorded,
             self.intents.about(key),
         );
+        facts.may_evict = self.budgets.may_disrupt(key).is_ok();
         let missed = match decide(&facts) {
             Step::Rest | Step::Wait(_) | Step::Frozen(_) | Step::Stuck { .. } => {
                 self.miscounted(key, turn)
             }
             Step::Place => {
-                let gated = turn
-                    .view
-                    .desired::<Pod>()
-                    .get(key)
-                    .is_some_and(|p| !p.value.spec.scheduling_gates.is_empty());
-                !gated && !self.pending.contains(key)
+                let held = turn.view.desired::<Pod>().get(key).is_some_and(|p| {
+                    let spec = &p.value.spec;
+                    !spec.scheduling_gates.is_empty() || self.asks.of(spec).is_err()
+                });
+                !held && !self.pending.contains(key) && self.gangs.of(key).is_none()
             }
             _ => true,
         };

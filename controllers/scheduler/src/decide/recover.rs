@@ -234,6 +234,8 @@ mod tests {
                 work: &self.work,
                 recorded: None,
                 intents: &[],
+                leave: None,
+                may_evict: true,
             })
         }
 

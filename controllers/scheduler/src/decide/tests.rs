@@ -17,6 +17,8 @@ struct State {
     work: Vec<WorkCopy>,
     recorded: Option<u32>,
     intents: Vec<IntentFacts>,
+    leave: Option<Why>,
+    may_evict: bool,
 }
 
 fn stored<T>(value: T, create_revision: i64, mod_revision: i64) -> Stored<T> {
@@ -65,7 +67,7 @@ fn intent(verb: Verb, node: Option<&str>, session: Option<i64>) -> IntentFacts {
     let intent = Intent {
         node: node.map(Into::into),
         session,
-        reason: String::new(),
+        ..Intent::default()
     };
     IntentFacts {
         verb,
@@ -87,6 +89,8 @@ impl State {
             work: vec![work("n1", 20)],
             recorded: None,
             intents: Vec::new(),
+            leave: None,
+            may_evict: true,
         }
     }
 
@@ -134,6 +138,8 @@ impl State {
             work: &self.work,
             recorded: self.recorded,
             intents: &self.intents,
+            leave: self.leave,
+            may_evict: self.may_evict,
         })
     }
 }
@@ -589,4 +595,75 @@ fn requests_that_cannot_be_read_and_moves_are_left_alone() {
         consume: vec![1],
     };
     assert_eq!(State::bound().with(|s| s.intents = both).decide(), step);
+}
+
+#[test]
+fn an_eviction_waits_for_its_budget_and_holds_up_nothing_else() {
+    let asked = || {
+        State::bound().with(|s| {
+            s.intents = vec![intent(Verb::Evict, None, None)];
+            s.may_evict = false;
+        })
+    };
+    assert_eq!(asked().decide(), Step::Wait(BUDGET));
+    let changed = asked().with(|s| s.desired.as_mut().unwrap().mod_revision = 99);
+    assert_eq!(changed.decide(), Step::Refresh);
+    let allowed = asked().with(|s| s.may_evict = true);
+    assert!(matches!(
+        allowed.decide(),
+        Step::Withdraw {
+            why: Why::Evicted,
+            ..
+        }
+    ));
+    let forced = asked().with(|s| {
+        let mut second = intent(Verb::Evict, None, None);
+        second.intent.as_mut().unwrap().ignore_budgets = true;
+        s.intents.push(second);
+    });
+    assert!(matches!(
+        forced.decide(),
+        Step::Withdraw { why: Why::Evicted, consume, .. } if consume == [0, 1]
+    ));
+}
+
+#[test]
+fn a_pod_that_is_to_leave_is_withdrawn_and_takes_its_requests_along() {
+    for why in [Why::Preempted, Why::GroupIncomplete] {
+        let state = State::bound().with(|s| {
+            s.leave = Some(why);
+            s.intents = vec![intent(Verb::Evict, None, None)];
+            s.may_evict = false;
+        });
+        let step = state.decide();
+        assert_eq!(
+            step,
+            Step::Withdraw {
+                why,
+                claimed: true,
+                consume: vec![0]
+            }
+        );
+    }
+    let ended = State::bound().with(|s| {
+        s.leave = Some(Why::Preempted);
+        s.actual = actual(PodStage::Succeeded);
+    });
+    assert_eq!(ended.decide(), Step::Rest, "it takes no room");
+}
+
+#[test]
+fn an_eviction_of_another_pod_of_the_name_is_dropped() {
+    let state = State::bound().with(|s| {
+        let mut late = intent(Verb::Evict, None, None);
+        late.intent.as_mut().unwrap().uid = Some("another".into());
+        s.intents = vec![late];
+    });
+    assert_eq!(
+        state.decide(),
+        Step::DropIntents {
+            which: vec![0],
+            why: Stale::Elsewhere
+        }
+    );
 }

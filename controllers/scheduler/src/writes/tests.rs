@@ -78,6 +78,8 @@ fn check(
         }],
         recorded: None,
         intents: &intents,
+        leave: None,
+        may_evict: true,
     };
     let writer = Writer {
         keyspace: &keyspace,
@@ -282,7 +284,11 @@ fn a_bind_guards_on_document_binding_and_session() {
         nodes: 2,
         feasible: 1,
         score: 7,
-        runner_up: Some(("n2".into(), 6)),
+        runner_up: Some(setpoint_scheduler_core::RunnerUp {
+            node: "n2".into(),
+            score: 6,
+            lost: None,
+        }),
     };
     let pod = stored(Pod::default(), 10, 12);
     let recorded = Recorded {
@@ -290,7 +296,14 @@ fn a_bind_guards_on_document_binding_and_session() {
         ..Recorded::default()
     };
     for (recorded, number, deletes) in [(None, 1, &[][..]), (Some(&recorded), 4, &[RECORD][..])] {
-        let (write, effects) = writer.bind(&pod, "  containers: []\n", &placement, recorded, 99);
+        let (write, effects) = writer.bind(
+            &pod,
+            "  containers: []\n",
+            &placement,
+            Extras::default(),
+            recorded,
+            99,
+        );
         let session = Compare::CreateRevision(ALIVE.into(), 5);
         assert_eq!(write.guards, [at(POD, 12), absent(BINDING), session]);
         assert_ops(&write, &[BINDING, WORK], deletes);
@@ -311,7 +324,7 @@ fn a_bind_guards_on_document_binding_and_session() {
             (Some(None), Some("n1".into()))
         );
     }
-    let (write, _) = writer.record(&pod, Some(&recorded), UNSCHEDULABLE, "no");
+    let (write, _) = writer.record(&pod, Some(&recorded), says("no"));
     assert_eq!(
         write.guards,
         [Compare::CreateRevision(POD.into(), 10), absent(BINDING)]
@@ -331,7 +344,7 @@ fn a_record_keeps_its_count_and_since_when_the_pod_waits() {
             now: Timestamp::from_unix_seconds(secs),
         };
         writer
-            .record(&pod, before, UNSCHEDULABLE, message)
+            .record(&pod, before, says(message))
             .1
             .recorded
             .unwrap()
@@ -352,4 +365,32 @@ fn a_record_keeps_its_count_and_since_when_the_pod_waits() {
     );
     assert_ne!(first.message, second.message);
     assert!(second.unschedulable);
+}
+
+fn says(message: &str) -> Says {
+    Says {
+        reason: UNSCHEDULABLE,
+        message: message.into(),
+        nominated: Some("n7".into()),
+        ..Says::default()
+    }
+}
+
+#[test]
+fn a_record_says_for_which_node_a_pod_is_nominated_and_a_new_leader_reads_it() {
+    let record = PodScheduling {
+        nominated_node: Some("n7".into()),
+        conditions: vec![
+            PodCondition::new(SCHEDULED, false, Timestamp::EPOCH).because(UNSCHEDULABLE, "no"),
+        ],
+        ..PodScheduling::default()
+    };
+    let recorded = Recorded::of(&record);
+    assert!(says("no").is_said_by(Some(&recorded)));
+    assert!(!says("yes").is_said_by(Some(&recorded)));
+    let elsewhere = Says {
+        nominated: None,
+        ..says("no")
+    };
+    assert!(!elsewhere.is_said_by(Some(&recorded)));
 }

@@ -82,7 +82,7 @@ async fn a_frozen_pod_is_not_released() {
     let ask = Intent {
         node: Some("n1".into()),
         session: Some(agents[0].session),
-        reason: String::new(),
+        ..Intent::default()
     };
     rig.ask("release", "a", &ask).await;
     let _n2 = rig.node("n2", 1).await;

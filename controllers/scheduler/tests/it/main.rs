@@ -1,10 +1,15 @@
 //! The scheduler against a real etcd, with agents whose behaviour is written out here: every row of the table of
-//! protocols, races, broken documents, faults, and many pods.
+//! protocols, races, broken documents, faults, many pods, and what pods share: priorities, quotas, budgets, groups, room.
 
 mod bindings;
+mod budgets;
 mod content;
 mod faults;
+mod groups;
 mod placing;
+mod preemption;
 mod protocols;
+mod quotas;
 mod races;
+mod reservations;
 mod rig;

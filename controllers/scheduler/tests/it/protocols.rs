@@ -11,6 +11,7 @@ fn release(node: &str, session: i64) -> Intent {
         node: Some(node.into()),
         session: Some(session),
         reason: "it is lost".into(),
+        ..Intent::default()
     }
 }
 

@@ -171,6 +171,7 @@ async fn lose(rig: &Rig, node: &str) {
                 node: Some(node.into()),
                 session: Some(session),
                 reason: "lost".into(),
+                ..Intent::default()
             },
         )
         .await;

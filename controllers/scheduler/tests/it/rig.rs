@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use setpoint_apis::core::{Node, Pod};
+use setpoint_apis::core::{Node, Pod, PodCondition};
 use setpoint_apis::records::{
     Binding, ClaimFence, Intent, PodActual, PodScheduling, PodStage, WorkHeader,
 };
+use setpoint_apis::time::Timestamp;
 use setpoint_apis::{Key, Keyspace, Kind, ObjectKey, document};
 use setpoint_runtime::events::Recorder;
 use setpoint_runtime::{Cache, CacheBuilder, Clock, Elector, Stored, View};
@@ -189,6 +190,27 @@ impl Rig {
     pub(crate) async fn apply(&self, name: &str, document: impl Into<String>) -> Revision {
         self.put(&Key::Desired(Pod::PLURAL, pod_key(name)), document)
             .await
+    }
+
+    /// A document of a kind in the namespace of the pods, or in none.
+    pub(crate) async fn apply_as(&self, plural: &str, name: &str, document: &str) -> Revision {
+        let key = match plural {
+            "priorityclasses" | "schedulerprofiles" | "nodes" | "namespaces" => {
+                ObjectKey::cluster(name)
+            }
+            _ => pod_key(name),
+        };
+        self.put(&Key::Desired(plural, key), document).await
+    }
+
+    /// Waits until the status of an object holds `words`.
+    pub(crate) async fn until_status(&self, plural: &str, name: &str, words: &str) -> String {
+        let key = Key::Actual(plural, pod_key(name));
+        let what = format!("the status of {plural} {name} says {words:?}");
+        self.until_key(&what, &key, |value| {
+            value.filter(|v| v.contains(words)).map(Into::into)
+        })
+        .await
     }
 
     pub(crate) async fn delete_pod(&self, name: &str) -> Revision {
@@ -429,6 +451,25 @@ impl Agent {
         assert!(self.claim(name).await);
         rig.until("the claim is seen", |v| {
             v.pod_on(&self.node, &pod_key(name)).map(|_| ())
+        })
+        .await;
+    }
+
+    /// It serves.
+    pub(crate) async fn report_ready(&self, rig: &Rig, name: &str) {
+        let actual = PodActual {
+            placement: 1,
+            stage: PodStage::Running,
+            conditions: vec![PodCondition::new("Ready", true, Timestamp::EPOCH)],
+            ..PodActual::default()
+        };
+        let txn = Txn::new()
+            .when(self.own_session())
+            .put(self.actual(name), document::encode(&actual));
+        assert!(self.store.txn(txn).await.expect("a status").succeeded);
+        rig.until("it is seen to serve", |v| {
+            let actual = v.pod_on(&self.node, &pod_key(name))?.valid()?;
+            actual.value.is_ready().then_some(())
         })
         .await;
     }

@@ -1,0 +1,206 @@
+//! What pods take where they are: room on nodes, content of nodes, quotas, disruption budgets.
+
+use std::sync::Arc;
+
+use setpoint_apis::ObjectKey;
+use setpoint_apis::core::{Pod, PodSpec};
+use setpoint_apis::records::Binding;
+use setpoint_runtime::{Stored, View};
+use setpoint_scheduler_core::{Class, PodAsk, Profile};
+
+use super::{Account, PodState};
+use crate::content::{Contents, Somewhere, Uses};
+use crate::decide::{belongs, is_terminal};
+use crate::observe;
+use crate::quota::PodUse;
+use crate::specs::SpecInfo;
+
+impl Account {
+    /// Counts what a pod takes where it is bound: its resources until it has ended, its content until it is gone. What
+    /// does not parse counts as it did when it last parsed; if it never did (before this process began), or the document
+    /// is gone and the binding is not yet, the pod takes what its binding says, and may use any content of its node.
+    pub(super) fn count(
+        &mut self,
+        key: &ObjectKey,
+        state: &mut PodState,
+        view: &View<'_>,
+    ) -> Option<Arc<SpecInfo>> {
+        self.count_budgets(key, state, view);
+        let desired = observe::last_good(view.desired::<Pod>().entry(key));
+        let Some(binding) = observe::binding(view, key) else {
+            if view.bindings().contains(key) {
+                uses_unknown(&mut self.contents, state, Some(Somewhere::Anywhere));
+            } else {
+                self.uncount(key);
+                uses_content(&mut self.contents, key, state, None);
+                uses_unknown(&mut self.contents, state, None);
+            }
+            return desired.and_then(|pod| self.info(key, &pod.value));
+        };
+        let info = desired
+            .filter(|pod| belongs(pod, &binding.value))
+            .map(|pod| {
+                let asked = self.asks.of_placed(&pod.value.spec);
+                self.specs
+                    .get(&pod.value, &key.namespace, &asked, &mut self.cluster)
+            });
+        let node = &binding.value.node;
+        self.mark_reserved(node);
+        let actual = view.pod_on(node, key).and_then(|e| e.valid());
+        if actual.is_some_and(|a| is_terminal(&a.value)) {
+            self.uncount(key);
+        } else {
+            self.lowest = self
+                .lowest
+                .min(info.as_ref().map_or(0, |i| i.asked.priority));
+            let class = self.class_there(key, binding, info.as_deref(), view);
+            self.cluster
+                .place(key, node, &class, binding.create_revision);
+            if self.quotas.covers(&key.namespace) {
+                let usage = match &info {
+                    Some(info) => info.usage().clone(),
+                    None => Arc::new(PodUse::of_requests(&binding.value.requests)),
+                };
+                self.quotas.charge(key, &usage);
+            }
+        }
+        let contents = &mut self.contents;
+        if let Some(info) = &info {
+            uses_content(contents, key, state, Some((node, &info.uses)));
+            uses_unknown(contents, state, None);
+        } else if state
+            .content
+            .as_ref()
+            .is_none_or(|(at, _)| **at != *node.as_str())
+        {
+            uses_unknown(contents, state, Some(Somewhere::On(node.as_str().into())));
+        }
+        info
+    }
+
+    /// A pod takes nothing any more.
+    pub(super) fn uncount(&mut self, key: &ObjectKey) {
+        if !self.reservations.are_nowhere()
+            && let Some((node, _)) = self.cluster.placed(key)
+        {
+            let node = node.clone();
+            self.mark_reserved(&node);
+        }
+        self.room_freed |= self.cluster.forget(key);
+        self.quotas.discharge(key);
+        for waited in self.nominations.gone(key) {
+            let ready = self
+                .nominations
+                .get(&waited)
+                .is_some_and(|n| n.there.is_empty());
+            if ready || self.cluster.nominated_fits(&waited) {
+                self.pending.rouse(&waited);
+            }
+        }
+    }
+
+    /// What follows from a document; `None` while what it refers to does not exist.
+    fn info(&mut self, key: &ObjectKey, pod: &Pod) -> Option<Arc<SpecInfo>> {
+        let asked = self.asks.of(&pod.spec).ok()?;
+        let specs = &mut self.specs;
+        Some(specs.get(pod, &key.namespace, &asked, &mut self.cluster))
+    }
+
+    /// The class of a pod that is bound.
+    fn class_there(
+        &mut self,
+        key: &ObjectKey,
+        binding: &Stored<Binding>,
+        info: Option<&SpecInfo>,
+        view: &View<'_>,
+    ) -> Class {
+        if let Some(info) = info {
+            return info.class.clone();
+        }
+        let node = &binding.value.node;
+        let counted = self
+            .cluster
+            .placed(key)
+            .filter(|(at, _)| ***at == *node.as_str());
+        if let Some((_, class)) = counted {
+            return class.clone();
+        }
+        // Of a pod that is being stopped its agent keeps the labels.
+        let kept = view.pod_on(node, key).and_then(|e| e.last_good());
+        let kept = kept.and_then(|actual| actual.value.metadata.as_deref());
+        let labels = kept.map(|m| m.labels.clone()).unwrap_or_default();
+        self.cluster.class(&PodAsk {
+            namespace: &key.namespace,
+            labels: &labels,
+            spec: &PodSpec {
+                overhead: binding.value.requests.clone(),
+                ..PodSpec::default()
+            },
+            priority: 0,
+            profile: Profile::default(),
+        })
+    }
+
+    /// What budgets see of a pod. While a write about it is under way it stays as it was decided.
+    pub(super) fn count_budgets(&mut self, key: &ObjectKey, state: &PodState, view: &View<'_>) {
+        let settled = !state.busy && state.not_before <= view.revision().0;
+        if !self.budgets.covers(&key.namespace) || !settled {
+            return;
+        }
+        let pod = observe::last_good(view.desired::<Pod>().entry(key));
+        let now = pod
+            .and_then(|pod| Some((&pod.value.metadata.labels, observe::health(view, key, pod)?)));
+        self.budgets.observe(key, now);
+    }
+
+    pub(super) fn set_node(&mut self, view: &View<'_>, name: &Arc<str>) {
+        self.nodes_changed |= match observe::node_facts(view, name) {
+            Some(facts) => self.cluster.set_node(facts),
+            None => {
+                // What was kept there is kept elsewhere.
+                self.dirty_reservations
+                    .extend(self.reservations.on(name).cloned());
+                self.cluster.remove_node(name)
+            }
+        };
+    }
+}
+
+/// Counts a pod as a user of content on the node where it is.
+pub(super) fn uses_content(
+    contents: &mut Contents,
+    key: &ObjectKey,
+    state: &mut PodState,
+    now: Option<(&str, &Uses)>,
+) {
+    let now = now.filter(|(_, uses)| !uses.is_empty());
+    let same = match (&state.content, now) {
+        (None, None) => true,
+        (Some((node, uses)), Some((at, now))) => **node == *at && uses == now,
+        _ => false,
+    };
+    if same {
+        return;
+    }
+    let now = now.map(|(node, uses)| (Arc::<str>::from(node), uses.clone()));
+    // First in, then out, so that what stays is not taken away in between.
+    if let Some((node, uses)) = &now {
+        contents.add(node, &key.namespace, uses);
+    }
+    if let Some((node, uses)) = std::mem::replace(&mut state.content, now) {
+        contents.remove(&node, &key.namespace, &uses);
+    }
+}
+
+/// Counts a pod of which it is not known what it uses.
+fn uses_unknown(contents: &mut Contents, state: &mut PodState, now: Option<Somewhere>) {
+    if state.unknown == now {
+        return;
+    }
+    if let Some(now) = &now {
+        contents.add_unknown(now);
+    }
+    if let Some(before) = std::mem::replace(&mut state.unknown, now) {
+        contents.remove_unknown(&before);
+    }
+}

@@ -1,0 +1,242 @@
+//! Groups: pods that are placed together or not at all.
+
+use std::time::Duration;
+
+use setpoint_apis::ObjectKey;
+use setpoint_apis::core::Pod;
+use setpoint_apis::placement::{PodGroup, pod_group_of};
+use setpoint_apis::records::ConstraintKind;
+use setpoint_runtime::Stored;
+use setpoint_scheduler_core::Decision;
+
+use super::place::{Candidate, MOST_EVENTS};
+use super::{Account, Planned, Retry, Turn};
+use crate::asks::Hold;
+use crate::decide::{Facts, Seen, Step as PodStep, Why, belongs};
+use crate::gangs::{Member, Step};
+use crate::pending::Wish;
+use crate::quota::Trial;
+use crate::verdict;
+use crate::writes::Says;
+
+/// How long the reasons of a group's pods stay before they are written again: every pod that comes or goes changes them.
+const REASONS_REST: Duration = Duration::from_secs(2);
+
+/// How long a group may take until all its bindings stand, when its document does not say.
+const PLACING: Duration = Duration::from_secs(60);
+
+impl Account {
+    /// Tells the groups how a pod is that wants no node now.
+    pub(super) fn tell_group(&mut self, key: &ObjectKey, facts: &Facts<'_>, step: &PodStep) {
+        let pod = match facts.desired {
+            Seen::Valid(pod) => pod,
+            // It stays what it was while its document cannot be read.
+            Seen::Frozen => return,
+            Seen::Absent => return self.gangs.remove_member(key),
+        };
+        let Some(group) = group_of(key, pod) else {
+            return self.gangs.remove_member(key);
+        };
+        let member = match (step, facts.binding) {
+            // The pod tells what it wants.
+            (PodStep::Place, _) => return,
+            (PodStep::Withdraw { .. }, _) => Member::Soon,
+            (_, Seen::Valid(binding))
+                if binding.value.withdrawn.is_none() && belongs(pod, &binding.value) =>
+            {
+                Member::Bound
+            }
+            _ => Member::Soon,
+        };
+        self.gangs.set_member(key, &group, member);
+    }
+
+    /// The same of a pod that its own document holds back.
+    pub(super) fn tell_group_held(&mut self, key: &ObjectKey, pod: &Stored<Pod>) {
+        if let Some(group) = group_of(key, pod) {
+            self.gangs.set_member(key, &group, Member::Held);
+        }
+    }
+
+    /// A pod wants a node. Whether it has to wait for its group.
+    pub(super) fn wants_with_group(&mut self, wish: &Wish, pod: &Stored<Pod>) -> bool {
+        let key = &wish.order.pod;
+        let Some(group) = group_of(key, pod) else {
+            return false;
+        };
+        self.gangs
+            .set_member(key, &group, Member::Wants(wish.clone()));
+        true
+    }
+
+    /// Does what is to be done about the first group.
+    pub(super) fn place_group(&mut self, turn: &Turn<'_>, out: &mut Vec<Planned>) {
+        let Some((group, step)) = self.gangs.next() else {
+            return;
+        };
+        match step {
+            Step::Rest => {}
+            Step::Hold(hold) => {
+                let wishes: Vec<_> = self.gangs.wishes(&group).cloned().collect();
+                self.hold_group(turn, &group, wishes, |_| Says::held(&hold), out);
+            }
+            Step::Singly(wishes) => {
+                for wish in wishes {
+                    if !self.pending.is_known(&wish) {
+                        self.pending.add(wish.clone());
+                    }
+                    // It may have waited for the others.
+                    self.pending.unpark(&wish.order.pod);
+                }
+            }
+            Step::Place { wishes, need } => self.place_together(turn, &group, wishes, need, out),
+            Step::TakeApart(pods) => self.take_apart(pods),
+        }
+    }
+
+    fn place_together(
+        &mut self,
+        turn: &Turn<'_>,
+        group: &ObjectKey,
+        wishes: Vec<Wish>,
+        need: usize,
+        out: &mut Vec<Planned>,
+    ) {
+        let mut trial = Trial::default();
+        let (mut candidates, mut refused) = (Vec::new(), Vec::new());
+        for wish in wishes {
+            let key = wish.order.pod.clone();
+            if let Some(wish) = self.pending.remove(&key) {
+                self.quotas.wait_no_more(&wish.order);
+            }
+            let Some(candidate) = self.candidate(turn, wish) else {
+                // It changed, or a write about it is under way: decided from scratch, and the group then.
+                self.gangs.set_member(&key, group, Member::Soon);
+                self.touch(key);
+                continue;
+            };
+            match self.admit(&mut trial, &candidate) {
+                Ok(()) => candidates.push(candidate),
+                Err(refusal) => refused.push((candidate, refusal)),
+            }
+        }
+        if candidates.len() + refused.len() < need {
+            return;
+        }
+        if candidates.len() < need {
+            let why = refused.first().map(|(_, r)| r.clone());
+            for (candidate, refusal) in refused {
+                self.refused(turn, candidate, &refusal, out);
+            }
+            if let Some(why) = why {
+                let hold = Hold::new(
+                    ConstraintKind::Quota,
+                    "",
+                    format!("pod group: another member waits: {}", why.0),
+                );
+                let wishes = candidates.into_iter().map(|c| c.wish).collect();
+                self.hold_group(turn, group, wishes, |_| Says::held(&hold), out);
+            }
+            let apart = self.gangs.failed(group, false);
+            return self.take_apart(apart);
+        }
+        for (candidate, refusal) in refused {
+            self.refused(turn, candidate, &refusal, out);
+        }
+        let requests: Vec<_> = candidates.iter().map(Candidate::request).collect();
+        match self.cluster.schedule_gang(&requests, need, self.seed) {
+            Ok(decisions) => {
+                let quiet = candidates.len() > MOST_EVENTS;
+                let document = turn.view.desired::<PodGroup>().get(group);
+                let timeout = document
+                    .and_then(|g| g.value.spec.schedule_timeout_seconds)
+                    .and_then(|seconds| u64::try_from(seconds).ok())
+                    .map_or(PLACING, Duration::from_secs);
+                self.retry(turn.tick + timeout, Retry::GroupDeadline(group.clone()));
+                for (candidate, decision) in candidates.into_iter().zip(decisions) {
+                    match decision {
+                        Decision::Bind(placement) => {
+                            let planned =
+                                self.bind(turn, &candidate, &placement, Vec::new(), quiet);
+                            out.push(planned);
+                        }
+                        // One more than needed: it waits by itself.
+                        Decision::Unschedulable(_) => self.pending.add(candidate.wish),
+                    }
+                }
+            }
+            Err(verdict) => {
+                let wishes = candidates.into_iter().map(|c| c.wish).collect();
+                let says = |pod: &Stored<Pod>| verdict::says(&verdict, &pod.value.spec, None);
+                self.hold_group(turn, group, wishes, says, out);
+                let apart = self.gangs.failed(group, verdict.helps().arrivals);
+                self.take_apart(apart);
+            }
+        }
+    }
+
+    /// Members of a group wait for something that they share.
+    fn hold_group(
+        &mut self,
+        turn: &Turn<'_>,
+        group: &ObjectKey,
+        wishes: Vec<Wish>,
+        says: impl Fn(&Stored<Pod>) -> Says,
+        out: &mut Vec<Planned>,
+    ) {
+        let rests = self.group_reasons.get(group).copied();
+        let rests = rests.filter(|(until, _)| *until > turn.tick);
+        let mut any = false;
+        let mut later = false;
+        for wish in wishes {
+            let key = wish.order.pod.clone();
+            if !self.pending.contains(&key) {
+                self.pending.park(wish);
+            }
+            let Some(pod) = turn.view.desired::<Pod>().get(&key) else {
+                continue;
+            };
+            let says = says(pod);
+            let recorded = self.pods.get(&key).and_then(|s| s.recorded.as_ref());
+            if says.is_said_by(recorded) {
+                continue;
+            }
+            if rests.is_some() && recorded.is_some_and(|r| r.unschedulable) {
+                later = true;
+                continue;
+            }
+            any = true;
+            out.extend(self.say(turn, &key, pod, says));
+        }
+        match rests {
+            // The others are written when these have stood for a while.
+            Some((until, false)) if later => {
+                self.group_reasons.insert(group.clone(), (until, true));
+                self.retry(until, Retry::Group(group.clone()));
+            }
+            Some(_) => {}
+            None if any => {
+                let until = turn.tick + REASONS_REST;
+                self.group_reasons.insert(group.clone(), (until, false));
+            }
+            None => {
+                self.group_reasons.remove(group);
+            }
+        }
+    }
+
+    pub(super) fn take_apart(&mut self, pods: Vec<ObjectKey>) {
+        for pod in pods {
+            self.leave.insert(pod.clone(), Why::GroupIncomplete);
+            self.touch(pod);
+        }
+    }
+}
+
+fn group_of(key: &ObjectKey, pod: &Stored<Pod>) -> Option<ObjectKey> {
+    let name = pod_group_of(&pod.value.metadata)?;
+    Some(ObjectKey {
+        namespace: key.namespace.clone(),
+        name: name.into(),
+    })
+}

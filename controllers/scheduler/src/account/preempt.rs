@@ -1,0 +1,158 @@
+//! Preemption: a pod that fits nowhere makes others of lower priority leave, and is promised their room.
+
+use std::sync::Arc;
+
+use setpoint_apis::ObjectKey;
+use setpoint_apis::core::Pod;
+use setpoint_runtime::{Stored, View};
+use setpoint_scheduler_core::{BudgetState, Class, PodRequest};
+
+use super::{Account, Tell};
+use crate::decide::Why;
+use crate::observe;
+use crate::pending::Wish;
+use crate::specs::SpecInfo;
+
+impl Account {
+    /// A pod does not fit. Keeps the promise that was made to it, or finds others who are to leave for it.
+    pub(super) fn preempt(&mut self, wish: &Wish, pod: &Stored<Pod>, info: &SpecInfo) {
+        let key = &wish.order.pod;
+        if let Some(nomination) = self.nominations.get(key)
+            && !nomination.there.is_empty()
+        {
+            // To be decided on it had to give up the room that is kept for it.
+            let there: Vec<_> = nomination.there.iter().cloned().collect();
+            self.cluster
+                .nominate(key, &nomination.node, &wish.class, &there);
+            return;
+        }
+        self.nominations.remove(key);
+        if !self.may_preempt(info) || self.no_victims.contains(&wish.class) {
+            return;
+        }
+        let budgets = &self.budgets;
+        let state = |victim: &ObjectKey| BudgetState {
+            budgets: budgets
+                .of(victim)
+                .map(|(name, counts)| {
+                    let budget = ObjectKey {
+                        namespace: victim.namespace.clone(),
+                        name: name.clone(),
+                    };
+                    (budget, u32::try_from(counts.allowed).unwrap_or(0))
+                })
+                .collect(),
+        };
+        let request = PodRequest {
+            pod: key.clone(),
+            class: wish.class.clone(),
+        };
+        let Some(found) = self.cluster.preempt(&request, &state) else {
+            // The others of its class find none either, until something changes.
+            self.no_victims.insert(wish.class.clone());
+            return;
+        };
+        let asked = found.victims.clone();
+        let mut victims = found.victims;
+        // Those who leave that node already for others are waited for as well.
+        for other in self.nominations.leaving(&found.node) {
+            if !victims.contains(&other) {
+                victims.push(other);
+            }
+        }
+        self.cluster
+            .nominate(key, &found.node, &wish.class, &victims);
+        for victim in &asked {
+            self.touch(victim.clone());
+        }
+        if !asked.is_empty() {
+            let names: Vec<_> = asked.iter().map(ToString::to_string).collect();
+            let tell = Tell {
+                uid: pod.uid(),
+                warning: false,
+                reason: "Preempting",
+                message: format!(
+                    "makes room on {}: {} gives way",
+                    found.node,
+                    names.join(", ")
+                ),
+            };
+            self.notices.push((key.clone(), tell));
+        }
+        self.nominations.set(key, found.node, victims);
+        // What is possible for one may be possible for the next of its class.
+        self.rouse_next(&wish.class);
+    }
+
+    /// Whether a pod may displace others, and there can be any.
+    fn may_preempt(&self, info: &SpecInfo) -> bool {
+        info.asked.preempts && info.asked.priority > self.lowest
+    }
+
+    /// Something left: a waiting pod of the class may find somebody to displace who was not enough before.
+    pub(super) fn rouse_preemptor(&mut self, class: &Class) {
+        let nominations = &self.nominations;
+        let first = self
+            .pending
+            .first_of(class, |pod| nominations.get(pod).is_none());
+        let Some(pod) = first.cloned() else {
+            return;
+        };
+        let request = PodRequest {
+            pod,
+            class: class.clone(),
+        };
+        let found = self.cluster.preempt(&request, &|_| BudgetState::default());
+        if found.is_some() {
+            self.pending.rouse(&request.pod);
+        }
+    }
+
+    fn rouse_next(&mut self, class: &Class) {
+        let nominations = &self.nominations;
+        let next = self
+            .pending
+            .first_of(class, |pod| nominations.get(pod).is_none());
+        if let Some(pod) = next.cloned() {
+            self.pending.rouse(&pod);
+        }
+    }
+
+    /// Takes over the promises of a former leader: those on whose nodes somebody still stops for them.
+    pub(super) fn restore_nominations(&mut self, view: &View<'_>) {
+        let promised: Vec<_> = self
+            .pods
+            .iter()
+            .filter_map(|(key, state)| {
+                let node = state.recorded.as_ref()?.nominated.clone()?;
+                Some((key.clone(), node))
+            })
+            .filter(|(key, _)| !view.bindings().contains(key))
+            .collect();
+        if promised.is_empty() {
+            return;
+        }
+        let leaving: Vec<(Arc<str>, ObjectKey)> = view
+            .bindings()
+            .iter()
+            .filter(|(_, binding)| {
+                let withdrawn = binding.value.withdrawn.as_ref();
+                withdrawn.is_some_and(|w| w.reason == Why::Preempted.as_str())
+            })
+            .map(|(key, binding)| (binding.value.node.as_str().into(), key.clone()))
+            .collect();
+        for (key, node) in promised {
+            let there = leaving.iter().filter(|(at, _)| *at == node);
+            let there: Vec<_> = there.map(|(_, victim)| victim.clone()).collect();
+            let pod = observe::last_good(view.desired::<Pod>().entry(&key));
+            let Some(pod) = pod.filter(|_| !there.is_empty()) else {
+                continue;
+            };
+            let asked = self.asks.of_placed(&pod.value.spec);
+            let specs = &mut self.specs;
+            let info = specs.get(&pod.value, &key.namespace, &asked, &mut self.cluster);
+            self.cluster.nominate(&key, &node, &info.class, &there);
+            self.nominations.set(&key, node, there);
+        }
+    }
+}

@@ -1,0 +1,474 @@
+//! Groups of pods that are placed together or not at all: who belongs to which, how they are, and what is to be done.
+//!
+//! Pure bookkeeping. A group is placed when at least `minMember` of its pods are. Until it has been, no part of it stays:
+//! a group of which some pods are bound (their bindings travel in several transactions, some of which can fail, or the
+//! leader ends half-way) is completed before anything else is placed, or taken apart when it cannot be, so that no two
+//! halves wait for one another. A group that has been placed once is left running when it loses pods: those are placed
+//! again as soon as they fit, and further pods are placed one by one.
+
+use std::collections::BTreeSet;
+
+use rustc_hash::FxHashMap;
+use setpoint_apis::ObjectKey;
+use setpoint_apis::records::ConstraintKind;
+
+use crate::asks::Hold;
+use crate::pending::{Order, Wish};
+
+/// How a member is.
+#[derive(Clone, Debug)]
+pub(crate) enum Member {
+    /// It wants a node.
+    Wants(Wish),
+    /// Its binding is under way.
+    Binding,
+    /// It is bound, or was and has ended.
+    Bound,
+    /// It leaves a node, or something about it is under way: it will want a node in a while.
+    Soon,
+    /// Its own document keeps it from being placed.
+    Held,
+}
+
+/// What a group says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Group {
+    /// There is none of this name.
+    Missing,
+    /// Its document never parsed.
+    Unknown,
+    /// So many pods at least.
+    Of(u32),
+}
+
+/// Why a group is not placed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lack {
+    Members,
+    Willing,
+}
+
+/// What is to be done about a group.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// Nothing until something changes.
+    Rest,
+    /// Its members wait for this.
+    Hold(Hold),
+    /// Place at least `need` of these, or none.
+    Place { wishes: Vec<Wish>, need: usize },
+    /// It is placed: these are placed one by one.
+    Singly(Vec<Wish>),
+    /// It cannot become complete: take these back.
+    TakeApart(Vec<ObjectKey>),
+}
+
+#[derive(Debug)]
+struct Gang {
+    group: Group,
+    members: FxHashMap<ObjectKey, Member>,
+    counts: Counts,
+    /// Those that want a node.
+    queue: BTreeSet<Order>,
+    /// Whether it has been placed, and not been without any bound pod since.
+    placed: bool,
+    /// It was tried, and does not fit.
+    failed: bool,
+    /// Other pods that are placed can help then.
+    social: bool,
+    /// Its order while it is among those to be looked at.
+    awake: Option<(bool, Order)>,
+}
+
+/// How many members there are, and how they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) members: usize,
+    pub(crate) bound: usize,
+    pub(crate) binding: usize,
+    pub(crate) wants: usize,
+    pub(crate) soon: usize,
+    pub(crate) held: usize,
+}
+
+impl Counts {
+    fn add(&mut self, member: &Member, by: isize) {
+        let own = match member {
+            Member::Wants(_) => &mut self.wants,
+            Member::Binding => &mut self.binding,
+            Member::Bound => &mut self.bound,
+            Member::Soon => &mut self.soon,
+            Member::Held => &mut self.held,
+        };
+        *own = own.saturating_add_signed(by);
+        self.members = self.members.saturating_add_signed(by);
+    }
+}
+
+/// All groups that have members or a document.
+#[derive(Debug, Default)]
+pub(crate) struct Gangs {
+    gangs: FxHashMap<ObjectKey, Gang>,
+    of: FxHashMap<ObjectKey, ObjectKey>,
+    /// Those to be looked at: half-bound ones first (`false` sorts first), then in the order of their first pod.
+    awake: BTreeSet<(bool, Order, ObjectKey)>,
+    changed: BTreeSet<ObjectKey>,
+    /// The group that is being taken apart. One at a time, so that what it frees can complete another.
+    parting: Option<ObjectKey>,
+}
+
+impl Gangs {
+    /// The group of a pod that is a member of one.
+    pub(crate) fn of(&self, pod: &ObjectKey) -> Option<&ObjectKey> {
+        self.of.get(pod)
+    }
+
+    /// What a group says. `placed`: its status says that it has been placed before.
+    pub(crate) fn set_group(&mut self, key: &ObjectKey, group: Group, placed: bool) {
+        if group == Group::Missing && !self.gangs.contains_key(key) {
+            return;
+        }
+        let gang = self.gang(key);
+        gang.placed |= placed && gang.counts.bound > 0;
+        if gang.group != group {
+            gang.group = group;
+            gang.failed = false;
+        }
+        self.touch(key);
+    }
+
+    /// How a pod of a group is.
+    pub(crate) fn set_member(&mut self, pod: &ObjectKey, group: &ObjectKey, member: Member) {
+        if self.of.get(pod).is_some_and(|former| former != group) {
+            self.remove_member(pod);
+        }
+        if !self.of.contains_key(pod) {
+            self.of.insert(pod.clone(), group.clone());
+        }
+        let gang = self.gang(group);
+        if let (Some(Member::Wants(known)), Member::Wants(wish)) = (gang.members.get(pod), &member)
+            && known.revision == wish.revision
+            && known.class == wish.class
+            && known.order == wish.order
+        {
+            return;
+        }
+        let same = matches!(
+            (gang.members.get(pod), &member),
+            (Some(Member::Binding), Member::Binding)
+                | (Some(Member::Bound), Member::Bound)
+                | (Some(Member::Soon), Member::Soon)
+                | (Some(Member::Held), Member::Held)
+        );
+        if same {
+            return;
+        }
+        gang.take(pod);
+        gang.put(pod, member);
+        gang.failed = false;
+        self.settle(group);
+    }
+
+    /// The binding of a pod is under way, which may be a member.
+    pub(crate) fn is_binding(&mut self, pod: &ObjectKey) {
+        if self.of.is_empty() {
+            return;
+        }
+        if let Some(group) = self.of.get(pod).cloned() {
+            self.set_member(pod, &group, Member::Binding);
+        }
+    }
+
+    /// A pod is no member any more.
+    pub(crate) fn remove_member(&mut self, pod: &ObjectKey) {
+        if self.of.is_empty() {
+            return;
+        }
+        let Some(group) = self.of.remove(pod) else {
+            return;
+        };
+        if let Some(gang) = self.gangs.get_mut(&group) {
+            gang.take(pod);
+            gang.failed = false;
+            self.settle(&group);
+        }
+    }
+
+    /// The cluster changed in a way that can help: every group that did not fit is tried again for which `helps` holds of
+    /// one of its pods. `arrivals`: nothing changed but that pods were placed.
+    pub(crate) fn wake(&mut self, arrivals: bool, mut helps: impl FnMut(&Wish) -> bool) {
+        let waiting: Vec<_> = self
+            .gangs
+            .iter()
+            .filter(|(_, gang)| gang.failed && gang.awake.is_none())
+            .filter(|(_, gang)| gang.social || !arrivals)
+            .filter(|(_, gang)| gang.wishes().any(&mut helps))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in waiting {
+            if let Some(gang) = self.gangs.get_mut(&key) {
+                gang.failed = false;
+            }
+            self.touch(&key);
+        }
+    }
+
+    /// Something that a group waits for outside the cluster changed: it is looked at again.
+    pub(crate) fn retry(&mut self, group: &ObjectKey) {
+        if let Some(gang) = self.gangs.get_mut(group) {
+            gang.failed = false;
+            self.touch(group);
+        }
+    }
+
+    /// The first group to be looked at, and whether it is half-bound, so that it goes before all other pods.
+    pub(crate) fn first(&self) -> Option<(bool, &Order)> {
+        self.awake.first().map(|(whole, order, _)| (!whole, order))
+    }
+
+    /// Takes the first group to be looked at, and what is to be done about it.
+    pub(crate) fn next(&mut self) -> Option<(ObjectKey, Step)> {
+        let (_, _, key) = self.awake.pop_first()?;
+        let parting = self.parting.is_some();
+        let gang = self.gangs.get_mut(&key)?;
+        gang.awake = None;
+        let step = gang.step();
+        let step = match step {
+            // Another one is being taken apart: what it frees may complete this one.
+            Step::TakeApart(_) if parting => {
+                gang.failed = true;
+                Step::Rest
+            }
+            Step::TakeApart(pods) => {
+                self.parting = Some(key.clone());
+                Step::TakeApart(pods)
+            }
+            step => step,
+        };
+        Some((key, step))
+    }
+
+    /// A group does not fit. `social`: other pods that are placed can help. Returns the pods to be taken back when it is
+    /// half-bound.
+    pub(crate) fn failed(&mut self, key: &ObjectKey, social: bool) -> Vec<ObjectKey> {
+        let parting = self.parting.is_some();
+        let Some(gang) = self.gangs.get_mut(key) else {
+            return Vec::new();
+        };
+        gang.failed = true;
+        gang.social = social;
+        self.changed.insert(key.clone());
+        if parting || !gang.is_half_bound() || gang.counts.binding > 0 {
+            return Vec::new();
+        }
+        let pods = gang.bound();
+        if !pods.is_empty() {
+            self.parting = Some(key.clone());
+        }
+        pods
+    }
+
+    /// The time is over in which all bindings of a group were to stand. Returns the pods to be taken back when they do not.
+    pub(crate) fn overdue(&mut self, key: &ObjectKey) -> Vec<ObjectKey> {
+        let late = |gang: &&Gang| match gang.group {
+            Group::Of(min) => !gang.placed && gang.counts.bound < min as usize,
+            Group::Missing | Group::Unknown => false,
+        };
+        let Some(gang) = self.gangs.get(key).filter(late) else {
+            return Vec::new();
+        };
+        let pods = gang.bound();
+        if !pods.is_empty() {
+            self.parting.get_or_insert_with(|| key.clone());
+        }
+        pods
+    }
+
+    /// The groups of which anything changed since the last call.
+    pub(crate) fn take_changed(&mut self) -> BTreeSet<ObjectKey> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// How the members of a group are.
+    pub(crate) fn counts(&self, key: &ObjectKey) -> Option<(Counts, bool)> {
+        let gang = self.gangs.get(key)?;
+        Some((gang.counts, gang.placed))
+    }
+
+    /// The members of a group that want a node.
+    pub(crate) fn wishes(&self, key: &ObjectKey) -> impl Iterator<Item = &Wish> {
+        self.gangs.get(key).into_iter().flat_map(Gang::wishes)
+    }
+
+    /// Whether something is to be looked at.
+    pub(crate) fn is_runnable(&self) -> bool {
+        !self.awake.is_empty()
+    }
+
+    fn gang(&mut self, key: &ObjectKey) -> &mut Gang {
+        self.gangs.entry(key.clone()).or_insert_with(|| Gang {
+            group: Group::Missing,
+            members: FxHashMap::default(),
+            counts: Counts::default(),
+            queue: BTreeSet::new(),
+            placed: false,
+            failed: false,
+            social: false,
+            awake: None,
+        })
+    }
+
+    /// Takes note of what a change of a member makes of its group.
+    fn settle(&mut self, key: &ObjectKey) {
+        let Some(gang) = self.gangs.get_mut(key) else {
+            return;
+        };
+        let counts = gang.counts;
+        if let Group::Of(min) = gang.group
+            && counts.bound >= min as usize
+        {
+            gang.placed = true;
+        }
+        if counts.bound + counts.binding == 0 {
+            gang.placed = false;
+        }
+        if self.parting.as_ref() == Some(key) && counts.bound + counts.binding + counts.soon == 0 {
+            // What it held is free by now: the others that are half-bound can be completed, or are next.
+            self.parting = None;
+            let halves: Vec<_> = self
+                .gangs
+                .iter()
+                .filter(|(_, gang)| gang.is_half_bound())
+                .map(|(key, _)| key.clone())
+                .collect();
+            for half in halves {
+                self.retry(&half);
+            }
+        }
+        self.touch(key);
+    }
+
+    fn touch(&mut self, key: &ObjectKey) {
+        self.changed.insert(key.clone());
+        let Some(gang) = self.gangs.get_mut(key) else {
+            return;
+        };
+        if let Some((whole, order)) = gang.awake.take() {
+            self.awake.remove(&(whole, order, key.clone()));
+        }
+        if gang.members.is_empty() && gang.group == Group::Missing {
+            self.gangs.remove(key);
+            return;
+        }
+        if let Some(order) = gang.queue.first()
+            && !gang.failed
+        {
+            let whole = !gang.is_half_bound();
+            gang.awake = Some((whole, order.clone()));
+            self.awake.insert((whole, order.clone(), key.clone()));
+        }
+    }
+}
+
+impl Gang {
+    fn put(&mut self, pod: &ObjectKey, member: Member) {
+        if let Member::Wants(wish) = &member {
+            self.queue.insert(wish.order.clone());
+        }
+        self.counts.add(&member, 1);
+        self.members.insert(pod.clone(), member);
+    }
+
+    fn take(&mut self, pod: &ObjectKey) {
+        let Some(member) = self.members.remove(pod) else {
+            return;
+        };
+        if let Member::Wants(wish) = &member {
+            self.queue.remove(&wish.order);
+        }
+        self.counts.add(&member, -1);
+    }
+
+    /// In their order.
+    fn wishes(&self) -> impl Iterator<Item = &Wish> {
+        let queued = self.queue.iter().map(|order| self.members.get(&order.pod));
+        queued.filter_map(|member| match member {
+            Some(Member::Wants(wish)) => Some(wish),
+            _ => None,
+        })
+    }
+
+    fn bound(&self) -> Vec<ObjectKey> {
+        let bound = self.members.iter();
+        let bound = bound.filter(|(_, m)| matches!(m, Member::Bound));
+        let mut pods: Vec<_> = bound.map(|(pod, _)| pod.clone()).collect();
+        pods.sort_unstable();
+        pods
+    }
+
+    /// Whether some pods are bound of a group that has never been placed.
+    fn is_half_bound(&self) -> bool {
+        let counts = self.counts;
+        let min = match self.group {
+            Group::Of(min) => min as usize,
+            Group::Missing | Group::Unknown => return false,
+        };
+        let bound = counts.bound + counts.binding;
+        !self.placed && bound > 0 && bound < min
+    }
+
+    fn step(&self) -> Step {
+        let counts = self.counts;
+        if counts.wants == 0 {
+            return Step::Rest;
+        }
+        let min = match self.group {
+            Group::Missing => {
+                return Step::Hold(self.hold("there is no PodGroup of this name".into()));
+            }
+            Group::Unknown => {
+                return Step::Hold(self.hold("the PodGroup of this name is not valid".into()));
+            }
+            Group::Of(min) => min as usize,
+        };
+        let there = counts.bound + counts.binding;
+        let wishes = || self.wishes().cloned().collect();
+        if there >= min {
+            return Step::Singly(wishes());
+        }
+        let need = min - there;
+        let lack = if counts.members < min && !self.placed {
+            Lack::Members
+        } else if counts.wants < need && !self.placed {
+            // Those that come back in a while are waited for; those that are held back are not.
+            if there > 0 && counts.wants + counts.soon < need && counts.binding == 0 {
+                return Step::TakeApart(self.bound());
+            }
+            Lack::Willing
+        } else {
+            return Step::Place {
+                wishes: wishes(),
+                need: need.min(counts.wants),
+            };
+        };
+        if lack == Lack::Members && there > 0 && counts.binding == 0 {
+            return Step::TakeApart(self.bound());
+        }
+        let exist = match lack {
+            Lack::Members => format!("{} of {min} members exist", counts.members),
+            Lack::Willing => format!(
+                "{} of {min} members can be placed now",
+                counts.wants + there
+            ),
+        };
+        Step::Hold(self.hold(exist))
+    }
+
+    fn hold(&self, what: String) -> Hold {
+        // The group's name is in the pods' label.
+        Hold::new(ConstraintKind::PodGroup, "", format!("pod group: {what}"))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,229 @@
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use setpoint_scheduler_core::{Class, Cluster};
+
+use super::*;
+
+fn key(name: &str) -> ObjectKey {
+    ObjectKey::namespaced("default", name)
+}
+
+struct Rig {
+    gangs: Gangs,
+    class: Class,
+}
+
+impl Rig {
+    fn new() -> Self {
+        Self {
+            gangs: Gangs::default(),
+            class: crate::pending::testing::class(&mut Cluster::new()),
+        }
+    }
+
+    fn wish(&self, name: &str, created: i64) -> Wish {
+        Wish {
+            order: Order {
+                priority: Reverse(0),
+                created,
+                pod: key(name),
+            },
+            revision: created,
+            class: self.class.clone(),
+        }
+    }
+
+    /// `a1w a2b`: pod a1 wants a node, a2 is bound; `i`: binding under way; `s`: soon; `h`: held; `x`: gone.
+    fn pods(&mut self, group: &str, pods: &str) {
+        for (n, pod) in pods.split_whitespace().enumerate() {
+            let (name, how) = pod.split_at(pod.len() - 1);
+            let member = match how {
+                "w" => Member::Wants(self.wish(name, n as i64)),
+                "i" => Member::Binding,
+                "b" => Member::Bound,
+                "s" => Member::Soon,
+                "h" => Member::Held,
+                _ => {
+                    self.gangs.remove_member(&key(name));
+                    continue;
+                }
+            };
+            self.gangs.set_member(&key(name), &key(group), member);
+        }
+    }
+
+    fn group(&mut self, name: &str, min: u32) {
+        self.gangs.set_group(&key(name), Group::Of(min), false);
+    }
+
+    /// All steps that there are now.
+    fn steps(&mut self) -> Vec<String> {
+        let mut steps = Vec::new();
+        while let Some((group, step)) = self.gangs.next() {
+            let step = match step {
+                Step::Rest => "rest".into(),
+                Step::Hold(hold) => hold.message,
+                Step::Place { wishes, need } => format!("place {} of {}", need, wishes.len()),
+                Step::Singly(wishes) => format!("singly {}", wishes.len()),
+                Step::TakeApart(pods) => format!("take back {}", pods.len()),
+            };
+            steps.push(format!("{}: {step}", group.name));
+        }
+        steps
+    }
+}
+
+#[test]
+fn a_group_waits_for_its_document_and_for_enough_members() {
+    let mut r = Rig::new();
+    r.pods("a", "a1w a2w");
+    assert_eq!(
+        r.steps(),
+        ["a: pod group: there is no PodGroup of this name"]
+    );
+    r.group("a", 3);
+    assert_eq!(r.steps(), ["a: pod group: 2 of 3 members exist"]);
+    assert_eq!(r.steps(), Vec::<String>::new(), "nothing changed");
+    r.pods("a", "a1w a2w a3w a4w");
+    assert_eq!(r.steps(), ["a: place 3 of 4"]);
+    r.pods("a", "a1i a2i a3i");
+    assert_eq!(r.steps(), ["a: singly 1"]);
+    r.pods("a", "a4x a3h");
+    r.gangs.set_group(&key("a"), Group::Unknown, false);
+    r.pods("a", "a1w");
+    assert_eq!(
+        r.steps(),
+        ["a: pod group: the PodGroup of this name is not valid"]
+    );
+}
+
+#[test]
+fn a_group_that_does_not_fit_is_tried_again_when_that_can_help() {
+    let mut r = Rig::new();
+    r.group("a", 2);
+    r.pods("a", "a1w a2w");
+    assert_eq!(r.steps(), ["a: place 2 of 2"]);
+    assert_eq!(r.gangs.failed(&key("a"), false), []);
+    r.gangs.wake(false, |_| false);
+    r.gangs.wake(true, |_| true);
+    assert!(!r.gangs.is_runnable());
+    r.gangs.wake(false, |_| true);
+    assert_eq!(r.steps(), ["a: place 2 of 2"]);
+    r.gangs.failed(&key("a"), false);
+    r.pods("a", "a3w");
+    assert_eq!(r.steps(), ["a: place 2 of 3"], "another pod may be smaller");
+}
+
+#[test]
+fn half_a_group_is_completed_before_anything_else() {
+    let mut r = Rig::new();
+    r.group("old", 2);
+    r.group("half", 3);
+    r.pods("old", "o1w o2w");
+    r.pods("half", "h1b h2w h3w");
+    assert!(r.gangs.first().unwrap().0);
+    assert_eq!(r.steps(), ["half: place 2 of 2", "old: place 2 of 2"]);
+    r.pods("half", "h2i");
+    assert_eq!(r.steps(), ["half: place 1 of 1"], "a binding was refused");
+}
+
+#[test]
+fn half_a_group_that_cannot_be_completed_is_taken_apart_one_group_at_a_time() {
+    let mut r = Rig::new();
+    for name in ["a", "b"] {
+        r.group(name, 3);
+        r.pods(name, &format!("{name}1b {name}2b {name}3w"));
+    }
+    assert_eq!(r.steps(), ["a: place 1 of 1", "b: place 1 of 1"]);
+    assert_eq!(r.gangs.failed(&key("a"), false), [key("a1"), key("a2")]);
+    assert_eq!(
+        r.gangs.failed(&key("b"), false),
+        [],
+        "what a frees may complete b"
+    );
+    r.pods("a", "a1s a2s");
+    r.steps();
+    r.pods("a", "a1w a2w");
+    assert_eq!(r.steps(), ["b: place 1 of 1", "a: place 3 of 3"]);
+    r.pods("b", "b3i");
+    r.pods("b", "b3b");
+    r.gangs.failed(&key("a"), false);
+    assert!(!r.gangs.is_runnable(), "a waits whole");
+}
+
+#[test]
+fn a_half_bound_group_whose_members_went_away_or_are_held_back_is_taken_apart() {
+    for pods in ["p1b p2b p3h", "p1b p2b p3h p4h"] {
+        let mut r = Rig::new();
+        r.group("a", 4);
+        r.pods("a", pods);
+        r.pods("a", "p9w");
+        assert_eq!(r.steps(), ["a: take back 2"], "{pods}");
+    }
+    let mut r = Rig::new();
+    r.group("a", 3);
+    r.pods("a", "p1b p2s p3w");
+    assert_eq!(
+        r.steps(),
+        ["a: pod group: 2 of 3 members can be placed now"]
+    );
+}
+
+#[test]
+fn a_group_whose_bindings_do_not_all_come_in_time_is_taken_back() {
+    let mut r = Rig::new();
+    r.group("a", 3);
+    r.pods("a", "p1b p2b p3i");
+    assert_eq!(r.gangs.overdue(&key("a")), [key("p1"), key("p2")]);
+    let mut r = Rig::new();
+    r.group("a", 2);
+    r.pods("a", "p1b p2b p3i");
+    assert_eq!(r.gangs.overdue(&key("a")), []);
+    assert_eq!(r.gangs.overdue(&key("none")), []);
+}
+
+#[test]
+fn a_group_that_was_placed_goes_on_running_when_it_loses_pods() {
+    let mut r = Rig::new();
+    r.group("a", 3);
+    r.pods("a", "p1b p2b p3b");
+    r.pods("a", "p3w");
+    assert_eq!(r.steps(), ["a: place 1 of 1"]);
+    assert_eq!(r.gangs.failed(&key("a"), false), []);
+    r.pods("a", "p2x p3x p4w");
+    assert_eq!(r.steps(), ["a: place 1 of 1"]);
+    assert_eq!(r.gangs.failed(&key("a"), false), []);
+    // Without any bound pod it begins anew.
+    r.pods("a", "p1w");
+    assert_eq!(r.steps(), ["a: pod group: 2 of 3 members exist"]);
+
+    // A new leader learns it from the group's status.
+    let mut r = Rig::new();
+    r.pods("a", "p1b p2w");
+    r.gangs.set_group(&key("a"), Group::Of(2), true);
+    assert_eq!(r.steps(), ["a: place 1 of 1"]);
+    assert_eq!(r.gangs.failed(&key("a"), false), []);
+}
+
+#[test]
+fn nothing_is_kept_of_groups_without_pods_and_document() {
+    let mut r = Rig::new();
+    r.pods("a", "p1w p2b p3s");
+    r.pods("a", "p1x p2x p3x");
+    r.group("b", 2);
+    r.gangs.set_group(&key("b"), Group::Missing, false);
+    assert!(r.gangs.gangs.is_empty() && r.gangs.of.is_empty() && r.gangs.awake.is_empty());
+    r.gangs.set_group(&key("c"), Group::Missing, false);
+    assert!(r.gangs.gangs.is_empty());
+    // A pod that changes its group leaves the former one.
+    r.pods("a", "p1w");
+    r.pods("b", "p1w");
+    let members: BTreeMap<_, _> = r
+        .gangs
+        .gangs
+        .iter()
+        .map(|(k, g)| (k.name.to_string(), g.counts.members))
+        .collect();
+    assert_eq!(members, [("b".to_owned(), 1)].into());
+}

@@ -1,0 +1,343 @@
+//! Compute quotas: what the bound pods of a namespace take together, and whether one more may be bound.
+//!
+//! Pure arithmetic over what it is told. A pod is charged from the moment its binding is decided until it has ended or
+//! its binding is gone. Amounts are counted in thousandths in 128 bits, so that absurd quantities neither overflow nor
+//! leave something behind when they go.
+//!
+//! The words of a refusal are those of Kubernetes' admission; here they are the reason why a pod waits.
+
+mod rule;
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use setpoint_apis::ObjectKey;
+use setpoint_apis::quantity::Quantity;
+
+pub(crate) use rule::{PodUse, Rule};
+
+use crate::pending::Order;
+
+/// Why a quota keeps a pod waiting, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal(pub(crate) String);
+
+/// What is about to be bound and not charged yet.
+#[derive(Debug, Default)]
+pub(crate) struct Trial(BTreeMap<Arc<str>, Sums>);
+
+/// Amounts by quota, in the order of its rule.
+type Sums = BTreeMap<Arc<str>, Vec<i128>>;
+
+/// One quota, and what is charged to it.
+#[derive(Debug)]
+struct Account {
+    rule: Rule,
+    /// One for each of [`Rule::hard`].
+    used: Vec<i128>,
+}
+
+/// One namespace with quotas.
+#[derive(Debug, Default)]
+struct Books {
+    quotas: BTreeMap<Arc<str>, Account>,
+    charged: FxHashMap<Arc<str>, Arc<PodUse>>,
+    waiting: BTreeMap<Order, Arc<PodUse>>,
+    /// Something fell or was raised: some who wait may be admitted now.
+    eased: bool,
+}
+
+/// The quotas of all namespaces. Namespaces without quotas cost nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Quotas {
+    books: FxHashMap<Arc<str>, Books>,
+    eased: FxHashSet<Arc<str>>,
+    changed: FxHashSet<ObjectKey>,
+}
+
+impl Quotas {
+    /// Whether a namespace has quotas.
+    pub(crate) fn covers(&self, namespace: &str) -> bool {
+        !self.books.is_empty() && self.books.contains_key(namespace)
+    }
+
+    /// A quota is there, or changed. Returns whether it is the first of its namespace: then the pods that are bound there
+    /// are to be charged.
+    pub(crate) fn set(&mut self, key: &ObjectKey, rule: Rule) -> bool {
+        let first = !self.books.contains_key(&*key.namespace);
+        let books = self.books.entry(key.namespace.clone()).or_default();
+        if books
+            .quotas
+            .get(&key.name)
+            .is_some_and(|known| known.rule == rule)
+        {
+            return first;
+        }
+        let mut account = Account {
+            used: vec![0; rule.hard.len()],
+            rule,
+        };
+        for pod in books.charged.values() {
+            account.add(pod, 1);
+        }
+        books.quotas.insert(key.name.clone(), account);
+        self.ease(&key.namespace);
+        self.changed.insert(key.clone());
+        first
+    }
+
+    /// A quota is gone.
+    pub(crate) fn remove(&mut self, key: &ObjectKey) {
+        let Some(books) = self.books.get_mut(&*key.namespace) else {
+            return;
+        };
+        if books.quotas.remove(&key.name).is_some() {
+            self.changed.insert(key.clone());
+            self.ease(&key.namespace);
+        }
+    }
+
+    /// Charges a pod; again with something else, it replaces what was charged.
+    pub(crate) fn charge(&mut self, pod: &ObjectKey, usage: &Arc<PodUse>) {
+        let Some(books) = self.books.get_mut(&*pod.namespace) else {
+            return;
+        };
+        if books
+            .charged
+            .get(&pod.name)
+            .is_some_and(|known| Arc::ptr_eq(known, usage) || **known == **usage)
+        {
+            return;
+        }
+        self.discharge(pod);
+        let Some(books) = self.books.get_mut(&*pod.namespace) else {
+            return;
+        };
+        for (name, account) in &mut books.quotas {
+            if account.add(usage, 1) {
+                self.changed.insert(ObjectKey {
+                    namespace: pod.namespace.clone(),
+                    name: name.clone(),
+                });
+            }
+        }
+        books.charged.insert(pod.name.clone(), usage.clone());
+    }
+
+    /// A pod takes nothing any more.
+    pub(crate) fn discharge(&mut self, pod: &ObjectKey) {
+        let Some(books) = self.books.get_mut(&*pod.namespace) else {
+            return;
+        };
+        let Some(usage) = books.charged.remove(&pod.name) else {
+            return;
+        };
+        let mut any = false;
+        for (name, account) in &mut books.quotas {
+            if account.add(&usage, -1) {
+                any = true;
+                self.changed.insert(ObjectKey {
+                    namespace: pod.namespace.clone(),
+                    name: name.clone(),
+                });
+            }
+        }
+        if any {
+            self.ease(&pod.namespace);
+        }
+    }
+
+    /// Whether a pod that is not charged yet may be bound beside what `trial` holds, to which it is added then.
+    ///
+    /// # Errors
+    /// The first quota, by name, that refuses it, and why.
+    pub(crate) fn admit(
+        &self,
+        trial: &mut Trial,
+        pod: &ObjectKey,
+        usage: &PodUse,
+    ) -> Result<(), Refusal> {
+        let Some(books) = self.books.get(&*pod.namespace) else {
+            return Ok(());
+        };
+        if books.charged.contains_key(&pod.name) {
+            return Ok(());
+        }
+        books.admit(usage, trial.0.entry(pod.namespace.clone()).or_default())
+    }
+
+    /// Not all that a trial held is bound after all: who was refused because of it is asked again.
+    pub(crate) fn reconsider(&mut self, trial: Trial) {
+        for namespace in trial.0.into_keys() {
+            self.ease(&namespace);
+        }
+    }
+
+    /// A pod waits for a quota.
+    pub(crate) fn wait(&mut self, order: Order, usage: Arc<PodUse>) {
+        if let Some(books) = self.books.get_mut(&*order.pod.namespace) {
+            books.waiting.insert(order, usage);
+        }
+    }
+
+    /// It does not any more.
+    pub(crate) fn wait_no_more(&mut self, order: &Order) {
+        if let Some(books) = self.books.get_mut(&*order.pod.namespace) {
+            books.waiting.remove(order);
+        }
+    }
+
+    /// Those of the waiting pods that may be bound by now, in their order, as far as there is room for all of them
+    /// together. They wait no more.
+    pub(crate) fn admitted(&mut self) -> Vec<Order> {
+        let mut woken = Vec::new();
+        let mut eased: Vec<_> = std::mem::take(&mut self.eased).into_iter().collect();
+        eased.sort_unstable();
+        for namespace in eased {
+            let Some(books) = self.books.get_mut(&namespace) else {
+                continue;
+            };
+            if std::mem::take(&mut books.eased) {
+                woken.extend(books.take_admitted());
+            }
+            if books.quotas.is_empty() {
+                woken.extend(std::mem::take(&mut books.waiting).into_keys());
+                self.books.remove(&namespace);
+            }
+        }
+        woken
+    }
+
+    /// The quotas that changed, or whose use did, since the last call.
+    pub(crate) fn take_changed(&mut self) -> Vec<ObjectKey> {
+        let mut changed: Vec<_> = std::mem::take(&mut self.changed).into_iter().collect();
+        changed.sort_unstable();
+        changed
+    }
+
+    /// What is used of a quota, in the order of its rule, with the names that its document uses.
+    pub(crate) fn used(&self, key: &ObjectKey) -> Option<Vec<(String, Quantity)>> {
+        let account = self.books.get(&*key.namespace)?.quotas.get(&key.name)?;
+        let hard = account.rule.hard.iter().zip(&account.used);
+        Some(
+            hard.map(|(h, used)| (h.name.clone(), quantity(*used, &h.limit)))
+                .collect(),
+        )
+    }
+
+    fn ease(&mut self, namespace: &Arc<str>) {
+        if let Some(books) = self.books.get_mut(&**namespace) {
+            books.eased = true;
+            self.eased.insert(namespace.clone());
+        }
+    }
+}
+
+impl Account {
+    /// Adds or takes away what a pod takes. Returns whether that is anything.
+    fn add(&mut self, pod: &PodUse, sign: i128) -> bool {
+        if !self.rule.matches(pod) {
+            return false;
+        }
+        let mut any = false;
+        for (hard, used) in self.rule.hard.iter().zip(&mut self.used) {
+            let amount = pod.amount(&hard.name);
+            *used += sign * amount;
+            any |= amount != 0;
+        }
+        any
+    }
+}
+
+impl Books {
+    /// `more`: what others are to take that are not charged yet; the pod is added to it when it is admitted.
+    fn admit(&self, pod: &PodUse, more: &mut Sums) -> Result<(), Refusal> {
+        for (name, account) in &self.quotas {
+            if !account.rule.matches(pod) {
+                continue;
+            }
+            if account.rule.unknown {
+                return Err(Refusal(format!(
+                    "failed quota: {name}: its document is not valid"
+                )));
+            }
+            if let Some(missing) = account.rule.missing(pod) {
+                return Err(Refusal(format!(
+                    "failed quota: {name}: must specify {missing}"
+                )));
+            }
+            let also = more.get(name);
+            let mut words = [String::new(), String::new(), String::new()];
+            for (i, hard) in account.rule.hard.iter().enumerate() {
+                let asked = pod.amount(&hard.name);
+                let used = account.used[i] + also.map_or(0, |m| m[i]);
+                // What asks for nothing of it is not kept waiting by what others have overdrawn.
+                if asked <= 0 || used.saturating_add(asked) <= hard.milli {
+                    continue;
+                }
+                for (text, amount) in words.iter_mut().zip([asked, used, hard.milli]) {
+                    let comma = if text.is_empty() { "" } else { "," };
+                    let amount = quantity(amount, &hard.limit);
+                    let _ = write!(text, "{comma}{}={amount}", hard.name);
+                }
+            }
+            let [asked, used, limited] = words;
+            if !asked.is_empty() {
+                return Err(Refusal(format!(
+                    "exceeded quota: {name}, requested: {asked}, used: {used}, limited: {limited}"
+                )));
+            }
+        }
+        for (name, account) in &self.quotas {
+            if account.rule.matches(pod) {
+                let sums = more
+                    .entry(name.clone())
+                    .or_insert_with(|| vec![0; account.used.len()]);
+                for (sum, hard) in sums.iter_mut().zip(&account.rule.hard) {
+                    *sum += pod.amount(&hard.name);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_admitted(&mut self) -> Vec<Order> {
+        let mut more = BTreeMap::new();
+        // Pods of one template share what they take: one refusal stands for all of them, because what is taken only grows
+        // here.
+        let mut refused = FxHashSet::default();
+        let mut woken = Vec::new();
+        for (order, pod) in &self.waiting {
+            if refused.contains(&Arc::as_ptr(pod)) {
+                continue;
+            }
+            if self.admit(pod, &mut more).is_err() {
+                refused.insert(Arc::as_ptr(pod));
+                continue;
+            }
+            woken.push(order.clone());
+        }
+        for order in &woken {
+            self.waiting.remove(order);
+        }
+        woken
+    }
+}
+
+/// An amount in thousandths as people write it, in the manner of `like`.
+fn quantity(milli: i128, like: &Quantity) -> Quantity {
+    let whole = if milli % 1000 == 0 {
+        i64::try_from(milli / 1000).ok().map(Quantity::from_whole)
+    } else {
+        i64::try_from(milli).ok().map(Quantity::from_milli)
+    };
+    let most = if milli < 0 { -i64::MAX } else { i64::MAX };
+    whole
+        .unwrap_or(Quantity::from_whole(most))
+        .with_format(like.format())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! Pods that are placed together or not at all.
+
+use setpoint_apis::records::Binding;
+use setpoint_apis::time::Timestamp;
+use setpoint_apis::{Key, document};
+
+use crate::rig::{Agent, Rig, pod, pod_key};
+
+fn member(name: &str, group: &str) -> String {
+    pod(name)
+        .replace("cpu: 100m", "cpu: 1")
+        .replace("{app: x}", &format!("{{setpoint.dev/pod-group: {group}}}"))
+}
+
+fn group(name: &str, min: u32) -> String {
+    format!(
+        "{{apiVersion: setpoint.dev/v1, kind: PodGroup, metadata: {{name: {name}, namespace: default}}, spec: {{minMember: {min}}}}}"
+    )
+}
+
+/// What a leader leaves that ends after the first of several transactions.
+async fn bind_by_hand(rig: &Rig, agent: &Agent, name: &str) {
+    let document = rig
+        .get(&Key::Desired("pods", pod_key(name)))
+        .await
+        .expect("a pod");
+    let binding = Binding {
+        node: agent.node.clone(),
+        session: agent.session,
+        placement: 1,
+        pod_revision: document.mod_revision,
+        bound_at: Timestamp::EPOCH,
+        never_twice: false,
+        requests: Default::default(),
+        withdrawn: None,
+        decision: None,
+    };
+    rig.put(&Key::Binding(pod_key(name)), document::encode(&binding))
+        .await;
+}
+
+#[tokio::test]
+async fn a_group_waits_for_its_members_and_for_room_for_all_of_them() {
+    let (rig, _s, _agents) = Rig::with_nodes("group", &[1, 1]).await;
+    rig.apply("a", member("a", "g")).await;
+    rig.until_record("a", "there is no PodGroup of this name")
+        .await;
+    rig.apply_as("podgroups", "g", &group("g", 3)).await;
+    rig.until_record("a", "1 of 3 members exist").await;
+    rig.until_status("podgroups", "g", "NotEnoughMembers").await;
+    rig.apply("b", member("b", "g")).await;
+    rig.apply("c", member("c", "g")).await;
+    rig.until_record("c", "2 of the 3 pods that must run together fit")
+        .await;
+    assert!(rig.cache.view().bindings().is_empty());
+    rig.node("n3", 1).await;
+    for name in ["a", "b", "c"] {
+        rig.until_bound(name).await;
+    }
+    rig.until_status("podgroups", "g", "phase: Placed").await;
+    // One more than needed is placed by itself.
+    rig.apply("d", member("d", "g")).await;
+    rig.until_record("d", "0/3 nodes are available").await;
+    rig.node("n4", 1).await;
+    rig.until_bound("d").await;
+}
+
+#[tokio::test]
+async fn half_a_group_that_a_leader_left_is_completed_before_others_are_placed() {
+    let rig = Rig::start("group_half").await;
+    let n1 = rig.node("n1", 1).await;
+    rig.node("n2", 1).await;
+    rig.apply("older", pod("older").replace("cpu: 100m", "cpu: 1"))
+        .await;
+    rig.apply_as("podgroups", "g", &group("g", 2)).await;
+    rig.apply("a", member("a", "g")).await;
+    rig.apply("b", member("b", "g")).await;
+    bind_by_hand(&rig, &n1, "a").await;
+    let _s = rig.scheduler();
+    assert_eq!(rig.until_bound("b").await.value.node, "n2");
+    rig.until_record("older", "Insufficient cpu").await;
+    assert_eq!(rig.until_bound("a").await.value.placement, 1);
+}
+
+#[tokio::test]
+async fn two_halves_do_not_wait_for_one_another() {
+    let rig = Rig::start("group_halves").await;
+    let n1 = rig.node("n1", 1).await;
+    let n2 = rig.node("n2", 1).await;
+    for name in ["g", "h"] {
+        rig.apply_as("podgroups", name, &group(name, 2)).await;
+        for n in 1..=2 {
+            let pod = format!("{name}{n}");
+            rig.apply(&pod, member(&pod, name)).await;
+        }
+    }
+    bind_by_hand(&rig, &n1, "g1").await;
+    bind_by_hand(&rig, &n2, "h1").await;
+    let _s = rig.scheduler();
+    // One of them is taken apart, and the other one is completed with its room.
+    let whole = rig
+        .until("one group is whole and the other has nothing", |v| {
+            let bound = |n: &str| v.bindings().contains(&pod_key(n));
+            let both = |g: &str| bound(&format!("{g}1")) && bound(&format!("{g}2"));
+            let none = |g: &str| !bound(&format!("{g}1")) && !bound(&format!("{g}2"));
+            match () {
+                () if both("g") && none("h") => Some("g"),
+                () if both("h") && none("g") => Some("h"),
+                () => None,
+            }
+        })
+        .await;
+    rig.until_status("podgroups", whole, "phase: Placed").await;
+    let other = if whole == "g" { "h" } else { "g" };
+    rig.until_record(&format!("{other}1"), "pods that must run together fit")
+        .await;
+    rig.node("n3", 2).await;
+    rig.until_bound(&format!("{other}1")).await;
+    rig.until_bound(&format!("{other}2")).await;
+}

@@ -1,0 +1,114 @@
+//! Pods of higher priority make others leave.
+
+use setpoint_apis::Key;
+
+use crate::rig::{Rig, pod, pod_key, pod_with};
+
+const HIGH: &str =
+    "{apiVersion: scheduling.k8s.io/v1, kind: PriorityClass, metadata: {name: high}, value: 1000}";
+
+fn whole(name: &str) -> String {
+    pod(name).replace("cpu: 100m", "cpu: 1")
+}
+
+fn high(name: &str) -> String {
+    pod_with(name, "  priorityClassName: high\n").replace("cpu: 100m", "cpu: 1")
+}
+
+#[tokio::test]
+async fn a_pod_of_lower_priority_gives_way_and_goes_back_to_waiting() {
+    let (rig, s, agents) = Rig::with_nodes("preempt", &[1]).await;
+    s.stop().await;
+    let _s = rig.telling_scheduler();
+    rig.apply_as("priorityclasses", "high", HIGH).await;
+    rig.apply("low", whole("low")).await;
+    agents[0].run(&rig, "low").await;
+    rig.apply("high", high("high")).await;
+    assert_eq!(rig.until_withdrawn("low").await, "Preempted");
+    let record = rig.until_record("high", "Others make room on n1").await;
+    assert_eq!(record.nominated_node.as_deref(), Some("n1"));
+    rig.until_event(&["Preempted", "preempted by default/high on n1"])
+        .await;
+    rig.until_event(&["Preempting", "default/low gives way"])
+        .await;
+    agents[0].stopped("low").await;
+    let binding = rig.until_bound("high").await;
+    let decision = binding.value.decision.clone().unwrap();
+    assert_eq!(decision.preempted, ["default/low"]);
+    rig.until_record("low", "Insufficient cpu").await;
+    // It is not deleted: it runs again when there is room.
+    rig.node("n2", 1).await;
+    assert_eq!(rig.until_bound("low").await.value.node, "n2");
+}
+
+#[tokio::test]
+async fn a_new_leader_keeps_the_room_for_whom_it_was_promised() {
+    let (rig, s, agents) = Rig::with_nodes("preempt_leader", &[1]).await;
+    rig.apply_as("priorityclasses", "high", HIGH).await;
+    rig.apply("low", whole("low")).await;
+    agents[0].run(&rig, "low").await;
+    rig.apply("high", high("high")).await;
+    rig.until_withdrawn("low").await;
+    rig.until_record("high", "Others make room on n1").await;
+    s.stop().await;
+    // One that would be first in any other order.
+    rig.apply("other", whole("other").replace("cpu: 1", "cpu: 500m"))
+        .await;
+    let _s = rig.scheduler();
+    rig.until_record("other", "Insufficient cpu").await;
+    agents[0].stopped("low").await;
+    assert_eq!(rig.until_bound("high").await.value.node, "n1");
+    rig.until_record("low", "Insufficient cpu").await;
+    assert!(rig.get(&Key::Binding(pod_key("other"))).await.is_none());
+}
+
+#[tokio::test]
+async fn a_better_place_that_appears_is_taken_and_who_left_for_nothing_comes_back() {
+    let (rig, _s, agents) = Rig::with_nodes("preempt_elsewhere", &[1]).await;
+    rig.apply_as("priorityclasses", "high", HIGH).await;
+    rig.apply("low", whole("low")).await;
+    agents[0].run(&rig, "low").await;
+    rig.apply("high", high("high")).await;
+    rig.until_withdrawn("low").await;
+    rig.node("n2", 1).await;
+    let binding = rig.until_bound("high").await;
+    assert_eq!(binding.value.node, "n2");
+    assert!(
+        binding
+            .value
+            .decision
+            .as_ref()
+            .unwrap()
+            .preempted
+            .is_empty()
+    );
+    agents[0].stopped("low").await;
+    assert_eq!(rig.until_bound("low").await.value.placement, 2);
+}
+
+#[tokio::test]
+async fn nobody_gives_way_to_a_pod_that_may_not_preempt_or_has_no_more_priority() {
+    let (rig, _s, agents) = Rig::with_nodes("preempt_never", &[1]).await;
+    rig.apply_as("priorityclasses", "high", HIGH).await;
+    rig.apply("low", whole("low")).await;
+    agents[0].run(&rig, "low").await;
+    rig.apply("equal", whole("equal")).await;
+    rig.apply("meek", high("meek") + "  preemptionPolicy: Never\n")
+        .await;
+    rig.until_record("equal", "Insufficient cpu").await;
+    rig.until_record("meek", "Insufficient cpu").await;
+    let binding = rig.until_bound("low").await;
+    assert_eq!(binding.value.placement, 1);
+    // A class that is missing is waited for.
+    let odd = high("odd").replace("priorityClassName: high", "priorityClassName: odd");
+    rig.apply("odd", odd).await;
+    rig.until_record("odd", "there is no priority class \"odd\"")
+        .await;
+    rig.apply_as(
+        "priorityclasses",
+        "odd",
+        &HIGH.replace("name: high", "name: odd"),
+    )
+    .await;
+    assert_eq!(rig.until_withdrawn("low").await, "Preempted");
+}

@@ -1,0 +1,129 @@
+//! Quotas of a namespace are kept when pods are bound; and pods that refer to what does not exist wait for it.
+
+use setpoint_apis::Key;
+
+use crate::rig::{Rig, pod, pod_key, pod_with};
+
+fn quota(hard: &str) -> String {
+    format!(
+        "{{apiVersion: v1, kind: ResourceQuota, metadata: {{name: compute, namespace: default}}, spec: {{hard: {{{hard}}}}}}}"
+    )
+}
+
+#[tokio::test]
+async fn a_pod_over_quota_waits_until_there_is_room_in_it() {
+    let (rig, _s, _agents) = Rig::with_nodes("quota", &[9]).await;
+    rig.apply("a", pod("a")).await;
+    rig.until_bound("a").await;
+    rig.apply_as("resourcequotas", "compute", &quota("requests.cpu: 150m"))
+        .await;
+    rig.until_status("resourcequotas", "compute", "used:\n  requests.cpu: 100m")
+        .await;
+    rig.apply("b", pod("b")).await;
+    let record = rig
+        .until_record(
+            "b",
+            "exceeded quota: compute, requested: requests.cpu=100m, used: requests.cpu=100m, limited: requests.cpu=150m",
+        )
+        .await;
+    assert_eq!(
+        record.reasons[0].constraint,
+        setpoint_apis::records::ConstraintKind::Quota
+    );
+    // Nor does a pod that names its node get round it.
+    rig.apply("named", pod_with("named", "  nodeName: n1\n"))
+        .await;
+    rig.until_record("named", "exceeded quota: compute").await;
+    rig.delete_pod("a").await;
+    rig.until_bound("b").await;
+    assert!(rig.get(&Key::Binding(pod_key("named"))).await.is_none());
+    rig.apply_as("resourcequotas", "compute", &quota("requests.cpu: '1'"))
+        .await;
+    rig.until_bound("named").await;
+    rig.until_status("resourcequotas", "compute", "requests.cpu: 200m")
+        .await;
+    let key = Key::Desired("resourcequotas", pod_key("compute"));
+    rig.delete(&key).await;
+    rig.until_gone(&Key::Actual("resourcequotas", pod_key("compute")))
+        .await;
+}
+
+#[tokio::test]
+async fn what_a_quota_limits_has_to_be_said() {
+    let (rig, _s, _agents) = Rig::with_nodes("quota_said", &[9]).await;
+    rig.apply_as("resourcequotas", "compute", &quota("limits.cpu: '4'"))
+        .await;
+    rig.until_status("resourcequotas", "compute", "limits.cpu: '0'")
+        .await;
+    rig.apply("a", pod("a")).await;
+    rig.until_record("a", "failed quota: compute: must specify limits.cpu for: c")
+        .await;
+    rig.apply("b", pod("b").replace("requests:", "limits:"))
+        .await;
+    rig.until_bound("b").await;
+    assert!(rig.get(&Key::Binding(pod_key("a"))).await.is_none());
+}
+
+#[tokio::test]
+async fn a_flood_never_exceeds_a_quota() {
+    let (rig, s, _agents) = Rig::with_nodes("quota_flood", &[50, 50]).await;
+    s.stop().await;
+    rig.apply_as("resourcequotas", "compute", &quota("pods: '7'"))
+        .await;
+    for n in 0..40 {
+        let name = format!("p{n}");
+        rig.apply(&name, pod(&name)).await;
+    }
+    let _s = rig.scheduler();
+    rig.until_status("resourcequotas", "compute", "pods: '7'\nused:\n  pods: '7'")
+        .await;
+    rig.until_record(
+        "p39",
+        "exceeded quota: compute, requested: pods=1, used: pods=7, limited: pods=7",
+    )
+    .await;
+    assert_eq!(rig.cache.view().bindings().len(), 7);
+}
+
+#[tokio::test]
+async fn a_profile_that_does_not_exist_is_waited_for_and_then_scores() {
+    let (rig, _s, _agents) = Rig::with_nodes("profile", &[4, 8]).await;
+    rig.apply("a", pod_with("a", "  schedulerName: batch\n"))
+        .await;
+    let record = rig
+        .until_record("a", "there is no scheduler profile \"batch\"")
+        .await;
+    assert_eq!(record.reasons[0].detail, "batch");
+    let profile = "{apiVersion: setpoint.dev/v1, kind: SchedulerProfile, metadata: {name: batch}, spec: {strategy: MostAllocated}}";
+    rig.apply_as("schedulerprofiles", "batch", profile).await;
+    let binding = rig.until_bound("a").await;
+    // The smaller node is fuller with it.
+    assert_eq!(binding.value.node, "n1");
+    let decision = binding.value.decision.clone().unwrap();
+    assert_eq!(decision.profile.as_deref(), Some("batch"));
+    assert_eq!(decision.best[0].node, "n1");
+    assert_eq!(decision.best.len(), 2);
+    // One that does not parse any more stays what it was.
+    rig.apply_as("schedulerprofiles", "batch", "spec: [").await;
+    rig.apply("b", pod_with("b", "  schedulerName: batch\n"))
+        .await;
+    assert_eq!(rig.until_bound("b").await.value.node, "n1");
+}
+
+#[tokio::test]
+async fn a_pod_that_must_be_near_others_is_placed_when_they_arrive() {
+    let (rig, _s, _agents) = Rig::with_nodes("arrival", &[4, 4]).await;
+    for name in ["n1", "n2"] {
+        let node = format!(
+            "{{apiVersion: v1, kind: Node, metadata: {{name: {name}, labels: {{zone: {name}}}}}, spec: {{}}}}"
+        );
+        rig.apply_as("nodes", name, &node).await;
+    }
+    let near = "  affinity: {podAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: zone, labelSelector: {matchLabels: {app: db}}}]}}\n";
+    rig.apply("web", pod_with("web", near)).await;
+    rig.until_record("web", "pod affinity rules").await;
+    rig.apply("db", pod("db").replace("app: x", "app: db"))
+        .await;
+    let db = rig.until_bound("db").await;
+    assert_eq!(rig.until_bound("web").await.value.node, db.value.node);
+}

@@ -1,0 +1,77 @@
+//! Room that is kept for those who own it.
+
+use setpoint_apis::Key;
+
+use crate::rig::{Rig, pod, pod_key};
+
+fn reservation(more: &str) -> String {
+    format!(
+        "{{apiVersion: setpoint.dev/v1, kind: Reservation, metadata: {{name: r, namespace: default}}, spec: {{owners: {{selector: {{matchLabels: {{app: train}}}}}}, resources: {{cpu: '1'}}{more}}}}}"
+    )
+}
+
+fn whole(name: &str, app: &str) -> String {
+    pod(name)
+        .replace("cpu: 100m", "cpu: 1")
+        .replace("app: x", &format!("app: {app}"))
+}
+
+#[tokio::test]
+async fn only_owners_use_what_is_reserved_and_others_when_it_is_deleted() {
+    let (rig, s, agents) = Rig::with_nodes("reserve", &[2]).await;
+    rig.apply_as("reservations", "r", &reservation("")).await;
+    let status = rig
+        .until_status("reservations", "r", "reason: Reserved")
+        .await;
+    assert!(status.contains("name: n1"), "{status}");
+    rig.apply("a", whole("a", "web")).await;
+    rig.until_bound("a").await;
+    rig.apply("b", whole("b", "web")).await;
+    rig.until_record("b", "0/1 nodes are available").await;
+    // A new leader keeps it.
+    s.stop().await;
+    let _s = rig.scheduler();
+    rig.apply("c", whole("c", "web")).await;
+    rig.until_record("c", "0/1 nodes are available").await;
+    rig.apply("t", whole("t", "train")).await;
+    rig.until_bound("t").await;
+    agents[0].run(&rig, "t").await;
+    rig.until_status("reservations", "r", "used:\n  cpu: '1'")
+        .await;
+    rig.delete_pod("t").await;
+    rig.until_withdrawn("t").await;
+    agents[0].stopped("t").await;
+    rig.until_unbound("t").await;
+    assert!(rig.get(&Key::Binding(pod_key("b"))).await.is_none());
+    rig.delete(&Key::Desired("reservations", pod_key("r")))
+        .await;
+    rig.until_bound("b").await;
+    rig.until_gone(&Key::Actual("reservations", pod_key("r")))
+        .await;
+}
+
+#[tokio::test]
+async fn a_reservation_without_a_place_says_so_and_one_whose_time_is_over_gives_it_back() {
+    let (rig, _s, _agents) = Rig::with_nodes("reserve_ttl", &[1]).await;
+    rig.apply_as("reservations", "r", &reservation(", count: 2"))
+        .await;
+    rig.until_status(
+        "reservations",
+        "r",
+        "1 of 2 have no place: 0/1 nodes are available",
+    )
+    .await;
+    rig.node("n2", 1).await;
+    rig.until_status("reservations", "r", "reason: Reserved")
+        .await;
+    rig.apply("b", whole("b", "web")).await;
+    rig.until_record("b", "0/2 nodes are available").await;
+    rig.apply_as(
+        "reservations",
+        "r",
+        &reservation(", count: 2, ttlSeconds: 2"),
+    )
+    .await;
+    rig.until_bound("b").await;
+    rig.until_status("reservations", "r", "type: Expired").await;
+}
