@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use setpoint_apis::core::PodSpec;
 use setpoint_apis::{ObjectKey, Quantity};
-use setpoint_scheduler_core::{Cluster, Decision, NodeFacts, PodRequest};
+use setpoint_scheduler_core::{Cluster, Decision, NodeFacts, PodAsk, PodRequest, Profile};
 
 fn cluster(nodes: usize) -> Cluster {
     let mut cluster = Cluster::new();
@@ -49,7 +49,17 @@ fn main() {
         for classes in [1, 20, 200] {
             let pods = 20_000;
             let mut cluster = cluster(nodes);
-            let classes_of: Vec<_> = (0..classes).map(|c| cluster.class(&spec(c))).collect();
+            let classes_of: Vec<_> = (0..classes)
+                .map(|c| {
+                    cluster.class(&PodAsk {
+                        namespace: "default",
+                        labels: &Default::default(),
+                        spec: &spec(c),
+                        priority: 0,
+                        profile: Profile::default(),
+                    })
+                })
+                .collect();
             let requests: Vec<_> = (0..pods)
                 .map(|p| PodRequest {
                     pod: ObjectKey::namespaced("default", format!("p{p}")),

@@ -1,31 +1,25 @@
-//! Node selector terms over interned labels.
+//! Node selector terms.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use setpoint_apis::core::{NodeSelectorOperator, NodeSelectorRequirement, NodeSelectorTerm};
 
-use crate::intern::{Interner, Symbol};
 use crate::node::Node;
 
 /// A term: all of it must hold. A term without requirements matches nothing, as in Kubernetes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Term {
-    labels: Box<[LabelRequirement]>,
+    labels: Box<[(Box<str>, Test)]>,
     names: Box<[NameRequirement]>,
     /// A requirement that cannot be understood: the term matches nothing.
     never: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct LabelRequirement {
-    key: Symbol,
-    test: Test,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Test {
-    In(Box<[Symbol]>),
-    NotIn(Box<[Symbol]>),
+    In(Box<[Box<str>]>),
+    NotIn(Box<[Box<str>]>),
     Exists,
     DoesNotExist,
     Gt(i64),
@@ -39,15 +33,12 @@ struct NameRequirement {
 }
 
 impl Term {
-    pub(crate) fn new(term: &NodeSelectorTerm, interner: &mut Interner) -> Self {
+    pub(crate) fn new(term: &NodeSelectorTerm) -> Self {
         let mut never = term.match_expressions.is_empty() && term.match_fields.is_empty();
         let mut labels = Vec::new();
         for r in &term.match_expressions {
-            match test(r, interner) {
-                Some(test) => labels.push(LabelRequirement {
-                    key: interner.intern(&r.key),
-                    test,
-                }),
+            match test(r) {
+                Some(test) => labels.push((r.key.as_str().into(), test)),
                 None => never = true,
             }
         }
@@ -73,7 +64,7 @@ impl Term {
         }
     }
 
-    pub(crate) fn matches(&self, node: &Node, interner: &Interner) -> bool {
+    pub(crate) fn matches(&self, node: &Node, labels: &BTreeMap<String, String>) -> bool {
         !self.never
             && self
                 .names
@@ -82,7 +73,7 @@ impl Term {
             && self
                 .labels
                 .iter()
-                .all(|r| r.test.holds(label(node, r.key), interner))
+                .all(|(key, test)| test.holds(labels.get(&**key).map(String::as_str)))
     }
 
     /// The one node that can match, when the term names one.
@@ -94,16 +85,8 @@ impl Term {
     }
 }
 
-/// The value of a node's label.
-pub(crate) fn label(node: &Node, key: Symbol) -> Option<Symbol> {
-    node.labels
-        .binary_search_by_key(&key, |l| l.0)
-        .ok()
-        .map(|i| node.labels[i].1)
-}
-
-fn test(r: &NodeSelectorRequirement, interner: &mut Interner) -> Option<Test> {
-    let mut values = || r.values.iter().map(|v| interner.intern(v)).collect();
+fn test(r: &NodeSelectorRequirement) -> Option<Test> {
+    let values = || r.values.iter().map(|v| v.as_str().into()).collect();
     let number = || match r.values.as_slice() {
         [value] => value.parse().ok(),
         _ => None,
@@ -119,11 +102,12 @@ fn test(r: &NodeSelectorRequirement, interner: &mut Interner) -> Option<Test> {
 }
 
 impl Test {
-    fn holds(&self, value: Option<Symbol>, interner: &Interner) -> bool {
-        let number = || interner.text(value?).parse::<i64>().ok();
+    fn holds(&self, value: Option<&str>) -> bool {
+        let number = || value?.parse::<i64>().ok();
+        let among = |values: &[Box<str>]| values.iter().any(|v| value == Some(&**v));
         match self {
-            Self::In(values) => value.is_some_and(|v| values.contains(&v)),
-            Self::NotIn(values) => value.is_none_or(|v| !values.contains(&v)),
+            Self::In(values) => among(values),
+            Self::NotIn(values) => !among(values),
             Self::Exists => value.is_some(),
             Self::DoesNotExist => value.is_none(),
             Self::Gt(bound) => number().is_some_and(|n| n > *bound),

@@ -1,70 +1,47 @@
 //! The snapshot, and the decisions made on it.
 
-use std::borrow::Borrow;
+mod classes;
+mod explain;
+mod gang;
+
+use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
+use rustc_hash::{FxHashMap, FxHasher};
 use setpoint_apis::ObjectKey;
-use setpoint_apis::core::PodSpec;
 
-use crate::candidates::{Best, Candidates, ChangeLog, Snapshot, score_alone};
-use crate::class::{Asks, Class, ClassInner};
-use crate::intern::Interner;
-use crate::node::{Node, NodeFacts};
-use crate::reasons::{Reason, Unschedulable};
-use crate::resources::{NAMES, PODS, Resources};
+use crate::admission::{Admission, Rules};
+use crate::class::{Class, Kind};
+use crate::node::{Changed, NodeFacts};
+use crate::reasons::Unschedulable;
+use crate::shape::{Choice, Shape};
+use crate::slab::Slab;
+use crate::state::State;
 
-/// How many nodes all classes together remember, at 24 bytes each; the classes that were used last are kept.
-const MOST_CELLS: usize = 2_000_000;
+pub use explain::{NodeScore, Part};
+
+/// How many nodes all classes together remember, at 4 bytes each; the classes that were used last are kept.
+const MOST_CELLS: usize = 12_000_000;
 
 /// Nodes, what is placed on them, and the classes of pods that ask for them.
 #[derive(Debug, Default)]
 pub struct Cluster {
-    nodes: Vec<Node>,
-    slots: FxHashMap<Arc<str>, u32>,
-    free_slots: Vec<u32>,
-    /// How many nodes there are; slots that only count pods of an absent node are left out.
-    known: u32,
-    pods: FxHashMap<ObjectKey, Placed>,
-    interner: Interner,
-    classes: FxHashSet<ByAsks>,
-    /// By class id.
-    candidates: Vec<Candidates>,
-    free_ids: Vec<u32>,
+    pub(crate) state: State,
+    kinds: FxHashMap<Arc<Kind>, u32>,
+    free_kinds: Vec<u32>,
+    classes: FxHashMap<(u32, u32), Class>,
+    free_classes: Vec<u32>,
+    /// By class: the shape, and the generation of terms for which it was found.
+    shape_of: Vec<(u64, u32)>,
+    pub(crate) shapes: Slab<Shape>,
+    shapes_by_key: FxHashMap<classes::ShapeKey, u32>,
+    pub(crate) admissions: Slab<Admission>,
+    admissions_by_rules: FxHashMap<Arc<Rules>, u32>,
     sweep_at: usize,
-    log: ChangeLog,
     uses: u64,
-}
-
-#[derive(Debug)]
-struct Placed {
-    slot: u32,
-    class: Class,
-}
-
-/// A class, found by what it asks.
-#[derive(Debug)]
-struct ByAsks(Class);
-
-impl PartialEq for ByAsks {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.0.asks == other.0.0.asks
-    }
-}
-
-impl Eq for ByAsks {}
-
-impl Hash for ByAsks {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.0.asks.hash(state);
-    }
-}
-
-impl Borrow<Asks> for ByAsks {
-    fn borrow(&self) -> &Asks {
-        &self.0.0.asks
-    }
+    /// Counts the calls that decide.
+    batch: u64,
 }
 
 /// A pod that wants a node.
@@ -81,7 +58,7 @@ pub struct PodRequest {
 pub enum Decision {
     /// It goes to a node, and is counted there from now on.
     Bind(Placement),
-    /// No node can run it.
+    /// No node can run it. The reasons are those of the first pod of its class in the call.
     Unschedulable(Arc<Unschedulable>),
 }
 
@@ -98,8 +75,19 @@ pub struct Placement {
     pub feasible: u32,
     /// The node's score; see the module `score` for the scale.
     pub score: i64,
-    /// The best node that was not chosen, with its score.
-    pub runner_up: Option<(Arc<str>, i64)>,
+    /// The best node that was not chosen.
+    pub runner_up: Option<RunnerUp>,
+}
+
+/// The best node that was not chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunnerUp {
+    /// The node.
+    pub node: Arc<str>,
+    /// Its score.
+    pub score: i64,
+    /// The part of the score in which it was worse by the most; `None` when it lost the draw between equals.
+    pub lost: Option<Part>,
 }
 
 impl Cluster {
@@ -108,330 +96,223 @@ impl Cluster {
         Self::default()
     }
 
-    /// Adds a node, or takes over what changed of it. Returns whether anything changed that decisions depend on.
+    /// Adds a node, or takes over what changed of it. Returns whether anything changed that can keep a pod off the node
+    /// or let it in; measured usage is none of that.
     pub fn set_node(&mut self, facts: NodeFacts) -> bool {
-        let slot = self.slot_of(&facts.name);
-        let node = &mut self.nodes[slot as usize];
+        let state = &mut self.state;
+        let slot = state.slot_of(&facts.name);
+        let node = &mut state.nodes[slot as usize];
         let new = node.facts.is_none();
-        let changed = node.set(facts, &mut self.interner);
-        self.known += u32::from(new);
-        if changed {
-            self.log.push(slot, self.nodes.len());
+        let changed = node.set(facts, &mut state.interner, &mut state.images);
+        state.known += u32::from(new);
+        if changed != Changed::Nothing {
+            state.relabel(slot);
+            state.log.push(slot);
         }
-        changed
+        changed == Changed::Facts
     }
 
     /// Removes a node. Pods placed there stay counted on it. Returns whether there was one.
     pub fn remove_node(&mut self, name: &str) -> bool {
-        let Some(slot) = self.slots.get(name).copied() else {
+        let state = &mut self.state;
+        let Some(slot) = state.slots.get(name).copied() else {
             return false;
         };
-        let was = self.nodes[slot as usize].unset();
+        let was = state.nodes[slot as usize].unset(&mut state.images);
         if was {
-            self.known -= 1;
-            self.log.push(slot, self.nodes.len());
+            state.known -= 1;
+            state.relabel(slot);
+            state.log.push(slot);
         }
-        self.release_slot(slot);
+        state.release_slot(slot);
         was
     }
 
     /// What was told of a node.
     pub fn node(&self, name: &str) -> Option<&NodeFacts> {
-        self.nodes[*self.slots.get(name)? as usize].facts.as_deref()
+        let slot = *self.state.slots.get(name)?;
+        self.state.nodes[slot as usize].facts.as_deref()
     }
 
     /// How many nodes there are.
     pub fn node_count(&self) -> u32 {
-        self.known
+        self.state.known
     }
 
     /// The names of all nodes, in no particular order.
     pub fn node_names(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.nodes
-            .iter()
-            .filter(|n| n.facts.is_some())
-            .map(|n| &n.name)
+        let nodes = self.state.nodes.iter().filter(|n| n.facts.is_some());
+        nodes.map(|n| &n.name)
     }
 
-    /// The class of pods with this spec.
-    pub fn class(&mut self, spec: &PodSpec) -> Class {
-        let asks = Asks::of(spec, &mut self.interner);
-        if let Some(known) = self.classes.get(&asks) {
-            return known.0.clone();
-        }
-        if self.classes.len() >= self.sweep_at {
-            self.sweep();
-        }
-        let id = self.free_ids.pop().unwrap_or_else(|| {
-            self.candidates.push(Candidates::default());
-            u32::try_from(self.candidates.len() - 1)
-                .expect("fewer than 2^32 classes fit into memory")
-        });
-        let weighed = asks.weighed();
-        let class = Class(Arc::new(ClassInner { id, asks, weighed }));
-        self.classes.insert(ByAsks(class.clone()));
-        class
+    /// Takes over the labels of a namespace, by which terms select namespaces. Returns whether anything changed. A
+    /// namespace that was not told of has its name as label and no other.
+    pub fn set_namespace(&mut self, name: &str, labels: &BTreeMap<String, String>) -> bool {
+        self.relabel_namespace(name, Some(labels))
     }
 
-    /// How many classes there are, those that nobody uses any more included until they are swept.
-    pub fn class_count(&self) -> usize {
-        self.classes.len()
+    /// Forgets the labels of a namespace. Returns whether there were any.
+    pub fn remove_namespace(&mut self, name: &str) -> bool {
+        self.relabel_namespace(name, None)
+    }
+
+    fn relabel_namespace(&mut self, name: &str, labels: Option<&BTreeMap<String, String>>) -> bool {
+        let state = &mut self.state;
+        state.count_nominated(false);
+        let changed = state.registry.set_namespace(name, labels, &mut state.log);
+        state.count_nominated(true);
+        changed
     }
 
     /// Counts a pod on a node, which need not exist. Counting it again changes nothing; counting it elsewhere, or with
-    /// another class, moves it.
-    pub fn place(&mut self, pod: &ObjectKey, node: &str, class: &Class) {
-        if let Some(placed) = self.pods.get(pod)
-            && placed.class == *class
-            && *self.nodes[placed.slot as usize].name == *node
-        {
-            return;
+    /// another class, moves it; a nomination is replaced. Of two pods the one with the greater `since` is the newer,
+    /// whatever it counts.
+    pub fn place(&mut self, pod: &ObjectKey, node: &str, class: &Class, since: i64) {
+        let state = &mut self.state;
+        if let Some(id) = state.pods_by_key.get(pod).copied() {
+            let placed = &mut state.pods[id];
+            if placed.nominated.is_none()
+                && placed.class == *class
+                && *state.nodes[placed.slot as usize].name == *node
+            {
+                if placed.since != since {
+                    placed.since = since;
+                    state.latest = state.latest.max(since);
+                    let slot = placed.slot;
+                    state.log.push(slot);
+                }
+                return;
+            }
         }
-        self.forget(pod);
-        let slot = self.slot_of(node);
-        self.count_in(pod, slot, class.clone());
+        state.remove(pod);
+        let slot = state.slot_of(node);
+        state.add(pod, slot, class.clone(), since, None);
     }
 
-    /// Takes a pod off its node: it is gone, has ended, or could not be bound. Returns whether it was counted.
+    /// Takes a pod off its node: it is gone, has ended, or could not be bound. A nomination ends as well. Returns
+    /// whether it was counted or nominated.
     pub fn forget(&mut self, pod: &ObjectKey) -> bool {
-        let Some(Placed { slot, class }) = self.pods.remove(pod) else {
-            return false;
-        };
-        self.nodes[slot as usize].remove(&class.0.asks.requests, class.0.weighed);
-        self.log.push(slot, self.nodes.len());
-        self.release_slot(slot);
-        true
+        self.state.remove(pod).is_some()
     }
 
     /// Where a pod is counted, and as what.
     pub fn placed(&self, pod: &ObjectKey) -> Option<(&Arc<str>, &Class)> {
-        let placed = self.pods.get(pod)?;
-        Some((&self.nodes[placed.slot as usize].name, &placed.class))
+        let placed = self.state.pod(pod).filter(|p| p.nominated.is_none())?;
+        Some((&self.state.nodes[placed.slot as usize].name, &placed.class))
     }
 
     /// How many pods are counted.
     pub fn placed_count(&self) -> usize {
-        self.pods.len()
+        self.state.pods.len() - self.state.nominated as usize
     }
 
     /// Decides on pods in order. What is bound counts from then on, also for the next pod.
     ///
     /// Of several nodes with the best score, the seed and the pod's name choose.
     pub fn schedule(&mut self, pods: &[PodRequest], seed: u64) -> Vec<Decision> {
+        self.batch += 1;
         pods.iter().map(|p| self.schedule_one(p, seed)).collect()
     }
 
     /// Whether a node can run a pod of the class now: the exact answer to whether it is worth trying again.
     pub fn has_room(&mut self, class: &Class) -> bool {
-        if let Some(name) = class.0.asks.only_node() {
-            let slot = self.slots.get(name);
-            return slot.is_some_and(|s| {
-                score_alone(&class.0, &self.nodes[*s as usize], &self.interner).is_some()
-            });
+        let id = self.shape(class);
+        if self.shapes[id].only_node().is_some() {
+            return self.choose_alone(id).is_some();
         }
-        self.synced(class).feasible() > 0
-    }
-
-    /// Why no node can run a pod of the class now. Reasons are empty for nodes that can.
-    pub fn explain(&mut self, class: &Class) -> Arc<Unschedulable> {
-        let verdict = |c: &Self| {
-            let mut all = Unschedulable {
-                nodes: c.known,
-                ..Unschedulable::default()
-            };
-            for node in c.nodes.iter().filter(|n| n.facts.is_some()) {
-                for reason in c.reasons(class, node) {
-                    *all.reasons.entry(reason).or_insert(0) += 1;
-                }
-            }
-            all
-        };
-        if class.0.asks.only_node().is_some() {
-            return Arc::new(verdict(self));
-        }
-        self.synced(class);
-        let mut candidates = std::mem::take(&mut self.candidates[class.0.id as usize]);
-        let made = candidates.verdict(|| verdict(self));
-        self.candidates[class.0.id as usize] = candidates;
-        made
+        self.sync(id);
+        self.shapes[id].feasible(&self.state) > 0
     }
 
     fn schedule_one(&mut self, request: &PodRequest, seed: u64) -> Decision {
         let class = &request.class;
         self.forget(&request.pod);
-        let (best, feasible) = match class.0.asks.only_node() {
-            Some(name) => {
-                let best = self.slots.get(name).and_then(|slot| {
-                    let slot = *slot as usize;
-                    let score = score_alone(&class.0, &self.nodes[slot], &self.interner)?;
-                    Some(Best {
-                        slot,
-                        score,
-                        runner_up: None,
-                    })
-                });
-                (best, 1)
-            }
-            None => {
-                let candidates = self.synced(class);
-                (
-                    candidates.best(draw(&request.pod, seed)),
-                    candidates.feasible(),
-                )
-            }
+        let id = self.shape(class);
+        let choice = if self.shapes[id].only_node().is_some() {
+            self.choose_alone(id)
+        } else {
+            self.sync(id);
+            self.shapes[id].choose(draw(&request.pod, seed), &self.state)
         };
-        let Some(Best {
-            slot,
+        let Some(choice) = choice else {
+            return Decision::Unschedulable(self.verdict(id));
+        };
+        let runner_up = choice.runner_up.map(|(slot, score)| RunnerUp {
+            node: self.state.nodes[slot as usize].name.clone(),
             score,
-            runner_up,
-        }) = best
-        else {
-            return Decision::Unschedulable(self.explain(class));
-        };
-        let node = &self.nodes[slot];
+            lost: (score < choice.score)
+                .then(|| self.lost(id, choice.slot, slot))
+                .flatten(),
+        });
+        let state = &mut self.state;
+        let node = &state.nodes[choice.slot as usize];
         let placement = Placement {
             node: node.name.clone(),
             session: node.session,
-            nodes: self.known,
-            feasible,
-            score: i64::from(score),
-            runner_up: runner_up
-                .map(|(slot, score)| (self.nodes[slot].name.clone(), i64::from(score))),
+            nodes: state.known,
+            feasible: choice.feasible,
+            score: choice.score,
+            runner_up,
         };
-        // A slot was made from a `u32`.
-        self.count_in(&request.pod, slot as u32, class.clone());
+        // Newer than everything that is known, until the caller says when it was bound.
+        let since = state.latest.saturating_add(1);
+        state.add(&request.pod, choice.slot, class.clone(), since, None);
         Decision::Bind(placement)
     }
 
-    fn count_in(&mut self, pod: &ObjectKey, slot: u32, class: Class) {
-        self.nodes[slot as usize].add(&class.0.asks.requests, class.0.weighed);
-        self.log.push(slot, self.nodes.len());
-        self.pods.insert(pod.clone(), Placed { slot, class });
+    /// The node that pods of a shape name, if it can run them.
+    fn choose_alone(&self, id: u32) -> Option<Choice> {
+        let shape = &self.shapes[id];
+        let slot = *self.state.slots.get(shape.only_node()?)?;
+        let admission = &self.admissions[shape.kind.admission];
+        let score = shape.score_alone(slot, admission, &self.state)?;
+        Some(Choice {
+            slot,
+            score,
+            feasible: 1,
+            runner_up: None,
+        })
     }
 
-    fn synced(&mut self, class: &Class) -> &mut Candidates {
-        let id = class.0.id as usize;
-        if self.candidates[id].len() == 0 {
+    /// Brings a shape up to date.
+    pub(crate) fn sync(&mut self, id: u32) {
+        self.uses += 1;
+        if self.shapes[id].len() == 0 {
             self.make_room();
         }
-        self.uses += 1;
         let Self {
-            nodes,
-            interner,
-            log,
+            shapes,
+            admissions,
+            state,
             ..
         } = self;
-        let candidates = &mut self.candidates[id];
-        candidates.used_at = self.uses;
-        candidates.sync(
-            &class.0,
-            Snapshot {
-                nodes,
-                interner,
-                log,
-            },
-        );
-        candidates
+        state.log.close();
+        let shape = &mut shapes[id];
+        shape.used_at = self.uses;
+        shape.sync(&mut admissions[shape.kind.admission], state);
     }
 
-    /// Forgets the candidates of the classes that were not used for the longest time, when all together are too many.
+    /// Forgets what the classes that were not used for the longest time know of nodes, when all together know too much.
     fn make_room(&mut self) {
-        let mut held: usize =
-            self.candidates.iter().map(Candidates::len).sum::<usize>() + self.nodes.len();
+        let all = self.shapes.iter().map(|(_, s)| s.len());
+        let mut held = all.sum::<usize>() + self.state.nodes.len();
         while held > MOST_CELLS {
-            let oldest = self
-                .candidates
+            let used = self
+                .shapes
                 .iter_mut()
-                .filter(|c| c.len() > 0)
-                .min_by_key(|c| c.used_at);
-            let Some(oldest) = oldest else { return };
+                .map(|(_, s)| s)
+                .filter(|s| s.len() > 0);
+            let Some(oldest) = used.min_by_key(|s| s.used_at) else {
+                return;
+            };
             held -= oldest.len();
-            *oldest = Candidates::default();
+            oldest.clear();
         }
     }
-
-    /// Forgets classes that nobody holds.
-    fn sweep(&mut self) {
-        let Self {
-            classes,
-            candidates,
-            free_ids,
-            ..
-        } = self;
-        classes.retain(|c| {
-            let used = Arc::strong_count(&c.0.0) > 1;
-            if !used {
-                candidates[c.0.0.id as usize] = Candidates::default();
-                free_ids.push(c.0.0.id);
-            }
-            used
-        });
-        self.sweep_at = (2 * self.classes.len()).max(256);
-    }
-
-    fn reasons(&self, class: &Class, node: &Node) -> Vec<Reason> {
-        let asks = &class.0.asks;
-        if let Err(reason) = asks.admit(node, &self.interner) {
-            return vec![reason];
-        }
-        lacks(&asks.requests, node, &self.interner)
-    }
-
-    fn slot_of(&mut self, name: &str) -> u32 {
-        if let Some(slot) = self.slots.get(name) {
-            return *slot;
-        }
-        let name: Arc<str> = Arc::from(name);
-        let mut node = Node::new(name.clone());
-        let slot = match self.free_slots.pop() {
-            Some(slot) => {
-                let old = &mut self.nodes[slot as usize];
-                // What is remembered of the slot's former node must not be taken for this one's.
-                node.facts_version = old.facts_version.wrapping_add(1);
-                *old = node;
-                slot
-            }
-            None => {
-                self.nodes.push(node);
-                u32::try_from(self.nodes.len() - 1).expect("fewer than 2^32 nodes fit into memory")
-            }
-        };
-        self.slots.insert(name, slot);
-        slot
-    }
-
-    /// Frees the slot of a node that does not exist and that no pod is counted on.
-    fn release_slot(&mut self, slot: u32) {
-        let node = &self.nodes[slot as usize];
-        if node.facts.is_none() && node.pods == 0 {
-            self.slots.remove(&node.name);
-            self.free_slots.push(slot);
-        }
-    }
-}
-
-/// What of `requests` the node has not enough of.
-fn lacks(requests: &Resources, node: &Node, interner: &Interner) -> Vec<Reason> {
-    let fixed =
-        (0..requests.fixed.len()).filter(|i| node.lacks_fixed(*i, requests.fixed[*i]).is_some());
-    let fixed = fixed.map(|i| {
-        if i == PODS {
-            Reason::TooManyPods
-        } else {
-            Reason::Insufficient(NAMES[i].into())
-        }
-    });
-    let extended = requests
-        .extended
-        .iter()
-        .filter(|(name, amount)| *amount > node.free_extended(*name));
-    fixed
-        .chain(extended.map(|(name, _)| Reason::Insufficient(interner.text(*name).clone())))
-        .collect()
 }
 
 /// A number that depends on the seed and the pod, and on nothing else.
-fn draw(pod: &ObjectKey, seed: u64) -> u64 {
+pub(crate) fn draw(pod: &ObjectKey, seed: u64) -> u64 {
     let mut hasher = FxHasher::default();
     pod.hash(&mut hasher);
     // The finalizer of SplitMix64: every bit of the input reaches every bit of the result.

@@ -10,18 +10,33 @@
 //!
 //! The same cluster (built by the same calls), the same pods and the same seed give the same decisions.
 
+mod admission;
 mod affinity;
-mod candidates;
 mod class;
 mod cluster;
 mod intern;
+mod log;
 mod node;
+mod own;
+mod ports;
+mod preempt;
+mod profile;
+mod rank;
 mod reasons;
+mod reserve;
 mod resources;
+mod room;
 mod score;
-mod tree;
+mod shape;
+mod slab;
+mod state;
+mod terms;
+mod topology;
 
-pub use class::Class;
-pub use cluster::{Cluster, Decision, Placement, PodRequest};
-pub use node::{NodeFacts, NotReady};
-pub use reasons::{Helps, Reason, Unschedulable};
+pub use class::{Class, PodAsk};
+pub use cluster::{Cluster, Decision, NodeScore, Part, Placement, PodRequest, RunnerUp};
+pub use node::{NodeFacts, NodeImage, NotReady, Usage};
+pub use preempt::{BudgetState, Preemption};
+pub use profile::{Profile, Strategy, Weights};
+pub use reasons::{Helps, Miss, Reason, Unschedulable};
+pub use reserve::ReservationFacts;

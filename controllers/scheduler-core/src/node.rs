@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
 use setpoint_apis::ResourceList;
 use setpoint_apis::core::Taint;
 
+use crate::admission::image_name;
 use crate::intern::{Interner, Symbol};
+use crate::ports::Taken;
 use crate::resources::{CPU, MEMORY, PODS, Resources};
 
 /// A node as the scheduler is told of it.
@@ -28,10 +31,32 @@ pub struct NodeFacts {
     pub drivers: Vec<String>,
     /// What pods may request.
     pub allocatable: ResourceList,
+    /// The images that are there.
+    pub images: Vec<NodeImage>,
+    /// What is really used; `None` when that is not known, or not freshly.
+    pub usage: Option<Usage>,
+}
+
+/// An image that a node has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeImage {
+    /// The names under which it is known.
+    pub names: Vec<String>,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// What is really used of a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Thousandths of a core.
+    pub cpu_milli: i64,
+    /// Bytes.
+    pub memory_bytes: i64,
 }
 
 impl NodeFacts {
-    /// Whether decisions come out the same for both.
+    /// Whether decisions come out the same for both, but for the measured usage.
     fn asks_the_same(&self, other: &Self) -> bool {
         let Self {
             name: _,
@@ -42,10 +67,13 @@ impl NodeFacts {
             taints,
             drivers,
             allocatable,
+            images,
+            usage: _,
         } = self;
         (not_ready, unschedulable) == (&other.not_ready, &other.unschedulable)
             && (labels, taints) == (&other.labels, &other.taints)
             && (drivers, allocatable) == (&other.drivers, &other.allocatable)
+            && *images == other.images
     }
 }
 
@@ -75,6 +103,36 @@ pub(crate) struct Runs {
     pub(crate) images: bool,
 }
 
+/// How many nodes have each image.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Images(FxHashMap<Symbol, u32>);
+
+impl Images {
+    /// The share of all nodes, in parts.
+    pub(crate) const WHOLE: u32 = 8;
+
+    /// Which part of the nodes has an image, rounded up to one of [`Images::WHOLE`] parts: coarse, so that the scores of
+    /// all nodes do not change with every node that gets an image.
+    pub(crate) fn share(&self, image: Symbol, nodes: u32) -> u32 {
+        let have = self.0.get(&image).copied().unwrap_or(0);
+        (have * Self::WHOLE).div_ceil(nodes.max(1)).min(Self::WHOLE)
+    }
+
+    fn count(&mut self, images: &[(Symbol, u64)], more: bool) {
+        for (image, _) in images {
+            let have = self.0.entry(*image).or_insert(0);
+            *have = if more {
+                *have + 1
+            } else {
+                have.saturating_sub(1)
+            };
+            if *have == 0 {
+                self.0.remove(image);
+            }
+        }
+    }
+}
+
 /// A node with what is placed on it.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
@@ -84,19 +142,26 @@ pub(crate) struct Node {
     pub(crate) facts: Option<Arc<NodeFacts>>,
     /// Changes when anything changed that is asked besides free resources.
     pub(crate) facts_version: u32,
-    /// Sorted by key.
-    pub(crate) labels: Box<[(Symbol, Symbol)]>,
     pub(crate) runs: Runs,
     pub(crate) allocatable: [i64; 4],
     pub(crate) used: [i64; 4],
     /// Cpu and memory as the score counts them: with something for pods that ask for nothing.
     pub(crate) weighed: [i64; 2],
+    /// Cpu and memory as they were measured; 0 when they were not.
+    pub(crate) measured: [i64; 2],
     /// 1 / allocatable of cpu and memory; 0 where there is none.
     pub(crate) reciprocal: [f64; 2],
     /// Extended resources, sorted: name, allocatable, used.
     pub(crate) extended: Vec<(Symbol, i64, i64)>,
-    /// How many pods are counted on it.
-    pub(crate) pods: u32,
+    pub(crate) ports: Taken,
+    /// The pods that are counted on it, in no particular order.
+    pub(crate) pods: Vec<u32>,
+    /// The pods that are nominated for it.
+    pub(crate) nominated: Vec<u32>,
+    /// The reservations that are placed on it.
+    pub(crate) reserved: Vec<u32>,
+    /// Sorted.
+    images: Box<[(Symbol, u64)]>,
 }
 
 impl Node {
@@ -106,56 +171,93 @@ impl Node {
             session: 0,
             facts: None,
             facts_version: 0,
-            labels: Box::default(),
             runs: Runs::default(),
             allocatable: [0; 4],
             used: [0; 4],
             weighed: [0; 2],
+            measured: [0; 2],
             reciprocal: [0.0; 2],
             extended: Vec::new(),
-            pods: 0,
+            ports: Taken::default(),
+            pods: Vec::new(),
+            nominated: Vec::new(),
+            reserved: Vec::new(),
+            images: Box::default(),
         }
     }
 
-    /// Takes over new facts. Returns whether anything that decisions depend on changed.
-    pub(crate) fn set(&mut self, facts: NodeFacts, interner: &mut Interner) -> bool {
+    /// Takes over new facts.
+    pub(crate) fn set(
+        &mut self,
+        facts: NodeFacts,
+        interner: &mut Interner,
+        images: &mut Images,
+    ) -> Changed {
         self.session = facts.session;
         if let Some(known) = &self.facts
             && known.asks_the_same(&facts)
         {
-            return false;
+            if known.usage == facts.usage {
+                return Changed::Nothing;
+            }
+            self.measured = measured(facts.usage);
+            self.facts = Some(Arc::new(facts));
+            return Changed::Usage;
         }
         self.facts_version = self.facts_version.wrapping_add(1);
-        let mut labels: Vec<_> = facts
-            .labels
-            .iter()
-            .map(|(k, v)| (interner.intern(k), interner.intern(v)))
-            .collect();
-        labels.sort_unstable();
-        self.labels = labels.into();
         self.runs = runs(&facts.drivers);
+        self.measured = measured(facts.usage);
         self.allocate(&Resources::from_list(&facts.allocatable, interner));
+        images.count(&self.images, false);
+        let names = facts
+            .images
+            .iter()
+            .flat_map(|i| i.names.iter().map(|n| (n, i.bytes)));
+        let mut all: Vec<_> = names
+            .map(|(name, bytes)| (interner.intern(&image_name(name)), bytes))
+            .collect();
+        all.sort_unstable();
+        all.dedup_by_key(|i| i.0);
+        self.images = all.into();
+        images.count(&self.images, true);
         self.facts = Some(Arc::new(facts));
-        true
+        Changed::Facts
     }
 
     /// The node is gone; what is placed on it stays counted, for the case that it comes back.
-    pub(crate) fn unset(&mut self) -> bool {
+    pub(crate) fn unset(&mut self, images: &mut Images) -> bool {
         self.facts_version = self.facts_version.wrapping_add(1);
         self.allocate(&Resources::default());
+        images.count(&self.images, false);
+        self.images = Box::default();
+        self.measured = [0; 2];
         self.facts.take().is_some()
+    }
+
+    /// Whether there is more to look at than what is used.
+    pub(crate) fn is_special(&self) -> bool {
+        !self.nominated.is_empty() || !self.reserved.is_empty()
+    }
+
+    /// Whether nothing needs the node to be remembered.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.facts.is_none() && self.pods.is_empty() && !self.is_special()
+    }
+
+    /// The size of an image; 0 when it is not there.
+    pub(crate) fn image_bytes(&self, image: Symbol) -> u64 {
+        let at = self.images.binary_search_by_key(&image, |i| i.0);
+        at.map_or(0, |at| self.images[at].1)
     }
 
     /// Counts a pod in.
     pub(crate) fn add(&mut self, requests: &Resources, weighed: [i64; 2]) {
         self.count(requests, weighed, i64::wrapping_add);
-        self.pods += 1;
     }
 
     /// Counts a pod out.
     pub(crate) fn remove(&mut self, requests: &Resources, weighed: [i64; 2]) {
         self.count(requests, weighed, i64::wrapping_sub);
-        self.pods = self.pods.saturating_sub(1);
         self.extended
             .retain(|(_, allocatable, used)| *allocatable != 0 || *used != 0);
     }
@@ -224,6 +326,19 @@ impl Node {
         let missing = self.used[resource].wrapping_add(amount) - self.allocatable[resource];
         (missing > 0 && (amount > 0 || resource == PODS)).then_some(missing)
     }
+}
+
+/// What a new set of facts changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Changed {
+    Nothing,
+    /// What was measured: it is part of scores only.
+    Usage,
+    Facts,
+}
+
+fn measured(usage: Option<Usage>) -> [i64; 2] {
+    usage.map_or([0; 2], |u| [u.cpu_milli.max(0), u.memory_bytes.max(0)])
 }
 
 fn runs(drivers: &[String]) -> Runs {

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use setpoint_apis::Quantity;
 use setpoint_apis::core::PodSpec;
 
-use crate::class::HOST_IMAGE;
+use crate::admission::HOST_IMAGE;
 use crate::node::NotReady;
 
 /// What keeps a pod off a node.
@@ -37,6 +38,42 @@ pub enum Reason {
     TooManyPods,
     /// The node has less left of this resource than the pod asks for.
     Insufficient(Arc<str>),
+    /// Ports of the node that the pod wants are taken.
+    Ports,
+    /// The pods that the pod must be near are not there, or the node lacks a label that says where it is.
+    PodAffinity,
+    /// Pods that the pod must not be near are there.
+    PodAntiAffinity,
+    /// Pods are there that must not be near the pod.
+    ExistingAntiAffinity,
+    /// The pod would make its domain too much fuller than others.
+    Spread,
+    /// The node lacks a label of a spread constraint.
+    SpreadLabel,
+}
+
+impl Reason {
+    /// Whether it is a matter of the node and the pod alone, whatever else runs.
+    pub fn is_of_node(&self) -> bool {
+        match self {
+            Self::NoNode
+            | Self::NotReady(_)
+            | Self::Unschedulable
+            | Self::NodeName
+            | Self::Taint { .. }
+            | Self::Selector
+            | Self::Images
+            | Self::Host => true,
+            Self::TooManyPods
+            | Self::Insufficient(_)
+            | Self::Ports
+            | Self::PodAffinity
+            | Self::PodAntiAffinity
+            | Self::ExistingAntiAffinity
+            | Self::Spread
+            | Self::SpreadLabel => false,
+        }
+    }
 }
 
 impl fmt::Display for Reason {
@@ -61,17 +98,31 @@ impl fmt::Display for Reason {
             Self::Host => "node(s) cannot run host processes",
             Self::TooManyPods => "Too many pods",
             Self::Insufficient(resource) => return write!(f, "Insufficient {resource}"),
+            Self::Ports => "node(s) didn't have free ports for the requested pod ports",
+            Self::PodAffinity => "node(s) didn't match pod affinity rules",
+            Self::PodAntiAffinity => "node(s) didn't match pod anti-affinity rules",
+            Self::ExistingAntiAffinity => {
+                "node(s) didn't satisfy existing pods anti-affinity rules"
+            }
+            Self::Spread => "node(s) didn't match pod topology spread constraints",
+            Self::SpreadLabel => {
+                "node(s) didn't match pod topology spread constraints (missing required label)"
+            }
         })
     }
 }
 
-/// What can help a pod that could not be placed: Kubernetes' queueing hints, coarsely.
+/// What can help a pod that could not be placed: Kubernetes' queueing hints, coarsely. None that helps is left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Helps {
     /// A node that is added or changes.
     pub nodes: bool,
-    /// A pod that goes away.
+    /// A pod that goes away, a nomination that ends, a reservation that ends or moves.
     pub room: bool,
+    /// A pod that is placed: one to be near, or one that fills another domain.
+    pub arrivals: bool,
+    /// Labels of namespaces that change.
+    pub namespaces: bool,
 }
 
 /// Why no node can run a pod.
@@ -79,19 +130,108 @@ pub struct Helps {
 pub struct Unschedulable {
     /// How many nodes there are.
     pub nodes: u32,
-    /// How many nodes each reason keeps the pod off. A node can have several reasons when all of them are resources.
+    /// How many nodes each reason keeps the pod off. A node can have several reasons when all of them depend on what
+    /// else runs.
     pub reasons: BTreeMap<Reason, u32>,
+    /// On how many of these nodes it is a matter of waiting: pods that leave, or arrive, can change it. On the others
+    /// only a change of the node or of the pod does.
+    pub waiting: BTreeMap<Reason, u32>,
+    /// What single thing some nodes would do without, those that most nodes share first.
+    pub misses: Vec<Miss>,
+    /// Whether displacing pods of lower priority could help, budgets aside; `None` when that was not looked at.
+    pub preemption: Option<bool>,
+    /// For a gang: how many of it fit, and how many must.
+    pub gang: Option<(usize, usize)>,
+    /// Whether the pod wants to be near others or among as many as elsewhere.
+    pub(crate) wants_others: bool,
 }
+
+/// Nodes that would run the pod but for one thing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Miss {
+    /// The thing.
+    pub reason: Reason,
+    /// How many nodes.
+    pub nodes: u32,
+    /// The node that lacks the least; the first by name of several.
+    pub nearest: Arc<str>,
+    /// How much that one lacks of a resource: thousandths for cpu, else whole units; 0 for other reasons.
+    pub missing: i64,
+}
+
+impl fmt::Display for Miss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let amount = |resource: &str| match resource {
+            "cpu" => Quantity::from_milli(self.missing),
+            "memory" | "ephemeral-storage" => Quantity::from_bytes(self.missing),
+            _ => Quantity::from_whole(self.missing),
+        };
+        match (&self.reason, self.nodes) {
+            (Reason::Insufficient(_), _) | (_, 1) => write!(f, "{} would fit", self.nearest)?,
+            (_, nodes) => write!(f, "{nodes} nodes would fit")?,
+        }
+        f.write_str(match &self.reason {
+            Reason::Insufficient(resource) => {
+                return write!(f, " with {} {resource} less requested", amount(resource));
+            }
+            Reason::Taint { key, value } if value.is_empty() => {
+                return write!(f, " without taint {key}");
+            }
+            Reason::Taint { key, value } => return write!(f, " without taint {key}={value}"),
+            Reason::NoNode => " if it existed",
+            Reason::NotReady(_) => " if ready",
+            Reason::Unschedulable => " if not cordoned",
+            Reason::NodeName => " without the node name",
+            Reason::Selector => " without the node selector and node affinity",
+            Reason::Images => " if container images ran there",
+            Reason::Host => " if host processes ran there",
+            Reason::TooManyPods => " with one pod less there",
+            Reason::Ports => " if the host ports were free",
+            Reason::PodAffinity => " without the pod affinity",
+            Reason::PodAntiAffinity => " without the pod anti-affinity",
+            Reason::ExistingAntiAffinity => " without the anti-affinity of pods that are there",
+            Reason::Spread => " without the topology spread constraints",
+            Reason::SpreadLabel => " with the labels that the topology spread constraints name",
+        })
+    }
+}
+
+/// How many sorts of near misses are told.
+const MOST_MISSES: usize = 8;
 
 impl Unschedulable {
     /// What can help.
     pub fn helps(&self) -> Helps {
-        let room = |r: &Reason| matches!(r, Reason::TooManyPods | Reason::Insufficient(_));
+        let waits = !self.waiting.is_empty();
+        let social = |r: &Reason| {
+            matches!(
+                r,
+                Reason::PodAffinity | Reason::PodAntiAffinity | Reason::ExistingAntiAffinity
+            )
+        };
         // Whatever the reason, a new or changed node can be the one that fits.
         Helps {
             nodes: true,
-            room: self.reasons.keys().any(room),
+            room: waits,
+            arrivals: waits && self.wants_others,
+            namespaces: self.waiting.keys().any(social),
         }
+    }
+
+    /// Takes over near misses by reason: how many nodes, how much the nearest lacks, and its name.
+    pub(crate) fn set_nearest(&mut self, nearest: BTreeMap<Reason, (u32, i64, Arc<str>)>) {
+        let unhelpful = |r: &Reason| matches!(r, Reason::NodeName | Reason::NoNode);
+        let misses = nearest.into_iter().filter(|(r, _)| !unhelpful(r));
+        self.misses = misses
+            .map(|(reason, (nodes, missing, nearest))| Miss {
+                reason,
+                nodes,
+                nearest,
+                missing,
+            })
+            .collect();
+        self.misses.sort_by_key(|m| std::cmp::Reverse(m.nodes));
+        self.misses.truncate(MOST_MISSES);
     }
 
     /// The sentences for people: Kubernetes' message, then what waits where it is not obvious.
@@ -106,7 +246,15 @@ impl Unschedulable {
             .map(|(reason, count)| format!("{count} {reason}"))
             .collect();
         parts.sort_unstable();
-        let mut message = format!(
+        let mut message = String::new();
+        if let Some((fit, min)) = self.gang {
+            let _ = write!(
+                message,
+                "{fit} of the {min} pods that must run together fit; for the next: "
+            );
+        }
+        let _ = write!(
+            message,
             "0/{} nodes are available: {}.",
             self.nodes,
             parts.join(", ")

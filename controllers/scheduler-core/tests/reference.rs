@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use setpoint_apis::core::{PodSpec, Taint, TaintEffect};
 use setpoint_apis::{ObjectKey, Quantity};
-use setpoint_scheduler_core::{Cluster, Decision, NodeFacts, NotReady, PodRequest};
+use setpoint_scheduler_core::{
+    Class, Cluster, Decision, NodeFacts, NotReady, PodAsk, PodRequest, Profile,
+};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -220,7 +222,18 @@ fn facts(name: &str, n: &Shape) -> NodeFacts {
             ),
         ]
         .into(),
+        ..NodeFacts::default()
     }
+}
+
+fn class_of(cluster: &mut Cluster, spec: &PodSpec) -> Class {
+    cluster.class(&PodAsk {
+        namespace: "default",
+        labels: &BTreeMap::new(),
+        spec,
+        priority: 0,
+        profile: Profile::default(),
+    })
 }
 
 proptest! {
@@ -245,8 +258,8 @@ proptest! {
                 }
                 Step::Place(p, n, s) => {
                     let name = format!("n{n}");
-                    let class = cluster.class(&specs[s]);
-                    cluster.place(&key(p), &name, &class);
+                    let class = class_of(&mut cluster, &specs[s]);
+                    cluster.place(&key(p), &name, &class, 0);
                     model.pods.insert(p, (name, s));
                 }
                 Step::Forget(p) => {
@@ -259,7 +272,7 @@ proptest! {
                         .map(|(name, n)| (model.score(name, n, s), name.clone()))
                         .collect();
                     scores.sort();
-                    let class = cluster.class(&specs[s]);
+                    let class = class_of(&mut cluster, &specs[s]);
                     // Asking does not change the answer.
                     cluster.forget(&key(p));
                     prop_assert_eq!(cluster.has_room(&class), !scores.is_empty());
@@ -272,7 +285,7 @@ proptest! {
                             prop_assert_eq!(b.feasible as usize, scores.len());
                             prop_assert_eq!(b.nodes as usize, model.nodes.len());
                             let second = scores.iter().rev().filter(|(_, n)| **n != *b.node).map(|s| s.0).next();
-                            prop_assert_eq!(b.runner_up.map(|r| r.1), second);
+                            prop_assert_eq!(b.runner_up.map(|r| r.score), second);
                             model.pods.insert(p, (b.node.to_string(), s));
                         }
                         Decision::Unschedulable(why) => {

@@ -18,7 +18,7 @@ use setpoint_apis::{Key, Keyspace, ObjectKey};
 use setpoint_runtime::backoff::Backoff;
 use setpoint_runtime::watcher::WatcherEvent;
 use setpoint_runtime::{Changes, View, Write, WriteOutcome};
-use setpoint_scheduler_core::Cluster;
+use setpoint_scheduler_core::{Cluster, PodAsk, Profile};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -540,11 +540,11 @@ impl Account {
                 uses_content(contents, key, state, None);
                 uses_unknown(contents, state, None);
             }
-            return desired.map(|pod| specs.get(&pod.value.spec, cluster));
+            return desired.map(|pod| specs.get(&pod.value, cluster));
         };
         let info = desired
             .filter(|pod| belongs(pod, &binding.value))
-            .map(|pod| specs.get(&pod.value.spec, cluster));
+            .map(|pod| specs.get(&pod.value, cluster));
         let node = &binding.value.node;
         let ended = view
             .pod_on(node, key)
@@ -556,15 +556,21 @@ impl Account {
         let class = match (&info, counted) {
             (Some(info), _) => info.class.clone(),
             (None, Some((_, class))) => class.clone(),
-            (None, None) => cluster.class(&PodSpec {
-                overhead: binding.value.requests.clone(),
-                ..PodSpec::default()
+            (None, None) => cluster.class(&PodAsk {
+                namespace: &key.namespace,
+                labels: &BTreeMap::new(),
+                spec: &PodSpec {
+                    overhead: binding.value.requests.clone(),
+                    ..PodSpec::default()
+                },
+                priority: 0,
+                profile: Profile::default(),
             }),
         };
         if ended {
             *room_freed |= cluster.forget(key);
         } else {
-            cluster.place(key, node, &class);
+            cluster.place(key, node, &class, binding.mod_revision);
         }
         if let Some(info) = &info {
             uses_content(contents, key, state, Some((node, &info.uses)));

@@ -149,6 +149,8 @@ pub(crate) fn node_facts(view: &View<'_>, name: &Arc<str>) -> Option<NodeFacts> 
         taints: merged.taints,
         drivers: merged.drivers,
         allocatable: merged.allocatable,
+        images: Vec::new(),
+        usage: None,
     })
 }
 

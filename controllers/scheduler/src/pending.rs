@@ -247,7 +247,7 @@ impl Pending {
 #[cfg(test)]
 mod tests {
     use setpoint_apis::core::PodSpec;
-    use setpoint_scheduler_core::{Decision, NodeFacts, PodRequest};
+    use setpoint_scheduler_core::{Decision, NodeFacts, PodAsk, PodRequest, Profile};
 
     use super::*;
 
@@ -272,7 +272,13 @@ mod tests {
     }
 
     fn wish(c: &mut Cluster, n: i64, priority: i32) -> Wish {
-        let class = c.class(&PodSpec::default());
+        let class = c.class(&PodAsk {
+            namespace: "default",
+            labels: &std::collections::BTreeMap::new(),
+            spec: &PodSpec::default(),
+            priority: 0,
+            profile: Profile::default(),
+        });
         Wish {
             order: Order {
                 priority: Reverse(priority),

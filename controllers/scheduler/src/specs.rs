@@ -1,9 +1,10 @@
-//! What follows from a pod's spec, worked out once for all pods that share it.
+//! What follows from a pod's spec and labels, worked out once for all pods that share them.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use setpoint_apis::core::PodSpec;
-use setpoint_scheduler_core::{Class, Cluster};
+use setpoint_apis::core::{Pod, PodSpec};
+use setpoint_scheduler_core::{Class, Cluster, PodAsk, Profile};
 
 use crate::content::{Uses, uses};
 use crate::text;
@@ -15,6 +16,8 @@ const MOST: usize = 64;
 #[derive(Debug)]
 pub(crate) struct SpecInfo {
     spec: Arc<PodSpec>,
+    namespace: String,
+    labels: BTreeMap<String, String>,
     pub(crate) class: Class,
     pub(crate) uses: Uses,
     text: OnceLock<String>,
@@ -34,22 +37,33 @@ pub(crate) struct Specs {
 }
 
 impl Specs {
-    /// What follows from `spec`.
-    pub(crate) fn get(&mut self, spec: &Arc<PodSpec>, cluster: &mut Cluster) -> Arc<SpecInfo> {
-        let same = |i: &Arc<SpecInfo>| Arc::ptr_eq(&i.spec, spec);
-        let found = self
-            .recent
-            .iter()
-            .position(same)
-            .or_else(|| self.recent.iter().position(|i| *i.spec == **spec));
+    /// What follows from the spec and the labels of `pod`.
+    pub(crate) fn get(&mut self, pod: &Pod, cluster: &mut Cluster) -> Arc<SpecInfo> {
+        let (spec, meta) = (&pod.spec, &pod.metadata);
+        let namespace = meta.namespace.as_str();
+        let alike = |i: &Arc<SpecInfo>| i.namespace == namespace && i.labels == *meta.labels;
+        let same = |i: &Arc<SpecInfo>| Arc::ptr_eq(&i.spec, spec) && alike(i);
+        let found = self.recent.iter().position(same).or_else(|| {
+            self.recent
+                .iter()
+                .position(|i| *i.spec == **spec && alike(i))
+        });
         if let Some(at) = found {
             // Moves to the front in a few uses; the order in between does not matter.
             self.recent.swap(at, at / 2);
             return self.recent[at / 2].clone();
         }
-        let class = cluster.class(spec);
+        let class = cluster.class(&PodAsk {
+            namespace,
+            labels: &meta.labels,
+            spec,
+            priority: spec.priority.unwrap_or(0),
+            profile: Profile::default(),
+        });
         let info = Arc::new(SpecInfo {
             spec: spec.clone(),
+            namespace: namespace.into(),
+            labels: BTreeMap::clone(&meta.labels),
             class,
             uses: uses(spec),
             text: OnceLock::new(),
@@ -69,29 +83,29 @@ impl Specs {
 mod tests {
     use super::*;
 
-    fn spec(n: usize) -> Arc<PodSpec> {
+    fn pod(n: usize) -> Pod {
         let scheduler_name = Some(format!("s{n}"));
-        Arc::new(PodSpec {
-            scheduler_name,
-            ..PodSpec::default()
-        })
+        Pod {
+            spec: Arc::new(PodSpec {
+                scheduler_name,
+                ..PodSpec::default()
+            }),
+            ..Pod::default()
+        }
     }
 
     #[test]
     fn equal_specs_are_one_and_few_are_remembered() {
         let (mut specs, mut cluster) = (Specs::default(), Cluster::new());
-        let kept = specs.get(&spec(0), &mut cluster);
-        assert!(Arc::ptr_eq(&kept, &specs.get(&spec(0), &mut cluster)));
+        let kept = specs.get(&pod(0), &mut cluster);
+        assert!(Arc::ptr_eq(&kept, &specs.get(&pod(0), &mut cluster)));
         for n in 1..500 {
             assert_eq!(
-                specs.get(&spec(n), &mut cluster).class,
+                specs.get(&pod(n), &mut cluster).class,
                 kept.class,
                 "only the name differs"
             );
-            assert!(
-                Arc::ptr_eq(&kept, &specs.get(&spec(0), &mut cluster)),
-                "{n}"
-            );
+            assert!(Arc::ptr_eq(&kept, &specs.get(&pod(0), &mut cluster)), "{n}");
         }
         assert_eq!(specs.recent.len(), MOST);
     }

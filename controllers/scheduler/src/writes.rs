@@ -113,7 +113,7 @@ impl Writer<'_> {
                 runner_up: placement
                     .runner_up
                     .as_ref()
-                    .map(|(n, s)| ((**n).into(), *s)),
+                    .map(|r| ((*r.node).into(), r.score)),
             }),
         };
         let mut ops = vec![

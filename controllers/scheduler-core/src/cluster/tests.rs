@@ -1,7 +1,18 @@
-use setpoint_apis::core::Taint;
+use rustc_hash::FxHashSet;
+use setpoint_apis::core::{PodSpec, Taint};
 
 use super::*;
-use crate::{Helps, NotReady};
+use crate::{Helps, NotReady, PodAsk, Profile};
+
+fn class_of(c: &mut Cluster, spec: &PodSpec) -> Class {
+    c.class(&PodAsk {
+        namespace: "default",
+        labels: &BTreeMap::new(),
+        spec,
+        priority: 0,
+        profile: Profile::default(),
+    })
+}
 
 fn node(name: &str, cpu: &str) -> NodeFacts {
     let amounts = [("cpu", cpu), ("memory", "8Gi"), ("pods", "10")];
@@ -32,7 +43,7 @@ fn pod(n: usize) -> ObjectKey {
 }
 
 fn schedule(c: &mut Cluster, n: usize, spec: &PodSpec) -> Result<String, String> {
-    let class = c.class(spec);
+    let class = class_of(c, spec);
     match c
         .schedule(&[PodRequest { pod: pod(n), class }], 1)
         .remove(0)
@@ -230,7 +241,7 @@ fn pods_that_ask_for_nothing_are_spread_even_where_they_over_fill() {
 fn ties_are_broken_by_seed_and_pod_alone() {
     let place = |seed, n| {
         let mut c = cluster((0..50).map(|i| node(&format!("n{i}"), "4")));
-        let class = c.class(&asks("1", ""));
+        let class = class_of(&mut c, &asks("1", ""));
         c.schedule(&[PodRequest { pod: pod(n), class }], seed)
             .remove(0)
     };
@@ -250,7 +261,7 @@ fn a_placement_tells_what_it_was_chosen_from() {
             ..node("c", "9")
         },
     ]);
-    let class = c.class(&asks("1", "overhead: {memory: 4Gi}"));
+    let class = class_of(&mut c, &asks("1", "overhead: {memory: 4Gi}"));
     let Decision::Bind(p) = c
         .schedule(&[PodRequest { pod: pod(0), class }], 0)
         .remove(0)
@@ -261,7 +272,14 @@ fn a_placement_tells_what_it_was_chosen_from() {
         (&*p.node, p.session, p.nodes, p.feasible, p.score),
         ("a", 7, 3, 2, 6250)
     );
-    assert_eq!(p.runner_up, Some(("b".into(), 5000)));
+    assert_eq!(
+        p.runner_up,
+        Some(RunnerUp {
+            node: "b".into(),
+            score: 5000,
+            lost: Some(Part::Resources)
+        })
+    );
 }
 
 #[test]
@@ -279,13 +297,24 @@ fn a_removed_node_keeps_its_pods_counted_until_they_are_forgotten() {
 
 #[test]
 fn what_can_help_follows_from_the_reasons() {
-    let mut c = cluster([node("a", "1")]);
-    for (cpu, more, room) in [("2", "", true), ("1", "nodeSelector: {a: b}", false)] {
-        let class = c.class(&asks(cpu, more));
+    let mut c = cluster([node("a", "2")]);
+    assert!(schedule(&mut c, 0, &asks("1", "")).is_ok());
+    let cases = [
+        ("2", "", true, "the pod that is there can go"),
+        ("3", "", false, "no pod that goes makes the node bigger"),
+        ("1", "nodeSelector: {a: b}", false, "nor gives it a label"),
+    ];
+    for (cpu, more, room, why) in cases {
+        let class = class_of(&mut c, &asks(cpu, more));
         assert!(!c.has_room(&class));
-        assert_eq!(c.explain(&class).helps(), Helps { nodes: true, room });
+        let helps = Helps {
+            nodes: true,
+            room,
+            ..Helps::default()
+        };
+        assert_eq!(c.explain(&class).helps(), helps, "{why}");
     }
-    let class = c.class(&asks("2", ""));
+    let class = class_of(&mut c, &asks("2", ""));
     c.set_node(node("b", "2"));
     assert!(c.has_room(&class));
 }
@@ -298,7 +327,7 @@ fn setting_the_same_facts_again_is_no_change_and_a_new_session_is_taken_over() {
         session: 9,
         ..node("a", "1")
     }));
-    let class = c.class(&asks("1", ""));
+    let class = class_of(&mut c, &asks("1", ""));
     let Decision::Bind(p) = c
         .schedule(&[PodRequest { pod: pod(0), class }], 0)
         .remove(0)
@@ -311,14 +340,14 @@ fn setting_the_same_facts_again_is_no_change_and_a_new_session_is_taken_over() {
 #[test]
 fn classes_that_nobody_uses_are_forgotten() {
     let mut c = cluster([node("a", "1")]);
-    let kept = c.class(&asks("7m", ""));
+    let kept = class_of(&mut c, &asks("7m", ""));
     for n in 0..5000 {
-        let class = c.class(&asks(&format!("{n}m"), "nodeSelector: {x: y}"));
+        let class = class_of(&mut c, &asks(&format!("{n}m"), "nodeSelector: {x: y}"));
         assert!(!c.has_room(&class));
     }
     assert!(c.class_count() < 600, "{}", c.class_count());
-    assert!(c.candidates.len() < 600);
-    assert_eq!(c.class(&asks("7m", "")), kept);
+    assert!(c.shapes.len() < 600);
+    assert_eq!(class_of(&mut c, &asks("7m", "")), kept);
 }
 
 #[test]
@@ -326,9 +355,9 @@ fn absurd_amounts_neither_fit_nor_overflow() {
     let mut c = cluster([node("a", "4")]);
     for absurd in ["9223372036854775807", "1e30", "100E"] {
         assert!(schedule(&mut c, 0, &asks(absurd, "")).is_err(), "{absurd}");
-        let class = c.class(&asks(absurd, ""));
+        let class = class_of(&mut c, &asks(absurd, ""));
         for n in 0..3000 {
-            c.place(&pod(n), "a", &class);
+            c.place(&pod(n), "a", &class, 0);
         }
         for n in 0..3000 {
             c.forget(&pod(n));

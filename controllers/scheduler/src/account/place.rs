@@ -87,7 +87,7 @@ impl Account {
                 self.touch(key);
                 continue;
             };
-            let info = self.specs.get(&pod.value.spec, &mut self.cluster);
+            let info = self.specs.get(&pod.value, &mut self.cluster);
             wish.class = info.class.clone();
             wish.revision = pod.mod_revision;
             requests.push(PodRequest {

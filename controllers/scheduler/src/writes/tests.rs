@@ -282,7 +282,11 @@ fn a_bind_guards_on_document_binding_and_session() {
         nodes: 2,
         feasible: 1,
         score: 7,
-        runner_up: Some(("n2".into(), 6)),
+        runner_up: Some(setpoint_scheduler_core::RunnerUp {
+            node: "n2".into(),
+            score: 6,
+            lost: None,
+        }),
     };
     let pod = stored(Pod::default(), 10, 12);
     let recorded = Recorded {

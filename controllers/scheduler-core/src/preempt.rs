@@ -1,0 +1,372 @@
+//! Whom a pod may displace, and on which node that does the least harm.
+//!
+//! For classes to which other pods matter by their room alone, the harm on every node is kept up to date as nodes
+//! change, so that one more preemptor costs the nodes that changed since the last. For others every node is looked at.
+
+mod costs;
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+use setpoint_apis::ObjectKey;
+
+use crate::class::Class;
+use crate::cluster::{Cluster, PodRequest, draw};
+use crate::room::Room;
+use crate::shape::Shape;
+use crate::state::State;
+
+pub(crate) use costs::{Cost, Costs};
+
+/// What disruption budgets say of a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BudgetState {
+    /// The budgets that protect it, each with how many of its pods may still be disrupted now.
+    pub budgets: Vec<(ObjectKey, u32)>,
+}
+
+/// Pods whose removal lets another fit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preemption {
+    /// The node that they are on.
+    pub node: Arc<str>,
+    /// [`NodeFacts::session`](crate::NodeFacts::session) of the node.
+    pub session: i64,
+    /// They, the most important first; empty when the pods that leave already are enough.
+    pub victims: Vec<ObjectKey>,
+    /// How many of them a disruption budget protects.
+    pub violations: u32,
+}
+
+/// Victims on a node, as numbers of pods, the most important first.
+struct Harm {
+    victims: Vec<u32>,
+    violations: u32,
+    cost: Cost,
+}
+
+type Budgets<'a> = &'a dyn Fn(&ObjectKey) -> BudgetState;
+
+impl Cluster {
+    /// The victims whose removal lets the pod fit, all on one node; changes nothing.
+    ///
+    /// Victims have a lower priority than the pod. None of them can be left out: the most important ones are kept first,
+    /// and before these those that a budget protects. Among nodes the first counts with the fewest violated budgets,
+    /// then the lowest priority of its most important victim, the smallest sum of priorities (each counted from the least
+    /// that there is, so fewer are less), the fewest victims, the newest of the most important ones; then the pod's draw.
+    /// Pods that leave already cost nothing. Nominated pods of lower priority are no hindrance, others keep their room.
+    pub fn preempt(
+        &mut self,
+        pod: &PodRequest,
+        budgets: &dyn Fn(&ObjectKey) -> BudgetState,
+    ) -> Option<Preemption> {
+        if !pod.class.0.kind.preempts {
+            return None;
+        }
+        // Its own former place or nomination must not stand in its way.
+        let own = self.state.remove(&pod.pod);
+        let id = self.shape(&pod.class);
+        let found = self.least_harm(id, draw(&pod.pod, 0), budgets);
+        let found = found.map(|(slot, harm)| {
+            let node = &self.state.nodes[slot as usize];
+            let keys = harm.victims.iter().map(|p| self.state.pods[*p].key.clone());
+            Preemption {
+                node: node.name.clone(),
+                session: node.session,
+                victims: keys.collect(),
+                violations: harm.violations,
+            }
+        });
+        if let Some(own) = own {
+            self.restore(own);
+        }
+        found
+    }
+
+    /// Keeps room on a node for a pod whose victims are still stopping: nothing of lower or equal priority may take it.
+    /// The victims count until they are forgotten, but cost nothing any more when another pod needs their room. Undone
+    /// by [`Cluster::forget`], replaced by [`Cluster::place`] and by a decision.
+    pub fn nominate(&mut self, pod: &ObjectKey, node: &str, class: &Class, victims: &[ObjectKey]) {
+        self.state.remove(pod);
+        let slot = self.state.slot_of(node);
+        self.state
+            .add(pod, slot, class.clone(), 0, Some(victims.into()));
+        for victim in victims {
+            self.state.set_leaving(victim, true);
+        }
+    }
+
+    /// The node that a pod is nominated for.
+    pub fn nominated(&self, pod: &ObjectKey) -> Option<&Arc<str>> {
+        let pod = self.state.pod(pod).filter(|p| p.nominated.is_some())?;
+        Some(&self.state.nodes[pod.slot as usize].name)
+    }
+
+    /// Whether a nominated pod can be bound on its node now: its victims are gone from there, and it fits.
+    pub fn nominated_fits(&mut self, pod: &ObjectKey) -> bool {
+        let Some(known) = self.state.pod(pod) else {
+            return false;
+        };
+        let (Some(victims), slot) = (&known.nominated, known.slot) else {
+            return false;
+        };
+        let there = |v: &ObjectKey| {
+            self.state
+                .pod(v)
+                .is_some_and(|p| p.slot == slot && p.nominated.is_none())
+        };
+        if victims.iter().any(there) {
+            return false;
+        }
+        let Some(own) = self.state.remove(pod) else {
+            return false;
+        };
+        let id = self.shape(&own.class);
+        self.refresh(id);
+        let shape = &self.shapes[id];
+        let cell = self.admissions[shape.kind.admission].alone(&self.state.nodes[slot as usize]);
+        let fits = shape.fits(slot, &cell, &self.state, &[]);
+        self.restore(own);
+        fits
+    }
+
+    /// Whether displacing pods of lower priority could help a pod of the shape, budgets aside.
+    pub(crate) fn could_preempt(&mut self, id: u32) -> bool {
+        self.shapes[id].kind.preempts
+            && self
+                .least_harm(id, 0, &|_| BudgetState::default())
+                .is_some()
+    }
+
+    fn least_harm(&mut self, id: u32, draw: u64, budgets: Budgets<'_>) -> Option<(u32, Harm)> {
+        if let Some(name) = self.shapes[id].only_node() {
+            let slot = *self.state.slots.get(name)?;
+            return Some((slot, self.harm(id, slot, Some(budgets))?));
+        }
+        if self.shapes[id].is_apart(&self.state) {
+            self.least_harm_of_few(id, draw, budgets)
+        } else {
+            self.sync(id);
+            self.least_harm_of_all(id, draw, budgets)
+        }
+    }
+
+    fn least_harm_of_all(&self, id: u32, draw: u64, budgets: Budgets<'_>) -> Option<(u32, Harm)> {
+        let slots = 0..self.state.nodes.len() as u32;
+        let all = slots.filter_map(|slot| Some((slot, self.harm(id, slot, Some(budgets))?)));
+        let mut best: Vec<(u32, Harm)> = Vec::new();
+        for (slot, harm) in all {
+            let order = best.first().map_or(std::cmp::Ordering::Less, |(_, b)| {
+                harm.order().cmp(&b.order())
+            });
+            if order.is_lt() {
+                best.clear();
+            }
+            if order.is_le() {
+                best.push((slot, harm));
+            }
+        }
+        let count = best.len() as u64;
+        (count > 0).then(|| best.swap_remove((draw % count) as usize))
+    }
+
+    /// By what the harm on nodes is when no budget is in the way; nodes are looked at until one stays as it seemed.
+    fn least_harm_of_few(
+        &mut self,
+        id: u32,
+        draw: u64,
+        budgets: Budgets<'_>,
+    ) -> Option<(u32, Harm)> {
+        self.sync_costs(id);
+        let (slot, cost) = self.shapes[id].costs.best(draw)?;
+        let harm = self.harm(id, slot, Some(budgets));
+        if let Some(harm) = harm
+            && harm.violations == 0
+            && harm.cost == cost
+        {
+            return Some((slot, harm));
+        }
+        let mut order = self.shapes[id].costs.all();
+        order.sort_unstable();
+        let mut best: Option<(u32, Harm)> = None;
+        for (cost, slot) in order {
+            if let Some((_, b)) = &best
+                && b.violations == 0
+                && b.cost <= cost
+            {
+                break;
+            }
+            if let Some(harm) = self.harm(id, slot, Some(budgets))
+                && best.as_ref().is_none_or(|(_, b)| harm.order() < b.order())
+            {
+                best = Some((slot, harm));
+            }
+        }
+        best
+    }
+
+    /// Brings the costs of displacing up to date.
+    fn sync_costs(&mut self, id: u32) {
+        let mut costs = std::mem::take(&mut self.shapes[id].costs);
+        self.state.log.close();
+        let Self {
+            shapes,
+            admissions,
+            state,
+            ..
+        } = self;
+        let shape = &shapes[id];
+        let admission = &mut admissions[shape.kind.admission];
+        admission.refresh(&state.images, state.known);
+        let apart = shape.is_apart(state);
+        costs.sync(admission.epoch, state, |slot| {
+            let node = &state.nodes[slot as usize];
+            let cell = admission.cell(slot as usize, node);
+            let harm = if cell.admitted {
+                harm(shape, slot, &cell, state, None, apart)
+            } else {
+                None
+            };
+            harm.map(|h| h.cost)
+        });
+        shapes[id].costs = costs;
+    }
+
+    fn harm(&self, id: u32, slot: u32, budgets: Option<Budgets<'_>>) -> Option<Harm> {
+        let shape = &self.shapes[id];
+        let node = &self.state.nodes[slot as usize];
+        let cell = self.admissions[shape.kind.admission].alone(node);
+        harm(
+            shape,
+            slot,
+            &cell,
+            &self.state,
+            budgets,
+            shape.is_apart(&self.state),
+        )
+    }
+}
+
+impl Harm {
+    fn order(&self) -> (u32, Cost) {
+        (self.violations, self.cost)
+    }
+}
+
+impl Shape {
+    /// Whether other pods matter by their room and their ports alone.
+    fn is_apart(&self, state: &State) -> bool {
+        let own = &self.kind.own;
+        let foreign = |t: &u32| {
+            let term = &state.registry.terms[*t];
+            term.anti.total != 0 || !term.anti_nominated.is_empty()
+        };
+        self.kind.bound
+            || (own.affinity.is_empty()
+                && own.anti.is_empty()
+                && !own.spread.iter().any(|s| s.hard)
+                && !self.foreign.iter().any(foreign))
+    }
+}
+
+/// The least harm with which a pod gets onto a node; `None` when it does not even when all that may go are gone.
+fn harm(
+    shape: &Shape,
+    slot: u32,
+    cell: &crate::admission::Cell,
+    state: &State,
+    budgets: Option<Budgets<'_>>,
+    apart: bool,
+) -> Option<Harm> {
+    if !cell.admitted {
+        return None;
+    }
+    let node = &state.nodes[slot as usize];
+    let priority = shape.kind.priority;
+    let (mut removed, mut lower) = (Vec::new(), Vec::new());
+    for pod in &node.pods {
+        let known = &state.pods[*pod];
+        if known.leaving {
+            removed.push(*pod);
+        } else if known.class.0.kind.priority < priority {
+            lower.push(*pod);
+        }
+    }
+    removed.extend(&lower);
+    if !shape.fits(slot, cell, state, &removed) {
+        return None;
+    }
+    // The most important first: these are kept first.
+    lower.sort_unstable_by(|a, b| {
+        let (a, b) = (&state.pods[*a], &state.pods[*b]);
+        let by = |p: &crate::state::Pod| (Reverse(p.class.0.kind.priority), p.since);
+        by(a).cmp(&by(b)).then_with(|| a.key.cmp(&b.key))
+    });
+    let (protected, free) = match budgets {
+        Some(budgets) => protect(&lower, state, budgets),
+        None => (Vec::new(), lower),
+    };
+    let by_room = apart && node.reserved.is_empty();
+    let mut room = by_room.then(|| Room::of(state, node, shape.asker(), &removed));
+    let mut stays = |pod: u32, removed: &mut Vec<u32>| match &mut room {
+        Some(room) => {
+            let kind = &state.pods[pod].class.0.kind;
+            room.change(&kind.requests, 1);
+            let clash = |p: &crate::ports::Port| shape.kind.ports.iter().any(|q| q.conflicts(p));
+            let stays = room.fits(&shape.kind.requests) && !kind.ports.iter().any(clash);
+            if !stays {
+                room.change(&kind.requests, -1);
+            }
+            stays
+        }
+        None => {
+            removed.retain(|p| *p != pod);
+            let stays = shape.fits(slot, cell, state, removed);
+            if !stays {
+                removed.push(pod);
+            }
+            stays
+        }
+    };
+    let mut victims = Vec::new();
+    for pod in protected {
+        if !stays(pod, &mut removed) {
+            victims.push(pod);
+        }
+    }
+    let violations = victims.len() as u32;
+    for pod in free {
+        if !stays(pod, &mut removed) {
+            victims.push(pod);
+        }
+    }
+    victims.sort_by_key(|p| {
+        (
+            Reverse(state.pods[*p].class.0.kind.priority),
+            state.pods[*p].since,
+        )
+    });
+    Some(Harm {
+        cost: Cost::of(victims.iter().map(|p| {
+            let pod = &state.pods[*p];
+            (pod.class.0.kind.priority, pod.since)
+        })),
+        victims,
+        violations,
+    })
+}
+
+/// Tells the pods apart whose removal, one after the other, would violate a budget.
+fn protect(pods: &[u32], state: &State, budgets: Budgets<'_>) -> (Vec<u32>, Vec<u32>) {
+    let mut spent: FxHashMap<ObjectKey, u32> = FxHashMap::default();
+    pods.iter().copied().partition(|pod| {
+        let mut violates = false;
+        for (budget, allowed) in budgets(&state.pods[*pod].key).budgets {
+            let spent = spent.entry(budget).or_insert(0);
+            *spent += 1;
+            violates |= *spent > allowed;
+        }
+        violates
+    })
+}

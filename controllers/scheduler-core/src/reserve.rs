@@ -1,0 +1,84 @@
+//! Capacity that is held on a node for those who own it.
+
+use std::sync::Arc;
+
+use setpoint_apis::selector::LabelSelector;
+use setpoint_apis::{ObjectKey, ResourceList};
+
+use crate::cluster::Cluster;
+use crate::resources::Resources;
+use crate::state::Reservation;
+use crate::terms::Member;
+
+/// A reservation as the scheduler is told of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReservationFacts {
+    /// Its name.
+    pub key: ObjectKey,
+    /// The labels of the pods that may use it.
+    pub owner: LabelSelector,
+    /// The namespaces of these pods.
+    pub namespaces: Vec<String>,
+    /// How much is held. What pods of the owners on the node request is taken off; a pod that owns several
+    /// reservations draws on each.
+    pub resources: ResourceList,
+    /// The node on which it is held; nowhere while it has no place.
+    pub node: Option<Arc<str>>,
+}
+
+impl Cluster {
+    /// Adds a reservation, or takes over what changed of it. Returns whether anything did.
+    pub fn set_reservation(&mut self, facts: ReservationFacts) -> bool {
+        let state = &mut self.state;
+        if let Some(known) = state.reservations_by_key.get(&facts.key)
+            && state.reservations[*known].facts == facts
+        {
+            return false;
+        }
+        self.remove_reservation(&facts.key);
+        let state = &mut self.state;
+        let mut namespaces: Vec<Arc<str>> =
+            facts.namespaces.iter().map(|n| n.as_str().into()).collect();
+        namespaces.sort_unstable();
+        namespaces.dedup();
+        let matcher = state.registry.matcher(vec![Member {
+            namespaces,
+            namespace_selector: None,
+            selector: Some(facts.owner.clone()),
+        }]);
+        state.registry.set_owners(matcher, true);
+        let resources = Resources::from_list(&facts.resources, &mut state.interner);
+        let slot = facts.node.as_deref().map(|n| state.slot_of(n));
+        let key = facts.key.clone();
+        let id = state.reservations.insert(Reservation {
+            matcher,
+            resources,
+            slot,
+            facts,
+        });
+        state.reservations_by_key.insert(key, id);
+        if let Some(slot) = slot {
+            state.nodes[slot as usize].reserved.push(id);
+            state.log.push(slot);
+        }
+        true
+    }
+
+    /// Removes a reservation. Returns whether there was one.
+    pub fn remove_reservation(&mut self, key: &ObjectKey) -> bool {
+        let state = &mut self.state;
+        let Some(id) = state.reservations_by_key.remove(key) else {
+            return false;
+        };
+        let Some(reservation) = state.reservations.remove(id) else {
+            return false;
+        };
+        state.registry.set_owners(reservation.matcher, false);
+        if let Some(slot) = reservation.slot {
+            state.nodes[slot as usize].reserved.retain(|r| *r != id);
+            state.log.push(slot);
+            state.release_slot(slot);
+        }
+        true
+    }
+}

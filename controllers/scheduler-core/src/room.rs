@@ -1,0 +1,88 @@
+//! What is left of a node for a pod, where more counts than what is placed there: capacity that is held for others,
+//! nominated pods, pods that would be gone.
+
+use crate::class::Kind;
+use crate::intern::Symbol;
+use crate::node::Node;
+use crate::resources::Resources;
+use crate::state::State;
+
+/// What counts as used of a node for the pods of a class.
+#[derive(Clone, Debug)]
+pub(crate) struct Room {
+    used: [i64; 4],
+    allocatable: [i64; 4],
+    /// Name, allocatable, used.
+    extended: Vec<(Symbol, i64, i64)>,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asker<'a> {
+    pub(crate) kind: &'a Kind,
+    /// The matchers of the reservations that they own.
+    pub(crate) owned: &'a [u32],
+}
+
+impl Room {
+    /// The room on a node without the pods `removed`, which are counted on it.
+    pub(crate) fn of(state: &State, node: &Node, asker: Asker<'_>, removed: &[u32]) -> Self {
+        let mut room = Self {
+            used: node.used,
+            allocatable: node.allocatable,
+            extended: node.extended.clone(),
+        };
+        for pod in removed {
+            room.change(&state.pods[*pod].class.0.kind.requests, -1);
+        }
+        for pod in &node.nominated {
+            let kind = &state.pods[*pod].class.0.kind;
+            if kind.priority >= asker.kind.priority {
+                room.change(&kind.requests, 1);
+            }
+        }
+        for id in &node.reserved {
+            let reservation = &state.reservations[*id];
+            if !asker.owned.contains(&reservation.matcher) {
+                room.change(&state.held(reservation, node, removed), 1);
+            }
+        }
+        room
+    }
+
+    /// Counts `sign` times the requests.
+    pub(crate) fn change(&mut self, requests: &Resources, sign: i64) {
+        for (used, amount) in self.used.iter_mut().zip(requests.fixed) {
+            *used += sign * amount;
+        }
+        for (name, amount) in &requests.extended {
+            match self.extended.iter_mut().find(|e| e.0 == *name) {
+                Some(e) => e.2 += sign * amount,
+                None => self.extended.push((*name, 0, sign * amount)),
+            }
+        }
+    }
+
+    /// Whether one more pod with these requests fits.
+    pub(crate) fn fits(&self, requests: &Resources) -> bool {
+        (0..4).all(|i| self.lacks(i, requests.fixed[i]) == 0)
+            && requests
+                .extended
+                .iter()
+                .all(|(name, amount)| self.lacks_extended(*name, *amount) == 0)
+    }
+
+    /// How much is missing of a fixed resource, 0 when there is enough.
+    pub(crate) fn lacks(&self, resource: usize, amount: i64) -> i64 {
+        let missing = self.used[resource] + amount - self.allocatable[resource];
+        // Who asks for nothing needs nothing, even on a node that is over-full.
+        if amount > 0 { missing.max(0) } else { 0 }
+    }
+
+    /// The same of an extended resource.
+    pub(crate) fn lacks_extended(&self, name: Symbol, amount: i64) -> i64 {
+        let known = self.extended.iter().find(|e| e.0 == name);
+        let free = known.map_or(0, |e| e.1 - e.2);
+        (amount - free).max(0)
+    }
+}

@@ -1,0 +1,221 @@
+//! Why a single node cannot run a pod: the same rules as for groups, read for one node, also as they would be without
+//! some of the pods that are there.
+
+use std::sync::Arc;
+
+use crate::admission::{Admission, Cell};
+use crate::node::Node;
+use crate::reasons::Reason;
+use crate::resources::{NAMES, PODS};
+use crate::room::Room;
+use crate::shape::Shape;
+use crate::state::State;
+use crate::topology::NOWHERE;
+
+/// What keeps a pod off a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Finding {
+    pub(crate) reason: Reason,
+    /// Whether pods that leave or arrive can change it.
+    pub(crate) waits: bool,
+    /// How much is missing of a resource, in its unit; 0 for other reasons.
+    pub(crate) missing: i64,
+}
+
+impl Finding {
+    fn new(reason: Reason, waits: bool) -> Self {
+        Self {
+            reason,
+            waits,
+            missing: 0,
+        }
+    }
+}
+
+impl Shape {
+    /// The score of a node for pods that can run there alone.
+    pub(crate) fn score_alone(
+        &self,
+        slot: u32,
+        admission: &Admission,
+        state: &State,
+    ) -> Option<i64> {
+        let node = &state.nodes[slot as usize];
+        let cell = admission.alone(node);
+        let fits = self.fits(slot, &cell, state, &[]);
+        fits.then(|| i64::from(self.worth(node, &cell)))
+    }
+
+    /// Whether a pod could run on a node without the pods `removed`, which are counted there.
+    pub(crate) fn fits(&self, slot: u32, cell: &Cell, state: &State, removed: &[u32]) -> bool {
+        if !cell.admitted {
+            return false;
+        }
+        let node = &state.nodes[slot as usize];
+        Room::of(state, node, self.asker(), removed).fits(&self.kind.requests)
+            && self.ports_free(node, state, removed)
+            && (!self.is_social() || {
+                let mut open = true;
+                self.social_findings(slot, state, removed, &mut |_| open = false);
+                open
+            })
+    }
+
+    /// Whether the ports are free without the pods `removed`.
+    pub(crate) fn ports_free(&self, node: &Node, state: &State, removed: &[u32]) -> bool {
+        let kind = &self.kind;
+        if kind.ports.is_empty() {
+            return true;
+        }
+        let free = if removed.is_empty() {
+            node.ports.free(&kind.ports)
+        } else {
+            let clash = |pod: &u32| {
+                let ports = &state.pods[*pod].class.0.kind.ports;
+                ports
+                    .iter()
+                    .any(|p| kind.ports.iter().any(|q| q.conflicts(p)))
+            };
+            !node.pods.iter().any(|p| !removed.contains(p) && clash(p))
+        };
+        free && self.ports_not_nominated(node, state)
+    }
+
+    /// Everything that keeps a pod off a node now. When the node is out of the question whatever runs there, only that
+    /// is told.
+    pub(crate) fn findings(&self, slot: u32, admission: &Admission, state: &State) -> Vec<Finding> {
+        let node = &state.nodes[slot as usize];
+        let mut found = Vec::new();
+        admission
+            .rules
+            .refusals(node, &mut |r| found.push(Finding::new(r, false)));
+        if node.facts.is_none() {
+            return found;
+        }
+        self.room_findings(node, state, &mut found);
+        if !self.ports_free(node, state, &[]) {
+            found.push(Finding::new(Reason::Ports, true));
+        }
+        if self.is_social() {
+            self.social_findings(slot, state, &[], &mut |f| found.push(f));
+        }
+        found
+    }
+
+    fn room_findings(&self, node: &Node, state: &State, found: &mut Vec<Finding>) {
+        let room = Room::of(state, node, self.asker(), &[]);
+        let requests = &self.kind.requests;
+        for (i, amount) in requests.fixed.into_iter().enumerate() {
+            let missing = room.lacks(i, amount);
+            if missing > 0 {
+                let reason = if i == PODS {
+                    Reason::TooManyPods
+                } else {
+                    Reason::Insufficient(NAMES[i].into())
+                };
+                let waits = amount <= node.allocatable[i];
+                found.push(Finding {
+                    reason,
+                    waits,
+                    missing,
+                });
+            }
+        }
+        for (name, amount) in &requests.extended {
+            let missing = room.lacks_extended(*name, *amount);
+            if missing > 0 {
+                let text: Arc<str> = state.interner.text(*name).clone();
+                let has = node
+                    .extended
+                    .iter()
+                    .find(|e| e.0 == *name)
+                    .map_or(0, |e| e.1);
+                found.push(Finding {
+                    reason: Reason::Insufficient(text),
+                    waits: *amount <= has,
+                    missing,
+                });
+            }
+        }
+    }
+
+    /// What other pods are a reason of.
+    fn social_findings(
+        &self,
+        slot: u32,
+        state: &State,
+        removed: &[u32],
+        tell: &mut dyn FnMut(Finding),
+    ) {
+        let registry = &state.registry;
+        let domain_of = |term: u32| registry.keys[registry.terms[term].key].of(slot);
+        let matching = |term: u32| {
+            let matcher = registry.terms[term].matcher;
+            let matches = |p: &&u32| registry.selects(matcher, state.pods[**p].class.0.identity);
+            removed.iter().filter(matches).count() as i64
+        };
+        let holders = |term: u32| {
+            let holds = |p: &&u32| state.pods[**p].class.0.kind.own.anti.contains(&term);
+            removed.iter().filter(holds).count() as i64
+        };
+        let own = &self.kind.own;
+        let mut lacks_key = false;
+        let (mut here, mut anywhere) = (true, 0);
+        for term in &own.affinity {
+            let domain = domain_of(*term);
+            let pods = &registry.terms[*term].pods;
+            anywhere += pods.total;
+            if domain == NOWHERE {
+                lacks_key = true;
+            } else {
+                let gone = matching(*term);
+                here &= pods.get(domain) > gone;
+                anywhere -= gone;
+            }
+        }
+        if lacks_key {
+            tell(Finding::new(Reason::PodAffinity, false));
+        } else if !here && !(anywhere == 0 && self.own_affinity) {
+            tell(Finding::new(Reason::PodAffinity, true));
+        }
+        let priority = self.kind.priority;
+        let away = own.anti.iter().any(|t| {
+            let (term, domain) = (&registry.terms[*t], domain_of(*t));
+            domain != NOWHERE
+                && (term.pods.get(domain) > matching(*t) || term.nominated(domain, priority) > 0)
+        });
+        if away {
+            tell(Finding::new(Reason::PodAntiAffinity, true));
+        }
+        let kept_away = self.foreign.iter().any(|t| {
+            let (term, domain) = (&registry.terms[*t], domain_of(*t));
+            domain != NOWHERE
+                && (term.anti.get(domain) > holders(*t)
+                    || term.anti_nominated(domain, priority) > 0)
+        });
+        if kept_away {
+            tell(Finding::new(Reason::ExistingAntiAffinity, true));
+        }
+        let (mut unlabelled, mut crowded) = (false, false);
+        for table in self.tables.iter().filter(|t| t.spread.hard) {
+            let domain = domain_of(table.spread.term);
+            if domain == NOWHERE {
+                unlabelled = true;
+                continue;
+            }
+            let gone = if table.counts(slot) {
+                matching(table.spread.term)
+            } else {
+                0
+            };
+            let pods = self.crowd(table, domain, state) - gone;
+            let least = table.least_without(domain, gone);
+            crowded |= pods + i64::from(table.spread.own) - least > table.spread.max_skew;
+        }
+        if unlabelled {
+            tell(Finding::new(Reason::SpreadLabel, false));
+        } else if crowded {
+            tell(Finding::new(Reason::Spread, true));
+        }
+    }
+}
