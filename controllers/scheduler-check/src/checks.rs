@@ -2,7 +2,8 @@
 
 use setpoint_apis::ObjectKey;
 
-use crate::filters::{self, Violation, after_nominations, feasible, nominated_over};
+use crate::filters::{self, Violation, feasible, nominated_over};
+use crate::preemption::Proposal;
 use crate::world::World;
 
 /// What is wrong with a decision.
@@ -67,20 +68,16 @@ pub enum Complaint {
         victim: ObjectKey,
     },
     /// Another node would cost less.
-    #[error("{pod} on {node} costs {cost}, but {better} with {victims:?} costs {best}")]
+    #[error("{pod} should not take {node}: {better:?} is better; {costs}")]
     CheaperElsewhere {
         /// The pod.
         pod: ObjectKey,
         /// The node that was chosen.
         node: String,
-        /// What it costs.
-        cost: String,
-        /// A better node.
-        better: String,
-        /// The victims there.
-        victims: Vec<ObjectKey>,
-        /// What that costs.
-        best: String,
+        /// What is better.
+        better: Box<Proposal>,
+        /// What both cost.
+        costs: String,
     },
     /// The number of budgets that are violated was told wrong.
     #[error("{pod} on {node} violates budgets {counted} times, not {told}")]
@@ -157,28 +154,6 @@ pub fn check_unschedulable(world: &World, pod: &ObjectKey) -> Result<(), Complai
             return Err(Complaint::Missed {
                 pod: pod.clone(),
                 node: node.clone(),
-            });
-        }
-    }
-    Ok(())
-}
-
-/// That nominated pods still find their room: each fits on its node once all victims have gone and all other nominated
-/// pods of at least its priority have come.
-///
-/// # Errors
-///
-/// The first that does not.
-pub fn check_nominations(world: &World) -> Result<(), Complaint> {
-    for (key, nomination) in &world.nominations {
-        let before =
-            after_nominations(world, &nominated_over(world, key)).without(&nomination.victims);
-        let violations = filters::violations_now(&before, key, &nomination.node);
-        if !violations.is_empty() {
-            return Err(Complaint::Infeasible {
-                pod: key.clone(),
-                node: nomination.node.clone(),
-                violations,
             });
         }
     }

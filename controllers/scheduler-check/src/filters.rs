@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use setpoint_apis::ObjectKey;
+use setpoint_apis::core::{Taint, TaintEffect};
 
 use crate::world::{Node, Pod, World};
 use crate::{matching, neighbours, room, spread};
@@ -58,8 +59,8 @@ impl fmt::Display for Violation {
 /// Whether the pod can be placed on the node now.
 ///
 /// Room that is kept for nominated pods counts as follows. A nominated pod of at least the same priority must find its
-/// room: the pod has to fit beside everything that is placed now, and it has to fit as well once the victims have gone
-/// and the nominated pods have come.
+/// room: the pod has to fit beside everything that is placed now, and once the victims have gone and the nominated pods
+/// have come there must be room for it as well, and no anti-affinity between these and it.
 ///
 /// # Errors
 ///
@@ -69,13 +70,26 @@ pub fn feasible(world: &World, pod: &ObjectKey, node: &str) -> Result<(), Vec<Vi
     let mut found = violations_now(world, pod, node);
     if found.is_empty() {
         let keepers = nominated_over(world, pod);
-        if !keepers.is_empty()
-            && !violations_now(&after_nominations(world, &keepers), pod, node).is_empty()
-        {
-            found.push(Violation::Kept(keepers));
+        if !keepers.is_empty() {
+            let later = violations_now(&after_nominations(world, &keepers), pod, node);
+            if later.iter().any(|v| takes_room_of(v, &keepers)) {
+                found.push(Violation::Kept(keepers));
+            }
         }
     }
     if found.is_empty() { Ok(()) } else { Err(found) }
+}
+
+/// Whether a violation, found once nominated pods have come, says that these and the pod cannot both be there.
+fn takes_room_of(violation: &Violation, keepers: &BTreeSet<ObjectKey>) -> bool {
+    match violation {
+        Violation::TooManyPods
+        | Violation::Insufficient(_)
+        | Violation::Reserved(_)
+        | Violation::HostPort(_) => true,
+        Violation::AntiAffinity(other) | Violation::UnwantedBy(other) => keepers.contains(other),
+        _ => false,
+    }
 }
 
 /// The nodes that can take the pod now.
@@ -129,12 +143,26 @@ pub(crate) fn violations_now(world: &World, key: &ObjectKey, name: &str) -> Vec<
         return vec![Violation::UnknownNode];
     };
     // The pod does not stand in its own way.
-    let world = &world.without([key]);
+    let without;
+    let world = if pod.node.is_some() {
+        without = world.without([key]);
+        &without
+    } else {
+        world
+    };
     let mut found = node_violations(pod, name, node);
     found.extend(room::violations(world, key, pod, name, node));
-    found.extend(neighbours::violations(world, key, pod, node));
-    found.extend(spread::violations(world, key, pod, node));
+    // Naming a node overrules affinity and anti-affinity between pods, and spreading as well.
+    if named(pod).is_none() {
+        found.extend(neighbours::violations(world, key, pod, node));
+        found.extend(spread::violations(world, key, pod, node));
+    }
     found
+}
+
+/// The one node that the pod names.
+fn named(pod: &Pod) -> Option<&str> {
+    pod.spec.node_name.as_deref().filter(|n| !n.is_empty())
 }
 
 /// What pod and node say by themselves, whatever else is placed.
@@ -147,11 +175,15 @@ fn node_violations(pod: &Pod, name: &str, node: &Node) -> Vec<Violation> {
     if !node.ready {
         found.push(Violation::NotReady);
     }
-    let named = spec.node_name.as_deref().filter(|n| !n.is_empty());
+    let named = named(pod);
     if named.is_some_and(|n| n != name) {
         found.push(Violation::NodeName);
     }
-    if let Some(taint) = matching::untolerated(spec, &taints(node)) {
+    for taint in matching::untolerated(spec, &taints(node)) {
+        // Whoever names its node goes past the scheduler in Kubernetes; only what would also evict it counts.
+        if named.is_some() && taint.effect == TaintEffect::NoSchedule {
+            continue;
+        }
         found.push(Violation::Taint(taint.key.clone()));
     }
     if !matching::node_selected(spec, name, node) {
@@ -170,7 +202,7 @@ fn node_violations(pod: &Pod, name: &str, node: &Node) -> Vec<Violation> {
 }
 
 /// The taints of a node, with the one that stands for being cordoned.
-pub(crate) fn taints(node: &Node) -> Vec<setpoint_apis::core::Taint> {
+pub(crate) fn taints(node: &Node) -> Vec<Taint> {
     let mut taints = node.taints.clone();
     if node.cordoned {
         taints.push(matching::cordon_taint());

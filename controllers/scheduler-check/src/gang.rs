@@ -1,7 +1,7 @@
 //! Gangs: all or nothing.
 //!
-//! What is promised of a gang that was placed: at least `min` members are, each where it could be when its turn came,
-//! in the order given; and each of the others had no node when its turn came.
+//! What is promised of a gang that was placed: at least `min` members are; and in some order each of these could be
+//! where it is when its turn came, and each of the others had no node.
 //!
 //! What is promised of a gang that was refused is less than that no arrangement exists, since members are placed one
 //! after the other and what the first one takes may stand in the way of the last. It is: **some** way of taking a
@@ -14,14 +14,14 @@ use crate::checks::{Complaint, check_binding, check_unschedulable};
 use crate::filters::feasible_nodes;
 use crate::world::World;
 
-/// How many steps a search for a way that gets stuck may take.
+/// How many steps a search may take.
 const SEARCH_LIMIT: usize = 20_000;
 
-/// That a gang which was placed is; `placed` says for each of `members`, in order, which node it got.
+/// That a gang which was placed is; `placed` says for each of `members` which node it got.
 ///
 /// # Errors
 ///
-/// What is wrong with it.
+/// What is wrong with it; of orders that all fail, what is wrong in the order given.
 pub fn check_gang_placed(
     world: &World,
     members: &[ObjectKey],
@@ -32,23 +32,42 @@ pub fn check_gang_placed(
     if count < min || placed.len() != members.len() {
         return Err(Complaint::PartialGang { placed: count, min });
     }
-    let mut world = world.clone();
-    for (member, node) in members.iter().zip(placed) {
-        match node {
-            Some(node) => {
-                check_binding(&world, member, node)?;
-                if let Some(pod) = world.pods.get(member).cloned() {
-                    world = world.with(member, &pod, node);
-                }
-            }
-            None => check_unschedulable(&world, member)?,
+    let turns: Vec<_> = members.iter().zip(placed).collect();
+    in_some_order(world, &turns, &mut 0)
+}
+
+/// Whether these can be decided so, in an order that begins as given when that is possible.
+fn in_some_order(
+    world: &World,
+    turns: &[(&ObjectKey, &Option<String>)],
+    steps: &mut usize,
+) -> Result<(), Complaint> {
+    let mut first = Ok(());
+    for (i, (member, node)) in turns.iter().enumerate() {
+        *steps += 1;
+        if *steps > SEARCH_LIMIT {
+            break;
         }
+        let turn = match node {
+            Some(node) => check_binding(world, member, node),
+            None => check_unschedulable(world, member),
+        };
+        let rest: Vec<_> = [&turns[..i], &turns[i + 1..]].concat();
+        let outcome = turn.and_then(|()| match (node, world.pods.get(member)) {
+            (Some(node), Some(pod)) => in_some_order(&world.with(member, pod, node), &rest, steps),
+            _ => in_some_order(world, &rest, steps),
+        });
+        if outcome.is_ok() {
+            return Ok(());
+        }
+        first = first.and(outcome);
     }
-    Ok(())
+    first
 }
 
 /// That a gang which was refused was refused rightly; see the module. A search that takes too long says so by
-/// returning `Ok(false)`.
+/// returning `Ok(false)`. As in [`check_unschedulable`] it is enough to get stuck when nominated pods and their victims
+/// are both counted.
 ///
 /// # Errors
 ///
@@ -58,15 +77,27 @@ pub fn check_gang_refused(
     members: &[ObjectKey],
     min: usize,
 ) -> Result<bool, Complaint> {
-    let mut steps = 0;
-    match gets_stuck(world, members, min, 0, &mut steps) {
-        Some(true) => Ok(true),
-        None => Ok(false),
-        Some(false) => Err(Complaint::RefusedGang {
-            members: members.len(),
-            min,
-        }),
+    let mut crowded = world.clone();
+    for (key, nomination) in &world.nominations {
+        if let Some(nominated) = world.pods.get(key) {
+            crowded = crowded.with(key, nominated, &nomination.node);
+        }
     }
+    let mut steps = 0;
+    let verdicts = [
+        gets_stuck(world, members, min, 0, &mut steps),
+        gets_stuck(&crowded, members, min, 0, &mut steps),
+    ];
+    if verdicts.contains(&Some(true)) {
+        return Ok(true);
+    }
+    if verdicts.contains(&None) {
+        return Ok(false);
+    }
+    Err(Complaint::RefusedGang {
+        members: members.len(),
+        min,
+    })
 }
 
 /// Whether some way of placing `members` one after the other ends with fewer than `min` placed, of which there are

@@ -10,12 +10,13 @@
 //!
 //! Scores are not computed. [`tables`] has cases in which one node must come out best.
 //!
-//! [`tables`] holds cases as data, for this checker and for the core alike;
+//! [`tables`] holds cases as data, for this checker and for the core alike; [`generate`] makes random clusters.
 
 mod amounts;
 mod checks;
 mod filters;
 mod gang;
+pub mod generate;
 mod matching;
 mod neighbours;
 mod preemption;
@@ -24,7 +25,7 @@ mod spread;
 pub mod tables;
 mod world;
 
-pub use checks::{Complaint, check_binding, check_nominations, check_unschedulable};
+pub use checks::{Complaint, check_binding, check_unschedulable};
 pub use filters::{Violation, feasible, feasible_nodes};
 pub use gang::{check_gang_placed, check_gang_refused};
 pub use preemption::{Budgets, Proposal, check_preemption, proposals};

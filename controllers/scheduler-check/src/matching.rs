@@ -159,14 +159,15 @@ pub(crate) fn cordon_taint() -> Taint {
     }
 }
 
-/// The first taint of those that keep a pod away, `NoSchedule` or `NoExecute`, which it does not tolerate.
-pub(crate) fn untolerated<'a>(spec: &PodSpec, taints: &'a [Taint]) -> Option<&'a Taint> {
-    taints.iter().find(|taint| {
-        matches!(
-            taint.effect,
-            TaintEffect::NoSchedule | TaintEffect::NoExecute
-        ) && !spec.tolerations.iter().any(|t| tolerates(t, taint))
-    })
+/// The taints of those that keep a pod away, `NoSchedule` or `NoExecute`, which it does not tolerate.
+pub(crate) fn untolerated<'a>(spec: &PodSpec, taints: &'a [Taint]) -> Vec<&'a Taint> {
+    let keeps_away =
+        |t: &&Taint| t.effect == TaintEffect::NoSchedule || t.effect == TaintEffect::NoExecute;
+    taints
+        .iter()
+        .filter(keeps_away)
+        .filter(|taint| !spec.tolerations.iter().any(|t| tolerates(t, taint)))
+        .collect()
 }
 
 /// Whether a toleration matches a taint: the keys are the same (no key means all), the effects are the same (no effect

@@ -3,8 +3,11 @@
 //! What is promised: a node is considered when the pod fits there without all pods of lower priority. Victims are what
 //! is left of these after as many as possible have been spared, one at a time: those whose budget would be violated
 //! first, among them the most important first (higher priority, then older). Of the nodes the one is taken that costs
-//! least: fewest violations, then the lowest of the highest priorities, then the smallest sum of priorities, then the
-//! fewest victims, then the newest (of the oldest among the most important victims).
+//! least: fewest violations, then the lowest of the highest priorities, then the smallest sum of priorities (counted from
+//! the least that there is, so that fewer victims are less), then the fewest victims, then the newest: whose oldest of
+//! the most important victims is the newest.
+//!
+//! Victims of nominated pods leave anyway. They are counted as gone and cost nothing.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +16,7 @@ use setpoint_apis::ObjectKey;
 use setpoint_apis::core::PreemptionPolicy;
 
 use crate::checks::Complaint;
-use crate::filters::{feasible, violations_now};
+use crate::filters::feasible;
 use crate::world::{Pod, World};
 
 /// Disruption budgets.
@@ -80,7 +83,10 @@ fn cost(world: &World, victims: &[ObjectKey], violations: u32) -> Cost {
     Cost {
         violations,
         highest,
-        sum: pods.iter().map(|p| i64::from(p.priority)).sum(),
+        sum: pods
+            .iter()
+            .map(|p| i64::from(p.priority) - i64::from(i32::MIN))
+            .sum(),
         count: pods.len(),
         newest: Reverse(oldest.unwrap_or(i64::MAX)),
     }
@@ -94,11 +100,17 @@ pub fn proposals(world: &World, pod: &ObjectKey, budgets: &Budgets) -> Vec<Propo
     if own.spec.preemption_policy == Some(PreemptionPolicy::Never) {
         return Vec::new();
     }
+    let world = &without_leaving(world);
     world
         .nodes
         .keys()
         .filter_map(|node| proposal(world, pod, own.priority, node, budgets))
         .collect()
+}
+
+/// The world without the victims of nominated pods.
+fn without_leaving(world: &World) -> World {
+    world.without(world.nominations.values().flat_map(|n| &n.victims))
 }
 
 fn proposal(
@@ -115,7 +127,7 @@ fn proposal(
     lower.sort_by_key(|(key, p)| (Reverse(p.priority), p.since, (*key).clone()));
     let order: Vec<&ObjectKey> = lower.iter().map(|(key, _)| *key).collect();
     let mut reduced = world.without(order.iter().copied());
-    if lower.is_empty() || feasible(&reduced, pod, node).is_err() {
+    if feasible(&reduced, pod, node).is_err() {
         return None;
     }
     let violated = budgets.violated(&order);
@@ -162,6 +174,8 @@ pub fn check_preemption(
         };
     };
     check_victims(world, pod, told)?;
+    let leaving = without_leaving(world);
+    let world = &leaving;
     let own = cost(world, &told.victims, told.violations);
     for other in possible {
         let theirs = cost(world, &other.victims, other.violations);
@@ -177,10 +191,8 @@ pub fn check_preemption(
             return Err(Complaint::CheaperElsewhere {
                 pod: pod.clone(),
                 node: told.node.clone(),
-                cost: format!("{own:?}"),
-                better: other.node,
-                victims: other.victims,
-                best: format!("{theirs:?}"),
+                costs: format!("{own:?}, {theirs:?}"),
+                better: Box::new(other),
             });
         }
     }
@@ -201,7 +213,7 @@ fn check_victims(world: &World, pod: &ObjectKey, told: &Proposal) -> Result<(), 
     if own.spec.preemption_policy == Some(PreemptionPolicy::Never) {
         return needless("its preemptionPolicy is Never");
     }
-    if told.victims.is_empty() {
+    if told.victims.is_empty() && world.nominations.is_empty() {
         return needless("the list is empty");
     }
     for victim in &told.victims {
@@ -221,7 +233,7 @@ fn check_victims(world: &World, pod: &ObjectKey, told: &Proposal) -> Result<(), 
             None => return wrong("there is no such pod"),
         }
     }
-    let after = world.without(&told.victims);
+    let after = without_leaving(world).without(&told.victims);
     if let Err(violations) = feasible(&after, pod, &told.node) {
         return Err(Complaint::NotEnoughVictims {
             pod: pod.clone(),
@@ -232,9 +244,7 @@ fn check_victims(world: &World, pod: &ObjectKey, told: &Proposal) -> Result<(), 
     }
     for victim in &told.victims {
         let spared = after.with(victim, &world.pods[victim], &told.node);
-        if violations_now(&spared, pod, &told.node).is_empty()
-            && feasible(&spared, pod, &told.node).is_ok()
-        {
+        if feasible(&spared, pod, &told.node).is_ok() {
             return Err(Complaint::Spareable {
                 pod: pod.clone(),
                 node: told.node.clone(),

@@ -54,9 +54,8 @@ pub(crate) fn violations(
 
 /// Whether a pod may use what is set aside.
 pub(crate) fn owns(reservation: &Reservation, key: &ObjectKey, pod: &Pod) -> bool {
-    let namespace = reservation.namespaces.is_empty()
-        || reservation.namespaces.iter().any(|n| **n == *key.namespace);
-    namespace && selects(&reservation.owners, &pod.labels)
+    let namespaces = &reservation.namespaces;
+    namespaces.iter().any(|n| **n == *key.namespace) && selects(&reservation.owners, &pod.labels)
 }
 
 /// What is set aside on a node for others than `pod`, beyond what its owners already use of it.

@@ -72,12 +72,13 @@ fn domains(
     counts
 }
 
-/// `nodeAffinityPolicy` (`Honor` when absent) and `nodeTaintsPolicy` (`Ignore` when absent).
+/// `nodeAffinityPolicy` (`Honor` when absent) and `nodeTaintsPolicy` (`Ignore` when absent). A node that is not ready is
+/// a tainted one in Kubernetes; here nobody can tolerate that.
 fn let_in(pod: &Pod, constraint: &TopologySpreadConstraint, name: &str, node: &Node) -> bool {
     let honours_affinity = constraint.node_affinity_policy.as_deref() != Some("Ignore");
     let honours_taints = constraint.node_taints_policy.as_deref() == Some("Honor");
     (!honours_affinity || node_selected(&pod.spec, name, node))
-        && (!honours_taints || untolerated(&pod.spec, &taints(node)).is_none())
+        && (!honours_taints || (node.ready && untolerated(&pod.spec, &taints(node)).is_empty()))
 }
 
 /// Whether a pod with these labels is one that the constraint of `pod` counts.

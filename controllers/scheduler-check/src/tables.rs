@@ -58,8 +58,6 @@ pub enum Expected {
 pub struct Profile {
     /// `LeastAllocated`, `MostAllocated` or `Balanced`.
     pub strategy: Option<String>,
-    /// Weights of parts of the score, by name; what is not here has its default.
-    pub weights: BTreeMap<String, u32>,
 }
 
 /// A case that cannot be read.
@@ -173,8 +171,8 @@ struct PodText {
 #[serde(deny_unknown_fields)]
 struct ReservationText {
     owners: LabelSelector,
-    #[serde(default)]
-    namespaces: Vec<String>,
+    /// `[default]` by default.
+    namespaces: Option<Vec<String>>,
     resources: ResourceList,
     on: Option<String>,
 }
@@ -227,7 +225,7 @@ impl CaseText {
         for (key, r) in self.reservations {
             let reservation = Reservation {
                 owners: r.owners,
-                namespaces: r.namespaces,
+                namespaces: r.namespaces.unwrap_or_else(|| vec!["default".into()]),
                 resources: r.resources,
                 node: r.on,
             };

@@ -61,7 +61,7 @@ pub struct Pod {
 pub struct Reservation {
     /// Whose it is, by labels.
     pub owners: LabelSelector,
-    /// The namespaces of the owners; all when empty.
+    /// The namespaces of the owners.
     pub namespaces: Vec<String>,
     /// How much is set aside.
     pub resources: ResourceList,
