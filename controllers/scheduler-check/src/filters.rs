@@ -126,7 +126,7 @@ pub(crate) fn after_nominations(world: &World, nominated: &BTreeSet<ObjectKey>) 
     let mut after = world.clone();
     for key in nominated {
         let nomination = &world.nominations[key];
-        after = after.without(&nomination.victims);
+        after = after.without(world.leaving(nomination));
         if let Some(pod) = world.pods.get(key) {
             after = after.with(key, pod, &nomination.node);
         }

@@ -12,7 +12,7 @@ use proptest::strategy::Union;
 
 mod build;
 
-pub use build::namespace_labels;
+pub use build::{namespace_labels, pod_labels};
 
 /// The namespaces that pods are in.
 pub const NAMESPACES: [&str; 3] = ["default", "red-team", "blue-team"];
@@ -33,7 +33,7 @@ pub enum Step {
     Node(usize, NodeShape),
     /// A node goes. Its pods stay counted on it.
     RemoveNode(usize),
-    /// The labels of a namespace change: `team` is this.
+    /// The labels of a namespace change: `team` is this. Without one nothing is known of the namespace.
     Namespace(usize, Option<u8>),
     /// Pods appear and are decided on together.
     Schedule(Vec<PodShape>),
@@ -41,6 +41,12 @@ pub enum Step {
     Place(PodShape, usize),
     /// A placed pod goes.
     Forget(usize),
+    /// A placed pod turns out to be elsewhere.
+    Move(usize, usize),
+    /// A placed pod has other labels: `app` and `rev`.
+    Relabel(usize, Option<u8>, Option<u8>),
+    /// All pods that wait are decided on again.
+    Retry,
     /// A pod appears; when it has no node, others may give way: at once, or while room is kept for it.
     Preempt {
         /// The pod.
@@ -284,6 +290,19 @@ fn step(kinds: Kinds) -> impl Strategy<Value = Step> {
                 .boxed(),
         ),
         (3, (0..64usize).prop_map(Step::Forget).boxed()),
+        (
+            1,
+            (0..64usize, 0..8usize)
+                .prop_map(|(i, n)| Step::Move(i, n))
+                .boxed(),
+        ),
+        (
+            1,
+            (0..64usize, option::of(0..2u8), option::of(0..2u8))
+                .prop_map(|(i, app, rev)| Step::Relabel(i, app, rev))
+                .boxed(),
+        ),
+        (2, Just(Step::Retry).boxed()),
     ];
     if kinds.preemption {
         all.push((5, preempt().boxed()));

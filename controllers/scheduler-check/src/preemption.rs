@@ -110,7 +110,7 @@ pub fn proposals(world: &World, pod: &ObjectKey, budgets: &Budgets) -> Vec<Propo
 
 /// The world without the victims of nominated pods.
 fn without_leaving(world: &World) -> World {
-    world.without(world.nominations.values().flat_map(|n| &n.victims))
+    world.without(world.nominations.values().flat_map(|n| world.leaving(n)))
 }
 
 fn proposal(

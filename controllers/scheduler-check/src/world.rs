@@ -74,7 +74,7 @@ pub struct Reservation {
 pub struct Nomination {
     /// On this node.
     pub node: String,
-    /// The pods that give way; those that are gone already do not matter.
+    /// The pods that give way; those that have left the node already do not matter.
     pub victims: Vec<ObjectKey>,
 }
 
@@ -106,6 +106,17 @@ impl World {
             },
         );
         world
+    }
+
+    /// The victims of a nominated pod that have not left its node yet.
+    pub(crate) fn leaving<'a>(
+        &'a self,
+        nomination: &'a Nomination,
+    ) -> impl Iterator<Item = &'a ObjectKey> {
+        nomination.victims.iter().filter(|victim| {
+            let there = self.pods.get(*victim).and_then(|p| p.node.as_deref());
+            there == Some(&*nomination.node)
+        })
     }
 
     /// The same world with some pods waiting instead of placed.

@@ -60,6 +60,11 @@ pub fn namespace_labels(team: Option<u8>) -> BTreeMap<String, String> {
     labels(&[("team", value("t", team))])
 }
 
+/// The labels of a pod.
+pub fn pod_labels(app: Option<u8>, rev: Option<u8>) -> BTreeMap<String, String> {
+    labels(&[("app", value("a", app)), ("rev", value("r", rev))])
+}
+
 impl NodeShape {
     /// The node.
     pub fn node(&self, name: &str) -> Node {
@@ -131,7 +136,7 @@ impl PodShape {
     /// The pod, waiting.
     pub fn pod(&self) -> Pod {
         Pod {
-            labels: labels(&[("app", value("a", self.app)), ("rev", value("r", self.rev))]),
+            labels: pod_labels(self.app, self.rev),
             spec: Arc::new(self.spec()),
             priority: self.priority,
             node: None,

@@ -6,13 +6,13 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 use setpoint_apis::ObjectKey;
 use setpoint_scheduler_check::generate::{
-    Kinds, NAMESPACES, PodShape, Scenario, Step, namespace_labels,
+    Kinds, NAMESPACES, PodShape, Scenario, Step, namespace_labels, pod_labels,
 };
 use setpoint_scheduler_check::{
     Budgets, Proposal, check_binding, check_gang_placed, check_gang_refused, check_preemption,
     check_unschedulable, feasible,
 };
-use setpoint_scheduler_core::Decision;
+use setpoint_scheduler_core::{Decision, NodeScore, Profile};
 
 use crate::budgets::states;
 use crate::search::search;
@@ -78,8 +78,35 @@ impl Run {
             let name = format!("n{i}");
             self.twin.set_node(&name, node.node(&name));
         }
-        for step in &scenario.steps {
+        for (i, step) in scenario.steps.iter().enumerate() {
             self.step(step)?;
+            // What was found of the classes of earlier pods is still right.
+            let waiting = self.waiting();
+            if !waiting.is_empty() {
+                self.room_is_told(&waiting[i % waiting.len()..][..1])?;
+            }
+        }
+        self.history_does_not_matter()
+    }
+
+    /// A cluster that is told all of this at once thinks the same of every pod that waits, scores included.
+    fn history_does_not_matter(mut self) -> TestCaseResult {
+        let mut fresh = Twin::of(&self.twin.world, Profile::default());
+        for key in self.waiting() {
+            let (old, new) = (self.twin.class(&key), fresh.class(&key));
+            let all = self.twin.world.nodes.len();
+            let by_name = |mut scores: Vec<NodeScore>| {
+                scores.sort_by(|a, b| a.node.cmp(&b.node));
+                scores
+            };
+            prop_assert_eq!(
+                by_name(self.twin.cluster.breakdown(&old, all)),
+                by_name(fresh.cluster.breakdown(&new, all)),
+                "{}",
+                key
+            );
+            let (old, new) = (self.twin.cluster.explain(&old), fresh.cluster.explain(&new));
+            prop_assert_eq!(&old.reasons, &new.reasons, "{}", key);
         }
         Ok(())
     }
@@ -91,9 +118,11 @@ impl Run {
                 self.twin.set_node(&name, shape.node(&name));
             }
             Step::RemoveNode(i) => self.twin.remove_node(&format!("n{i}")),
-            Step::Namespace(i, team) => self
-                .twin
-                .set_namespace(NAMESPACES[*i], &namespace_labels(*team)),
+            Step::Namespace(i, None) => self.twin.forget_namespace(NAMESPACES[*i]),
+            Step::Namespace(i, team) => {
+                let labels = namespace_labels(*team);
+                self.twin.set_namespace(NAMESPACES[*i], &labels);
+            }
             Step::Schedule(shapes) => {
                 let keys: Vec<_> = shapes.iter().map(|s| self.appear(s)).collect();
                 self.schedule(&keys)?;
@@ -104,12 +133,24 @@ impl Run {
                 self.twin.place(&key, &format!("n{node}"), since);
             }
             Step::Forget(i) => {
-                let world = &self.twin.world;
-                let placed = world.pods.iter().filter(|(_, p)| p.node.is_some());
-                let placed: Vec<_> = placed.map(|(key, _)| key.clone()).collect();
-                if !placed.is_empty() {
-                    self.twin.forget(&placed[i % placed.len()]);
+                if let Some(key) = self.some_placed(*i) {
+                    self.twin.forget(&key);
                 }
+            }
+            Step::Move(i, node) => {
+                if let Some(key) = self.some_placed(*i) {
+                    let since = self.twin.now();
+                    self.twin.place(&key, &format!("n{node}"), since);
+                }
+            }
+            Step::Relabel(i, app, rev) => {
+                if let Some(key) = self.some_placed(*i) {
+                    self.twin.relabel(&key, pod_labels(*app, *rev));
+                }
+            }
+            Step::Retry => {
+                let keys = self.waiting();
+                self.schedule(&keys)?;
             }
             Step::Preempt {
                 pod,
@@ -130,6 +171,25 @@ impl Run {
             Step::Unreserve(i) => self.twin.unreserve(&format!("r{i}")),
         }
         Ok(())
+    }
+
+    /// One of the pods that are placed.
+    fn some_placed(&self, i: usize) -> Option<ObjectKey> {
+        let placed = self.twin.world.pods.iter();
+        let placed: Vec<_> = placed.filter(|(_, p)| p.node.is_some()).collect();
+        let (key, _) = placed.get(i % placed.len().max(1))?;
+        Some((*key).clone())
+    }
+
+    /// The pods that wait, but for those that room is kept for.
+    fn waiting(&self) -> Vec<ObjectKey> {
+        let world = &self.twin.world;
+        world
+            .pods
+            .iter()
+            .filter(|(key, p)| p.node.is_none() && !world.nominations.contains_key(*key))
+            .map(|(key, _)| key.clone())
+            .collect()
     }
 
     /// A pod appears, waiting.
@@ -202,6 +262,12 @@ impl Run {
                 prop_assert!(right.is_ok(), "no room: {}", right.unwrap_err());
             }
             if world.nominations.is_empty() {
+                let best = self.twin.cluster.breakdown(&class, world.nodes.len());
+                let scores: Vec<_> = best.iter().map(|s| s.score).collect();
+                prop_assert!(scores.is_sorted_by(|a, b| a >= b), "{best:?}");
+                let mut best: Vec<_> = best.iter().map(|s| &*s.node).collect();
+                best.sort_unstable();
+                prop_assert_eq!(&best, &fits, "{}", key);
                 let told = self.twin.cluster.explain(&class);
                 let wrong = account(world, key, &verdicts, &told);
                 prop_assert!(wrong.is_none(), "{key}: {}", wrong.unwrap());

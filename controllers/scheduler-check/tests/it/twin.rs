@@ -50,6 +50,9 @@ impl Twin {
         for (key, reservation) in &world.reservations {
             twin.reserve(key, reservation.clone());
         }
+        for (key, nomination) in &world.nominations {
+            twin.nominate(key, &nomination.node, &nomination.victims);
+        }
         twin
     }
 
@@ -68,7 +71,13 @@ impl Twin {
         self.world.namespaces.insert(name.into(), labels.clone());
     }
 
-    /// A pod appears, waiting.
+    /// Nothing is known of a namespace any more.
+    pub(crate) fn forget_namespace(&mut self, name: &str) {
+        self.cluster.remove_namespace(name);
+        self.world.namespaces.remove(name);
+    }
+
+    /// A pod appears, waiting; or one that is there asks for something else from now on.
     pub(crate) fn add(&mut self, key: &ObjectKey, pod: Pod) {
         let class = self.cluster.class(&PodAsk {
             namespace: &key.namespace,
@@ -79,6 +88,18 @@ impl Twin {
         });
         self.classes.insert(key.clone(), class);
         self.world.pods.insert(key.clone(), pod);
+    }
+
+    /// A pod that is placed has other labels.
+    pub(crate) fn relabel(&mut self, key: &ObjectKey, labels: BTreeMap<String, String>) {
+        let Some(pod) = self.world.pods.get(key).cloned() else {
+            return;
+        };
+        let (node, since) = (pod.node.clone(), pod.since);
+        self.add(key, Pod { labels, ..pod });
+        if let Some(node) = node {
+            self.place(key, &node, since);
+        }
     }
 
     pub(crate) fn class(&self, key: &ObjectKey) -> Class {
