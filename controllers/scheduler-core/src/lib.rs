@@ -12,6 +12,7 @@
 
 mod admission;
 mod affinity;
+pub mod bench;
 mod class;
 mod cluster;
 mod intern;

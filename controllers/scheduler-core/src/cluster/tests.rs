@@ -1,8 +1,10 @@
+mod random;
+
 use rustc_hash::FxHashSet;
 use setpoint_apis::core::{PodSpec, Taint};
 
 use super::*;
-use crate::{Helps, NotReady, PodAsk, Profile};
+use crate::{Helps, NotReady, PodAsk, Profile, Reason};
 
 fn class_of(c: &mut Cluster, spec: &PodSpec) -> Class {
     c.class(&PodAsk {
