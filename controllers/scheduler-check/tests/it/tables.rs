@@ -1,7 +1,10 @@
 //! The core against the tables that the checker was held against.
 
-use setpoint_scheduler_check::check_gang_placed;
+use std::collections::BTreeSet;
+
+use setpoint_apis::ObjectKey;
 use setpoint_scheduler_check::tables::{self, Case, Expected, cases};
+use setpoint_scheduler_check::{Proposal, check_gang_placed};
 use setpoint_scheduler_core::{Decision, Preemption, Profile, Strategy};
 
 use crate::budgets::states;
@@ -22,14 +25,10 @@ fn difference(case: &Case) -> Option<String> {
     let mut twin = Twin::of(&case.world, profile(&case.profile));
     match &case.expected {
         Expected::Fits(nodes) => {
-            // Node by node: the one that is chosen is removed, until none is left.
-            let mut fits = std::collections::BTreeSet::new();
-            for node in case.world.nodes.keys() {
-                if fits_there(case, node) {
-                    fits.insert(node.clone());
-                }
-            }
             let class = twin.class(&case.pod);
+            let all = case.world.nodes.len();
+            let best = twin.cluster.breakdown(&class, all);
+            let fits: BTreeSet<_> = best.iter().map(|s| s.node.to_string()).collect();
             let room = twin.cluster.has_room(&class);
             (&fits != nodes || room == nodes.is_empty()).then(|| {
                 let why = twin.cluster.explain(&class);
@@ -41,7 +40,7 @@ fn difference(case: &Case) -> Option<String> {
         }
         Expected::Chooses(node) => {
             // The draw between equals is another one for each seed.
-            let chosen: std::collections::BTreeSet<_> = (0..8)
+            let chosen: BTreeSet<_> = (0..8)
                 .filter_map(|seed| {
                     choice(
                         &mut Twin::of(&case.world, profile(&case.profile)),
@@ -71,15 +70,6 @@ fn difference(case: &Case) -> Option<String> {
     }
 }
 
-/// Whether the core takes a node when it is the one that the pod would like best.
-fn fits_there(case: &Case, node: &str) -> bool {
-    let mut twin = Twin::of(&case.world, profile(&case.profile));
-    let class = twin.class(&case.pod);
-    let all = twin.cluster.node_count() as usize;
-    let best = twin.cluster.breakdown(&class, all);
-    best.iter().any(|s| *s.node == *node)
-}
-
 fn parts(twin: &mut Twin, case: &Case) -> impl std::fmt::Debug + use<> {
     let class = twin.class(&case.pod);
     twin.cluster.breakdown(&class, 8)
@@ -93,8 +83,8 @@ fn choice(twin: &mut Twin, case: &Case, seed: u64) -> Option<String> {
     }
 }
 
-fn proposal(found: &Preemption) -> setpoint_scheduler_check::Proposal {
-    setpoint_scheduler_check::Proposal {
+fn proposal(found: &Preemption) -> Proposal {
+    Proposal {
         node: found.node.to_string(),
         victims: found.victims.clone(),
         violations: found.violations,
@@ -102,9 +92,7 @@ fn proposal(found: &Preemption) -> setpoint_scheduler_check::Proposal {
 }
 
 /// The same with the victims in one order.
-fn sorted(
-    found: &Option<setpoint_scheduler_check::Proposal>,
-) -> Option<setpoint_scheduler_check::Proposal> {
+fn sorted(found: &Option<Proposal>) -> Option<Proposal> {
     let mut found = found.clone()?;
     found.victims.sort();
     Some(found)
@@ -113,7 +101,7 @@ fn sorted(
 fn gang(
     twin: &mut Twin,
     case: &Case,
-    members: &[setpoint_apis::ObjectKey],
+    members: &[ObjectKey],
     min: usize,
     expected: Option<usize>,
 ) -> Option<String> {
@@ -148,12 +136,14 @@ pub(crate) fn node_of(decision: &Decision) -> Option<String> {
 }
 
 fn profile(text: &tables::Profile) -> Profile {
-    let mut profile = Profile::default();
-    profile.strategy = match text.strategy.as_deref() {
+    let strategy = match text.strategy.as_deref() {
         None | Some("LeastAllocated") => Strategy::LeastAllocated,
         Some("MostAllocated") => Strategy::MostAllocated,
         Some("Balanced") => Strategy::Balanced,
         Some(other) => panic!("no strategy {other}"),
     };
-    profile
+    Profile {
+        strategy,
+        ..Profile::default()
+    }
 }
