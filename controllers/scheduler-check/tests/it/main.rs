@@ -1,0 +1,8 @@
+//! The one integration-test binary of this crate.
+
+mod budgets;
+mod checker;
+mod differential;
+mod search;
+mod tables;
+mod twin;
