@@ -22,6 +22,7 @@ pub mod policy;
 pub mod quantity;
 pub mod records;
 pub mod registry;
+pub mod resolve;
 pub mod scheduling;
 pub mod schema;
 pub mod selector;

@@ -61,6 +61,9 @@ pub fn disruption_budget(b: &PodDisruptionBudget) -> Vec<FieldError> {
             "there is a minAvailable already; one of the two must go",
         );
     }
+    if b.spec.min_available.is_none() && b.spec.max_unavailable.is_none() {
+        f.add("spec", "needs minAvailable or maxUnavailable");
+    }
     for (path, amount) in [
         ("spec.minAvailable", &b.spec.min_available),
         ("spec.maxUnavailable", &b.spec.max_unavailable),

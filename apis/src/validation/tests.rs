@@ -1,3 +1,5 @@
+mod placing;
+
 use crate::apps::Deployment;
 use crate::core::{Pod, Service};
 use crate::kind::Kind;

@@ -9,13 +9,22 @@ use crate::quantity::{Quantity, ResourceList};
 /// that were started before them, so the greatest of them counts when it is more than that sum. Resources of the pod as
 /// a whole win over those of its containers. The overhead comes on top.
 pub fn pod_requests(spec: &PodSpec) -> ResourceList {
-    effective(spec, container_requests, |r| &r.requests)
+    let mut total = effective(spec, container_requests, |r| &r.requests);
+    add(&mut total, &spec.overhead);
+    total
 }
 
 /// The most that the pod may use, counted as [`pod_requests`] counts. A resource that some container leaves unlimited
-/// is here with the sum of the limits of the others.
+/// is here with the sum of the limits of the others. The overhead comes on top of what is limited, and limits nothing
+/// by itself.
 pub fn pod_limits(spec: &PodSpec) -> ResourceList {
-    effective(spec, |c| c.limits().clone(), |r| &r.limits)
+    let mut total = effective(spec, |c| c.limits().clone(), |r| &r.limits);
+    for (name, limit) in total.iter_mut().filter(|(_, limit)| !limit.is_zero()) {
+        if let Some(overhead) = spec.overhead.get(name) {
+            *limit += *overhead;
+        }
+    }
+    total
 }
 
 /// What a container reserves: its requests, and its limits where it has no request.
@@ -54,7 +63,6 @@ fn effective(
     if let Some(pod) = &spec.resources {
         total.extend(of_pod(pod).iter().map(|(k, v)| (k.clone(), *v)));
     }
-    add(&mut total, &spec.overhead);
     total
 }
 
@@ -150,6 +158,26 @@ mod tests {
             requests(&format!("{A}, overhead: {{cpu: 100m, memory: 1Mi}}")),
             "cpu=1600m memory=1025Mi"
         );
+    }
+
+    #[test]
+    fn amounts_that_are_too_large_to_add_up_are_the_most_there_can_be() {
+        let huge = "containers: [{name: a, image: host, resources: {requests: {cpu: 9223372036854775807}}}, \
+                    {name: b, image: host, resources: {requests: {cpu: 9223372036854775807}}}]";
+        let list = pod_requests(&{
+            let text = format!("{{{huge}}}");
+            crate::document::decode_value::<PodSpec>(text.as_bytes()).unwrap()
+        });
+        assert_eq!(list["cpu"].value(), i64::MAX);
+    }
+
+    #[test]
+    fn overhead_is_added_to_limits_that_there_are() {
+        let list = pod_limits(&spec(
+            "containers: [{name: a, image: host, resources: {limits: {cpu: 1}}}], overhead: {cpu: 100m, memory: 1Mi}",
+        ));
+        assert_eq!(list["cpu"].to_string(), "1100m");
+        assert_eq!(list.get("memory"), None);
     }
 
     #[test]

@@ -365,9 +365,13 @@ impl Generator<'_> {
                     o.remove("minDomains");
                 }
             }
-            "PodDisruptionBudgetSpec" if o.contains_key("minAvailable") => {
-                o.insert("minAvailable".into(), json!("50%"));
-                o.remove("maxUnavailable");
+            "PodDisruptionBudgetSpec" => {
+                if o.remove("minAvailable").is_some() {
+                    o.remove("maxUnavailable");
+                    o.insert("minAvailable".into(), json!("50%"));
+                } else {
+                    o.entry("maxUnavailable").or_insert(json!(1));
+                }
             }
             "ResourceQuotaSpec" => {
                 if o.contains_key("scopeSelector") || self.rng.bool() {

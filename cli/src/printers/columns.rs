@@ -1,6 +1,7 @@
 //! The columns of each kind's table: kubectl's, by name and content.
 
 mod node;
+mod placing;
 mod pod;
 
 use serde_json::Value;
@@ -65,6 +66,12 @@ pub(crate) fn of(plural: &str) -> &'static [Column] {
         "ingresses" => INGRESS,
         "persistentvolumeclaims" => CLAIM,
         "events" => EVENT,
+        "priorityclasses" => placing::PRIORITY_CLASS,
+        "poddisruptionbudgets" => placing::BUDGET,
+        "resourcequotas" => placing::QUOTA,
+        "podgroups" => placing::POD_GROUP,
+        "reservations" => placing::RESERVATION,
+        "schedulerprofiles" => placing::PROFILE,
         _ => ANY,
     }
 }

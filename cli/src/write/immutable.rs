@@ -1,5 +1,7 @@
 //! What may not be changed once it is there, as in Kubernetes.
 
+mod gated;
+
 use serde_json::Value;
 
 /// What to do instead, for whoever meant the change.
@@ -18,12 +20,21 @@ pub(super) fn refusal(plural: &str, old: &Value, new: &Value) -> Option<String> 
             (content(old) != content(new))
                 .then(|| format!("data: field is immutable when `immutable` is set; {ANEW}"))
         }
+        "priorityclasses" => ["value", "preemptionPolicy"]
+            .iter()
+            .find(|field| old[**field] != new[**field])
+            .map(|field| format!("{field}: field is immutable; {ANEW}")),
         "pods" => pod(&old["spec"], &new["spec"]),
         _ => None,
     }
 }
 
 fn pod(old: &Value, new: &Value) -> Option<String> {
+    if let Some(why) = gated::refusal(old, new) {
+        return Some(format!("{why}; {ANEW}"));
+    }
+    let gated = gated::is_gated(old);
+    let fixed = |spec: &Value| fixed(spec, gated);
     if fixed(old) != fixed(new) {
         let changed = changed(&fixed(old), &fixed(new)).join(", ");
         return Some(format!(
@@ -49,12 +60,15 @@ fn pod(old: &Value, new: &Value) -> Option<String> {
     }
 }
 
-/// What of a pod's spec stays as it is for life.
-fn fixed(spec: &Value) -> Value {
+/// What of a pod's spec stays as it is for life. What [`gated`] has looked at is not in it.
+fn fixed(spec: &Value, gated: bool) -> Value {
     let mut spec = spec.clone();
     if let Some(map) = spec.as_object_mut() {
-        for field in ["activeDeadlineSeconds", "tolerations"] {
+        for field in ["activeDeadlineSeconds", "tolerations", "schedulingGates"] {
             map.remove(field);
+        }
+        if gated {
+            gated::forget(map);
         }
         for list in ["containers", "initContainers"] {
             for container in map
