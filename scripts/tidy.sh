@@ -69,7 +69,7 @@ for f in "${rust[@]}"; do
 done
 
 # -- decisions are pure: no runtime, no store, no clock, no generator that nobody seeded
-mapfile -t pure < <(printf '%s\n' "${rust[@]}" | grep -E '(^|/)decide(/.*)?\.rs$|^controllers/scheduler-core/src/' || true)
+mapfile -t pure < <(printf '%s\n' "${rust[@]}" | grep -E '(^|/)decide(/.*)?\.rs$|^controllers/(scheduler-core|what-if)/src/' || true)
 if [ ${#pure[@]} -gt 0 ]; then
   code '\b(tokio|etcd_client|setpoint_store|setpoint_runtime)\b' "${pure[@]}" | complain_each "a decision does no IO"
   code '\b(SystemTime|Instant|Timestamp|Zoned)::now\b|\bfastrand::[a-z_0-9]+\(' "${pure[@]}" | complain_each "time and randomness are handed in"
@@ -83,6 +83,7 @@ bare() { # package, crates that it must not depend on
 }
 bare setpoint-apis 'tokio|tonic|etcd-client|hyper|setpoint-store|setpoint-runtime'
 bare setpoint-scheduler-core 'tokio|tonic|etcd-client|hyper|setpoint-store|setpoint-runtime'
+bare setpoint-what-if 'tokio|tonic|etcd-client|hyper|setpoint-store|setpoint-runtime'
 
 # -- one module builds and splits keys. Tests from outside may spell keys out: they see them as users do.
 mapfile -t keyed < <(printf '%s\n' "${rust[@]}" | grep -vE '^apis/src/keyspace\.rs$|^e2e/|(^|/)tests(/.*)?\.rs$')

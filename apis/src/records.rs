@@ -254,8 +254,9 @@ pub struct NodeStatusRecord {
     /// What is used of cpu, memory and disk, coarsely quantised so that an idle node writes nothing.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub usage: ResourceList,
-    /// When `usage` was measured. An agent that measures the same again does not write it, so an old time is no sign of
-    /// age as long as the node's session lives.
+    /// When `usage` was measured: when it last moved by more than a tenth of what the node has. An agent that measures the
+    /// same again does not write it, so an old time is no sign of age: `usage` holds as long as the session lives under
+    /// which it was reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage_at: Option<Timestamp>,
     /// The images that are there.

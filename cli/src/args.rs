@@ -130,6 +130,8 @@ pub(crate) enum Command {
     Get(commands::get::GetArgs),
     /// Show everything about objects, with their events
     Describe(commands::describe::DescribeArgs),
+    /// Explain why a pod waits, or why it is where it is
+    Why(commands::why::WhyArgs),
     /// Delete objects
     #[command(alias = "rm")]
     Delete(commands::delete::DeleteArgs),
@@ -156,7 +158,7 @@ pub(crate) enum Command {
     Validate(commands::validate::ValidateArgs),
     /// Print JSON Schemas
     Schema(commands::schema::SchemaArgs),
-    /// Run a whole cluster on virtual time, with faults, and check what must always hold
+    /// Run a whole cluster on virtual time, with faults; `simulate schedule`: where pods would go
     Simulate(commands::simulate::SimulateArgs),
     /// Explain fields
     Explain(commands::schema::ExplainArgs),

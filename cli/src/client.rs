@@ -4,6 +4,7 @@ mod merge;
 mod read;
 mod timeline;
 mod watch;
+mod world;
 
 use std::collections::BTreeSet;
 

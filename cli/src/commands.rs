@@ -20,6 +20,7 @@ pub(crate) mod simulate;
 pub(crate) mod validate;
 pub(crate) mod version;
 pub(crate) mod wait;
+pub(crate) mod why;
 
 use std::process::ExitCode;
 
@@ -55,6 +56,7 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<ExitCode> {
         Command::Scale(args) => scale::run(args, context).await,
         Command::Rollout(args) => rollout::run(args, context).await,
         Command::Wait(args) => wait::run(args, context).await,
+        Command::Why(args) => why::run(args, context).await,
         Command::Label(args) => label::run(args, label::What::Labels, context).await,
         Command::Annotate(args) => label::run(args, label::What::Annotations, context).await,
         Command::Cordon(args) => cordon::run(args, true, context).await,

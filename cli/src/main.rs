@@ -16,6 +16,7 @@ mod kinds;
 mod manifest;
 mod object;
 mod parts;
+mod planning;
 mod printers;
 mod random;
 mod resolve;

@@ -167,6 +167,7 @@ pub(crate) fn describe(
         node_info: machine.info.clone(),
         usage: ResourceList::new(),
         usage_at: None,
+        // The process driver runs what the host has.
         images: Vec::new(),
         endpoint,
         data_dir: Some(config.data_dir.to_string_lossy().into_owned()),
@@ -199,8 +200,12 @@ fn conditions(sample: &Sample, now: Timestamp) -> Vec<NodeCondition> {
     }]
 }
 
-/// Whether two reports say the same; the time of a condition's last change is kept from the older one when they do.
-pub(crate) fn keep_transition_times(old: &NodeStatusRecord, new: &mut NodeStatusRecord) {
+/// Keeps the times of what has not changed since the older report: of conditions, and of the measurement of the usage.
+/// Two reports that say the same are equal then.
+pub(crate) fn keep_times(old: &NodeStatusRecord, new: &mut NodeStatusRecord) {
+    if old.usage == new.usage && old.usage_at.is_some() {
+        new.usage_at = old.usage_at;
+    }
     for condition in &mut new.conditions {
         if let Some(before) = old
             .conditions
@@ -268,6 +273,34 @@ mod tests {
             busy = meter.take(2, &mk_sample(30 + (n - 2) * 90, n * 100, 10))["cpu"];
         }
         assert!(busy.milli_value() > idle.milli_value());
+    }
+
+    #[test]
+    fn the_time_of_the_usage_is_that_of_its_last_change() {
+        let at = |seconds| Some(Timestamp::from_unix_seconds(seconds));
+        let report = |cpu: &str, seconds| NodeStatusRecord {
+            usage: ResourceList::from([("cpu".into(), quantity(cpu))]),
+            usage_at: at(seconds),
+            ..NodeStatusRecord::default()
+        };
+        let old = report("400m", 10);
+        let mut same = report("400m", 70);
+        keep_times(&old, &mut same);
+        assert_eq!(same, old, "an idle node writes nothing");
+        let mut more = report("800m", 70);
+        keep_times(&old, &mut more);
+        assert_eq!(more.usage_at, at(70));
+        let undated = NodeStatusRecord {
+            usage_at: None,
+            ..report("400m", 0)
+        };
+        let mut dated = report("400m", 70);
+        keep_times(&undated, &mut dated);
+        assert_eq!(
+            dated.usage_at,
+            at(70),
+            "reports of older agents have no time"
+        );
     }
 
     #[test]

@@ -5,13 +5,15 @@ use clap::Args;
 use serde_json::json;
 use setpoint_apis::LabelSelector;
 use setpoint_apis::strict::{Document, Options};
+use setpoint_what_if::Proposal;
 
 use super::DryRun;
 use crate::client::Client;
 use crate::context::Context;
 use crate::kinds::KindInfo;
-use crate::manifest::{self, FileArgs, StrictArgs};
+use crate::manifest::{self, FileArgs, Source, StrictArgs};
 use crate::object::{Object, pairs};
+use crate::planning::{self, Origin};
 use crate::printers::{self, Format, Printer};
 use crate::write::{self, Mode, WriteOptions};
 
@@ -27,16 +29,30 @@ pub(crate) struct ApplyArgs {
     selector: Option<String>,
     /// Do not write
     #[arg(long, value_enum, default_value_t, num_args = 0..=1, default_missing_value = "client", require_equals = true)]
-    dry_run: DryRun,
+    dry_run: Try,
     /// Several transactions where etcd's limits ask for it (about 120 objects, 1.5 MiB); each is all or nothing
     #[arg(long)]
     split: bool,
     /// Keep metadata.uid, as a restore needs it
     #[arg(long, hide = true)]
     keep_uid: bool,
-    /// name, yaml, json or jsonpath=TEMPLATE
+    /// name, yaml, json or jsonpath=TEMPLATE; with --dry-run=schedule: wide, yaml, json or jsonpath=TEMPLATE
     #[arg(short, long, value_name = "FORMAT")]
     output: Option<Format>,
+}
+
+/// How an apply is to be tried without doing it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Try {
+    /// Do it
+    #[default]
+    None,
+    /// Write nothing; check the manifests, and say what would become of the objects
+    Client,
+    /// Write nothing; check as the writing would, namespaces and limits included
+    Server,
+    /// Write nothing; show where the pods would go, and which would wait
+    Schedule,
 }
 
 /// Runs the command.
@@ -58,19 +74,40 @@ pub(crate) async fn run(args: ApplyArgs, context: &mut Context) -> Result<()> {
             bail!("no object has the labels of the selector");
         }
     }
+    let dry_run = match args.dry_run {
+        Try::None => DryRun::None,
+        Try::Client => DryRun::Client,
+        Try::Server => DryRun::Server,
+        Try::Schedule => {
+            return schedule(context, &sources, &documents, args.output.as_ref()).await;
+        }
+    };
     let options = WriteOptions {
         mode: Mode::Apply,
         split: args.split,
-        dry_run: args.dry_run == DryRun::Server,
+        dry_run: dry_run == DryRun::Server,
     };
-    finish(
-        context,
-        &documents,
-        options,
-        args.dry_run,
-        args.output.as_ref(),
-    )
-    .await
+    finish(context, &documents, options, dry_run, args.output.as_ref()).await
+}
+
+/// Shows where the pods would go, as the cluster is now.
+async fn schedule(
+    context: &mut Context,
+    sources: &[Source],
+    documents: &[Document],
+    output: Option<&Format>,
+) -> Result<()> {
+    planning::check_format(output)?;
+    let client = context.client().await?;
+    // What could not be written is no plan.
+    write::preview(&client, documents, Mode::Apply).await?;
+    let world = client.world().await?;
+    planning::warn_of_unreadable(&world);
+    let mut proposal = Proposal::new(world);
+    planning::lay_over(&mut proposal, documents, sources, Origin::Cluster)?;
+    // The scheduler draws by the revision that it decides on; any other seed is as good for a guess.
+    let seed = proposal.world().revision.unsigned_abs();
+    planning::print(context, &proposal.plan(seed), output)
 }
 
 /// Writes documents and prints what became of them.

@@ -4,7 +4,7 @@ mod events;
 mod generic;
 mod node;
 mod pod;
-mod sheet;
+pub(super) mod sheet;
 mod workload;
 
 use anyhow::{Result, bail};

@@ -1,10 +1,11 @@
-//! `setpoint simulate`: the whole control plane on virtual time, with faults, from a seed.
+//! `setpoint simulate`: the whole control plane on virtual time, with faults, from a seed; `simulate schedule`: the
+//! scheduler's decisions alone.
 
 use std::ops::Range;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 use setpoint_apis::document;
 use setpoint_sim::{Options, Report, Scenario, generate, scenario};
@@ -13,6 +14,7 @@ use crate::context::Context;
 use crate::manifest;
 use crate::term::{self, Progress};
 
+mod schedule;
 mod seeds;
 
 /// An invariant was broken.
@@ -23,9 +25,12 @@ pub(crate) const BAD_INPUT: u8 = 2;
 /// Flags of `setpoint simulate`.
 #[derive(Args, Clone, Debug)]
 #[command(
+    args_conflicts_with_subcommands = true,
     after_help = "Exit codes: 0 all is well, 1 an invariant was broken, 2 what was asked for cannot be simulated."
 )]
 pub(crate) struct SimulateArgs {
+    #[command(subcommand)]
+    what: Option<What>,
     /// The scenario, a file or `-`; without one, each seed has a standard scenario of its own
     #[arg(long, short = 'f', value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     scenario: Option<String>,
@@ -47,6 +52,12 @@ pub(crate) struct SimulateArgs {
     /// After a violation, look for a smaller scenario that breaks the same invariant, and print it
     #[arg(long)]
     minimize: bool,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+enum What {
+    /// Show where pods would go, without a cluster
+    Schedule(schedule::ScheduleArgs),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -87,13 +98,16 @@ pub(crate) async fn run(args: SimulateArgs, context: &mut Context) -> Result<Exi
     }
 }
 
-/// Whether no invariant was broken.
+/// Whether no invariant was broken, or all pods find a node.
 async fn simulate(args: SimulateArgs, context: &mut Context) -> Result<bool> {
+    if let Some(What::Schedule(args)) = args.what {
+        return schedule::run(args, context).await;
+    }
     let given = match &args.scenario {
         Some(name) => Some(read(name).await?),
         None if args.seed.is_none() && args.seeds.is_none() => {
             anyhow::bail!(
-                "say what to simulate: --scenario FILE, --seed N for a standard scenario, or --seeds FROM..TO"
+                "say what to simulate: --scenario FILE, --seed N for a standard scenario, or --seeds FROM..TO; or `simulate schedule`"
             )
         }
         None => None,

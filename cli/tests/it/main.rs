@@ -16,3 +16,4 @@ mod show;
 mod simulate;
 mod tls;
 mod watch;
+mod why;

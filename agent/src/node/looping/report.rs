@@ -6,12 +6,13 @@ use tracing::warn;
 
 use super::NodeLoop;
 use crate::node::session::Session;
-use crate::node::status::{describe, keep_transition_times};
+use crate::node::status::{describe, keep_times};
 
 impl NodeLoop {
     /// Looks at the machine, and writes the node's status when it says something new. Returns whether it is unknown what
     /// became of that write: then the fence has to move on, or the old status could arrive after the next one.
     pub(super) async fn report_node(&mut self, session: &Session) -> bool {
+        let now = self.parts.clock.now();
         let machine = &self.parts.machine;
         let seen = machine.sample(&self.parts.config.data_dir);
         let mut record = describe(
@@ -19,9 +20,10 @@ impl NodeLoop {
             machine,
             self.parts.endpoint.clone(),
             &seen,
-            self.parts.clock.now(),
+            now,
         );
         record.usage = self.meter.take(machine.cpus, &seen);
+        record.usage_at = Some(now);
         let key = self
             .parts
             .keyspace
@@ -33,7 +35,7 @@ impl NodeLoop {
             }
         }
         if let Some(reported) = &self.reported {
-            keep_transition_times(reported, &mut record);
+            keep_times(reported, &mut record);
             if *reported == record {
                 return false;
             }

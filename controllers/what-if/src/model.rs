@@ -1,0 +1,418 @@
+//! The core's cluster, filled from a world, and what has to hold before a node is looked for.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use setpoint_apis::core::{Pod, PodSpec, PreemptionPolicy};
+use setpoint_apis::placement::{self, ReservationSpec, ScoringStrategy, pod_group_of, profile_of};
+use setpoint_apis::records::{ConstraintKind, Hope, ScorePart, WaitReason};
+use setpoint_apis::resolve;
+use setpoint_apis::scheduling::PriorityClass;
+use setpoint_apis::{ObjectKey, ResourceList};
+use setpoint_scheduler_core::{
+    Class, Cluster, Decision, PodAsk, PodRequest, Preemption, Profile, ReservationFacts, Strategy,
+    Weights,
+};
+
+use crate::budgets::Budgets;
+use crate::text;
+use crate::world::{KnownPod, World};
+
+/// See the module.
+pub(crate) struct Model<'a> {
+    pub(crate) world: &'a World,
+    pub(crate) cluster: Cluster,
+    /// The class of pods that name none.
+    default: Option<&'a PriorityClass>,
+    /// What counts, by quota.
+    used: BTreeMap<ObjectKey, ResourceList>,
+    budgets: Budgets,
+    groups: BTreeMap<ObjectKey, Members>,
+}
+
+/// The pods of a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Members {
+    /// How many there are.
+    pub(crate) all: usize,
+    /// How many of them have a node.
+    pub(crate) bound: usize,
+}
+
+impl<'a> Model<'a> {
+    pub(crate) fn new(world: &'a World) -> Self {
+        let mut model = Self {
+            world,
+            cluster: Cluster::new(),
+            default: resolve::global_default(world.classes.values()),
+            used: BTreeMap::new(),
+            budgets: Budgets::of_world(world),
+            groups: BTreeMap::new(),
+        };
+        for (name, labels) in &world.namespaces {
+            let mut labels = labels.clone();
+            labels.insert("kubernetes.io/metadata.name".into(), name.clone());
+            model.cluster.set_namespace(name, &labels);
+        }
+        for (name, node) in &world.nodes {
+            model.cluster.set_node(node.facts(name));
+        }
+        for (key, known) in &world.pods {
+            model.count(key, known);
+        }
+        for (key, known) in &world.pods {
+            model.nominate(key, known);
+        }
+        model.hold_reserved();
+        model
+    }
+
+    fn count(&mut self, key: &ObjectKey, known: &KnownPod) {
+        if let Some(pod) = &known.pod {
+            if let Some(group) = group_of(pod) {
+                let members = self.groups.entry(group).or_default();
+                members.all += usize::from(!known.is_finished());
+                members.bound += usize::from(known.node().is_some());
+            }
+            if known.binding.is_some() {
+                self.count_in_quotas(pod, known.is_finished(), true);
+            }
+        }
+        let (Some(node), Some((binding, since))) = (known.node(), &known.binding) else {
+            return;
+        };
+        let class = match &known.pod {
+            Some(pod) => self.class(pod).unwrap_or_else(|_| self.plain_class(pod)),
+            None => {
+                let spec = PodSpec {
+                    overhead: binding.requests.clone(),
+                    ..PodSpec::default()
+                };
+                self.cluster
+                    .class(&ask(&key.namespace, &BTreeMap::new(), &spec, 0))
+            }
+        };
+        self.cluster.place(key, node, &class, *since);
+    }
+
+    /// The class of a pod that runs although its priority class or profile is gone.
+    fn plain_class(&mut self, pod: &Pod) -> Class {
+        let meta = &pod.metadata;
+        let priority = pod.spec.priority.unwrap_or(0);
+        self.cluster
+            .class(&ask(&meta.namespace, &meta.labels, &pod.spec, priority))
+    }
+
+    /// Keeps the room that is being cleared for a pod.
+    fn nominate(&mut self, key: &ObjectKey, known: &KnownPod) {
+        let said = known.scheduling.as_ref();
+        let (None, Some(pod), Some(node)) = (
+            &known.binding,
+            &known.pod,
+            said.and_then(|s| s.nominated_node.as_deref()),
+        ) else {
+            return;
+        };
+        if let Ok(class) = self.class(pod) {
+            let victims = leaving(self.world, node);
+            self.cluster.nominate(key, node, &class, &victims);
+        }
+    }
+
+    fn hold_reserved(&mut self) {
+        for (key, reserved) in &self.world.reservations {
+            let held = reserved.status.iter().flat_map(|s| &s.nodes);
+            let nodes: Vec<String> = held
+                .flat_map(|n| {
+                    std::iter::repeat_n(n.name.clone(), usize::try_from(n.count).unwrap_or(0))
+                })
+                .collect();
+            for (i, node) in nodes.iter().enumerate() {
+                self.hold(key, i, Some(node));
+            }
+        }
+    }
+
+    /// Holds one of the shares of a reservation.
+    fn hold(&mut self, key: &ObjectKey, share: usize, node: Option<&str>) {
+        let spec = &self.world.reservations[key].reservation.spec;
+        self.cluster.set_reservation(ReservationFacts {
+            key: ObjectKey::namespaced(key.namespace.clone(), format!("{}/{share}", key.name)),
+            owner: spec.owners.selector.clone(),
+            namespaces: self.owners_namespaces(key, spec),
+            resources: spec.resources.clone(),
+            node: node.map(Into::into),
+        });
+    }
+
+    fn owners_namespaces(&self, key: &ObjectKey, spec: &ReservationSpec) -> Vec<String> {
+        let owners = &spec.owners;
+        let mut namespaces = owners.namespaces.clone();
+        if let Some(selector) = &owners.namespace_selector {
+            let all = self.world.namespaces.iter();
+            namespaces.extend(
+                all.filter(|(_, labels)| selector.matches(labels))
+                    .map(|(name, _)| name.clone()),
+            );
+        } else if namespaces.is_empty() {
+            namespaces.push(key.namespace.to_string());
+        }
+        namespaces
+    }
+
+    /// Finds places for what is reserved and has none. Returns the shares that have found none, with the reasons.
+    pub(crate) fn place_reserved(&mut self, seed: u64) -> Vec<(ObjectKey, usize, Vec<WaitReason>)> {
+        let mut waiting = Vec::new();
+        let world = self.world;
+        for (key, reserved) in &world.reservations {
+            let spec = &reserved.reservation.spec;
+            let held = reserved.status.iter().flat_map(|s| &s.nodes);
+            let held: usize = held.map(|n| usize::try_from(n.count).unwrap_or(0)).sum();
+            let expired = reserved.status.as_ref().is_some_and(|s| {
+                s.conditions
+                    .iter()
+                    .any(|c| c.type_ == "Expired" && c.is_true())
+            });
+            let wanted = usize::try_from(spec.count()).unwrap_or(0);
+            if expired || held >= wanted {
+                continue;
+            }
+            let stand_in = PodSpec {
+                overhead: spec.resources.clone(),
+                node_name: spec.node_name.clone(),
+                node_selector: spec.node_selector.clone(),
+                affinity: spec.affinity.clone(),
+                tolerations: spec.tolerations.clone(),
+                ..PodSpec::default()
+            };
+            let class = self
+                .cluster
+                .class(&ask(&key.namespace, &BTreeMap::new(), &stand_in, 0));
+            for share in held..wanted {
+                let pod =
+                    ObjectKey::namespaced(key.namespace.clone(), format!("{}/{share}", key.name));
+                let request = PodRequest {
+                    pod: pod.clone(),
+                    class: class.clone(),
+                };
+                match self.cluster.schedule(&[request], seed).pop() {
+                    Some(Decision::Bind(placement)) => {
+                        self.cluster.forget(&pod);
+                        self.hold(key, share, Some(&placement.node));
+                    }
+                    Some(Decision::Unschedulable(why)) => {
+                        let reasons = text::reasons(&why, &stand_in);
+                        waiting.push((key.clone(), wanted - share, reasons));
+                        break;
+                    }
+                    None => {}
+                }
+            }
+        }
+        waiting
+    }
+
+    /// What pods ask of nodes.
+    ///
+    /// # Errors
+    /// The priority class or the profile that it names is not there.
+    pub(crate) fn class(&mut self, pod: &Pod) -> Result<Class, WaitReason> {
+        let never = |constraint, detail: String| WaitReason {
+            constraint,
+            detail,
+            nodes: 0,
+            hope: Hope::Never,
+        };
+        let profile = match profile_of(&pod.spec) {
+            None => placement::Profile::default(),
+            Some(name) => *self.world.profiles.get(name).ok_or_else(|| {
+                let detail = format!("{name:?} does not exist, or is not valid");
+                never(ConstraintKind::SchedulerProfile, detail)
+            })?,
+        };
+        let classes = &self.world.classes;
+        let priority = resolve::priority(&pod.spec, |name| classes.get(name), self.default)
+            .map_err(|problem| never(ConstraintKind::PriorityClass, problem.to_string()))?;
+        let mut spec = Cow::Borrowed(&*pod.spec);
+        if spec.preemption_policy.is_none() && priority.preemption == PreemptionPolicy::Never {
+            spec.to_mut().preemption_policy = Some(priority.preemption);
+        }
+        let meta = &pod.metadata;
+        Ok(self.cluster.class(&PodAsk {
+            profile: core_profile(&profile),
+            ..ask(&meta.namespace, &meta.labels, &spec, priority.value)
+        }))
+    }
+
+    /// What keeps a pod from being looked at, whatever nodes there are: its gates.
+    pub(crate) fn gates(pod: &Pod) -> Option<WaitReason> {
+        let gates: Vec<&str> = pod
+            .spec
+            .scheduling_gates
+            .iter()
+            .map(|g| g.name.as_str())
+            .collect();
+        (!gates.is_empty()).then(|| WaitReason {
+            constraint: ConstraintKind::SchedulingGates,
+            detail: gates.join(", "),
+            nodes: 0,
+            hope: Hope::Waits,
+        })
+    }
+
+    /// The quota that would be exceeded, or that wants more to be said.
+    pub(crate) fn quota(&self, pod: &Pod) -> Option<WaitReason> {
+        let more = resolve::quota_usage(&pod.spec, false);
+        let quotas = self.world.quotas.iter();
+        let here = quotas.filter(|(key, _)| *key.namespace == *pod.metadata.namespace);
+        for (key, quota) in here.filter(|(_, q)| resolve::quota_covers(&q.spec, &pod.spec)) {
+            let hard = &quota.spec.hard;
+            let reason = |detail: String, hope| WaitReason {
+                constraint: ConstraintKind::Quota,
+                detail: format!("{}: {detail}", key.name),
+                nodes: 0,
+                hope,
+            };
+            if let Some((resource, containers)) =
+                resolve::unspecified(hard, &pod.spec).into_iter().next()
+            {
+                let detail = format!("{resource} is not said by {}", containers.join(", "));
+                return Some(reason(detail, Hope::Never));
+            }
+            let none = ResourceList::new();
+            let used = self.used.get(key).unwrap_or(&none);
+            let over = resolve::excess(hard, used, &more);
+            if !over.is_empty() {
+                let hope = if over.iter().any(|e| e.requested > e.hard) {
+                    Hope::Never
+                } else {
+                    Hope::Waits
+                };
+                let all: Vec<String> = over.iter().map(ToString::to_string).collect();
+                return Some(reason(all.join("; "), hope));
+            }
+        }
+        None
+    }
+
+    /// Counts a pod in or out of the quotas of its namespace.
+    pub(crate) fn count_in_quotas(&mut self, pod: &Pod, finished: bool, more: bool) {
+        let quotas = self.world.quotas.iter();
+        let here = quotas.filter(|(key, _)| *key.namespace == *pod.metadata.namespace);
+        for (key, _) in here.filter(|(_, q)| resolve::quota_covers(&q.spec, &pod.spec)) {
+            let used = self.used.entry(key.clone()).or_default();
+            for (name, amount) in resolve::quota_usage(&pod.spec, finished) {
+                let known = used.entry(name).or_default();
+                if more {
+                    *known += amount;
+                } else {
+                    *known -= amount;
+                }
+            }
+        }
+    }
+
+    /// The pods of a group.
+    pub(crate) fn members(&self, group: &ObjectKey) -> Members {
+        self.groups.get(group).copied().unwrap_or_default()
+    }
+
+    /// Why a pod's group keeps it from being placed, whatever nodes there are.
+    pub(crate) fn group(&self, group: &ObjectKey) -> Option<WaitReason> {
+        let reason = |detail: String| WaitReason {
+            constraint: ConstraintKind::PodGroup,
+            detail: format!("{}: {detail}", group.name),
+            nodes: 0,
+            hope: Hope::Waits,
+        };
+        let Some(known) = self.world.groups.get(group) else {
+            return Some(reason("it does not exist".into()));
+        };
+        let (members, min) = (self.members(group).all, min_member(known.spec.min_member));
+        (members < min).then(|| {
+            reason(format!(
+                "{members} of the {min} pods exist that must run together"
+            ))
+        })
+    }
+
+    /// How many pods of a group are still to be placed together.
+    pub(crate) fn still_needed(&self, group: &ObjectKey) -> usize {
+        let min = self.world.groups.get(group);
+        let min = min.map_or(0, |g| min_member(g.spec.min_member));
+        min.saturating_sub(self.members(group).bound)
+    }
+
+    /// Whom a pod would displace.
+    pub(crate) fn preempt(&mut self, request: &PodRequest) -> Option<Preemption> {
+        let Self {
+            cluster, budgets, ..
+        } = self;
+        cluster.preempt(request, &|pod| budgets.of(pod))
+    }
+
+    /// Takes a displaced pod out of everything that it counts in.
+    pub(crate) fn displace(&mut self, key: &ObjectKey, pod: Option<&Pod>) {
+        self.cluster.forget(key);
+        self.budgets.spend(key);
+        if let Some(pod) = pod {
+            self.count_in_quotas(pod, false, false);
+        }
+    }
+}
+
+/// The pods that are being withdrawn from a node.
+pub(crate) fn leaving(world: &World, node: &str) -> Vec<ObjectKey> {
+    let there = |k: &KnownPod| {
+        k.node() == Some(node)
+            && k.binding
+                .as_ref()
+                .is_some_and(|(b, _)| b.withdrawn.is_some())
+    };
+    let pods = world.pods.iter().filter(|(_, known)| there(known));
+    pods.map(|(key, _)| key.clone()).collect()
+}
+
+/// The group that a pod belongs to.
+pub(crate) fn group_of(pod: &Pod) -> Option<ObjectKey> {
+    let name = pod_group_of(&pod.metadata)?;
+    Some(ObjectKey::namespaced(pod.metadata.namespace.as_str(), name))
+}
+
+pub(crate) fn min_member(stated: i32) -> usize {
+    usize::try_from(stated).unwrap_or(0)
+}
+
+fn ask<'a>(
+    namespace: &'a str,
+    labels: &'a BTreeMap<String, String>,
+    spec: &'a PodSpec,
+    priority: i32,
+) -> PodAsk<'a> {
+    PodAsk {
+        namespace,
+        labels,
+        spec,
+        priority,
+        profile: Profile::default(),
+    }
+}
+
+fn core_profile(profile: &placement::Profile) -> Profile {
+    let weight = |part| i32::from(profile.weights.get(part));
+    Profile {
+        strategy: match profile.strategy {
+            ScoringStrategy::LeastAllocated => Strategy::LeastAllocated,
+            ScoringStrategy::MostAllocated => Strategy::MostAllocated,
+            ScoringStrategy::Balanced => Strategy::Balanced,
+        },
+        weights: Weights {
+            resources: weight(ScorePart::Resources),
+            node_affinity: weight(ScorePart::NodeAffinity),
+            pod_affinity: weight(ScorePart::PodAffinity),
+            spread: weight(ScorePart::TopologySpread),
+            taints: weight(ScorePart::TaintToleration),
+            image_locality: weight(ScorePart::ImageLocality),
+        },
+    }
+}
