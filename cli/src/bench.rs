@@ -1,6 +1,7 @@
 //! `setpoint bench`: measures a cluster on this machine. Benchmarks are part of the product, so that a claim about
 //! speed can be checked where it matters.
 
+mod schedule;
 mod startup;
 mod store;
 
@@ -21,6 +22,8 @@ pub(crate) struct BenchArgs {
 enum Benchmark {
     /// Time from apply to running processes, failover time and memory, with real agents and processes
     Startup(startup::StartupArgs),
+    /// Pods bound per second, with the real scheduler and nodes that are written without agents
+    Schedule(schedule::ScheduleArgs),
     /// Writes in groups against writes one by one; cold start and memory of a cache with many pods
     Store(store::StoreArgs),
     /// One read of `bench store`, in a process of its own
@@ -65,6 +68,7 @@ fn print<R: Serialize>(
 pub(crate) async fn run(args: BenchArgs) -> Result<()> {
     match args.benchmark {
         Benchmark::Startup(args) => startup::run(args).await,
+        Benchmark::Schedule(args) => schedule::run(args).await,
         Benchmark::Store(args) => store::run(args).await,
         Benchmark::StoreProbe(args) => store::probe(args).await,
     }

@@ -77,14 +77,14 @@ pub(crate) async fn run(args: StoreArgs) -> Result<()> {
 }
 
 /// An etcd that lives as long as the benchmark.
-struct OwnEtcd {
-    process: Managed,
-    endpoint: String,
+pub(super) struct OwnEtcd {
+    pub(super) process: Managed,
+    pub(super) endpoint: String,
     _directory: tempfile::TempDir,
 }
 
 impl OwnEtcd {
-    async fn start() -> Result<Self> {
+    pub(super) async fn start() -> Result<Self> {
         let directory = tempfile::Builder::new()
             .prefix("setpoint-bench-")
             .tempdir()
@@ -118,7 +118,8 @@ async fn measure(
     })
 }
 
-async fn remove(store: &SharedStore, keyspace: &Keyspace) -> Result<()> {
+/// Deletes all keys of the benchmark.
+pub(super) async fn remove(store: &SharedStore, keyspace: &Keyspace) -> Result<()> {
     let all = keyspace.all();
     let wipe = Txn {
         then: vec![TxnOp::DeleteRange {
@@ -135,7 +136,7 @@ async fn remove(store: &SharedStore, keyspace: &Keyspace) -> Result<()> {
 }
 
 /// The median of a sample; 0 of none.
-fn median(sample: &mut [f64]) -> f64 {
+pub(super) fn median(sample: &mut [f64]) -> f64 {
     sample.sort_by(f64::total_cmp);
     let middle = sample.len() / 2;
     match sample {
