@@ -75,9 +75,13 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<ExitCode> {
         Command::Bench(args) => crate::bench::run(args).await,
         Command::Agent(args) => {
             let part = parts::begin(context).await?;
-            let etcd = setpoint_store::config::load(&context.global().flags())?
-                .options
-                .tls;
+            let options = setpoint_store::config::load(&context.global().flags())?.options;
+            if args.is_hollow() {
+                return crate::agent::run_hollow(args, options, part)
+                    .await
+                    .map(|()| ExitCode::SUCCESS);
+            }
+            let etcd = options.tls;
             crate::agent::run(args, etcd, part.store, part.keyspace, part.shutdown).await
         }
         Command::Controllers(args) => {
