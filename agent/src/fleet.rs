@@ -12,11 +12,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use setpoint_apis::{Key, Keyspace, ObjectKey};
+use parking_lot::Mutex;
+use setpoint_apis::{Keyspace, ObjectKey};
 use setpoint_runtime::Clock;
 use setpoint_store::SharedStore;
 use setpoint_store::group_commit::{GroupCommit, Options};
-use tokio::task::JoinSet;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -29,9 +31,9 @@ use crate::workload::PodRunner;
 /// The label of a node's zone.
 pub const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 
-/// Nodes that begin together. The next ones begin when etcd has answered: all at once, thousands of first requests would
-/// wait for longer than a request may take.
-const WAVE: u32 = 50;
+/// Nodes that begin at a time, each until it has a session and has listed its work: all at once, thousands of first
+/// requests would wait for longer than a request may take.
+const BEGINNING: usize = 64;
 
 /// The wait before a name is tried again that an earlier process still holds: until its lease has ended.
 const HELD: Duration = Duration::from_millis(500);
@@ -93,7 +95,13 @@ pub async fn run(
         .collect();
     let registered = Arc::new(AtomicU32::new(0));
     let mut nodes = JoinSet::new();
-    let mut spawn = |number: u32, name: String, labels| {
+    let beginning = Arc::new(Semaphore::new(BEGINNING));
+    for (number, name, labels) in config.nodes() {
+        let permit = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break,
+            permit = beginning.clone().acquire_owned() => permit.ok(),
+        };
         let (store, commits) = &stores[number as usize % stores.len()];
         let node = Node {
             config: AgentConfig {
@@ -109,6 +117,7 @@ pub async fn run(
                 nodes: registered.clone(),
                 count,
                 begin,
+                permit: Mutex::new(permit),
             }),
         };
         nodes.spawn(node.run(
@@ -117,29 +126,27 @@ pub async fn run(
             keyspace.clone(),
             shutdown.clone(),
         ));
-    };
-    for (number, name, labels) in config.nodes() {
-        spawn(number, name, labels);
-        if number % WAVE == WAVE - 1 {
-            let (store, _) = &stores[number as usize % stores.len()];
-            let answered = store.get(&keyspace.build(&Key::Meta("schema")));
-            tokio::select! {
-                () = shutdown.cancelled() => break,
-                // An etcd that is away is waited for by the nodes themselves.
-                _ = answered => {}
-            }
-        }
     }
+    let mut result = Ok(());
     while let Some(ended) = nodes.join_next().await {
-        match ended {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                shutdown.cancel();
-                while nodes.join_next().await.is_some() {}
-                return Err(error);
-            }
-            Err(error) => warn!(%error, "a node's task ended"),
+        // The others end after the first error, and what they say then explains nothing.
+        result = result.and(take_note(ended, &shutdown));
+    }
+    result
+}
+
+/// Ends all nodes when one has ended by itself.
+fn take_note(
+    ended: Result<Result<(), AgentError>, JoinError>,
+    shutdown: &CancellationToken,
+) -> Result<(), AgentError> {
+    match ended {
+        Ok(Err(error)) => {
+            shutdown.cancel();
+            return Err(error);
         }
+        Ok(Ok(())) => {}
+        Err(error) => warn!(%error, "a node's task ended"),
     }
     Ok(())
 }
@@ -210,6 +217,8 @@ struct Registered {
     nodes: Arc<AtomicU32>,
     count: u32,
     begin: Instant,
+    /// Held until the node has begun.
+    permit: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
 impl Observer for Registered {
@@ -218,6 +227,7 @@ impl Observer for Registered {
     fn ended(&self, _pod: &ObjectKey) {}
 
     fn session_began(&self, first: bool) {
+        self.permit.lock().take();
         if first && self.nodes.fetch_add(1, Ordering::Relaxed) + 1 == self.count {
             info!(
                 nodes = self.count,

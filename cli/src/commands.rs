@@ -77,12 +77,12 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<ExitCode> {
             let part = parts::begin(context).await?;
             let options = setpoint_store::config::load(&context.global().flags())?.options;
             if args.is_hollow() {
-                return crate::agent::run_hollow(args, options, part)
+                return crate::agent::run_hollow(*args, options, part)
                     .await
                     .map(|()| ExitCode::SUCCESS);
             }
             let etcd = options.tls;
-            crate::agent::run(args, etcd, part.store, part.keyspace, part.shutdown).await
+            crate::agent::run(*args, etcd, part.store, part.keyspace, part.shutdown).await
         }
         Command::Controllers(args) => {
             let part = parts::begin(context).await?;

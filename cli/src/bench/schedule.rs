@@ -10,6 +10,7 @@ mod process;
 mod raw;
 mod watch;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -195,7 +196,7 @@ async fn measure(
     };
     let figures = figures::figures(&seen, begin);
     lab.stop_scheduler().await;
-    plan.check(&lab.placements().await?)
+    plan.check(&lab.placements(Role::Measured).await?)
         .map_err(|wrong| anyhow!("the pods are bound, but not as they ask: {wrong}"))?;
     raws.push(raw.binds_per_second(plan.pods).await?);
     let raw_binds_per_second = median(&mut raws).round();
@@ -359,13 +360,10 @@ async fn stalled(
 
 /// One pod of a role that has no binding.
 async fn unbound(lab: &Lab, role: Role, pods: usize) -> Result<Option<String>> {
-    for number in 0..pods {
-        let name = role.name(number);
-        if !lab.is_bound(&name).await? {
-            return Ok(Some(name));
-        }
-    }
-    Ok(None)
+    let placed = lab.placements(role).await?;
+    let bound: BTreeSet<usize> = placed.into_iter().map(|(pod, _)| pod).collect();
+    let without = (0..pods).find(|number| !bound.contains(number));
+    Ok(without.map(|number| role.name(number)))
 }
 
 /// Samples of single pods.

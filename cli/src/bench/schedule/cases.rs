@@ -234,6 +234,8 @@ metadata:
     app.kubernetes.io/version: 1.27.3
   annotations:
     prometheus.io/scrape: \"true\"
+    prometheus.io/port: \"8080\"
+    example.com/team: storefront
 spec:
 {asks}  terminationGracePeriodSeconds: 30
   containers:
@@ -252,6 +254,10 @@ spec:
       value: info
     - name: CACHE_SIZE
       value: 64Mi
+    - name: TELEMETRY_ENDPOINT
+      value: http://collector.monitoring.svc:4317
+    - name: PAYMENT_ENDPOINT
+      value: http://payments.default.svc:8080
     resources:
       requests:
         cpu: {cpu}

@@ -151,16 +151,6 @@ impl Lab {
         Ok(())
     }
 
-    /// Whether a pod has a binding.
-    pub(super) async fn is_bound(&self, name: &str) -> Result<bool> {
-        let key = ObjectKey::namespaced(NAMESPACE, name);
-        let binding = self
-            .store
-            .get(&self.keyspace.build(&Key::Binding(key)))
-            .await;
-        Ok(binding.context("reading a binding")?.0.is_some())
-    }
-
     /// Deletes the pods of these numbers.
     pub(super) async fn delete_pods(
         &self,
@@ -252,8 +242,8 @@ impl Lab {
         Ok(record.conditions.first().map(say).unwrap_or_default())
     }
 
-    /// Where the measured pods are bound now.
-    pub(super) async fn placements(&self) -> Result<Vec<Placed>> {
+    /// Where the pods of a role are bound now.
+    pub(super) async fn placements(&self, role: Role) -> Result<Vec<Placed>> {
         const PAGE: i64 = 5_000;
         let range = self.keyspace.binding_range(Some(NAMESPACE));
         let mut start = range.start;
@@ -273,7 +263,7 @@ impl Lab {
                 let Ok(Key::Binding(key)) = self.keyspace.split(&kv.key) else {
                     continue;
                 };
-                let Some((Role::Measured, pod)) = Role::parse(&key.name) else {
+                let Some((_, pod)) = Role::parse(&key.name).filter(|(of, _)| *of == role) else {
                     continue;
                 };
                 match node_of(&kv.value) {
