@@ -76,9 +76,10 @@ lint: setup ## Check formatting, clippy, documentation, house rules and dependen
 	scripts/tidy.sh
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check bans licenses sources; else echo "cargo-deny is not installed: licences, bans and sources are not checked"; fi
 
-bench: setup ## Measure start-up, failover and memory of a release build (BENCH_ARGS adds flags)
+bench: setup ## Measure start-up, failover, memory and scheduling of a release build (BENCH_ARGS adds flags)
 	@cargo build --release --locked -p setpoint -p hello-http
 	@$(WITH_ETCD) && PATH="$(RELEASE):$$PATH" $(RELEASE)/setpoint bench startup --nodes 3 --pods 100 $(BENCH_ARGS)
+	@$(WITH_ETCD) && for mode in preloaded streaming; do $(RELEASE)/setpoint bench schedule --mode $$mode || exit 1; done
 
 clean: ## Remove the build artefacts of this checkout
 	cargo clean --workspace
