@@ -54,6 +54,7 @@ struct Pretended {
     running: BTreeMap<Id, Run>,
     /// Until when what runs under a fence may run. A watchdog waits for each.
     deadlines: BTreeMap<i64, Instant>,
+    had_session: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -71,6 +72,10 @@ pub trait Observer: Send + Sync + 'static {
     fn started(&self, pod: &ObjectKey);
     /// A pod's containers have ended.
     fn ended(&self, pod: &ObjectKey);
+    /// The machine's agent has begun its work under a session; `first` when it is the machine's first one.
+    fn session_began(&self, first: bool) {
+        let _ = first;
+    }
 }
 
 /// Nobody listens.
@@ -397,17 +402,13 @@ impl PodRunner for HollowRunner {
     /// Nothing runs under it: its watchdog ends by itself.
     fn forget_fence(&self, _fence: i64) {}
 
+    /// Called when a session begins.
     fn purge_all_but(&self, known: BTreeSet<(String, u32)>) {
-        let running: Vec<Id> = self
-            .inner
-            .pods
-            .inner
-            .machine
-            .lock()
-            .running
-            .keys()
-            .cloned()
-            .collect();
+        let mut machine = self.inner.pods.inner.machine.lock();
+        let first = !std::mem::replace(&mut machine.had_session, true);
+        let running: Vec<Id> = machine.running.keys().cloned().collect();
+        drop(machine);
+        self.inner.pods.inner.observer.session_began(first);
         for id in running {
             if !known.contains(&(id.1.to_string(), id.2)) {
                 self.inner.pods.end(&id);

@@ -2,7 +2,7 @@
 //!
 //! From the bottom up: [`spec`] and [`shim`] are one container and the process that supervises it; [`driver`] and
 //! [`process`] start, stop and adopt containers; [`mod@env`], [`volumes`] and [`pod`] make pods of them; [`node`] takes work
-//! from the store and hands it to them through [`workload`] and [`runner`]; [`server`] shows logs.
+//! from the store and hands it to them through [`workload`] and [`runner`]; [`server`] shows logs. [`hollow`] pretends, and [`fleet`] does so for many nodes.
 
 mod asyncfd;
 pub mod cgroup;
@@ -10,6 +10,7 @@ pub mod content;
 pub mod deadline;
 pub mod driver;
 pub mod env;
+pub mod fleet;
 pub mod hollow;
 pub mod layout;
 pub mod logs;

@@ -119,12 +119,43 @@ pub async fn run(
     runner: impl FnOnce(&AgentConfig, RunnerContext) -> Result<Arc<dyn PodRunner>, std::io::Error>,
     shutdown: CancellationToken,
 ) -> Result<(), AgentError> {
+    let commits = GroupCommit::new(store.clone(), Options::default());
+    run_sharing(
+        commits,
+        config,
+        surroundings,
+        store,
+        keyspace,
+        endpoint,
+        runner,
+        shutdown,
+    )
+    .await
+}
+
+/// As [`run`], with a group commit to `store` that other agents of the process share.
+///
+/// # Errors
+/// As [`run`].
+#[expect(
+    clippy::too_many_arguments,
+    reason = "what an agent is made of, handed in by two callers"
+)]
+pub async fn run_sharing(
+    commits: GroupCommit,
+    config: AgentConfig,
+    surroundings: Surroundings,
+    store: SharedStore,
+    keyspace: Keyspace,
+    endpoint: Option<String>,
+    runner: impl FnOnce(&AgentConfig, RunnerContext) -> Result<Arc<dyn PodRunner>, std::io::Error>,
+    shutdown: CancellationToken,
+) -> Result<(), AgentError> {
     let Surroundings {
         machine,
         disk,
         clock,
     } = surroundings;
-    let commits = GroupCommit::new(store.clone(), Options::default());
     let events_done = CancellationToken::new();
     let (recorder, driver) = Recorder::new(
         store.clone(),

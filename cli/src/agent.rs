@@ -1,4 +1,6 @@
-//! `setpoint agent`: one per machine.
+//! `setpoint agent`: one per machine; or many nodes that pretend, in one process.
+
+mod hollow;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -6,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use setpoint_agent::node::config::{AgentConfig, PodCidr};
 use setpoint_agent::server::{Listen, TlsFiles};
 use setpoint_apis::core::{Taint, TaintEffect};
@@ -20,7 +22,10 @@ use crate::gate::HolesArgs;
 /// Flags of `setpoint agent`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct AgentArgs {
-    /// The node's name [default: the host's name]
+    /// What runs pods
+    #[arg(long, value_enum, default_value = "process")]
+    pub(crate) driver: DriverKind,
+    /// The node's name [default: the host's name]; with --count the beginning of the nodes' names
     #[arg(long, value_name = "NAME", value_parser = node_name)]
     pub(crate) node_name: Option<String>,
     /// Where pods, logs and the copy of this node's work live [default: /var/lib/setpoint, or under the home directory without root]
@@ -54,8 +59,9 @@ pub(crate) struct AgentArgs {
     #[command(flatten)]
     pub(crate) holes: HolesArgs,
     /// Where logs are served: HTTP on loopback, elsewhere HTTPS for those with a client certificate
-    #[arg(long, default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 10250)), value_name = "IP:PORT")]
-    pub(crate) listen: SocketAddr,
+    /// [default: 127.0.0.1:10250]
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
     /// The certificate to serve logs with [default, beyond loopback: the client certificate of etcd]
     #[arg(
         long,
@@ -88,6 +94,24 @@ pub(crate) struct AgentArgs {
     /// Stop the pods when the agent stops, instead of leaving them to the next one
     #[arg(long)]
     pub(crate) stop_pods_on_exit: bool,
+    #[command(flatten)]
+    pub(crate) hollow: hollow::HollowArgs,
+}
+
+/// What runs pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DriverKind {
+    /// Processes of this machine
+    Process,
+    /// Nothing: pods only seem to run. For clusters of thousands of nodes on one machine
+    Hollow,
+}
+
+impl AgentArgs {
+    /// Whether the nodes pretend.
+    pub(crate) fn is_hollow(&self) -> bool {
+        self.driver == DriverKind::Hollow
+    }
 }
 
 fn node_name(text: &str) -> Result<String, String> {
@@ -148,6 +172,8 @@ fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
+pub(crate) use hollow::run as run_hollow;
+
 /// Runs until `shutdown`.
 ///
 /// `etcd` is what leads to etcd; its certificates serve the logs where there are no others.
@@ -158,19 +184,9 @@ pub(crate) async fn run(
     keyspace: Keyspace,
     shutdown: CancellationToken,
 ) -> Result<()> {
+    args.hollow.refuse_for_processes()?;
     let listen = listen(&args, etcd)?;
-    let node = match args.node_name {
-        Some(name) => name,
-        None => {
-            let host = rustix::system::uname()
-                .nodename()
-                .to_string_lossy()
-                .to_lowercase();
-            node_name(&host)
-                .map_err(anyhow::Error::msg)
-                .context("the host's name is no name for a node; give one with --node-name")?
-        }
-    };
+    let node = own_name(args.node_name)?;
     let data_dir = match args.data_dir {
         Some(dir) => {
             std::path::absolute(dir).context("making the data directory's path absolute")?
@@ -195,14 +211,31 @@ pub(crate) async fn run(
     Ok(())
 }
 
+/// The name that was given, or the host's.
+fn own_name(given: Option<String>) -> Result<String> {
+    if let Some(name) = given {
+        return Ok(name);
+    }
+    let host = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .to_lowercase();
+    node_name(&host)
+        .map_err(anyhow::Error::msg)
+        .context("the host's name is no name for a node; give one with --node-name")
+}
+
 /// How the logs are served. On loopback TLS is for those who ask for it by name.
 fn listen(args: &AgentArgs, etcd: Option<TlsOptions>) -> Result<Listen> {
+    let address = args
+        .listen
+        .unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 10250)));
     let plain = Listen {
         insecure: args.listen_insecure,
-        ..Listen::plain(args.listen)
+        ..Listen::plain(address)
     };
     let asked_for = args.tls_cert.is_some() || args.tls_client_ca.is_some();
-    if args.listen_insecure || !asked_for && args.listen.ip().to_canonical().is_loopback() {
+    if args.listen_insecure || !asked_for && address.ip().to_canonical().is_loopback() {
         return Ok(plain);
     }
     let file = |pem: Pem| match pem {

@@ -174,7 +174,7 @@ pub(crate) enum Command {
     /// Run the development store: a server of etcd's API with nothing to install
     Devstore(crate::devstore::DevStoreArgs),
     /// Run the agent of this machine
-    Agent(crate::agent::AgentArgs),
+    Agent(Box<crate::agent::AgentArgs>),
     /// Run the controllers, or some of them
     Controllers(crate::controllers::ControllersArgs),
     /// Measure a cluster on this machine

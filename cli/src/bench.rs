@@ -2,6 +2,7 @@
 //! speed can be checked where it matters.
 
 mod bed;
+mod schedule;
 mod startup;
 mod store;
 mod takeover;
@@ -23,6 +24,8 @@ pub(crate) struct BenchArgs {
 enum Benchmark {
     /// Time from apply to running processes, failover time and memory, with real agents and processes
     Startup(startup::StartupArgs),
+    /// Pods bound per second, with the real scheduler and nodes that are written without agents
+    Schedule(schedule::ScheduleArgs),
     /// Writes in groups against writes one by one; cold start and memory of a cache with many pods
     Store(store::StoreArgs),
     /// One read of `bench store`, in a process of its own
@@ -83,6 +86,7 @@ fn median(sample: &mut [f64]) -> f64 {
 pub(crate) async fn run(args: BenchArgs) -> Result<()> {
     match args.benchmark {
         Benchmark::Startup(args) => startup::run(args).await,
+        Benchmark::Schedule(args) => schedule::run(args).await,
         Benchmark::Store(args) => store::run(args).await,
         Benchmark::StoreProbe(args) => store::probe(args).await,
         Benchmark::Takeover(args) => takeover::run(args).await,

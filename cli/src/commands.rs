@@ -77,10 +77,16 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<ExitCode> {
         Command::Bench(args) => crate::bench::run(args).await,
         Command::Agent(args) => {
             let part = parts::begin(context, args.holes).await?;
-            let etcd = setpoint_store::config::load(&context.global().flags())?
-                .options
-                .tls;
-            let agent = crate::agent::run(args, etcd, part.store, part.keyspace, part.shutdown);
+            let options = setpoint_store::config::load(&context.global().flags())?.options;
+            if args.is_hollow() {
+                let gate = part.gate.clone();
+                return gate
+                    .unless_refused(crate::agent::run_hollow(*args, options, part))
+                    .await
+                    .map(|()| ExitCode::SUCCESS);
+            }
+            let agent =
+                crate::agent::run(*args, options.tls, part.store, part.keyspace, part.shutdown);
             part.gate.unless_refused(agent).await
         }
         Command::Controllers(args) => {

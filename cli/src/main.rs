@@ -83,7 +83,8 @@ fn shim() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     // An agent waits most of its life, and every thread costs it memory.
-    let mut builder = if cli.command.is_client() || matches!(cli.command, Command::Agent(_)) {
+    let waits = matches!(&cli.command, Command::Agent(args) if !args.is_hollow());
+    let mut builder = if cli.command.is_client() || waits {
         tokio::runtime::Builder::new_current_thread()
     } else {
         tokio::runtime::Builder::new_multi_thread()
@@ -116,6 +117,8 @@ fn logging(verbose: u8, command: &Command) {
     };
     let filter = std::env::var("SETPOINT_LOG").unwrap_or_else(|_| match level {
         "debug" | "trace" => format!("info,setpoint={level},setpoint_apis={level},setpoint_store={level},setpoint_runtime={level}"),
+        // What one agent says of its sessions, thousands would say at once.
+        "info" if matches!(command, Command::Agent(args) if args.is_hollow()) => "warn,setpoint_agent::fleet=info".to_owned(),
         level => level.to_owned(),
     });
     let filter = tracing_subscriber::EnvFilter::try_new(filter)

@@ -44,6 +44,11 @@ impl Bed {
         })
     }
 
+    /// The process of an etcd that was started.
+    pub(super) fn own_pid(&self) -> Option<u32> {
+        self.own.as_ref().map(Managed::pid)
+    }
+
     /// A directory that is gone when the benchmark ends.
     pub(super) fn directory(&self) -> &Path {
         self.directory.path()

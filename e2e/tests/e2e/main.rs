@@ -6,6 +6,7 @@ mod agents;
 mod bad_input;
 mod builtin;
 mod failover;
+mod hollow;
 mod manifests;
 mod outages;
 mod workloads;
