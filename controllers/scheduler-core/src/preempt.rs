@@ -13,7 +13,7 @@ use setpoint_apis::ObjectKey;
 
 use crate::class::Class;
 use crate::cluster::{Cluster, PodRequest, draw};
-use crate::room::Room;
+use crate::room::{Room, Without};
 use crate::shape::Shape;
 use crate::state::State;
 
@@ -84,17 +84,15 @@ impl Cluster {
         found
     }
 
-    /// Keeps room on a node for a pod whose victims are still stopping: nothing of lower or equal priority may take it.
-    /// The victims count until they are forgotten, but cost nothing any more when another pod needs their room. Undone
+    /// Keeps room on a node for a pod whose victims are still stopping: nothing of lower or equal priority may take its
+    /// resources and ports, or come where anti-affinity between the two forbids it.
+    /// Victims on the node count until they are forgotten, but cost nothing while another pod needs their room. Undone
     /// by [`Cluster::forget`], replaced by [`Cluster::place`] and by a decision.
     pub fn nominate(&mut self, pod: &ObjectKey, node: &str, class: &Class, victims: &[ObjectKey]) {
         self.state.remove(pod);
         let slot = self.state.slot_of(node);
         self.state
             .add(pod, slot, class.clone(), 0, Some(victims.into()));
-        for victim in victims {
-            self.state.set_leaving(victim, true);
-        }
     }
 
     /// The node that a pod is nominated for.
@@ -103,7 +101,8 @@ impl Cluster {
         Some(&self.state.nodes[pod.slot as usize].name)
     }
 
-    /// Whether a nominated pod can be bound on its node now: its victims are gone from there, and it fits.
+    /// Whether a nominated pod can be bound on its node now: its victims are gone from there, it fits, and it takes
+    /// nothing that other nominated pods of equal or higher priority wait for.
     pub fn nominated_fits(&mut self, pod: &ObjectKey) -> bool {
         let Some(known) = self.state.pod(pod) else {
             return false;
@@ -125,18 +124,28 @@ impl Cluster {
         let id = self.shape(&own.class);
         self.refresh(id);
         let shape = &self.shapes[id];
-        let cell = self.admissions[shape.kind.admission].alone(&self.state.nodes[slot as usize]);
-        let fits = shape.fits(slot, &cell, &self.state, &[]);
+        let cell = self.admissions[shape.kind.admission].peek(slot as usize, &self.state);
+        let fits = shape.fits(slot, &cell, &self.state, Without::default());
         self.restore(own);
         fits
     }
 
     /// Whether displacing pods of lower priority could help a pod of the shape, budgets aside.
     pub(crate) fn could_preempt(&mut self, id: u32) -> bool {
-        self.shapes[id].kind.preempts
-            && self
-                .least_harm(id, 0, &|_| BudgetState::default())
-                .is_some()
+        if !self.shapes[id].kind.preempts {
+            return false;
+        }
+        self.refresh(id);
+        let shape = &self.shapes[id];
+        let admission = &self.admissions[shape.kind.admission];
+        let clears = |slot: u32| {
+            let cell = admission.peek(slot as usize, &self.state);
+            cleared(shape, slot, &cell, &self.state).is_some()
+        };
+        match shape.only_node() {
+            Some(name) => self.state.slots.get(name).is_some_and(|s| clears(*s)),
+            None => (0..self.state.nodes.len() as u32).any(clears),
+        }
     }
 
     fn least_harm(&mut self, id: u32, draw: u64, budgets: Budgets<'_>) -> Option<(u32, Harm)> {
@@ -221,8 +230,7 @@ impl Cluster {
         admission.refresh(&state.images, state.known);
         let apart = shape.is_apart(state);
         costs.sync(admission.epoch, state, |slot| {
-            let node = &state.nodes[slot as usize];
-            let cell = admission.cell(slot as usize, node);
+            let cell = admission.cell(slot as usize, state);
             let harm = if cell.admitted {
                 harm(shape, slot, &cell, state, None, apart)
             } else {
@@ -235,8 +243,7 @@ impl Cluster {
 
     fn harm(&self, id: u32, slot: u32, budgets: Option<Budgets<'_>>) -> Option<Harm> {
         let shape = &self.shapes[id];
-        let node = &self.state.nodes[slot as usize];
-        let cell = self.admissions[shape.kind.admission].alone(node);
+        let cell = self.admissions[shape.kind.admission].peek(slot as usize, &self.state);
         harm(
             shape,
             slot,
@@ -270,6 +277,37 @@ impl Shape {
     }
 }
 
+fn without(removed: &[u32]) -> Without<'_> {
+    Without {
+        removed,
+        nominated: false,
+    }
+}
+
+/// Whether a pod fits onto a node when all that may go are gone: these, and those of them that do not leave already.
+fn cleared(
+    shape: &Shape,
+    slot: u32,
+    cell: &crate::admission::Cell,
+    state: &State,
+) -> Option<(Vec<u32>, Vec<u32>)> {
+    if !cell.admitted {
+        return None;
+    }
+    let (mut removed, mut lower) = (Vec::new(), Vec::new());
+    for pod in &state.nodes[slot as usize].pods {
+        let known = &state.pods[*pod];
+        if known.leaving {
+            removed.push(*pod);
+        } else if known.class.0.kind.priority < shape.kind.priority {
+            lower.push(*pod);
+        }
+    }
+    removed.extend(&lower);
+    let fits = shape.fits(slot, cell, state, without(&removed));
+    fits.then_some((removed, lower))
+}
+
 /// The least harm with which a pod gets onto a node; `None` when it does not even when all that may go are gone.
 fn harm(
     shape: &Shape,
@@ -279,24 +317,8 @@ fn harm(
     budgets: Option<Budgets<'_>>,
     apart: bool,
 ) -> Option<Harm> {
-    if !cell.admitted {
-        return None;
-    }
+    let (mut removed, mut lower) = cleared(shape, slot, cell, state)?;
     let node = &state.nodes[slot as usize];
-    let priority = shape.kind.priority;
-    let (mut removed, mut lower) = (Vec::new(), Vec::new());
-    for pod in &node.pods {
-        let known = &state.pods[*pod];
-        if known.leaving {
-            removed.push(*pod);
-        } else if known.class.0.kind.priority < priority {
-            lower.push(*pod);
-        }
-    }
-    removed.extend(&lower);
-    if !shape.fits(slot, cell, state, &removed) {
-        return None;
-    }
     // The most important first: these are kept first.
     lower.sort_unstable_by(|a, b| {
         let (a, b) = (&state.pods[*a], &state.pods[*b]);
@@ -308,7 +330,7 @@ fn harm(
         None => (Vec::new(), lower),
     };
     let by_room = apart && node.reserved.is_empty();
-    let mut room = by_room.then(|| Room::of(state, node, shape.asker(), &removed));
+    let mut room = by_room.then(|| Room::of(state, node, shape.asker(), without(&removed)));
     let mut stays = |pod: u32, removed: &mut Vec<u32>| match &mut room {
         Some(room) => {
             let kind = &state.pods[pod].class.0.kind;
@@ -322,7 +344,7 @@ fn harm(
         }
         None => {
             removed.retain(|p| *p != pod);
-            let stays = shape.fits(slot, cell, state, removed);
+            let stays = shape.fits(slot, cell, state, without(removed));
             if !stays {
                 removed.push(pod);
             }

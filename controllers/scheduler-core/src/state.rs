@@ -8,7 +8,7 @@ use setpoint_apis::ObjectKey;
 use crate::class::Class;
 use crate::intern::Interner;
 use crate::log::ChangeLog;
-use crate::node::{Images, Node};
+use crate::node::{Glance, Images, Node};
 use crate::resources::Resources;
 use crate::slab::Slab;
 use crate::terms::Registry;
@@ -17,6 +17,8 @@ use crate::terms::Registry;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct State {
     pub(crate) nodes: Vec<Node>,
+    /// By slot, what is read of nodes most.
+    pub(crate) glances: Vec<Glance>,
     pub(crate) slots: FxHashMap<Arc<str>, u32>,
     free_slots: Vec<u32>,
     /// How many nodes there are; slots that only count pods of an absent node are left out.
@@ -41,7 +43,7 @@ pub(crate) struct Pod {
     pub(crate) slot: u32,
     pub(crate) class: Class,
     pub(crate) since: i64,
-    /// Whether it is on its way out, to make room for a nominated pod.
+    /// Whether a pod that is nominated for the node waits for it to leave.
     pub(crate) leaving: bool,
     /// For a nominated pod, whom it waits for.
     pub(crate) nominated: Option<Box<[ObjectKey]>>,
@@ -101,6 +103,15 @@ impl State {
             self.registry
                 .count(slot, identity, &kind.own, true, &mut self.log);
         }
+        if !self.nodes[slot as usize].nominated.is_empty() {
+            self.mark_leaving(slot);
+        }
+        self.touch(slot);
+    }
+
+    /// A node changed.
+    pub(crate) fn touch(&mut self, slot: u32) {
+        self.glances[slot as usize] = self.nodes[slot as usize].glance();
         self.log.push(slot);
     }
 
@@ -132,17 +143,26 @@ impl State {
             self.registry
                 .count(slot, identity, &kind.own, false, &mut self.log);
         }
-        self.log.push(slot);
+        if pod.nominated.is_some() {
+            self.mark_leaving(slot);
+        }
+        self.touch(slot);
         self.release_slot(slot);
         Some(pod)
     }
 
-    /// Says whether a pod is on its way out.
-    pub(crate) fn set_leaving(&mut self, key: &ObjectKey, leaving: bool) {
-        if let Some(id) = self.pods_by_key.get(key) {
-            let pod = &mut self.pods[*id];
-            pod.leaving = leaving;
-            self.log.push(pod.slot);
+    /// Works out who leaves a node: the victims of the pods that are nominated for it.
+    fn mark_leaving(&mut self, slot: u32) {
+        let Self { nodes, pods, .. } = self;
+        let node = &nodes[slot as usize];
+        for id in &node.pods {
+            let key = &pods[*id].key;
+            let mut waiting = node
+                .nominated
+                .iter()
+                .filter_map(|n| pods[*n].nominated.as_ref());
+            let leaving = waiting.any(|victims| victims.contains(key));
+            pods[*id].leaving = leaving;
         }
     }
 
@@ -255,11 +275,13 @@ impl State {
                 slot
             }
             None => {
+                self.glances.push(Glance::default());
                 self.nodes.push(node);
                 u32::try_from(self.nodes.len() - 1).expect("fewer than 2^32 nodes fit into memory")
             }
         };
         self.slots.insert(name, slot);
+        self.touch(slot);
         slot
     }
 
