@@ -24,7 +24,9 @@ pub(crate) struct Nomination {
 #[derive(Debug, Default)]
 pub(crate) struct Nominations {
     of: FxHashMap<ObjectKey, Nomination>,
-    by_victim: FxHashMap<ObjectKey, ObjectKey>,
+    /// Who waits for each that is still there; it leaves for the first.
+    by_victim: FxHashMap<ObjectKey, Vec<ObjectKey>>,
+    by_node: FxHashMap<Arc<str>, Vec<ObjectKey>>,
 }
 
 impl Nominations {
@@ -32,11 +34,13 @@ impl Nominations {
     pub(crate) fn set(&mut self, pod: &ObjectKey, node: Arc<str>, victims: Vec<ObjectKey>) {
         self.remove(pod);
         for victim in &victims {
-            // One who leaves for somebody else already leaves for the first who asked.
-            self.by_victim
-                .entry(victim.clone())
-                .or_insert_with(|| pod.clone());
+            let waiting = self.by_victim.entry(victim.clone()).or_default();
+            waiting.push(pod.clone());
         }
+        self.by_node
+            .entry(node.clone())
+            .or_default()
+            .push(pod.clone());
         let there = victims.iter().cloned().collect();
         let nomination = Nomination {
             node,
@@ -48,12 +52,14 @@ impl Nominations {
 
     /// The promise to a pod is void. Returns what it was.
     pub(crate) fn remove(&mut self, pod: &ObjectKey) -> Option<Nomination> {
-        let nomination = self.of.remove(pod)?;
-        for victim in &nomination.victims {
-            if self.by_victim.get(victim) == Some(pod) {
-                self.by_victim.remove(victim);
-            }
+        if self.of.is_empty() {
+            return None;
         }
+        let nomination = self.of.remove(pod)?;
+        for victim in &nomination.there {
+            drop_from(&mut self.by_victim, victim, pod);
+        }
+        drop_from(&mut self.by_node, &nomination.node, pod);
         Some(nomination)
     }
 
@@ -67,29 +73,44 @@ impl Nominations {
         if self.by_victim.is_empty() {
             return None;
         }
-        let pod = self.by_victim.get(victim)?;
+        let pod = self.by_victim.get(victim)?.first()?;
         Some((pod, self.of.get(pod)?))
     }
 
     /// Those who leave a node for others.
     pub(crate) fn leaving(&self, node: &str) -> BTreeSet<ObjectKey> {
-        let there = self.of.values().filter(|n| *n.node == *node);
-        there.flat_map(|n| n.there.iter().cloned()).collect()
+        let promised = self.by_node.get(node).into_iter().flatten();
+        promised
+            .filter_map(|pod| self.of.get(pod))
+            .flat_map(|n| n.there.iter().cloned())
+            .collect()
     }
 
     /// A pod is gone from where it was. Returns those who waited for it.
     pub(crate) fn gone(&mut self, victim: &ObjectKey) -> Vec<ObjectKey> {
-        if self.of.is_empty() {
+        if self.by_victim.is_empty() {
             return Vec::new();
         }
-        self.by_victim.remove(victim);
-        let mut waited: Vec<_> = self
-            .of
-            .iter_mut()
-            .filter_map(|(pod, n)| n.there.remove(victim).then(|| pod.clone()))
-            .collect();
-        waited.sort_unstable();
+        let waited = self.by_victim.remove(victim).unwrap_or_default();
+        for pod in &waited {
+            if let Some(nomination) = self.of.get_mut(pod) {
+                nomination.there.remove(victim);
+            }
+        }
         waited
+    }
+}
+
+fn drop_from<K: std::hash::Hash + Eq>(
+    lists: &mut FxHashMap<K, Vec<ObjectKey>>,
+    key: &K,
+    pod: &ObjectKey,
+) {
+    if let Some(list) = lists.get_mut(key) {
+        list.retain(|other| other != pod);
+        if list.is_empty() {
+            lists.remove(key);
+        }
     }
 }
 
@@ -113,7 +134,7 @@ mod tests {
         let was = n.remove(&key("p")).unwrap();
         assert_eq!(was.victims, [key("a"), key("b")]);
         assert!(n.wants_room_of(&key("b")).is_none(), "it is left as it is");
-        assert!(n.of.is_empty() && n.by_victim.is_empty());
+        assert!(n.of.is_empty() && n.by_victim.is_empty() && n.by_node.is_empty());
     }
 
     #[test]
@@ -124,6 +145,8 @@ mod tests {
         n.remove(&key("q"));
         assert_eq!(n.wants_room_of(&key("a")).unwrap().0, &key("p"));
         n.set(&key("q"), "n1".into(), vec![key("a")]);
+        assert_eq!(n.leaving("n1"), [key("a")].into());
+        assert!(n.leaving("n2").is_empty());
         assert_eq!(n.gone(&key("a")), [key("p"), key("q")]);
     }
 }

@@ -1,5 +1,6 @@
 //! What the core says of nodes, as records keep it.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -49,7 +50,7 @@ fn reasons(verdict: &Unschedulable) -> Vec<WaitReason> {
             },
         })
         .collect();
-    all.sort_by(|a, b| b.nodes.cmp(&a.nodes));
+    all.sort_by_key(|reason| Reverse(reason.nodes));
     all
 }
 

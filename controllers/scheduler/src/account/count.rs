@@ -86,7 +86,10 @@ impl Account {
             let node = node.clone();
             self.mark_reserved(&node);
         }
-        self.room_freed |= self.cluster.forget(key);
+        // What it has been promised is kept.
+        if self.nominations.get(key).is_none() || self.cluster.placed(key).is_some() {
+            self.room_freed |= self.cluster.forget(key);
+        }
         self.quotas.discharge(key);
         for waited in self.nominations.gone(key) {
             let ready = self
