@@ -97,6 +97,11 @@ impl Cluster {
         }
     }
 
+    /// Says whether a pod is on its way out, whyever: then its room costs nobody anything. Nominating says so of victims.
+    pub fn set_leaving(&mut self, pod: &ObjectKey, leaving: bool) {
+        self.state.set_leaving(pod, leaving);
+    }
+
     /// The node that a pod is nominated for.
     pub fn nominated(&self, pod: &ObjectKey) -> Option<&Arc<str>> {
         let pod = self.state.pod(pod).filter(|p| p.nominated.is_some())?;

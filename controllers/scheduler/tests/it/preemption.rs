@@ -153,3 +153,29 @@ async fn when_the_pod_that_preempts_is_deleted_its_room_is_for_everybody() {
     agents[0].stopped("low").await;
     assert_eq!(rig.until_bound("low").await.value.placement, 2);
 }
+
+#[tokio::test]
+async fn nobody_is_displaced_when_who_leaves_anyway_is_enough() {
+    let (rig, _s, agents) = Rig::with_nodes("preempt_leaving", &[1, 1]).await;
+    rig.apply_as("priorityclasses", "high", HIGH).await;
+    for name in ["low-1", "low-2"] {
+        rig.apply(name, whole(name)).await;
+    }
+    let node = rig.until_bound("low-1").await.value.node.clone();
+    let (there, other) = if node == "n1" {
+        (&agents[0], &agents[1])
+    } else {
+        (&agents[1], &agents[0])
+    };
+    there.run(&rig, "low-1").await;
+    other.run(&rig, "low-2").await;
+    rig.delete_pod("low-1").await;
+    assert_eq!(rig.until_withdrawn("low-1").await, "Deleted");
+    rig.apply("high", high("high")).await;
+    rig.until_record("high", &format!("Others make room on {node}"))
+        .await;
+    there.stopped("low-1").await;
+    assert_eq!(rig.until_bound("high").await.value.node, node);
+    let kept = rig.until_bound("low-2").await;
+    assert_eq!(kept.value.placement, 1);
+}
