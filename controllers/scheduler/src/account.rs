@@ -136,6 +136,8 @@ enum Retry {
     Pod(ObjectKey),
     Content(content::Place),
     Group(ObjectKey),
+    /// A group that does not fit has rested.
+    GroupRested(ObjectKey),
     /// All bindings of a group have to stand by then.
     GroupDeadline(ObjectKey),
     Reservation(ObjectKey),
