@@ -95,7 +95,8 @@ impl Cluster {
             .add(pod, slot, class.clone(), 0, Some(victims.into()));
     }
 
-    /// Says whether a pod is on its way out, whyever: then its room costs nobody anything. Nominating says so of victims.
+    /// Says whether a pod is on its way out, whyever: then its room costs nobody anything. Victims of nominated pods are
+    /// without being told.
     pub fn set_leaving(&mut self, pod: &ObjectKey, leaving: bool) {
         self.state.set_leaving(pod, leaving);
     }

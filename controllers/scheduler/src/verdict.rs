@@ -57,7 +57,7 @@ fn reasons(verdict: &Unschedulable) -> Vec<WaitReason> {
 fn constraint(reason: &Reason) -> (ConstraintKind, String) {
     let none = String::new();
     match reason {
-        Reason::NoNode | Reason::NodeName => (ConstraintKind::NodeName, none),
+        Reason::NodeName => (ConstraintKind::NodeName, none),
         Reason::NotReady(_) => (ConstraintKind::NodeNotReady, none),
         Reason::Unschedulable => (ConstraintKind::Unschedulable, none),
         Reason::Taint { key, value } if value.is_empty() => {
@@ -112,7 +112,7 @@ fn words(reason: &Reason) -> &'static str {
     match reason {
         Reason::NotReady(_) => "being unreachable or not ready",
         Reason::Unschedulable => "being cordoned",
-        Reason::NoNode | Reason::NodeName => "the node name",
+        Reason::NodeName => "the node name",
         Reason::Selector => "the node selector and node affinity",
         Reason::Images => "container images, which they cannot run",
         Reason::Host => "programs of the host, which they cannot run",
