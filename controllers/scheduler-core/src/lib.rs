@@ -8,6 +8,17 @@
 //! [`Cluster::schedule`] decides on pods in the order given and counts each decision as done, so that the next pod
 //! sees it. Whoever carries decisions out takes back what failed with [`Cluster::forget`].
 //!
+//! Semantics are Kubernetes' where Kubernetes has them. What is particular, or was left open there:
+//!
+//! - A pod that names its node (`nodeName`) is refused for room, ports, labels and `NoExecute` taints, as a kubelet
+//!   does, and not for affinity, spreading, `NoSchedule` or a cordon.
+//! - A node that is not ready, and one that is cordoned, counts as one with a taint where `nodeTaintsPolicy: Honor` asks.
+//! - A [nominated](Cluster::nominate) pod keeps its resources and ports, and by anti-affinity its domains, from pods of
+//!   equal or lower priority. It satisfies nobody's affinity and counts in nobody's spreading before it is placed.
+//! - A pod that must be near pods of lower priority does not displace others next to them: victims are chosen among the
+//!   pods of one node after all of lower priority were thought away, as Kubernetes documents.
+//! - The score of affinity and spreading compares the nodes that can run the pod; all other parts are absolute.
+//!
 //! The same cluster (built by the same calls), the same pods and the same seed give the same decisions.
 
 mod admission;
