@@ -95,6 +95,12 @@ impl Cluster {
             .add(pod, slot, class.clone(), 0, Some(victims.into()));
     }
 
+    /// Says whether a pod is on its way out, whyever: then its room costs nobody anything. Victims of nominated pods are
+    /// without being told.
+    pub fn set_leaving(&mut self, pod: &ObjectKey, leaving: bool) {
+        self.state.set_leaving(pod, leaving);
+    }
+
     /// The node that a pod is nominated for.
     pub fn nominated(&self, pod: &ObjectKey) -> Option<&Arc<str>> {
         let pod = self.state.pod(pod).filter(|p| p.nominated.is_some())?;

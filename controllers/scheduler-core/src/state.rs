@@ -43,8 +43,10 @@ pub(crate) struct Pod {
     pub(crate) slot: u32,
     pub(crate) class: Class,
     pub(crate) since: i64,
-    /// Whether a pod that is nominated for the node waits for it to leave.
+    /// Whether it is on its way out, or a pod that is nominated for the node waits for it to leave.
     pub(crate) leaving: bool,
+    /// Whether it is on its way out as far as was told.
+    going: bool,
     /// For a nominated pod, whom it waits for.
     pub(crate) nominated: Option<Box<[ObjectKey]>>,
     /// Where it is in the node's list.
@@ -78,6 +80,7 @@ impl State {
             class: class.clone(),
             since,
             leaving: false,
+            going: false,
             nominated,
             at: 0,
         });
@@ -151,7 +154,20 @@ impl State {
         Some(pod)
     }
 
-    /// Works out who leaves a node: the victims of the pods that are nominated for it.
+    /// Says whether a pod is on its way out, whyever.
+    pub(crate) fn set_leaving(&mut self, key: &ObjectKey, going: bool) {
+        let Some(id) = self.pods_by_key.get(key).copied() else {
+            return;
+        };
+        let pod = &mut self.pods[id];
+        if std::mem::replace(&mut pod.going, going) != going {
+            let slot = pod.slot;
+            self.mark_leaving(slot);
+            self.touch(slot);
+        }
+    }
+
+    /// Works out who leaves a node: who was said to, and the victims of the pods that are nominated for it.
     fn mark_leaving(&mut self, slot: u32) {
         let Self { nodes, pods, .. } = self;
         let node = &nodes[slot as usize];
@@ -162,7 +178,8 @@ impl State {
                 .iter()
                 .filter_map(|n| pods[*n].nominated.as_ref());
             let leaving = waiting.any(|victims| victims.contains(key));
-            pods[*id].leaving = leaving;
+            let pod = &mut pods[*id];
+            pod.leaving = leaving || pod.going;
         }
     }
 

@@ -377,6 +377,26 @@ fn victims_that_leave_already_are_not_taken_twice() {
 }
 
 #[test]
+fn pods_that_leave_for_whatever_reason_cost_nothing_until_they_stay_after_all() {
+    let mut c = cluster(&[("a", "4"), ("b", "4")]);
+    place(&mut c, "p1", "a", "4", 9, 1);
+    place(&mut c, "p2", "b", "4", 0, 1);
+    let high = class(&mut c, "4", 10);
+    c.set_leaving(&key("p1"), true);
+    let found = preempt(&mut c, &high, &none).unwrap();
+    assert_eq!((&*found.node, found.victims.len()), ("a", 0));
+    // A nomination that comes and goes takes nothing of that away.
+    c.nominate(&key("h"), "a", &high, &[key("p1")]);
+    c.forget(&key("h"));
+    let found = preempt(&mut c, &high, &none).unwrap();
+    assert_eq!((&*found.node, found.victims.len()), ("a", 0));
+    c.set_leaving(&key("p1"), false);
+    let found = preempt(&mut c, &high, &none).unwrap();
+    assert_eq!(found.victims, [key("p2")]);
+    c.set_leaving(&key("nobody"), true);
+}
+
+#[test]
 fn a_nominated_pod_counts_for_the_relations_of_others() {
     let away = "affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{labelSelector: {matchLabels: {app: x}}, topologyKey: host}]}}";
     let mut c = cluster(&[("a", "4")]);

@@ -136,6 +136,8 @@ enum Retry {
     Pod(ObjectKey),
     Content(content::Place),
     Group(ObjectKey),
+    /// A group that does not fit has rested.
+    GroupRested(ObjectKey),
     /// All bindings of a group have to stand by then.
     GroupDeadline(ObjectKey),
     Reservation(ObjectKey),
@@ -256,9 +258,9 @@ impl Account {
             self.is_dirty.remove(&key);
             pods.extend(self.decide(key, turn));
         }
+        self.place_reservations(turn);
         self.wake_waiting(turn);
         self.refresh_reasons(turn, &mut pods);
-        self.place_reservations(turn);
         if self.may_place() {
             self.place(turn, PLACE, &mut pods);
         }
@@ -289,6 +291,9 @@ impl Account {
             || self.contents.has_dirty()
             || self.budgets.has_woken()
             || !self.dirty_reservations.is_empty()
+            || self.nodes_changed
+            || self.room_freed
+            || self.quotas.has_eased()
             || ((self.pending.is_runnable() || self.gangs.is_runnable()) && self.may_place())
     }
 
@@ -309,8 +314,9 @@ impl Account {
         let retry = self.retries.keys().next().map(|(at, _)| *at);
         // The cache reaches a revision without a change of interest only now and then.
         let deferred = (!self.deferred.is_empty()).then(|| tick + Duration::from_millis(100));
-        let refresh = self.pending.next_refresh();
-        [retry, deferred, refresh, self.statuses.next_due()]
+        // Statuses say what has been counted, so they wait for that.
+        let status = self.statuses.next_due().filter(|_| self.dirty.is_empty());
+        [retry, deferred, self.pending.next_refresh(), status]
             .into_iter()
             .flatten()
             .min()

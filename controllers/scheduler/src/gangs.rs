@@ -76,6 +76,11 @@ struct Gang {
     failed: bool,
     /// Other pods that are placed can help then.
     social: bool,
+    /// It was tried a short while ago, and is not tried again because the cluster changes before
+    /// [`Gangs::rest_is_over`].
+    resting: bool,
+    /// The cluster changed meanwhile.
+    stale: bool,
     /// Its order while it is among those to be looked at.
     awake: Option<(bool, Order)>,
 }
@@ -113,6 +118,8 @@ pub(crate) struct Gangs {
     /// Those to be looked at: half-bound ones first (`false` sorts first), then in the order of their first pod.
     awake: BTreeSet<(bool, Order, ObjectKey)>,
     changed: BTreeSet<ObjectKey>,
+    /// How many rest.
+    resting: usize,
     /// The group that is being taken apart. One at a time, so that what it frees can complete another.
     parting: Option<ObjectKey>,
 }
@@ -197,19 +204,48 @@ impl Gangs {
     /// The cluster changed in a way that can help: every group that did not fit is tried again for which `helps` holds of
     /// one of its pods. `arrivals`: nothing changed but that pods were placed.
     pub(crate) fn wake(&mut self, arrivals: bool, mut helps: impl FnMut(&Wish) -> bool) {
-        let waiting: Vec<_> = self
-            .gangs
-            .iter()
-            .filter(|(_, gang)| gang.failed && gang.awake.is_none())
-            .filter(|(_, gang)| gang.social || !arrivals)
-            .filter(|(_, gang)| gang.wishes().any(&mut helps))
-            .map(|(key, _)| key.clone())
-            .collect();
+        let mut waiting = Vec::new();
+        for (key, gang) in &mut self.gangs {
+            if !gang.failed || gang.awake.is_some() || (arrivals && !gang.social) {
+                continue;
+            }
+            gang.stale |= gang.resting;
+            if !gang.resting && gang.wishes().any(&mut helps) {
+                waiting.push(key.clone());
+            }
+        }
         for key in waiting {
             if let Some(gang) = self.gangs.get_mut(&key) {
                 gang.failed = false;
             }
             self.touch(&key);
+        }
+    }
+
+    /// A group that does not fit rests. Returns how many do.
+    pub(crate) fn rest(&mut self, key: &ObjectKey) -> usize {
+        if let Some(gang) = self.gangs.get_mut(key)
+            && !std::mem::replace(&mut gang.resting, true)
+        {
+            gang.stale = false;
+            self.resting += 1;
+        }
+        self.resting
+    }
+
+    /// Whether a group rests.
+    pub(crate) fn is_resting(&self, key: &ObjectKey) -> bool {
+        self.gangs.get(key).is_some_and(|gang| gang.resting)
+    }
+
+    /// It has rested: it is tried again if the cluster changed meanwhile.
+    pub(crate) fn rest_is_over(&mut self, key: &ObjectKey) {
+        self.resting = self.resting.saturating_sub(1);
+        if let Some(gang) = self.gangs.get_mut(key) {
+            gang.resting = false;
+            if std::mem::take(&mut gang.stale) {
+                self.retry(key);
+            }
         }
     }
 
@@ -314,6 +350,8 @@ impl Gangs {
             placed: false,
             failed: false,
             social: false,
+            resting: false,
+            stale: false,
             awake: None,
         })
     }

@@ -14,9 +14,9 @@ use setpoint_apis::ObjectKey;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Nomination {
     pub(crate) node: Arc<str>,
-    /// Everybody who was asked to leave.
+    /// Those who were asked to leave for it.
     pub(crate) victims: Vec<ObjectKey>,
-    /// Those of them who are still there.
+    /// Those of them, and of those who leave anyway, who are still there.
     pub(crate) there: BTreeSet<ObjectKey>,
 }
 
@@ -24,20 +24,23 @@ pub(crate) struct Nomination {
 #[derive(Debug, Default)]
 pub(crate) struct Nominations {
     of: FxHashMap<ObjectKey, Nomination>,
-    by_victim: FxHashMap<ObjectKey, ObjectKey>,
+    /// Who waits for each that is still there; it leaves for the first.
+    by_victim: FxHashMap<ObjectKey, Vec<ObjectKey>>,
+    /// Everybody who is on the way out, for whatever reason, and from where.
+    leaving: FxHashMap<ObjectKey, Arc<str>>,
+    leaving_from: FxHashMap<Arc<str>, BTreeSet<ObjectKey>>,
 }
 
 impl Nominations {
-    /// A pod is promised the room of these.
+    /// A pod is promised the room of `victims`, and of those who leave that node already.
     pub(crate) fn set(&mut self, pod: &ObjectKey, node: Arc<str>, victims: Vec<ObjectKey>) {
         self.remove(pod);
-        for victim in &victims {
-            // One who leaves for somebody else already leaves for the first who asked.
-            self.by_victim
-                .entry(victim.clone())
-                .or_insert_with(|| pod.clone());
+        let mut there = self.leaving(&node);
+        there.extend(victims.iter().cloned());
+        for victim in &there {
+            let waiting = self.by_victim.entry(victim.clone()).or_default();
+            waiting.push(pod.clone());
         }
-        let there = victims.iter().cloned().collect();
         let nomination = Nomination {
             node,
             victims,
@@ -48,10 +51,16 @@ impl Nominations {
 
     /// The promise to a pod is void. Returns what it was.
     pub(crate) fn remove(&mut self, pod: &ObjectKey) -> Option<Nomination> {
+        if self.of.is_empty() {
+            return None;
+        }
         let nomination = self.of.remove(pod)?;
-        for victim in &nomination.victims {
-            if self.by_victim.get(victim) == Some(pod) {
-                self.by_victim.remove(victim);
+        for victim in &nomination.there {
+            if let Some(waiting) = self.by_victim.get_mut(victim) {
+                waiting.retain(|other| other != pod);
+                if waiting.is_empty() {
+                    self.by_victim.remove(victim);
+                }
             }
         }
         Some(nomination)
@@ -67,28 +76,54 @@ impl Nominations {
         if self.by_victim.is_empty() {
             return None;
         }
-        let pod = self.by_victim.get(victim)?;
+        let pod = self.by_victim.get(victim)?.first()?;
         Some((pod, self.of.get(pod)?))
     }
 
-    /// Those who leave a node for others.
+    /// A pod is on its way out from a node, or (`None`) is not. Returns whether that is new.
+    pub(crate) fn set_leaving(&mut self, pod: &ObjectKey, from: Option<&str>) -> bool {
+        let known = self.leaving.get(pod);
+        if known.map(|node| &**node) == from {
+            return false;
+        }
+        if let Some(node) = self.leaving.remove(pod)
+            && let Some(pods) = self.leaving_from.get_mut(&node)
+        {
+            pods.remove(pod);
+            if pods.is_empty() {
+                self.leaving_from.remove(&node);
+            }
+        }
+        if let Some(from) = from {
+            let node = Arc::<str>::from(from);
+            self.leaving.insert(pod.clone(), node.clone());
+            self.leaving_from
+                .entry(node)
+                .or_default()
+                .insert(pod.clone());
+        }
+        true
+    }
+
+    /// Those who are on their way out from a node.
     pub(crate) fn leaving(&self, node: &str) -> BTreeSet<ObjectKey> {
-        let there = self.of.values().filter(|n| *n.node == *node);
-        there.flat_map(|n| n.there.iter().cloned()).collect()
+        self.leaving_from.get(node).cloned().unwrap_or_default()
     }
 
     /// A pod is gone from where it was. Returns those who waited for it.
     pub(crate) fn gone(&mut self, victim: &ObjectKey) -> Vec<ObjectKey> {
-        if self.of.is_empty() {
+        if !self.leaving.is_empty() {
+            self.set_leaving(victim, None);
+        }
+        if self.by_victim.is_empty() {
             return Vec::new();
         }
-        self.by_victim.remove(victim);
-        let mut waited: Vec<_> = self
-            .of
-            .iter_mut()
-            .filter_map(|(pod, n)| n.there.remove(victim).then(|| pod.clone()))
-            .collect();
-        waited.sort_unstable();
+        let waited = self.by_victim.remove(victim).unwrap_or_default();
+        for pod in &waited {
+            if let Some(nomination) = self.of.get_mut(pod) {
+                nomination.there.remove(victim);
+            }
+        }
         waited
     }
 }
@@ -125,5 +160,21 @@ mod tests {
         assert_eq!(n.wants_room_of(&key("a")).unwrap().0, &key("p"));
         n.set(&key("q"), "n1".into(), vec![key("a")]);
         assert_eq!(n.gone(&key("a")), [key("p"), key("q")]);
+    }
+
+    #[test]
+    fn who_leaves_anyway_is_waited_for_as_well_and_is_no_victim() {
+        let mut n = Nominations::default();
+        assert!(n.set_leaving(&key("old"), Some("n1")));
+        assert!(!n.set_leaving(&key("old"), Some("n1")));
+        n.set_leaving(&key("other"), Some("n2"));
+        n.set(&key("p"), "n1".into(), vec![key("a")]);
+        let promised = n.get(&key("p")).unwrap();
+        assert_eq!(promised.victims, [key("a")]);
+        assert_eq!(promised.there, [key("a"), key("old")].into());
+        assert_eq!(n.gone(&key("old")), [key("p")]);
+        assert!(n.leaving("n1").is_empty());
+        assert!(n.set_leaving(&key("other"), None));
+        assert!(n.leaving.is_empty() && n.leaving_from.is_empty());
     }
 }

@@ -509,7 +509,7 @@ mod tests {
         p.wait(taken, &verdict, true);
         assert_eq!(
             p.changed(ROOM, 0, &mut c, Instant::now()),
-            [w.class.clone()]
+            std::slice::from_ref(&w.class)
         );
         assert_eq!(p.changed(ROOM, 5, &mut c, Instant::now()), []);
         assert_eq!(p.changed(Changed::default(), 0, &mut c, Instant::now()), []);

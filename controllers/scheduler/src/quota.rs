@@ -210,6 +210,11 @@ impl Quotas {
         woken
     }
 
+    /// Whether [`Quotas::admitted`] has something to look at.
+    pub(crate) fn has_eased(&self) -> bool {
+        !self.eased.is_empty()
+    }
+
     /// The quotas that changed, or whose use did, since the last call.
     pub(crate) fn take_changed(&mut self) -> Vec<ObjectKey> {
         let mut changed: Vec<_> = std::mem::take(&mut self.changed).into_iter().collect();

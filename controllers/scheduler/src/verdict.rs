@@ -1,5 +1,6 @@
 //! What the core says of nodes, as records keep it.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -49,14 +50,14 @@ fn reasons(verdict: &Unschedulable) -> Vec<WaitReason> {
             },
         })
         .collect();
-    all.sort_by(|a, b| b.nodes.cmp(&a.nodes));
+    all.sort_by_key(|reason| Reverse(reason.nodes));
     all
 }
 
 fn constraint(reason: &Reason) -> (ConstraintKind, String) {
     let none = String::new();
     match reason {
-        Reason::NoNode | Reason::NodeName => (ConstraintKind::NodeName, none),
+        Reason::NodeName => (ConstraintKind::NodeName, none),
         Reason::NotReady(_) => (ConstraintKind::NodeNotReady, none),
         Reason::Unschedulable => (ConstraintKind::Unschedulable, none),
         Reason::Taint { key, value } if value.is_empty() => {
@@ -111,7 +112,7 @@ fn words(reason: &Reason) -> &'static str {
     match reason {
         Reason::NotReady(_) => "being unreachable or not ready",
         Reason::Unschedulable => "being cordoned",
-        Reason::NoNode | Reason::NodeName => "the node name",
+        Reason::NodeName => "the node name",
         Reason::Selector => "the node selector and node affinity",
         Reason::Images => "container images, which they cannot run",
         Reason::Host => "programs of the host, which they cannot run",

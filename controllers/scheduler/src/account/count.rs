@@ -56,6 +56,14 @@ impl Account {
             let class = self.class_there(key, binding, info.as_deref(), view);
             self.cluster
                 .place(key, node, &class, binding.create_revision);
+            // Its room costs nobody anything any more.
+            let leaves = binding.value.withdrawn.is_some()
+                || info.is_none()
+                || self.nominations.wants_room_of(key).is_some();
+            let from = leaves.then_some(node.as_str());
+            if self.nominations.set_leaving(key, from) || leaves {
+                self.cluster.set_leaving(key, leaves);
+            }
             if self.quotas.covers(&key.namespace) {
                 let usage = match &info {
                     Some(info) => info.usage().clone(),
@@ -86,7 +94,10 @@ impl Account {
             let node = node.clone();
             self.mark_reserved(&node);
         }
-        self.room_freed |= self.cluster.forget(key);
+        // What it has been promised is kept.
+        if self.nominations.get(key).is_none() || self.cluster.placed(key).is_some() {
+            self.room_freed |= self.cluster.forget(key);
+        }
         self.quotas.discharge(key);
         for waited in self.nominations.gone(key) {
             let ready = self

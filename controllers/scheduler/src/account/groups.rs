@@ -22,6 +22,11 @@ use crate::writes::Says;
 /// How long the reasons of a group's pods stay before they are written again: every pod that comes or goes changes them.
 const REASONS_REST: Duration = Duration::from_secs(2);
 
+/// How long a group that does not fit rests until it is tried again: so long for each pod, times the groups that rest, so
+/// that all of them together take a tenth of the time at the most.
+const REST_PER_POD: Duration = Duration::from_micros(50);
+const REST_LEAST: Duration = Duration::from_millis(10);
+const REST_MOST: Duration = Duration::from_secs(10);
 /// How long a group may take until all its bindings stand, when its document does not say.
 const PLACING: Duration = Duration::from_secs(60);
 
@@ -166,6 +171,14 @@ impl Account {
                 }
             }
             Err(verdict) => {
+                // Trying costs as many steps as there are pods, and the cluster changes all the time.
+                if !self.gangs.is_resting(group) {
+                    let resting = u32::try_from(self.gangs.rest(group)).unwrap_or(u32::MAX);
+                    let pods = u32::try_from(candidates.len()).unwrap_or(u32::MAX);
+                    let rest = REST_PER_POD.saturating_mul(pods).saturating_mul(resting);
+                    let rest = rest.clamp(REST_LEAST, REST_MOST);
+                    self.retry(turn.tick + rest, Retry::GroupRested(group.clone()));
+                }
                 let wishes = candidates.into_iter().map(|c| c.wish).collect();
                 let says = |pod: &Stored<Pod>| verdict::says(&verdict, &pod.value.spec, None);
                 self.hold_group(turn, group, wishes, says, out);

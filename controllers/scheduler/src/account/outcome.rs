@@ -141,6 +141,7 @@ impl Account {
                 Retry::Pod(key) => self.touch(key),
                 Retry::Content(place) => self.contents.touch(place),
                 Retry::Group(group) => self.gangs.retry(&group),
+                Retry::GroupRested(group) => self.gangs.rest_is_over(&group),
                 Retry::GroupDeadline(group) => {
                     let late = self.gangs.overdue(&group);
                     self.take_apart(late);

@@ -93,7 +93,7 @@ impl Account {
         if let Some(wish) = self.pending.remove(key) {
             self.quotas.wait_no_more(&wish.order);
         }
-        if self.nominations.remove(key).is_some() && self.cluster.placed(key).is_none() {
+        if self.void_nomination(key).is_some() && self.cluster.placed(key).is_none() {
             self.room_freed |= self.cluster.forget(key);
         }
     }
@@ -262,7 +262,7 @@ impl Account {
         let hold = Hold::new(ConstraintKind::Quota, "", refusal.0.clone());
         self.quotas.wait(wish.order.clone(), info.usage().clone());
         let key = wish.order.pod.clone();
-        if self.nominations.remove(&key).is_some() {
+        if self.void_nomination(&key).is_some() {
             self.room_freed |= self.cluster.forget(&key);
         }
         self.pending.park(wish);
@@ -308,7 +308,7 @@ impl Account {
         if self.quotas.covers(&key.namespace) {
             self.quotas.charge(key, info.usage());
         }
-        let promised = self.nominations.remove(key);
+        let promised = self.void_nomination(key);
         let promised = promised.filter(|n| n.node == placement.node);
         let extras = Extras {
             best,

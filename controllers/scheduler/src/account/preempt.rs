@@ -9,6 +9,7 @@ use setpoint_scheduler_core::{BudgetState, Class, PodRequest};
 
 use super::{Account, Tell};
 use crate::decide::Why;
+use crate::nominations::Nomination;
 use crate::observe;
 use crate::pending::Wish;
 use crate::specs::SpecInfo;
@@ -26,7 +27,7 @@ impl Account {
                 .nominate(key, &nomination.node, &wish.class, &there);
             return;
         }
-        self.nominations.remove(key);
+        self.void_nomination(key);
         if !self.may_preempt(info) || self.no_victims.contains(&wish.class) {
             return;
         }
@@ -52,17 +53,18 @@ impl Account {
             self.no_victims.insert(wish.class.clone());
             return;
         };
-        let asked = found.victims.clone();
-        let mut victims = found.victims;
-        // Those who leave that node already for others are waited for as well.
-        for other in self.nominations.leaving(&found.node) {
-            if !victims.contains(&other) {
-                victims.push(other);
-            }
+        let asked = found.victims;
+        self.nominations.set(key, found.node.clone(), asked.clone());
+        let there = self.nominations.get(key).map(|n| &n.there);
+        let there: Vec<_> = there.into_iter().flatten().cloned().collect();
+        if there.is_empty() {
+            // Whoever was to leave stays after all, which is about to be looked at.
+            self.nominations.remove(key);
+            return;
         }
-        self.cluster
-            .nominate(key, &found.node, &wish.class, &victims);
+        self.cluster.nominate(key, &found.node, &wish.class, &there);
         for victim in &asked {
+            self.nominations.set_leaving(victim, Some(&found.node));
             self.touch(victim.clone());
         }
         if !asked.is_empty() {
@@ -79,9 +81,19 @@ impl Account {
             };
             self.notices.push((key.clone(), tell));
         }
-        self.nominations.set(key, found.node, victims);
         // What is possible for one may be possible for the next of its class.
         self.rouse_next(&wish.class);
+    }
+
+    /// The promise to a pod is void. Those who have not begun to leave stay: they are looked at again.
+    pub(super) fn void_nomination(&mut self, key: &ObjectKey) -> Option<Nomination> {
+        let nomination = self.nominations.remove(key)?;
+        for victim in &nomination.there {
+            self.touch(victim.clone());
+        }
+        // Others may have counted on them.
+        self.room_freed |= !nomination.there.is_empty();
+        Some(nomination)
     }
 
     /// Whether a pod may displace others, and there can be any.

@@ -116,6 +116,25 @@ fn a_group_that_does_not_fit_is_tried_again_when_that_can_help() {
 }
 
 #[test]
+fn a_group_that_was_just_tried_rests_and_misses_nothing() {
+    let mut r = Rig::new();
+    r.group("a", 2);
+    r.pods("a", "a1w a2w");
+    r.steps();
+    r.gangs.failed(&key("a"), false);
+    assert_eq!((r.gangs.rest(&key("a")), r.gangs.rest(&key("a"))), (1, 1));
+    r.gangs.wake(false, |_| true);
+    assert!(!r.gangs.is_runnable());
+    r.gangs.rest_is_over(&key("a"));
+    assert_eq!(r.steps(), ["a: place 2 of 2"]);
+    r.gangs.failed(&key("a"), false);
+    r.gangs.rest(&key("a"));
+    r.gangs.rest_is_over(&key("a"));
+    assert!(!r.gangs.is_runnable(), "nothing changed");
+    assert_eq!(r.gangs.resting, 0);
+}
+
+#[test]
 fn half_a_group_is_completed_before_anything_else() {
     let mut r = Rig::new();
     r.group("old", 2);

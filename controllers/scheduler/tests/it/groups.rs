@@ -3,6 +3,7 @@
 use setpoint_apis::records::Binding;
 use setpoint_apis::time::Timestamp;
 use setpoint_apis::{Key, document};
+use setpoint_store::Txn;
 
 use crate::rig::{Agent, Rig, pod, pod_key};
 
@@ -117,4 +118,39 @@ async fn two_halves_do_not_wait_for_one_another() {
     rig.node("n3", 2).await;
     rig.until_bound(&format!("{other}1")).await;
     rig.until_bound(&format!("{other}2")).await;
+}
+
+#[tokio::test]
+async fn a_group_of_more_members_than_a_transaction_holds_is_bound_whole_over_two_leaders() {
+    let (rig, s, _agents) = Rig::with_nodes("group_large", &[100, 100, 100]).await;
+    s.stop().await;
+    rig.apply_as("podgroups", "g", &group("g", 300)).await;
+    let names: Vec<_> = (0..300).map(|n| format!("p{n}")).collect();
+    for chunk in names.chunks(100) {
+        let put = |txn: Txn, name: &String| {
+            txn.put(
+                rig.key(&Key::Desired("pods", pod_key(name))),
+                member(name, "g"),
+            )
+        };
+        rig.store
+            .txn(chunk.iter().fold(Txn::new(), put))
+            .await
+            .expect("a put");
+    }
+    let first = rig.scheduler();
+    rig.until("some are bound", |v| {
+        (!v.bindings().is_empty()).then_some(())
+    })
+    .await;
+    first.stop().await;
+    let _s = rig.scheduler();
+    rig.until("all are bound", |v| {
+        (v.bindings().iter().count() == 300).then_some(())
+    })
+    .await;
+    rig.until_status("podgroups", "g", "phase: Placed\nmembers: 300\nbound: 300")
+        .await;
+    let again = rig.cache.view();
+    assert!(again.bindings().iter().all(|(_, b)| b.value.placement == 1));
 }

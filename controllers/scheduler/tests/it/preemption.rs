@@ -112,3 +112,70 @@ async fn nobody_gives_way_to_a_pod_that_may_not_preempt_or_has_no_more_priority(
     .await;
     assert_eq!(rig.until_withdrawn("low").await, "Preempted");
 }
+
+#[tokio::test]
+async fn nobody_of_less_priority_gets_the_room_while_some_victims_still_stop() {
+    let (rig, _s, agents) = Rig::with_nodes("preempt_room", &[2]).await;
+    rig.apply_as("priorityclasses", "high", HIGH).await;
+    let mid = HIGH
+        .replace("name: high", "name: mid")
+        .replace("1000", "500");
+    rig.apply_as("priorityclasses", "mid", &mid).await;
+    for name in ["low-1", "low-2"] {
+        rig.apply(name, whole(name)).await;
+        agents[0].run(&rig, name).await;
+    }
+    rig.apply("high", high("high").replace("cpu: 1", "cpu: 2"))
+        .await;
+    rig.until_withdrawn("low-1").await;
+    rig.until_withdrawn("low-2").await;
+    rig.until_record("high", "Others make room on n1").await;
+    agents[0].stopped("low-1").await;
+    rig.until_unbound("low-1").await;
+    rig.apply("mid", high("mid").replace("Name: high", "Name: mid"))
+        .await;
+    rig.until_record("mid", "0/1 nodes are available").await;
+    agents[0].stopped("low-2").await;
+    assert_eq!(rig.until_bound("high").await.value.node, "n1");
+    assert!(rig.get(&Key::Binding(pod_key("mid"))).await.is_none());
+}
+
+#[tokio::test]
+async fn when_the_pod_that_preempts_is_deleted_its_room_is_for_everybody() {
+    let (rig, _s, agents) = Rig::with_nodes("preempt_deleted", &[1]).await;
+    rig.apply_as("priorityclasses", "high", HIGH).await;
+    rig.apply("low", whole("low")).await;
+    agents[0].run(&rig, "low").await;
+    rig.apply("high", high("high")).await;
+    rig.until_withdrawn("low").await;
+    rig.delete_pod("high").await;
+    rig.until_gone(&Key::Actual("pods", pod_key("high"))).await;
+    agents[0].stopped("low").await;
+    assert_eq!(rig.until_bound("low").await.value.placement, 2);
+}
+
+#[tokio::test]
+async fn nobody_is_displaced_when_who_leaves_anyway_is_enough() {
+    let (rig, _s, agents) = Rig::with_nodes("preempt_leaving", &[1, 1]).await;
+    rig.apply_as("priorityclasses", "high", HIGH).await;
+    for name in ["low-1", "low-2"] {
+        rig.apply(name, whole(name)).await;
+    }
+    let node = rig.until_bound("low-1").await.value.node.clone();
+    let (there, other) = if node == "n1" {
+        (&agents[0], &agents[1])
+    } else {
+        (&agents[1], &agents[0])
+    };
+    there.run(&rig, "low-1").await;
+    other.run(&rig, "low-2").await;
+    rig.delete_pod("low-1").await;
+    assert_eq!(rig.until_withdrawn("low-1").await, "Deleted");
+    rig.apply("high", high("high")).await;
+    rig.until_record("high", &format!("Others make room on {node}"))
+        .await;
+    there.stopped("low-1").await;
+    assert_eq!(rig.until_bound("high").await.value.node, node);
+    let kept = rig.until_bound("low-2").await;
+    assert_eq!(kept.value.placement, 1);
+}

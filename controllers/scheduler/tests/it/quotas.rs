@@ -127,3 +127,40 @@ async fn a_pod_that_must_be_near_others_is_placed_when_they_arrive() {
     let db = rig.until_bound("db").await;
     assert_eq!(rig.until_bound("web").await.value.node, db.value.node);
 }
+
+#[tokio::test]
+async fn a_pod_that_fits_nowhere_does_not_keep_the_quota_from_those_that_do() {
+    let (rig, s, _agents) = Rig::with_nodes("quota_nowhere", &[1]).await;
+    s.stop().await;
+    rig.apply_as("resourcequotas", "compute", &quota("requests.cpu: '4'"))
+        .await;
+    rig.apply("huge", pod("huge").replace("cpu: 100m", "cpu: 4"))
+        .await;
+    rig.apply("small", pod("small")).await;
+    let _s = rig.scheduler();
+    rig.until_bound("small").await;
+    rig.until_record("huge", "0/1 nodes are available").await;
+    // When it is tried again, there is too little of the quota left.
+    rig.node("n2", 8).await;
+    rig.until_record("huge", "exceeded quota: compute").await;
+}
+
+#[tokio::test]
+async fn a_node_that_evicts_what_does_not_tolerate_it_gets_nothing_new() {
+    let (rig, _s, _agents) = Rig::with_nodes("no_execute", &[4]).await;
+    let node = "{apiVersion: v1, kind: Node, metadata: {name: n1}, spec: {taints: [{key: gone, effect: NoExecute}]}}";
+    rig.apply_as("nodes", "n1", node).await;
+    rig.until("the taint is seen", |v| {
+        let node = v
+            .desired::<setpoint_apis::core::Node>()
+            .get(&setpoint_apis::ObjectKey::cluster("n1"))?;
+        (!node.value.spec.taints.is_empty()).then_some(())
+    })
+    .await;
+    rig.apply("a", pod("a")).await;
+    rig.until_record("a", "untolerated taint").await;
+    // For as long as it says, it would stay there, and so it may go there.
+    let some = "  tolerations: [{key: gone, operator: Exists, effect: NoExecute, tolerationSeconds: 60}]\n";
+    rig.apply("b", pod_with("b", some)).await;
+    rig.until_bound("b").await;
+}
