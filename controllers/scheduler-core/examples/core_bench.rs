@@ -1,4 +1,5 @@
-//! How many pods per second the core places, by case, and how that grows with nodes. Run with `--release`.
+//! How many pods per second the core places, by case, and how that grows with nodes. Run with `--release`; arguments name
+//! the cases, `growth` among them.
 
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 
@@ -21,12 +22,17 @@ fn main() {
         "{:>20} {:>7} {:>8} {:>8} {:>14} {:>10}",
         "case", "nodes", "pods", "bound", "pods/s", "us/pod"
     );
-    for case in Case::ALL {
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|w| w == name);
+    for case in Case::ALL.into_iter().filter(|c| wants(&c.name())) {
         let pods = match case {
             Case::Basic | Case::Classes(_) | Case::Gang => 20_000,
             _ => 5_000,
         };
         tell(&run(case, 5_000, pods));
+    }
+    if !wants("growth") {
+        return;
     }
     let growth = [500, 1_000, 2_000, 5_000, 10_000].map(|nodes| run(Case::Basic, nodes, 20_000));
     growth.iter().for_each(tell);

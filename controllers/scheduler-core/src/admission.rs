@@ -12,6 +12,7 @@ use crate::node::{Images, Node, Runs};
 use crate::profile::Weights;
 use crate::reasons::Reason;
 use crate::score;
+use crate::state::State;
 
 /// The image that stands for programs of the node itself.
 pub(crate) const HOST_IMAGE: &str = "host";
@@ -100,20 +101,22 @@ impl Admission {
     }
 
     /// What the rules say of a node.
-    pub(crate) fn cell(&mut self, slot: usize, node: &Node) -> Cell {
+    pub(crate) fn cell(&mut self, slot: usize, state: &State) -> Cell {
         if slot >= self.cells.len() {
             self.cells.resize(slot + 1, UNSEEN);
         }
         let cell = &mut self.cells[slot];
-        if cell.version != node.facts_version {
-            *cell = self.rules.judge(node, &self.shares);
+        if cell.version != state.glances[slot].facts_version {
+            *cell = self.rules.judge(&state.nodes[slot], &self.shares);
         }
         *cell
     }
 
-    /// The same without remembering it, for pods that name one node.
-    pub(crate) fn alone(&self, node: &Node) -> Cell {
-        self.rules.judge(node, &self.shares)
+    /// The same without remembering it.
+    pub(crate) fn peek(&self, slot: usize, state: &State) -> Cell {
+        let known = self.cells.get(slot).copied();
+        let known = known.filter(|c| c.version == state.glances[slot].facts_version);
+        known.unwrap_or_else(|| self.rules.judge(&state.nodes[slot], &self.shares))
     }
 }
 

@@ -107,7 +107,7 @@ impl Cluster {
         state.known += u32::from(new);
         if changed != Changed::Nothing {
             state.relabel(slot);
-            state.log.push(slot);
+            state.touch(slot);
         }
         changed == Changed::Facts
     }
@@ -122,7 +122,7 @@ impl Cluster {
         if was {
             state.known -= 1;
             state.relabel(slot);
-            state.log.push(slot);
+            state.touch(slot);
         }
         state.release_slot(slot);
         was
@@ -179,7 +179,7 @@ impl Cluster {
                     placed.since = since;
                     state.latest = state.latest.max(since);
                     let slot = placed.slot;
-                    state.log.push(slot);
+                    state.touch(slot);
                 }
                 return;
             }

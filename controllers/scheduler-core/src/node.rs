@@ -10,7 +10,9 @@ use setpoint_apis::core::Taint;
 use crate::admission::image_name;
 use crate::intern::{Interner, Symbol};
 use crate::ports::Taken;
+use crate::profile::Strategy;
 use crate::resources::{CPU, MEMORY, PODS, Resources};
+use crate::score;
 
 /// A node as the scheduler is told of it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -133,16 +135,48 @@ impl Images {
     }
 }
 
-/// A node with what is placed on it.
-#[derive(Clone, Debug)]
-pub(crate) struct Node {
-    pub(crate) name: Arc<str>,
-    pub(crate) session: i64,
-    /// `None`: the node does not exist, yet pods are counted on it.
-    pub(crate) facts: Option<Arc<NodeFacts>>,
-    /// Changes when anything changed that is asked besides free resources.
+/// What is read of a node for every class whenever it changed, in one line of the processor's cache.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(64))]
+pub(crate) struct Glance {
+    /// What is left of cpu, memory and ephemeral storage.
+    free: [i64; 3],
+    /// How many more pods it takes; [`Glance::LOOK`] when there is more to look at.
+    pods: i32,
     pub(crate) facts_version: u32,
-    pub(crate) runs: Runs,
+    /// Cpu and memory as the score counts them: the higher of requested and measured.
+    load: [i64; 2],
+    reciprocal: [f64; 2],
+}
+
+impl Glance {
+    const LOOK: i32 = i32::MIN;
+
+    /// Whether the figures do not tell all, or the pods ask for something that is not among them.
+    pub(crate) fn needs_look(&self, requests: &Resources) -> bool {
+        self.pods == Self::LOOK || !requests.extended.is_empty()
+    }
+
+    /// Whether one more pod with these requests fits, as far as the figures tell.
+    pub(crate) fn fits(&self, requests: &Resources) -> bool {
+        let [cpu, memory, _, storage] = requests.fixed;
+        let enough = |ask: i64, free: i64| ask <= free || ask == 0;
+        self.pods > 0
+            && enough(cpu, self.free[0])
+            && enough(memory, self.free[1])
+            && enough(storage, self.free[2])
+    }
+
+    /// The part of the score that is for free room.
+    pub(crate) fn score(&self, ask: [i64; 2], strategy: Strategy, weight: i32) -> i32 {
+        score::resources(self.load, self.reciprocal, ask, strategy, weight)
+    }
+}
+
+/// A node with what is placed on it. What changes with every pod comes first, so that it is close together.
+#[derive(Clone, Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Node {
     pub(crate) allocatable: [i64; 4],
     pub(crate) used: [i64; 4],
     /// Cpu and memory as the score counts them: with something for pods that ask for nothing.
@@ -151,15 +185,22 @@ pub(crate) struct Node {
     pub(crate) measured: [i64; 2],
     /// 1 / allocatable of cpu and memory; 0 where there is none.
     pub(crate) reciprocal: [f64; 2],
-    /// Extended resources, sorted: name, allocatable, used.
-    pub(crate) extended: Vec<(Symbol, i64, i64)>,
-    pub(crate) ports: Taken,
     /// The pods that are counted on it, in no particular order.
     pub(crate) pods: Vec<u32>,
+    /// Changes when anything changed that is asked besides free resources.
+    pub(crate) facts_version: u32,
+    pub(crate) runs: Runs,
     /// The pods that are nominated for it.
     pub(crate) nominated: Vec<u32>,
     /// The reservations that are placed on it.
     pub(crate) reserved: Vec<u32>,
+    pub(crate) name: Arc<str>,
+    pub(crate) session: i64,
+    /// `None`: the node does not exist, yet pods are counted on it.
+    pub(crate) facts: Option<Arc<NodeFacts>>,
+    /// Extended resources, sorted: name, allocatable, used.
+    pub(crate) extended: Vec<(Symbol, i64, i64)>,
+    pub(crate) ports: Taken,
     /// Sorted.
     images: Box<[(Symbol, u64)]>,
 }
@@ -232,6 +273,25 @@ impl Node {
         self.images = Box::default();
         self.measured = [0; 2];
         self.facts.take().is_some()
+    }
+
+    /// The figures that are looked at most.
+    pub(crate) fn glance(&self) -> Glance {
+        let free = |i: usize| self.allocatable[i].saturating_sub(self.used[i]);
+        let pods = if self.is_special() {
+            Glance::LOOK
+        } else {
+            // What is over-full does not take a pod, by however much.
+            free(PODS).clamp(-1, i64::from(i32::MAX)) as i32
+        };
+        let load = |i: usize| self.weighed[i].max(self.measured[i]);
+        Glance {
+            free: [free(CPU), free(MEMORY), free(3)],
+            pods,
+            facts_version: self.facts_version,
+            load: [load(0), load(1)],
+            reciprocal: self.reciprocal,
+        }
     }
 
     /// Whether there is more to look at than what is used.

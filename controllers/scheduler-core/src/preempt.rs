@@ -13,7 +13,7 @@ use setpoint_apis::ObjectKey;
 
 use crate::class::Class;
 use crate::cluster::{Cluster, PodRequest, draw};
-use crate::room::Room;
+use crate::room::{Room, Without};
 use crate::shape::Shape;
 use crate::state::State;
 
@@ -84,7 +84,8 @@ impl Cluster {
         found
     }
 
-    /// Keeps room on a node for a pod whose victims are still stopping: nothing of lower or equal priority may take it.
+    /// Keeps room on a node for a pod whose victims are still stopping: nothing of lower or equal priority may take its
+    /// resources and ports, or come where anti-affinity between the two forbids it.
     /// The victims count until they are forgotten, but cost nothing any more when another pod needs their room. Undone
     /// by [`Cluster::forget`], replaced by [`Cluster::place`] and by a decision.
     pub fn nominate(&mut self, pod: &ObjectKey, node: &str, class: &Class, victims: &[ObjectKey]) {
@@ -103,7 +104,8 @@ impl Cluster {
         Some(&self.state.nodes[pod.slot as usize].name)
     }
 
-    /// Whether a nominated pod can be bound on its node now: its victims are gone from there, and it fits.
+    /// Whether a nominated pod can be bound on its node now: its victims are gone from there, it fits, and it takes
+    /// nothing that other nominated pods of equal or higher priority wait for.
     pub fn nominated_fits(&mut self, pod: &ObjectKey) -> bool {
         let Some(known) = self.state.pod(pod) else {
             return false;
@@ -125,8 +127,8 @@ impl Cluster {
         let id = self.shape(&own.class);
         self.refresh(id);
         let shape = &self.shapes[id];
-        let cell = self.admissions[shape.kind.admission].alone(&self.state.nodes[slot as usize]);
-        let fits = shape.fits(slot, &cell, &self.state, &[]);
+        let cell = self.admissions[shape.kind.admission].peek(slot as usize, &self.state);
+        let fits = shape.fits(slot, &cell, &self.state, Without::default());
         self.restore(own);
         fits
     }
@@ -221,8 +223,7 @@ impl Cluster {
         admission.refresh(&state.images, state.known);
         let apart = shape.is_apart(state);
         costs.sync(admission.epoch, state, |slot| {
-            let node = &state.nodes[slot as usize];
-            let cell = admission.cell(slot as usize, node);
+            let cell = admission.cell(slot as usize, state);
             let harm = if cell.admitted {
                 harm(shape, slot, &cell, state, None, apart)
             } else {
@@ -235,8 +236,7 @@ impl Cluster {
 
     fn harm(&self, id: u32, slot: u32, budgets: Option<Budgets<'_>>) -> Option<Harm> {
         let shape = &self.shapes[id];
-        let node = &self.state.nodes[slot as usize];
-        let cell = self.admissions[shape.kind.admission].alone(node);
+        let cell = self.admissions[shape.kind.admission].peek(slot as usize, &self.state);
         harm(
             shape,
             slot,
@@ -294,7 +294,13 @@ fn harm(
         }
     }
     removed.extend(&lower);
-    if !shape.fits(slot, cell, state, &removed) {
+    fn without(removed: &[u32]) -> Without<'_> {
+        Without {
+            removed,
+            nominated: false,
+        }
+    }
+    if !shape.fits(slot, cell, state, without(&removed)) {
         return None;
     }
     // The most important first: these are kept first.
@@ -308,7 +314,7 @@ fn harm(
         None => (Vec::new(), lower),
     };
     let by_room = apart && node.reserved.is_empty();
-    let mut room = by_room.then(|| Room::of(state, node, shape.asker(), &removed));
+    let mut room = by_room.then(|| Room::of(state, node, shape.asker(), without(&removed)));
     let mut stays = |pod: u32, removed: &mut Vec<u32>| match &mut room {
         Some(room) => {
             let kind = &state.pods[pod].class.0.kind;
@@ -322,7 +328,7 @@ fn harm(
         }
         None => {
             removed.retain(|p| *p != pod);
-            let stays = shape.fits(slot, cell, state, removed);
+            let stays = shape.fits(slot, cell, state, without(removed));
             if !stays {
                 removed.push(pod);
             }

@@ -59,7 +59,7 @@ impl Cluster {
         state.reservations_by_key.insert(key, id);
         if let Some(slot) = slot {
             state.nodes[slot as usize].reserved.push(id);
-            state.log.push(slot);
+            state.touch(slot);
         }
         true
     }
@@ -76,7 +76,7 @@ impl Cluster {
         state.registry.set_owners(reservation.matcher, false);
         if let Some(slot) = reservation.slot {
             state.nodes[slot as usize].reserved.retain(|r| *r != id);
-            state.log.push(slot);
+            state.touch(slot);
             state.release_slot(slot);
         }
         true

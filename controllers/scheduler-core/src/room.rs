@@ -16,6 +16,15 @@ pub(crate) struct Room {
     extended: Vec<(Symbol, i64, i64)>,
 }
 
+/// What is left out of account.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Without<'a> {
+    /// These pods, which are counted on the node.
+    pub(crate) removed: &'a [u32],
+    /// All nominated pods.
+    pub(crate) nominated: bool,
+}
+
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asker<'a> {
@@ -25,26 +34,26 @@ pub(crate) struct Asker<'a> {
 }
 
 impl Room {
-    /// The room on a node without the pods `removed`, which are counted on it.
-    pub(crate) fn of(state: &State, node: &Node, asker: Asker<'_>, removed: &[u32]) -> Self {
+    /// The room on a node.
+    pub(crate) fn of(state: &State, node: &Node, asker: Asker<'_>, without: Without<'_>) -> Self {
         let mut room = Self {
             used: node.used,
             allocatable: node.allocatable,
             extended: node.extended.clone(),
         };
-        for pod in removed {
+        for pod in without.removed {
             room.change(&state.pods[*pod].class.0.kind.requests, -1);
         }
         for pod in &node.nominated {
             let kind = &state.pods[*pod].class.0.kind;
-            if kind.priority >= asker.kind.priority {
+            if !without.nominated && kind.priority >= asker.kind.priority {
                 room.change(&kind.requests, 1);
             }
         }
         for id in &node.reserved {
             let reservation = &state.reservations[*id];
             if !asker.owned.contains(&reservation.matcher) {
-                room.change(&state.held(reservation, node, removed), 1);
+                room.change(&state.held(reservation, node, without.removed), 1);
             }
         }
         room

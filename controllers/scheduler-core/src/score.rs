@@ -9,7 +9,6 @@
 //!   up on one node.
 //! - Affinity to pods, and spreading: from the worst to the best of the nodes that can run the pod.
 
-use crate::node::Node;
 use crate::profile::Strategy;
 use crate::resources::{CPU, MEMORY};
 
@@ -32,13 +31,19 @@ pub(crate) fn weighed(cpu: i64, memory: i64) -> [i64; 2] {
 }
 
 /// The part of the score that changes with what is placed on the node.
-pub(crate) fn resources(node: &Node, ask: [i64; 2], strategy: Strategy, weight: i32) -> i32 {
+pub(crate) fn resources(
+    load: [i64; 2],
+    reciprocal: [f64; 2],
+    ask: [i64; 2],
+    strategy: Strategy,
+    weight: i32,
+) -> i32 {
     let mut shares = [0.0; 2];
     let mut count = 0;
     for i in 0..2 {
-        if node.reciprocal[i] > 0.0 {
-            let used = node.weighed[i].max(node.measured[i]).saturating_add(ask[i]) as f64;
-            shares[count] = used * node.reciprocal[i];
+        if reciprocal[i] > 0.0 {
+            let used = load[i].saturating_add(ask[i]) as f64;
+            shares[count] = used * reciprocal[i];
             count += 1;
         }
     }

@@ -22,8 +22,7 @@ use crate::node::Node;
 use crate::preempt::Costs;
 use crate::rank::Ranking;
 use crate::reasons::Unschedulable;
-use crate::room::{Asker, Room};
-use crate::score;
+use crate::room::{Asker, Without};
 use crate::state::State;
 
 pub(crate) use choose::{Choice, Social};
@@ -192,58 +191,66 @@ impl Shape {
         state: &State,
     ) {
         if self.plan.flat {
+            self.groups[0].ranking.reserve(state.nodes.len());
             for slot in slots {
                 let at = slot as usize;
-                let node = &state.nodes[at];
-                let score = self.local(node, &admission.cell(at, node), state);
+                let score = self.local(at, &admission.cell(at, state), state);
                 self.groups[0].ranking.set(at, score);
             }
             return;
         }
         // First the counts of all domains, then what follows from them for single nodes.
         let mut more = Vec::new();
-        for slot in slots.clone() {
-            let at = slot as usize;
-            let cell = admission.cell(at, &state.nodes[at]);
-            for table in &mut self.tables {
-                table.update(slot, &cell, &state.registry, &mut more);
+        if !self.tables.is_empty() {
+            for slot in slots.clone() {
+                let cell = admission.cell(slot as usize, state);
+                for table in &mut self.tables {
+                    table.update(slot, &cell, &state.registry, &mut more);
+                }
             }
         }
         self.places.resize(state.nodes.len(), (NONE, 0));
         let mut signature = Vec::new();
         for slot in slots.chain(more) {
             let at = slot as usize;
-            let node = &state.nodes[at];
-            let cell = admission.cell(at, node);
+            let cell = admission.cell(at, state);
             let score = self
-                .local(node, &cell, state)
+                .local(at, &cell, state)
                 .filter(|_| self.sign(slot, state, &mut signature));
             self.put(slot, score, &signature);
         }
     }
 
     /// What a node is worth by itself; `None` when it cannot run the pods whatever runs elsewhere.
-    fn local(&self, node: &Node, cell: &Cell, state: &State) -> Option<i32> {
-        if !cell.admitted || !node.ports.free(&self.kind.ports) {
+    fn local(&self, slot: usize, cell: &Cell, state: &State) -> Option<i32> {
+        let kind = &*self.kind;
+        let glance = &state.glances[slot];
+        if !cell.admitted {
             return None;
         }
-        let fits = if node.is_special() {
-            Room::of(state, node, self.asker(), &[]).fits(&self.kind.requests)
-                && self.ports_not_nominated(node, state)
+        let fits = if glance.needs_look(&kind.requests) {
+            let node = &state.nodes[slot];
+            if node.is_special() {
+                self.room_fits(node, state, Without::default())
+                    && self.ports_not_nominated(node, state)
+            } else {
+                node.fits(&kind.requests)
+            }
         } else {
-            node.fits(&self.kind.requests)
+            glance.fits(&kind.requests)
         };
-        fits.then(|| self.worth(node, cell))
+        let fits = fits && (kind.ports.is_empty() || state.nodes[slot].ports.free(&kind.ports));
+        fits.then(|| self.worth(slot, cell, state))
     }
 
-    fn worth(&self, node: &Node, cell: &Cell) -> i32 {
-        cell.parts.iter().sum::<i32>() + self.resources(node)
+    fn worth(&self, slot: usize, cell: &Cell, state: &State) -> i32 {
+        cell.parts.iter().sum::<i32>() + self.room_score(slot, state)
     }
 
-    fn resources(&self, node: &Node) -> i32 {
+    /// The part of the score that is for free room.
+    pub(crate) fn room_score(&self, slot: usize, state: &State) -> i32 {
         let profile = &self.kind.profile;
-        score::resources(
-            node,
+        state.glances[slot].score(
             self.kind.weighed,
             profile.strategy,
             profile.weights.resources,

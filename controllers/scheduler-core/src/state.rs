@@ -8,7 +8,7 @@ use setpoint_apis::ObjectKey;
 use crate::class::Class;
 use crate::intern::Interner;
 use crate::log::ChangeLog;
-use crate::node::{Images, Node};
+use crate::node::{Glance, Images, Node};
 use crate::resources::Resources;
 use crate::slab::Slab;
 use crate::terms::Registry;
@@ -17,6 +17,8 @@ use crate::terms::Registry;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct State {
     pub(crate) nodes: Vec<Node>,
+    /// By slot, what is read of nodes most.
+    pub(crate) glances: Vec<Glance>,
     pub(crate) slots: FxHashMap<Arc<str>, u32>,
     free_slots: Vec<u32>,
     /// How many nodes there are; slots that only count pods of an absent node are left out.
@@ -101,6 +103,12 @@ impl State {
             self.registry
                 .count(slot, identity, &kind.own, true, &mut self.log);
         }
+        self.touch(slot);
+    }
+
+    /// A node changed.
+    pub(crate) fn touch(&mut self, slot: u32) {
+        self.glances[slot as usize] = self.nodes[slot as usize].glance();
         self.log.push(slot);
     }
 
@@ -132,7 +140,7 @@ impl State {
             self.registry
                 .count(slot, identity, &kind.own, false, &mut self.log);
         }
-        self.log.push(slot);
+        self.touch(slot);
         self.release_slot(slot);
         Some(pod)
     }
@@ -255,11 +263,13 @@ impl State {
                 slot
             }
             None => {
+                self.glances.push(Glance::default());
                 self.nodes.push(node);
                 u32::try_from(self.nodes.len() - 1).expect("fewer than 2^32 nodes fit into memory")
             }
         };
         self.slots.insert(name, slot);
+        self.touch(slot);
         slot
     }
 

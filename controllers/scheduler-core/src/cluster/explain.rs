@@ -63,8 +63,8 @@ impl Cluster {
     /// Why no node can run a pod of the class now. Reasons are empty for nodes that can.
     pub fn explain(&mut self, class: &Class) -> Arc<Unschedulable> {
         let id = self.shape(class);
-        let end = self.state.log.end();
         self.refresh(id);
+        let end = self.state.log.end();
         if let Some((stamp, verdict)) = &self.shapes[id].verdict
             && *stamp == (0, end)
         {
@@ -80,6 +80,7 @@ impl Cluster {
     /// The reasons for a pod that is decided on. Within one call that decides, nodes only fill up, so the reasons of an
     /// earlier pod stand.
     pub(super) fn verdict(&mut self, id: u32) -> Arc<Unschedulable> {
+        self.state.log.close();
         let (batch, end) = (self.batch, self.state.log.end());
         if let Some((stamp, verdict)) = &self.shapes[id].verdict
             && (stamp.0 == batch || *stamp == (0, end))
@@ -118,38 +119,51 @@ impl Cluster {
 
     /// Brings up to date what the reasons are read from.
     pub(crate) fn refresh(&mut self, id: u32) {
+        // Also where no node is remembered: what is said from now on is read at this end of the log.
+        self.state.log.close();
         if self.shapes[id].only_node().is_none() {
             self.sync(id);
         }
     }
 
     fn node_score(&self, id: u32, slot: u32, social: Social) -> NodeScore {
+        let parts = self.parts(id, slot, social);
+        NodeScore {
+            node: self.state.nodes[slot as usize].name.clone(),
+            score: parts.iter().map(|p| p.1).sum(),
+            parts: parts.into(),
+        }
+    }
+
+    fn parts(&self, id: u32, slot: u32, social: Social) -> [(Part, i64); 6] {
         let shape = &self.shapes[id];
-        let node = &self.state.nodes[slot as usize];
-        let cell = self.admissions[shape.kind.admission].alone(node);
-        let parts = BTreeMap::from([
-            (Part::Resources, i64::from(shape.room_score(node))),
+        let slot = slot as usize;
+        let cell = self.admissions[shape.kind.admission].peek(slot, &self.state);
+        [
+            (
+                Part::Resources,
+                i64::from(shape.room_score(slot, &self.state)),
+            ),
             (Part::NodeAffinity, i64::from(cell.parts[0])),
-            (Part::Taints, i64::from(cell.parts[1])),
-            (Part::ImageLocality, i64::from(cell.parts[2])),
             (Part::PodAffinity, social.affinity),
             (Part::Spread, social.spread),
-        ]);
-        NodeScore {
-            node: node.name.clone(),
-            score: parts.values().sum(),
-            parts,
-        }
+            (Part::Taints, i64::from(cell.parts[1])),
+            (Part::ImageLocality, i64::from(cell.parts[2])),
+        ]
     }
 
     /// The part in which `other` is worse than `chosen` by the most.
     pub(super) fn lost(&self, id: u32, chosen: u32, other: u32) -> Option<Part> {
-        let socials = self.shapes[id].social_of([chosen, other], &self.state);
-        let chosen = self.node_score(id, chosen, socials[0]);
-        let other = self.node_score(id, other, socials[1]);
-        let by = |part: &Part| chosen.parts[part] - other.parts[part];
-        let parts = chosen.parts.keys().copied().filter(|p| by(p) > 0);
-        parts.max_by_key(by)
+        let [of_chosen, of_other] = self.shapes[id].social_of([chosen, other], &self.state);
+        let (chosen, other) = (
+            self.parts(id, chosen, of_chosen),
+            self.parts(id, other, of_other),
+        );
+        let worse = chosen
+            .into_iter()
+            .zip(other)
+            .map(|((part, a), (_, b))| (a - b, part));
+        worse.filter(|w| w.0 > 0).max_by_key(|w| w.0).map(|w| w.1)
     }
 
     fn unschedulable(&self, id: u32) -> Unschedulable {

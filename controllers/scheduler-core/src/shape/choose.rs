@@ -1,6 +1,5 @@
 //! The decision: which groups can be chosen, how good they are, and the best node of the best of them.
 
-use crate::node::Node;
 use crate::score;
 use crate::shape::plan::At;
 use crate::shape::{Group, Shape};
@@ -156,11 +155,6 @@ impl Shape {
         })
     }
 
-    /// The part of the score that is for free room.
-    pub(crate) fn room_score(&self, node: &Node) -> i32 {
-        self.resources(node)
-    }
-
     fn least(&self) -> Vec<i64> {
         self.tables.iter().map(super::Table::least).collect()
     }
@@ -202,7 +196,7 @@ impl Shape {
                 let crowd = match at {
                     At::Domain(at) => match domain(*at) {
                         NOWHERE => return false,
-                        domain => self.crowd(table, domain, state),
+                        domain => table.pods(domain),
                     },
                     At::Value(at) => signature[*at],
                     At::Node => return false,
@@ -308,7 +302,7 @@ impl Shape {
                         return None;
                     }
                     let pods = match at {
-                        At::Domain(_) => self.crowd(table, value as u32, state),
+                        At::Domain(_) => table.pods(value as u32),
                         _ => value,
                     };
                     sum += pods * weight + (table.spread.max_skew - 1) * 1000;

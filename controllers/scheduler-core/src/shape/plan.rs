@@ -151,7 +151,7 @@ impl Shape {
                 out.push(if domain == NOWHERE {
                     -1
                 } else {
-                    self.crowd(table, domain, state)
+                    table.pods(domain)
                 });
             }
         }
@@ -172,13 +172,6 @@ impl Shape {
             out.push(mine + theirs);
         }
         true
-    }
-
-    /// How many pods a spread constraint counts in a domain, nominated ones included.
-    pub(super) fn crowd(&self, table: &super::Table, domain: u32, state: &State) -> i64 {
-        let nominated =
-            state.registry.terms[table.spread.term].nominated(domain, self.kind.priority);
-        table.pods(domain) + nominated
     }
 
     /// Whether anti-affinity, in one direction or the other, keeps the pods out of a domain.

@@ -1,13 +1,11 @@
 //! Why a single node cannot run a pod: the same rules as for groups, read for one node, also as they would be without
 //! some of the pods that are there.
 
-use std::sync::Arc;
-
 use crate::admission::{Admission, Cell};
 use crate::node::Node;
 use crate::reasons::Reason;
 use crate::resources::{NAMES, PODS};
-use crate::room::Room;
+use crate::room::{Room, Without};
 use crate::shape::Shape;
 use crate::state::State;
 use crate::topology::NOWHERE;
@@ -40,29 +38,55 @@ impl Shape {
         admission: &Admission,
         state: &State,
     ) -> Option<i64> {
-        let node = &state.nodes[slot as usize];
-        let cell = admission.alone(node);
-        let fits = self.fits(slot, &cell, state, &[]);
-        fits.then(|| i64::from(self.worth(node, &cell)))
+        let cell = admission.peek(slot as usize, state);
+        let fits = self.fits(slot, &cell, state, Without::default());
+        fits.then(|| i64::from(self.worth(slot as usize, &cell, state)))
     }
 
-    /// Whether a pod could run on a node without the pods `removed`, which are counted there.
-    pub(crate) fn fits(&self, slot: u32, cell: &Cell, state: &State, removed: &[u32]) -> bool {
+    /// Whether a pod could run on a node.
+    pub(crate) fn fits(&self, slot: u32, cell: &Cell, state: &State, without: Without<'_>) -> bool {
         if !cell.admitted {
             return false;
         }
         let node = &state.nodes[slot as usize];
-        Room::of(state, node, self.asker(), removed).fits(&self.kind.requests)
-            && self.ports_free(node, state, removed)
+        self.room_fits(node, state, without)
+            && self.ports_free(node, state, without)
             && (!self.is_social() || {
                 let mut open = true;
-                self.social_findings(slot, state, removed, &mut |_| open = false);
+                self.social_findings(slot, state, without, &mut |_| open = false);
                 open
             })
     }
 
-    /// Whether the ports are free without the pods `removed`.
-    pub(crate) fn ports_free(&self, node: &Node, state: &State, removed: &[u32]) -> bool {
+    /// Whether there is room.
+    pub(super) fn room_fits(&self, node: &Node, state: &State, without: Without<'_>) -> bool {
+        let rooms = self.rooms(node, state, without);
+        rooms.iter().all(|r| r.fits(&self.kind.requests))
+    }
+
+    /// What there must be room in: the node as it is now, and as it will be when those who leave have made room for
+    /// nominated pods.
+    fn rooms(&self, node: &Node, state: &State, without: Without<'_>) -> Vec<Room> {
+        let room = |without| Room::of(state, node, self.asker(), without);
+        if node.nominated.is_empty() || without.nominated || !without.removed.is_empty() {
+            return vec![room(without)];
+        }
+        let pods = node.pods.iter().copied();
+        let leaving: Vec<u32> = pods.filter(|p| state.pods[*p].leaving).collect();
+        let now = Without {
+            removed: &[],
+            nominated: true,
+        };
+        let then = Without {
+            removed: &leaving,
+            nominated: false,
+        };
+        vec![room(now), room(then)]
+    }
+
+    /// Whether the ports are free.
+    fn ports_free(&self, node: &Node, state: &State, without: Without<'_>) -> bool {
+        let removed = without.removed;
         let kind = &self.kind;
         if kind.ports.is_empty() {
             return true;
@@ -78,7 +102,7 @@ impl Shape {
             };
             !node.pods.iter().any(|p| !removed.contains(p) && clash(p))
         };
-        free && self.ports_not_nominated(node, state)
+        free && (without.nominated || self.ports_not_nominated(node, state))
     }
 
     /// Everything that keeps a pod off a node now. When the node is out of the question whatever runs there, only that
@@ -93,20 +117,20 @@ impl Shape {
             return found;
         }
         self.room_findings(node, state, &mut found);
-        if !self.ports_free(node, state, &[]) {
+        if !self.ports_free(node, state, Without::default()) {
             found.push(Finding::new(Reason::Ports, true));
         }
         if self.is_social() {
-            self.social_findings(slot, state, &[], &mut |f| found.push(f));
+            self.social_findings(slot, state, Without::default(), &mut |f| found.push(f));
         }
         found
     }
 
     fn room_findings(&self, node: &Node, state: &State, found: &mut Vec<Finding>) {
-        let room = Room::of(state, node, self.asker(), &[]);
+        let rooms = self.rooms(node, state, Without::default());
         let requests = &self.kind.requests;
         for (i, amount) in requests.fixed.into_iter().enumerate() {
-            let missing = room.lacks(i, amount);
+            let missing = rooms.iter().map(|r| r.lacks(i, amount)).max().unwrap_or(0);
             if missing > 0 {
                 let reason = if i == PODS {
                     Reason::TooManyPods
@@ -122,16 +146,20 @@ impl Shape {
             }
         }
         for (name, amount) in &requests.extended {
-            let missing = room.lacks_extended(*name, *amount);
+            let missing = rooms
+                .iter()
+                .map(|r| r.lacks_extended(*name, *amount))
+                .max()
+                .unwrap_or(0);
             if missing > 0 {
-                let text: Arc<str> = state.interner.text(*name).clone();
+                let reason = Reason::Insufficient(state.interner.text(*name).clone());
                 let has = node
                     .extended
                     .iter()
                     .find(|e| e.0 == *name)
                     .map_or(0, |e| e.1);
                 found.push(Finding {
-                    reason: Reason::Insufficient(text),
+                    reason,
                     waits: *amount <= has,
                     missing,
                 });
@@ -144,10 +172,10 @@ impl Shape {
         &self,
         slot: u32,
         state: &State,
-        removed: &[u32],
+        without: Without<'_>,
         tell: &mut dyn FnMut(Finding),
     ) {
-        let registry = &state.registry;
+        let (registry, removed) = (&state.registry, without.removed);
         let domain_of = |term: u32| registry.keys[registry.terms[term].key].of(slot);
         let matching = |term: u32| {
             let matcher = registry.terms[term].matcher;
@@ -175,14 +203,16 @@ impl Shape {
         }
         if lacks_key {
             tell(Finding::new(Reason::PodAffinity, false));
-        } else if !here && !(anywhere == 0 && self.own_affinity) {
+        } else if !(here || (anywhere == 0 && self.own_affinity)) {
             tell(Finding::new(Reason::PodAffinity, true));
         }
         let priority = self.kind.priority;
+        let coming = |n: i64| if without.nominated { 0 } else { n };
         let away = own.anti.iter().any(|t| {
             let (term, domain) = (&registry.terms[*t], domain_of(*t));
             domain != NOWHERE
-                && (term.pods.get(domain) > matching(*t) || term.nominated(domain, priority) > 0)
+                && (term.pods.get(domain) > matching(*t)
+                    || coming(term.nominated(domain, priority)) > 0)
         });
         if away {
             tell(Finding::new(Reason::PodAntiAffinity, true));
@@ -191,7 +221,7 @@ impl Shape {
             let (term, domain) = (&registry.terms[*t], domain_of(*t));
             domain != NOWHERE
                 && (term.anti.get(domain) > holders(*t)
-                    || term.anti_nominated(domain, priority) > 0)
+                    || coming(term.anti_nominated(domain, priority)) > 0)
         });
         if kept_away {
             tell(Finding::new(Reason::ExistingAntiAffinity, true));
@@ -208,7 +238,7 @@ impl Shape {
             } else {
                 0
             };
-            let pods = self.crowd(table, domain, state) - gone;
+            let pods = table.pods(domain) - gone;
             let least = table.least_without(domain, gone);
             crowded |= pods + i64::from(table.spread.own) - least > table.spread.max_skew;
         }

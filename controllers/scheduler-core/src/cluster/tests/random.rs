@@ -231,7 +231,7 @@ fn reasons_by_node(c: &mut Cluster, class: &Class) -> BTreeMap<String, Vec<Reaso
 
 fn budgets(pod: &ObjectKey) -> BudgetState {
     let n: u32 = pod.name[1..].parse().unwrap();
-    let budgets = if n % 3 == 0 {
+    let budgets = if n.is_multiple_of(3) {
         vec![(ObjectKey::cluster("b"), n % 2)]
     } else {
         Vec::new()
