@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 use setpoint_apis::ObjectKey;
 use setpoint_scheduler_check::generate::{
-    Kinds, NAMESPACES, PodShape, Scenario, Step, namespace_labels, pod_labels,
+    Kinds, NAMESPACES, NodeShape, PodShape, Scenario, Step, namespace_labels, pod_labels,
 };
 use setpoint_scheduler_check::{
     Budgets, Proposal, check_binding, check_gang_placed, check_gang_refused, check_preemption,
@@ -61,6 +61,11 @@ fn all_of_it_together_is_right_as_well() {
         reservations: true,
     };
     search(kinds, 400, |scenario| Run::default().all(scenario));
+}
+
+/// One scenario, written down.
+pub(crate) fn run(nodes: Vec<NodeShape>, steps: Vec<Step>) -> TestCaseResult {
+    Run::default().all(&Scenario { nodes, steps })
 }
 
 #[derive(Default)]
