@@ -3,6 +3,8 @@
 
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 
+use std::time::Instant;
+
 use setpoint_scheduler_core::bench::{Case, Measured, exponent, run};
 
 fn tell(m: &Measured) {
@@ -18,6 +20,8 @@ fn tell(m: &Measured) {
 }
 
 fn main() {
+    let began = Instant::now();
+    let clock = || began.elapsed();
     println!(
         "{:>20} {:>7} {:>8} {:>8} {:>14} {:>10}",
         "case", "nodes", "pods", "bound", "pods/s", "us/pod"
@@ -29,12 +33,13 @@ fn main() {
             Case::Basic | Case::Classes(_) | Case::Gang => 20_000,
             _ => 5_000,
         };
-        tell(&run(case, 5_000, pods));
+        tell(&run(case, 5_000, pods, &clock));
     }
     if !wants("growth") {
         return;
     }
-    let growth = [500, 1_000, 2_000, 5_000, 10_000].map(|nodes| run(Case::Basic, nodes, 20_000));
+    let growth =
+        [500, 1_000, 2_000, 5_000, 10_000].map(|nodes| run(Case::Basic, nodes, 20_000, &clock));
     growth.iter().for_each(tell);
     println!(
         "time per pod grows with nodes to the power of {:.3}",

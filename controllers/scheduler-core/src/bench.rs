@@ -1,11 +1,11 @@
 //! How many pods per second the core places: the cases, what they are made of, and the measuring.
 //!
-//! Every case builds a cluster of equal nodes in ten zones, makes the requests, and measures the decisions alone. The
+//! The clock is handed in: it gives the time since whenever it began. Every case builds a cluster of equal nodes in ten zones, makes the requests, and measures the decisions alone. The
 //! time of preemption includes everything that a scheduler does with the core for a preemptor: the failed attempt, the
 //! choice of victims, the nomination, the removal of the victims, and the binding.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use setpoint_apis::core::{
     Affinity, Container, PodAffinity, PodAffinityTerm, PodSpec, ResourceRequirements,
@@ -102,11 +102,11 @@ impl Measured {
     }
 }
 
-/// Measures a case once.
-pub fn run(case: Case, nodes: usize, pods: usize) -> Measured {
+/// Measures a case once, by `clock`.
+pub fn run(case: Case, nodes: usize, pods: usize, clock: &dyn Fn() -> Duration) -> Measured {
     let mut cluster = cluster(nodes);
     if case == Case::Preemption {
-        return preemption(cluster, nodes, pods);
+        return preemption(cluster, nodes, pods, clock);
     }
     let requests: Vec<PodRequest> = (0..pods)
         .map(|p| PodRequest {
@@ -114,7 +114,7 @@ pub fn run(case: Case, nodes: usize, pods: usize) -> Measured {
             class: class(&mut cluster, case, p),
         })
         .collect();
-    let start = Instant::now();
+    let start = clock();
     let mut bound = 0;
     let is_bound = |d: &&Decision| matches!(d, Decision::Bind(_));
     if case == Case::Gang {
@@ -135,7 +135,7 @@ pub fn run(case: Case, nodes: usize, pods: usize) -> Measured {
         nodes,
         pods,
         bound,
-        took: start.elapsed(),
+        took: clock().saturating_sub(start),
     }
 }
 
@@ -156,7 +156,12 @@ pub fn exponent(measured: &[Measured]) -> f64 {
     if square > 0.0 { both / square } else { 0.0 }
 }
 
-fn preemption(mut cluster: Cluster, nodes: usize, pods: usize) -> Measured {
+fn preemption(
+    mut cluster: Cluster,
+    nodes: usize,
+    pods: usize,
+    clock: &dyn Fn() -> Duration,
+) -> Measured {
     // Four pods fill a node: all of its cpu is requested.
     let low: Vec<Class> = (0..4)
         .map(|p| asked(&mut cluster, &requesting(8000, 1024), "low", p))
@@ -172,7 +177,7 @@ fn preemption(mut cluster: Cluster, nodes: usize, pods: usize) -> Measured {
             class: high.clone(),
         })
         .collect();
-    let start = Instant::now();
+    let start = clock();
     let mut bound = 0;
     for batch in requests.chunks(BATCH) {
         let decisions = cluster.schedule(batch, 42);
@@ -202,7 +207,7 @@ fn preemption(mut cluster: Cluster, nodes: usize, pods: usize) -> Measured {
         nodes,
         pods,
         bound,
-        took: start.elapsed(),
+        took: clock().saturating_sub(start),
     }
 }
 
@@ -305,13 +310,21 @@ fn requesting(cpu_milli: i64, memory_mib: i64) -> PodSpec {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     #[test]
     fn every_case_places_every_pod() {
         for case in Case::ALL {
-            let measured = run(case, 100, 100);
+            let ticks = Cell::new(0);
+            let clock = || {
+                ticks.set(ticks.get() + 3);
+                Duration::from_secs(ticks.get())
+            };
+            let measured = run(case, 100, 100, &clock);
             assert_eq!(measured.bound, 100, "{}", case.name());
+            assert_eq!(measured.took, Duration::from_secs(3), "{}", case.name());
         }
     }
 

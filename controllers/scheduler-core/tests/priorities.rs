@@ -624,9 +624,8 @@ fn near_misses_are_told_with_what_is_missing() {
             "n7 would fit with 200m cpu less requested"
         ]
     );
-    assert_eq!(
-        why.helps().room,
-        false,
+    assert!(
+        !why.helps().room,
         "no pod that leaves makes a node bigger: {why:?}"
     );
     assert_eq!(why.preemption, Some(false));
