@@ -60,7 +60,13 @@ fn all_of_it_together_is_right_as_well() {
         gangs: true,
         reservations: true,
     };
-    search(kinds, 400, |scenario| Run::default().all(scenario));
+    search(kinds, 200, |scenario| {
+        let (mut run, mut again) = (Run::default(), Run::default());
+        run.all(scenario)?;
+        again.all(scenario)?;
+        prop_assert_eq!(run.told, again.told, "the same calls, the same seed");
+        Ok(())
+    });
 }
 
 /// One scenario, written down.
@@ -72,10 +78,12 @@ pub(crate) fn run(nodes: Vec<NodeShape>, steps: Vec<Step>) -> TestCaseResult {
 struct Run {
     twin: Twin,
     pods: usize,
+    /// All decisions of the core.
+    told: Vec<Decision>,
 }
 
 impl Run {
-    fn all(mut self, scenario: &Scenario) -> TestCaseResult {
+    fn all(&mut self, scenario: &Scenario) -> TestCaseResult {
         for name in NAMESPACES {
             self.twin.set_namespace(name, &namespace_labels(None));
         }
@@ -95,7 +103,7 @@ impl Run {
     }
 
     /// A cluster that is told all of this at once thinks the same of every pod that waits, scores included.
-    fn history_does_not_matter(mut self) -> TestCaseResult {
+    fn history_does_not_matter(&mut self) -> TestCaseResult {
         let mut fresh = Twin::of(&self.twin.world, Profile::default());
         for key in self.waiting() {
             let (old, new) = (self.twin.class(&key), fresh.class(&key));
@@ -220,6 +228,7 @@ impl Run {
             // Reasons are those of the first pod of its class in the call.
             let first = !requests[..i].iter().any(|r| r.class == requests[i].class);
             self.decided(key, &decision, first)?;
+            self.told.push(decision);
         }
         Ok(())
     }
@@ -381,6 +390,7 @@ impl Run {
                         self.twin.placed(key, node, since);
                     }
                 }
+                self.told.extend(decisions);
             }
             Err(told) => {
                 let right = check_gang_refused(&self.twin.world, keys, min);
