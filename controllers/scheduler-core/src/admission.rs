@@ -251,7 +251,7 @@ impl Rules {
     /// Everything that keeps the pods off a node whatever else is there, in the order in which Kubernetes asks.
     pub(crate) fn refusals(&self, node: &Node, tell: &mut dyn FnMut(Reason)) {
         let Some(facts) = &node.facts else {
-            return tell(Reason::NoNode);
+            return;
         };
         if let Some(why) = facts.not_ready {
             tell(Reason::NotReady(why));

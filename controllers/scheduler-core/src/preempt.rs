@@ -86,16 +86,13 @@ impl Cluster {
 
     /// Keeps room on a node for a pod whose victims are still stopping: nothing of lower or equal priority may take its
     /// resources and ports, or come where anti-affinity between the two forbids it.
-    /// The victims count until they are forgotten, but cost nothing any more when another pod needs their room. Undone
+    /// Victims on the node count until they are forgotten, but cost nothing while another pod needs their room. Undone
     /// by [`Cluster::forget`], replaced by [`Cluster::place`] and by a decision.
     pub fn nominate(&mut self, pod: &ObjectKey, node: &str, class: &Class, victims: &[ObjectKey]) {
         self.state.remove(pod);
         let slot = self.state.slot_of(node);
         self.state
             .add(pod, slot, class.clone(), 0, Some(victims.into()));
-        for victim in victims {
-            self.state.set_leaving(victim, true);
-        }
     }
 
     /// The node that a pod is nominated for.
@@ -135,10 +132,20 @@ impl Cluster {
 
     /// Whether displacing pods of lower priority could help a pod of the shape, budgets aside.
     pub(crate) fn could_preempt(&mut self, id: u32) -> bool {
-        self.shapes[id].kind.preempts
-            && self
-                .least_harm(id, 0, &|_| BudgetState::default())
-                .is_some()
+        if !self.shapes[id].kind.preempts {
+            return false;
+        }
+        self.refresh(id);
+        let shape = &self.shapes[id];
+        let admission = &self.admissions[shape.kind.admission];
+        let clears = |slot: u32| {
+            let cell = admission.peek(slot as usize, &self.state);
+            cleared(shape, slot, &cell, &self.state).is_some()
+        };
+        match shape.only_node() {
+            Some(name) => self.state.slots.get(name).is_some_and(|s| clears(*s)),
+            None => (0..self.state.nodes.len() as u32).any(clears),
+        }
     }
 
     fn least_harm(&mut self, id: u32, draw: u64, budgets: Budgets<'_>) -> Option<(u32, Harm)> {
@@ -270,6 +277,37 @@ impl Shape {
     }
 }
 
+fn without(removed: &[u32]) -> Without<'_> {
+    Without {
+        removed,
+        nominated: false,
+    }
+}
+
+/// Whether a pod fits onto a node when all that may go are gone: these, and those of them that do not leave already.
+fn cleared(
+    shape: &Shape,
+    slot: u32,
+    cell: &crate::admission::Cell,
+    state: &State,
+) -> Option<(Vec<u32>, Vec<u32>)> {
+    if !cell.admitted {
+        return None;
+    }
+    let (mut removed, mut lower) = (Vec::new(), Vec::new());
+    for pod in &state.nodes[slot as usize].pods {
+        let known = &state.pods[*pod];
+        if known.leaving {
+            removed.push(*pod);
+        } else if known.class.0.kind.priority < shape.kind.priority {
+            lower.push(*pod);
+        }
+    }
+    removed.extend(&lower);
+    let fits = shape.fits(slot, cell, state, without(&removed));
+    fits.then_some((removed, lower))
+}
+
 /// The least harm with which a pod gets onto a node; `None` when it does not even when all that may go are gone.
 fn harm(
     shape: &Shape,
@@ -279,30 +317,8 @@ fn harm(
     budgets: Option<Budgets<'_>>,
     apart: bool,
 ) -> Option<Harm> {
-    if !cell.admitted {
-        return None;
-    }
+    let (mut removed, mut lower) = cleared(shape, slot, cell, state)?;
     let node = &state.nodes[slot as usize];
-    let priority = shape.kind.priority;
-    let (mut removed, mut lower) = (Vec::new(), Vec::new());
-    for pod in &node.pods {
-        let known = &state.pods[*pod];
-        if known.leaving {
-            removed.push(*pod);
-        } else if known.class.0.kind.priority < priority {
-            lower.push(*pod);
-        }
-    }
-    removed.extend(&lower);
-    fn without(removed: &[u32]) -> Without<'_> {
-        Without {
-            removed,
-            nominated: false,
-        }
-    }
-    if !shape.fits(slot, cell, state, without(&removed)) {
-        return None;
-    }
     // The most important first: these are kept first.
     lower.sort_unstable_by(|a, b| {
         let (a, b) = (&state.pods[*a], &state.pods[*b]);

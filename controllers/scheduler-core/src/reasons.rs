@@ -13,13 +13,11 @@ use crate::node::NotReady;
 /// What keeps a pod off a node.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
-    /// The pod names a node that does not exist.
-    NoNode,
     /// Nothing can be placed on the node.
     NotReady(NotReady),
     /// The node is cordoned.
     Unschedulable,
-    /// The pod names another node.
+    /// The pod names another node, which need not exist.
     NodeName,
     /// The node has a taint that the pod does not tolerate.
     Taint {
@@ -56,8 +54,7 @@ impl Reason {
     /// Whether it is a matter of the node and the pod alone, whatever else runs.
     pub fn is_of_node(&self) -> bool {
         match self {
-            Self::NoNode
-            | Self::NotReady(_)
+            Self::NotReady(_)
             | Self::Unschedulable
             | Self::NodeName
             | Self::Taint { .. }
@@ -79,7 +76,6 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NoNode => "node(s) did not exist",
             Self::NotReady(NotReady::NotReported) => "node(s) had not reported yet",
             Self::NotReady(NotReady::Lost) => "node(s) were unreachable",
             Self::NotReady(NotReady::Suspended) => {
@@ -178,7 +174,6 @@ impl fmt::Display for Miss {
                 return write!(f, " without taint {key}");
             }
             Reason::Taint { key, value } => return write!(f, " without taint {key}={value}"),
-            Reason::NoNode => " if it existed",
             Reason::NotReady(_) => " if ready",
             Reason::Unschedulable => " if not cordoned",
             Reason::NodeName => " without the node name",
@@ -220,7 +215,7 @@ impl Unschedulable {
 
     /// Takes over near misses by reason: how many nodes, how much the nearest lacks, and its name.
     pub(crate) fn set_nearest(&mut self, nearest: BTreeMap<Reason, (u32, i64, Arc<str>)>) {
-        let unhelpful = |r: &Reason| matches!(r, Reason::NodeName | Reason::NoNode);
+        let unhelpful = |r: &Reason| matches!(r, Reason::NodeName);
         let misses = nearest.into_iter().filter(|(r, _)| !unhelpful(r));
         self.misses = misses
             .map(|(reason, (nodes, missing, nearest))| Miss {

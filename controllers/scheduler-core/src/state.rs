@@ -43,7 +43,7 @@ pub(crate) struct Pod {
     pub(crate) slot: u32,
     pub(crate) class: Class,
     pub(crate) since: i64,
-    /// Whether it is on its way out, to make room for a nominated pod.
+    /// Whether a pod that is nominated for the node waits for it to leave.
     pub(crate) leaving: bool,
     /// For a nominated pod, whom it waits for.
     pub(crate) nominated: Option<Box<[ObjectKey]>>,
@@ -103,6 +103,9 @@ impl State {
             self.registry
                 .count(slot, identity, &kind.own, true, &mut self.log);
         }
+        if !self.nodes[slot as usize].nominated.is_empty() {
+            self.mark_leaving(slot);
+        }
         self.touch(slot);
     }
 
@@ -140,17 +143,26 @@ impl State {
             self.registry
                 .count(slot, identity, &kind.own, false, &mut self.log);
         }
+        if pod.nominated.is_some() {
+            self.mark_leaving(slot);
+        }
         self.touch(slot);
         self.release_slot(slot);
         Some(pod)
     }
 
-    /// Says whether a pod is on its way out.
-    pub(crate) fn set_leaving(&mut self, key: &ObjectKey, leaving: bool) {
-        if let Some(id) = self.pods_by_key.get(key) {
-            let pod = &mut self.pods[*id];
-            pod.leaving = leaving;
-            self.log.push(pod.slot);
+    /// Works out who leaves a node: the victims of the pods that are nominated for it.
+    fn mark_leaving(&mut self, slot: u32) {
+        let Self { nodes, pods, .. } = self;
+        let node = &nodes[slot as usize];
+        for id in &node.pods {
+            let key = &pods[*id].key;
+            let mut waiting = node
+                .nominated
+                .iter()
+                .filter_map(|n| pods[*n].nominated.as_ref());
+            let leaving = waiting.any(|victims| victims.contains(key));
+            pods[*id].leaving = leaving;
         }
     }
 

@@ -100,8 +100,5 @@ impl Cluster {
         let node = self.state.nodes[pod.slot as usize].name.clone();
         let slot = self.state.slot_of(&node);
         self.state.add(&key, slot, class, pod.since, pod.nominated);
-        if pod.leaving {
-            self.state.set_leaving(&key, true);
-        }
     }
 }

@@ -113,9 +113,6 @@ impl Shape {
         admission
             .rules
             .refusals(node, &mut |r| found.push(Finding::new(r, false)));
-        if node.facts.is_none() {
-            return found;
-        }
         self.room_findings(node, state, &mut found);
         if !self.ports_free(node, state, Without::default()) {
             found.push(Finding::new(Reason::Ports, true));

@@ -63,17 +63,19 @@ const SPECS: &[&str] = &[
     "affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchFields: [{key: metadata.name, operator: In, values: [n1]}]}]}}, podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{labelSelector: {matchLabels: {app: a0}}, topologyKey: zone}]}}",
 ];
 
-fn spec_of(ask: Ask) -> PodSpec {
-    let cpu = 1 + ask.spec % 2;
-    let port = if ask.spec % 5 == 1 {
-        "ports: [{containerPort: 80, hostPort: 80}], "
-    } else {
-        ""
+fn spec_of(ask: Ask) -> &'static PodSpec {
+    static ALL: std::sync::OnceLock<Vec<PodSpec>> = std::sync::OnceLock::new();
+    let one = |(n, more): (usize, &&str)| {
+        let port = match n % 5 {
+            1 => "ports: [{containerPort: 80, hostPort: 80}], ",
+            _ => "",
+        };
+        spec(&format!(
+            "containers: [{{name: a, image: host, {port}resources: {{requests: {{cpu: {}}}}}}}]\n{more}",
+            1 + n % 2
+        ))
     };
-    spec(&format!(
-        "containers: [{{name: a, image: host, {port}resources: {{requests: {{cpu: {cpu}}}}}}}]\n{}",
-        SPECS[ask.spec]
-    ))
+    &ALL.get_or_init(|| SPECS.iter().enumerate().map(one).collect())[ask.spec]
 }
 
 fn shape() -> impl Strategy<Value = Shape> {
@@ -125,8 +127,8 @@ struct Model {
     nodes: BTreeMap<usize, Shape>,
     namespaces: BTreeMap<usize, u8>,
     reservation: Option<(Option<usize>, u8)>,
-    /// Node, ask, since, leaving.
-    pods: BTreeMap<usize, (String, Ask, i64, bool)>,
+    /// Node, ask, since.
+    pods: BTreeMap<usize, (String, Ask, i64)>,
     nominated: BTreeMap<usize, (String, Ask, usize)>,
 }
 
@@ -164,7 +166,7 @@ fn class(c: &mut Cluster, ask: Ask) -> Class {
     c.class(&PodAsk {
         namespace: &format!("n{}", ask.namespace),
         labels: &[("app".to_owned(), format!("a{}", ask.app))].into(),
-        spec: &spec_of(ask),
+        spec: spec_of(ask),
         priority: ask.priority,
         profile: Profile::default(),
     })
@@ -184,16 +186,13 @@ impl Model {
         for (n, s) in self.nodes.iter().rev() {
             c.set_node(facts(*n, s));
         }
-        for (p, (node, ask, since, _)) in self.pods.iter().rev() {
+        for (p, (node, ask, since)) in self.pods.iter().rev() {
             let class = class(&mut c, *ask);
             c.place(&pod(*p), node, &class, *since);
         }
         for (p, (node, ask, victim)) in &self.nominated {
             let class = class(&mut c, *ask);
             c.nominate(&pod(*p), node, &class, &[pod(*victim)]);
-        }
-        for (p, known) in &self.pods {
-            c.state.set_leaving(&pod(*p), known.3);
         }
         if let Some((node, app)) = self.reservation {
             c.set_reservation(reservation(node, app));
@@ -281,7 +280,8 @@ fn same_answers(
             let mut less = model.clone();
             less.pods.retain(|p, known| {
                 let key = pod(*p);
-                let leaves = known.0 == *found.node && known.3;
+                let mut waiting = model.nominated.values();
+                let leaves = known.0 == *found.node && waiting.any(|n| n.0 == known.0 && n.2 == *p);
                 Some(&key) == kept || !(leaves || found.victims.contains(&key))
             });
             let mut c = less.cluster(coarse);
@@ -341,9 +341,7 @@ fn apply(
                     prop_assert!(best.iter().any(|s| s.node == b.node && s.score == b.score));
                     prop_assert_eq!(b.runner_up.map(|r| r.score), best.get(1).map(|s| s.score));
                     let since = c.state.pod(&pod(p)).unwrap().since;
-                    model
-                        .pods
-                        .insert(p, (b.node.to_string(), ask, since, false));
+                    model.pods.insert(p, (b.node.to_string(), ask, since));
                 }
                 Decision::Unschedulable(_) => prop_assert!(best.is_empty()),
             }
@@ -353,18 +351,13 @@ fn apply(
             c.forget(&pod(p));
             let class = class(c, ask);
             c.place(&pod(p), &format!("n{node}"), &class, n as i64);
-            model
-                .pods
-                .insert(p, (format!("n{node}"), ask, n as i64, false));
+            model.pods.insert(p, (format!("n{node}"), ask, n as i64));
         }
         Step::Nominate(p, node, ask, victim) => {
             model.forget(p);
             let class = class(c, ask);
             c.nominate(&pod(p), &format!("n{node}"), &class, &[pod(victim)]);
             model.nominated.insert(p, (format!("n{node}"), ask, victim));
-            if let Some(v) = model.pods.get_mut(&victim) {
-                v.3 = true;
-            }
             let gone = model
                 .pods
                 .get(&victim)
