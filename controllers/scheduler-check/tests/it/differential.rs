@@ -253,7 +253,7 @@ impl Run {
                 let right = check_unschedulable(world, key);
                 prop_assert!(right.is_ok(), "{}; {told:?}", right.unwrap_err());
                 if first && exact {
-                    let wrong = account(world, key, &verdicts, told);
+                    let wrong = account(&verdicts, told);
                     prop_assert!(wrong.is_none(), "{key}: {}", wrong.unwrap());
                 }
             }
@@ -283,7 +283,7 @@ impl Run {
                 best.sort_unstable();
                 prop_assert_eq!(&best, &fits, "{}", key);
                 let told = self.twin.cluster.explain(&class);
-                let wrong = account(world, key, &verdicts, &told);
+                let wrong = account(&verdicts, &told);
                 prop_assert!(wrong.is_none(), "{key}: {}", wrong.unwrap());
             }
         }

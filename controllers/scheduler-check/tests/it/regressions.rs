@@ -50,7 +50,9 @@ fn reasons_of_pods_that_name_their_node_are_renewed() {
     twin.forget(&key("a"));
     assert_eq!(twin.cluster.explain(&class).reasons, [(other, 1)].into());
     twin.remove_node("n0");
-    assert_eq!(twin.cluster.explain(&class).nodes, 1);
+    let told = twin.cluster.explain(&class);
+    assert_eq!(told.nodes, 1);
+    assert_eq!(told.reasons.keys().collect::<Vec<_>>(), [&Reason::NodeName]);
 }
 
 #[test]
@@ -84,4 +86,23 @@ fn a_nominated_pod_does_not_unbalance_a_domain_against_itself() {
         Step::Schedule(vec![spread]),
     ];
     run(vec![with_gpu, node()], steps).unwrap();
+}
+
+#[test]
+fn a_victim_that_is_labelled_anew_leaves_all_the_same() {
+    let displacing = |priority| Step::Preempt {
+        pod: PodShape {
+            priority,
+            ..PodShape::default()
+        },
+        budgets: BTreeMap::new(),
+        slowly: true,
+    };
+    let steps = vec![
+        Step::Place(PodShape::default(), 0),
+        displacing(5),
+        Step::Relabel(0, Some(1), None),
+        displacing(6),
+    ];
+    run(vec![node()], steps).unwrap();
 }
