@@ -7,7 +7,7 @@
 //! the least that there is, so that fewer victims are less), then the fewest victims, then the newest: whose oldest of
 //! the most important victims is the newest.
 //!
-//! Victims of nominated pods leave anyway. They are counted as gone and cost nothing.
+//! Victims of nominated pods leave their node anyway. They are counted as gone from there and cost nothing.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -100,7 +100,6 @@ pub fn proposals(world: &World, pod: &ObjectKey, budgets: &Budgets) -> Vec<Propo
     if own.spec.preemption_policy == Some(PreemptionPolicy::Never) {
         return Vec::new();
     }
-    let world = &without_leaving(world);
     world
         .nodes
         .keys()
@@ -108,9 +107,10 @@ pub fn proposals(world: &World, pod: &ObjectKey, budgets: &Budgets) -> Vec<Propo
         .collect()
 }
 
-/// The world without the victims of nominated pods.
-fn without_leaving(world: &World) -> World {
-    world.without(world.nominations.values().flat_map(|n| world.leaving(n)))
+/// The world without the victims of nominated pods on a node.
+fn without_leaving(world: &World, node: &str) -> World {
+    let there = world.nominations.values().filter(|n| n.node == node);
+    world.without(there.flat_map(|n| world.leaving(n)))
 }
 
 fn proposal(
@@ -120,6 +120,9 @@ fn proposal(
     node: &str,
     budgets: &Budgets,
 ) -> Option<Proposal> {
+    let without = without_leaving(world, node);
+    let anybody_leaves = world.nominations.values().any(|n| n.node == node);
+    let world = &without;
     let mut lower: Vec<(&ObjectKey, &Pod)> = world
         .pods_on(node)
         .filter(|(_, p)| p.priority < priority)
@@ -127,7 +130,7 @@ fn proposal(
     lower.sort_by_key(|(key, p)| (Reverse(p.priority), p.since, (*key).clone()));
     let order: Vec<&ObjectKey> = lower.iter().map(|(key, _)| *key).collect();
     let mut reduced = world.without(order.iter().copied());
-    if feasible(&reduced, pod, node).is_err() {
+    if (lower.is_empty() && !anybody_leaves) || feasible(&reduced, pod, node).is_err() {
         return None;
     }
     let violated = budgets.violated(&order);
@@ -174,8 +177,6 @@ pub fn check_preemption(
         };
     };
     check_victims(world, pod, told)?;
-    let leaving = without_leaving(world);
-    let world = &leaving;
     let own = cost(world, &told.victims, told.violations);
     for other in possible {
         let theirs = cost(world, &other.victims, other.violations);
@@ -233,7 +234,7 @@ fn check_victims(world: &World, pod: &ObjectKey, told: &Proposal) -> Result<(), 
             None => return wrong("there is no such pod"),
         }
     }
-    let after = without_leaving(world).without(&told.victims);
+    let after = without_leaving(world, &told.node).without(&told.victims);
     if let Err(violations) = feasible(&after, pod, &told.node) {
         return Err(Complaint::NotEnoughVictims {
             pod: pod.clone(),

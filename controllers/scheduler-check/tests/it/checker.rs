@@ -12,13 +12,8 @@ fn the_tables_are_read_and_have_enough_cases() {
     let mut names: Vec<_> = cases.iter().map(|c| &c.name).collect();
     names.sort_unstable();
     for pair in names.windows(2) {
-        assert!(pair[0] != pair[1] || allowed_twice(pair[0]), "{}", pair[0]);
+        assert!(pair[0] != pair[1], "two cases: {}", pair[0]);
     }
-}
-
-fn allowed_twice(name: &str) -> bool {
-    // Affinity and spread have a field of this name each.
-    name.starts_with("matchLabelKeys that the pod lacks")
 }
 
 #[test]
@@ -44,8 +39,7 @@ fn difference(case: &Case) -> Option<String> {
                 .collect();
             format!("fits {fits:?}, not {nodes:?}; {why:?}")
         }),
-        // Scores are not the checker's: that the better node is feasible, and not the only one unless the case is about
-        // that, is all it can say.
+        // Scores are not the checker's: that the better node is feasible is all it can say.
         Expected::Chooses(node) => {
             (!fits.contains(node)).then(|| format!("{node} is not among {fits:?}"))
         }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 use setpoint_apis::ObjectKey;
 use setpoint_scheduler_check::generate::{
-    Kinds, NAMESPACES, PodShape, Scenario, Step, namespace_labels, pod_labels,
+    Kinds, NAMESPACES, NodeShape, PodShape, Scenario, Step, namespace_labels, pod_labels,
 };
 use setpoint_scheduler_check::{
     Budgets, Proposal, check_binding, check_gang_placed, check_gang_refused, check_preemption,
@@ -60,17 +60,30 @@ fn all_of_it_together_is_right_as_well() {
         gangs: true,
         reservations: true,
     };
-    search(kinds, 400, |scenario| Run::default().all(scenario));
+    search(kinds, 200, |scenario| {
+        let (mut run, mut again) = (Run::default(), Run::default());
+        run.all(scenario)?;
+        again.all(scenario)?;
+        prop_assert_eq!(run.told, again.told, "the same calls, the same seed");
+        Ok(())
+    });
+}
+
+/// One scenario, written down.
+pub(crate) fn run(nodes: Vec<NodeShape>, steps: Vec<Step>) -> TestCaseResult {
+    Run::default().all(&Scenario { nodes, steps })
 }
 
 #[derive(Default)]
 struct Run {
     twin: Twin,
     pods: usize,
+    /// All decisions of the core.
+    told: Vec<Decision>,
 }
 
 impl Run {
-    fn all(mut self, scenario: &Scenario) -> TestCaseResult {
+    fn all(&mut self, scenario: &Scenario) -> TestCaseResult {
         for name in NAMESPACES {
             self.twin.set_namespace(name, &namespace_labels(None));
         }
@@ -90,7 +103,7 @@ impl Run {
     }
 
     /// A cluster that is told all of this at once thinks the same of every pod that waits, scores included.
-    fn history_does_not_matter(mut self) -> TestCaseResult {
+    fn history_does_not_matter(&mut self) -> TestCaseResult {
         let mut fresh = Twin::of(&self.twin.world, Profile::default());
         for key in self.waiting() {
             let (old, new) = (self.twin.class(&key), fresh.class(&key));
@@ -215,6 +228,7 @@ impl Run {
             // Reasons are those of the first pod of its class in the call.
             let first = !requests[..i].iter().any(|r| r.class == requests[i].class);
             self.decided(key, &decision, first)?;
+            self.told.push(decision);
         }
         Ok(())
     }
@@ -239,7 +253,7 @@ impl Run {
                 let right = check_unschedulable(world, key);
                 prop_assert!(right.is_ok(), "{}; {told:?}", right.unwrap_err());
                 if first && exact {
-                    let wrong = account(world, key, &verdicts, told);
+                    let wrong = account(&verdicts, told);
                     prop_assert!(wrong.is_none(), "{key}: {}", wrong.unwrap());
                 }
             }
@@ -269,7 +283,7 @@ impl Run {
                 best.sort_unstable();
                 prop_assert_eq!(&best, &fits, "{}", key);
                 let told = self.twin.cluster.explain(&class);
-                let wrong = account(world, key, &verdicts, &told);
+                let wrong = account(&verdicts, &told);
                 prop_assert!(wrong.is_none(), "{key}: {}", wrong.unwrap());
             }
         }
@@ -376,6 +390,7 @@ impl Run {
                         self.twin.placed(key, node, since);
                     }
                 }
+                self.told.extend(decisions);
             }
             Err(told) => {
                 let right = check_gang_refused(&self.twin.world, keys, min);

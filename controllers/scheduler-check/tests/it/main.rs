@@ -3,6 +3,7 @@
 mod budgets;
 mod checker;
 mod differential;
+mod regressions;
 mod search;
 mod tables;
 mod twin;

@@ -225,27 +225,14 @@ pub(crate) fn fits(verdicts: &BTreeMap<String, Vec<Violation>>) -> Vec<&str> {
 /// Each reason must hold for at least as many nodes as the core counts, and there must be a reason for every node that
 /// cannot.
 pub(crate) fn account(
-    world: &World,
-    key: &ObjectKey,
     verdicts: &BTreeMap<String, Vec<Violation>>,
     told: &Unschedulable,
 ) -> Option<String> {
     let show = || format!("{:?}; checker: {verdicts:?}", told.reasons);
-    if told.nodes as usize != world.nodes.len() {
-        return Some(format!(
-            "counts {} nodes of {}",
-            told.nodes,
-            world.nodes.len()
-        ));
+    if told.nodes as usize != verdicts.len() {
+        return Some(format!("counts {} nodes of {}", told.nodes, verdicts.len()));
     }
     for (reason, count) in &told.reasons {
-        if *reason == Reason::NoNode {
-            let named = world.pods[key].spec.node_name.clone().unwrap_or_default();
-            if world.nodes.contains_key(&named) {
-                return Some(format!("{reason} although {named} exists"));
-            }
-            return None;
-        }
         let having = verdicts
             .values()
             .filter(|found| found.iter().any(|v| says(reason, v)))
@@ -263,7 +250,6 @@ pub(crate) fn account(
 /// Whether a reason of the core is about a violation.
 fn says(reason: &Reason, violation: &Violation) -> bool {
     match reason {
-        Reason::NoNode => false,
         Reason::NotReady(_) => *violation == Violation::NotReady,
         Reason::Unschedulable => {
             matches!(violation, Violation::Taint(k) if k == "node.kubernetes.io/unschedulable")
