@@ -2,7 +2,9 @@
 
 use serde::Serialize;
 use setpoint_apis::core::Pod;
-use setpoint_apis::records::{Hope, NodeScore, PlacementDecision, PodScheduling, WaitReason};
+use setpoint_apis::records::{
+    ConstraintKind, Hope, NodeScore, PlacementDecision, PodScheduling, WaitReason,
+};
 use setpoint_apis::time::Timestamp;
 use setpoint_apis::{ObjectKey, placement};
 use setpoint_scheduler_core::PodRequest;
@@ -288,7 +290,6 @@ fn waits(
 
 /// Why the waiting pods of a group do not fit together, although one of them does.
 fn together(model: &mut Model<'_>, world: &World, group: &ObjectKey) -> Option<Vec<WaitReason>> {
-    let needed = model.still_needed(group);
     let mut requests = Vec::new();
     let mut some = None;
     for (key, known) in &world.pods {
@@ -306,8 +307,9 @@ fn together(model: &mut Model<'_>, world: &World, group: &ObjectKey) -> Option<V
             });
         }
     }
+    let needed = model.still_needed(group, requests.len());
     let reason = |fit: usize| WaitReason {
-        constraint: setpoint_apis::records::ConstraintKind::PodGroup,
+        constraint: ConstraintKind::PodGroup,
         detail: format!(
             "{}: {fit} of the {needed} that must run together fit",
             group.name
@@ -346,7 +348,7 @@ fn gang(model: &Model<'_>, pod: &Pod) -> Option<Gang> {
 }
 
 /// Whether what the scheduler wrote last gives other constraints than those that hold now. Counts of nodes and details
-/// are left aside: they are put in other words and lag behind.
+/// are left aside: they are put in other words and lag behind. It writes the node selector down as node affinity.
 fn differs(waits: &Waits) -> bool {
     let Some(recorded) = &waits.recorded else {
         return false;
@@ -355,7 +357,11 @@ fn differs(waits: &Waits) -> bool {
         return false;
     }
     let set = |reasons: &[WaitReason]| -> std::collections::BTreeSet<_> {
-        reasons.iter().map(|r| r.constraint).collect()
+        let constraints = reasons.iter().map(|r| match r.constraint {
+            ConstraintKind::NodeSelector => ConstraintKind::NodeAffinity,
+            other => other,
+        });
+        constraints.collect()
     };
     set(&recorded.reasons) != set(&waits.reasons)
 }
