@@ -257,6 +257,27 @@ fn absurd_numbers_are_looked_at_in_part() {
     assert!(notes[0].contains("998 of"), "{notes:?}");
 }
 
+#[test]
+fn a_name_that_nothing_has_gets_a_suggestion() {
+    let profile = "apiVersion: setpoint.dev/v1\nkind: SchedulerProfile\nmetadata: {name: batch}\n";
+    let store = Store::new()
+        .put("desired/schedulerprofiles/batch", profile)
+        .put("desired/priorityclasses/high", class("high", 10));
+    let notes = |spec: &str| {
+        let store = Store {
+            keyspace: store.keyspace.clone(),
+            keys: store.keys.clone(),
+        };
+        store
+            .pod("p", &format!("{spec}, {}", cpu("1")))
+            .why("p")
+            .notes
+    };
+    assert!(notes("schedulerName: bacth")[0].contains("did it mean \"batch\""));
+    assert!(notes("priorityClassName: hihg")[0].contains("did it mean \"high\""));
+    assert!(!notes("priorityClassName: zzz")[0].contains("did it mean"));
+}
+
 fn group(min: u32) -> String {
     format!(
         "apiVersion: setpoint.dev/v1\nkind: PodGroup\nmetadata: {{name: g, namespace: default}}\nspec: {{minMember: {min}}}\n"

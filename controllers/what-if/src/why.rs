@@ -5,6 +5,7 @@ use setpoint_apis::core::Pod;
 use setpoint_apis::records::{
     ConstraintKind, Hope, NodeScore, PlacementDecision, PodScheduling, WaitReason,
 };
+use setpoint_apis::strict::nearest;
 use setpoint_apis::time::Timestamp;
 use setpoint_apis::{ObjectKey, placement};
 use setpoint_scheduler_core::PodRequest;
@@ -251,6 +252,7 @@ fn waits(
     let class = match model.class(pod) {
         Ok(class) => class,
         Err(reason) => {
+            notes.extend(meant(world, pod, &reason));
             waits.reasons.insert(0, reason);
             waits.hope = hope(&waits.reasons);
             waits.record_differs = differs(&waits);
@@ -286,6 +288,28 @@ fn waits(
     waits.hope = hope(&waits.reasons);
     waits.record_differs = differs(&waits);
     waits
+}
+
+/// What may have been meant instead of a name that nothing has.
+fn meant(world: &World, pod: &Pod, reason: &WaitReason) -> Option<String> {
+    let (name, near) = match reason.constraint {
+        ConstraintKind::SchedulerProfile => {
+            let name = placement::profile_of(&pod.spec)?;
+            let known = world.profiles.keys().map(String::as_str);
+            (
+                name,
+                nearest(name, known.chain([placement::DEFAULT_SCHEDULER]))?,
+            )
+        }
+        _ => {
+            let name = pod.spec.priority_class_name.as_deref()?;
+            (
+                name,
+                nearest(name, world.classes.keys().map(String::as_str))?,
+            )
+        }
+    };
+    Some(format!("instead of {name:?}, did it mean {near:?}?"))
 }
 
 /// Why the waiting pods of a group do not fit together, although one of them does.
