@@ -51,13 +51,12 @@ pub(crate) fn lay_over(
         match (d.kind.plural, from) {
             (Node::PLURAL, Origin::Nodes | Origin::Files) => {
                 let node: Node =
-                    document::decode_keyed(&d.key, d.text.as_bytes()).with_context(|| at())?;
-                let status = nodes::status(&statuses, &d.key.name).with_context(|| at())?;
+                    document::decode_keyed(&d.key, d.text.as_bytes()).with_context(at)?;
+                let status = nodes::status(&statuses, &d.key.name).with_context(at)?;
                 proposal.node(node, status);
             }
             (Scenario::PLURAL, Origin::Nodes) => {
-                let scenario: Scenario =
-                    document::decode(d.text.as_bytes()).with_context(|| at())?;
+                let scenario: Scenario = document::decode(d.text.as_bytes()).with_context(at)?;
                 for (node, status) in nodes::of_scenario(&scenario) {
                     proposal.node(node, status);
                 }
@@ -71,9 +70,7 @@ pub(crate) fn lay_over(
                 "{}: is a Scenario, which has nodes: give it with --nodes",
                 at()
             ),
-            (plural, _) => proposal
-                .apply(plural, &d.key, &d.text)
-                .with_context(|| at())?,
+            (plural, _) => proposal.apply(plural, &d.key, &d.text).with_context(at)?,
         }
     }
     Ok(())

@@ -37,7 +37,7 @@ pub(super) fn tables(out: &mut Out, plan: &Plan, wide: bool) {
                     Some((node, score)) => format!("{node} ({score})"),
                     None => "<none>".into(),
                 });
-                row.push(if p.new { "new" } else { "waited" }.into());
+                row.push(if p.new { "new" } else { "waiting" }.into());
             }
             row
         })
@@ -46,7 +46,7 @@ pub(super) fn tables(out: &mut Out, plan: &Plan, wide: bool) {
         section(out);
         let mut headers = vec!["pod", "node", "how"];
         if wide {
-            headers.extend(["owner", "score", "next best", "since"]);
+            headers.extend(["owner", "score", "next best", "was"]);
         }
         Table::new(headers).print(out, &placed);
     }
@@ -207,7 +207,7 @@ fn summary(plan: &Plan) -> String {
     let others = plan.waiting.len() - waiting + old.len();
     if others > 0 {
         parts.push(format!(
-            "of {others} others, displaced or waiting before, {} would be placed",
+            "{} of {others} that waited already or are displaced would be placed",
             old.len()
         ));
     }

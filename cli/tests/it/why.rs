@@ -82,7 +82,10 @@ async fn a_waiting_pod_is_explained_although_no_scheduler_runs() {
 #[tokio::test]
 async fn a_placed_pod_has_its_stored_decision() {
     let f = Fixture::new("why-placed").await;
-    node(&f, "n1", "").await;
+    let used = "usage: {cpu: '1'}\nusageAt: 2026-01-02T03:04:05Z\n";
+    node(&f, "n1", used).await;
+    let shown = f.run(&["get", "node", "n1", "-o", "yaml"]).ok();
+    assert!(shown.contains("usageAt: 2026-01-02T03:04:05"), "{shown}");
     f.apply(&asks("p", "1"));
     let binding = "node: n1\nsession: 1\nplacement: 2\npodRevision: 1\nboundAt: 2026-01-02T03:04:05Z\ndecision:\n  revision: 41\n  \
                    nodes: 3\n  feasible: 2\n  score: 90\n  runnerUp: [n2, 70]\n  best:\n  - {node: n1, score: 90, parts: resources=90}\n  \

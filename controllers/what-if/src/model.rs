@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use setpoint_apis::core::{Pod, PodSpec, PreemptionPolicy};
+use setpoint_apis::core::{Pod, PodSpec, PreemptionPolicy, ResourceRequirements};
 use setpoint_apis::placement::{self, ReservationSpec, ScoringStrategy, pod_group_of, profile_of};
 use setpoint_apis::records::{ConstraintKind, Hope, ScorePart, WaitReason};
-use setpoint_apis::resolve;
+use setpoint_apis::resolve::{self, PriorityProblem};
 use setpoint_apis::scheduling::PriorityClass;
 use setpoint_apis::{ObjectKey, ResourceList};
 use setpoint_scheduler_core::{
@@ -17,6 +17,9 @@ use setpoint_scheduler_core::{
 use crate::budgets::Budgets;
 use crate::text;
 use crate::world::{KnownPod, World};
+
+/// The most shares of one reservation that are looked at, by the scheduler as well.
+const MOST_SHARES: usize = 1_000;
 
 /// See the module.
 pub(crate) struct Model<'a> {
@@ -123,9 +126,7 @@ impl<'a> Model<'a> {
         for (key, reserved) in &self.world.reservations {
             let held = reserved.status.iter().flat_map(|s| &s.nodes);
             let nodes: Vec<String> = held
-                .flat_map(|n| {
-                    std::iter::repeat_n(n.name.clone(), usize::try_from(n.count).unwrap_or(0))
-                })
+                .flat_map(|n| std::iter::repeat_n(n.name.clone(), shares(n.count)))
                 .collect();
             for (i, node) in nodes.iter().enumerate() {
                 self.hold(key, i, Some(node));
@@ -167,13 +168,13 @@ impl<'a> Model<'a> {
         for (key, reserved) in &world.reservations {
             let spec = &reserved.reservation.spec;
             let held = reserved.status.iter().flat_map(|s| &s.nodes);
-            let held: usize = held.map(|n| usize::try_from(n.count).unwrap_or(0)).sum();
+            let held: usize = held.map(|n| shares(n.count)).sum();
             let expired = reserved.status.as_ref().is_some_and(|s| {
                 s.conditions
                     .iter()
                     .any(|c| c.type_ == "Expired" && c.is_true())
             });
-            let wanted = usize::try_from(spec.count()).unwrap_or(0);
+            let wanted = shares(spec.count());
             if expired || held >= wanted {
                 continue;
             }
@@ -185,9 +186,8 @@ impl<'a> Model<'a> {
                 tolerations: spec.tolerations.clone(),
                 ..PodSpec::default()
             };
-            let class = self
-                .cluster
-                .class(&ask(&key.namespace, &BTreeMap::new(), &stand_in, 0));
+            // Of no namespace: it must not be an owner itself, who may use what is held already.
+            let class = self.cluster.class(&ask("", &BTreeMap::new(), &stand_in, 0));
             for share in held..wanted {
                 let pod =
                     ObjectKey::namespaced(key.namespace.clone(), format!("{}/{share}", key.name));
@@ -217,22 +217,28 @@ impl<'a> Model<'a> {
     /// # Errors
     /// The priority class or the profile that it names is not there.
     pub(crate) fn class(&mut self, pod: &Pod) -> Result<Class, WaitReason> {
-        let never = |constraint, detail: String| WaitReason {
+        let reason = |constraint, detail: String, hope| WaitReason {
             constraint,
             detail,
             nodes: 0,
-            hope: Hope::Never,
+            hope,
         };
         let profile = match profile_of(&pod.spec) {
             None => placement::Profile::default(),
+            // It can be made, and then the pod need not be changed.
             Some(name) => *self.world.profiles.get(name).ok_or_else(|| {
-                let detail = format!("{name:?} does not exist, or is not valid");
-                never(ConstraintKind::SchedulerProfile, detail)
+                reason(ConstraintKind::SchedulerProfile, name.into(), Hope::Waits)
             })?,
         };
         let classes = &self.world.classes;
         let priority = resolve::priority(&pod.spec, |name| classes.get(name), self.default)
-            .map_err(|problem| never(ConstraintKind::PriorityClass, problem.to_string()))?;
+            .map_err(|problem| {
+                let hope = match problem {
+                    PriorityProblem::UnknownClass(_) => Hope::Waits,
+                    PriorityProblem::Disagrees { .. } => Hope::Never,
+                };
+                reason(ConstraintKind::PriorityClass, problem.to_string(), hope)
+            })?;
         let mut spec = Cow::Borrowed(&*pod.spec);
         if spec.preemption_policy.is_none() && priority.preemption == PreemptionPolicy::Never {
             spec.to_mut().preemption_policy = Some(priority.preemption);
@@ -262,6 +268,18 @@ impl<'a> Model<'a> {
 
     /// The quota that would be exceeded, or that wants more to be said.
     pub(crate) fn quota(&self, pod: &Pod) -> Option<WaitReason> {
+        let unknown = self.world.unknown_quotas.iter();
+        if let Some(key) = unknown
+            .clone()
+            .find(|key| *key.namespace == *pod.metadata.namespace)
+        {
+            return Some(WaitReason {
+                constraint: ConstraintKind::Quota,
+                detail: format!("{}: its document cannot be read", key.name),
+                nodes: 0,
+                hope: Hope::Waits,
+            });
+        }
         let more = resolve::quota_usage(&pod.spec, false);
         let quotas = self.world.quotas.iter();
         let here = quotas.filter(|(key, _)| *key.namespace == *pod.metadata.namespace);
@@ -273,9 +291,9 @@ impl<'a> Model<'a> {
                 nodes: 0,
                 hope,
             };
-            if let Some((resource, containers)) =
-                resolve::unspecified(hard, &pod.spec).into_iter().next()
-            {
+            let of_pod = pod.spec.resources.as_ref();
+            let mut unsaid = resolve::unspecified(hard, &pod.spec).into_iter();
+            if let Some((resource, containers)) = unsaid.find(|(name, _)| !is_said(name, of_pod)) {
                 let detail = format!("{resource} is not said by {}", containers.join(", "));
                 return Some(reason(detail, Hope::Never));
             }
@@ -329,18 +347,23 @@ impl<'a> Model<'a> {
             return Some(reason("it does not exist".into()));
         };
         let (members, min) = (self.members(group).all, min_member(known.spec.min_member));
-        (members < min).then(|| {
+        let placed = self.world.placed_groups.contains(group);
+        (members < min && !placed).then(|| {
             reason(format!(
                 "{members} of the {min} pods exist that must run together"
             ))
         })
     }
 
-    /// How many pods of a group are still to be placed together.
-    pub(crate) fn still_needed(&self, group: &ObjectKey) -> usize {
+    /// How many pods of a group are still to be placed together, when so many want a node.
+    pub(crate) fn still_needed(&self, group: &ObjectKey, wanting: usize) -> usize {
         let min = self.world.groups.get(group);
         let min = min.map_or(0, |g| min_member(g.spec.min_member));
-        min.saturating_sub(self.members(group).bound)
+        let needed = min.saturating_sub(self.members(group).bound);
+        match self.world.placed_groups.contains(group) {
+            true => needed.min(wanting),
+            false => needed,
+        }
     }
 
     /// Whom a pod would displace.
@@ -361,6 +384,17 @@ impl<'a> Model<'a> {
     }
 }
 
+/// Whether a pod says for all its containers what a quota wants to be said.
+fn is_said(name: &str, of_pod: Option<&ResourceRequirements>) -> bool {
+    of_pod.is_some_and(|r| match name.strip_prefix("limits.") {
+        Some(resource) => r.limits.contains_key(resource),
+        None => {
+            let resource = name.strip_prefix("requests.").unwrap_or(name);
+            r.requests.contains_key(resource) || r.limits.contains_key(resource)
+        }
+    })
+}
+
 /// The pods that are being withdrawn from a node.
 pub(crate) fn leaving(world: &World, node: &str) -> Vec<ObjectKey> {
     let there = |k: &KnownPod| {
@@ -377,6 +411,11 @@ pub(crate) fn leaving(world: &World, node: &str) -> Vec<ObjectKey> {
 pub(crate) fn group_of(pod: &Pod) -> Option<ObjectKey> {
     let name = pod_group_of(&pod.metadata)?;
     Some(ObjectKey::namespaced(pod.metadata.namespace.as_str(), name))
+}
+
+/// How many shares of a reservation are looked at.
+fn shares(count: i32) -> usize {
+    usize::try_from(count).unwrap_or(0).min(MOST_SHARES)
 }
 
 pub(crate) fn min_member(stated: i32) -> usize {

@@ -116,7 +116,7 @@ impl Planner<'_> {
             }
         }
         for (group, mut members) in gangs {
-            if self.model.still_needed(&group) == 0 {
+            if self.model.still_needed(&group, members.len()) == 0 {
                 let all = members.into_iter();
                 self.queue
                     .extend(all.map(|(order, w)| (order, Unit::One(w))));
@@ -207,7 +207,7 @@ impl Planner<'_> {
     }
 
     fn place_together(&mut self, group: &ObjectKey, members: Vec<Wanted>) {
-        let needed = self.model.still_needed(group);
+        let needed = self.model.still_needed(group, members.len());
         // The quota is asked for one after the other, each with those before it.
         let (mut fine, mut over) = (Vec::new(), Vec::new());
         for wanted in members {

@@ -15,6 +15,9 @@ use crate::world::{KnownPod, World};
 /// The label that tells the pods of one template of a Deployment from those of others.
 const TEMPLATE_HASH: &str = "pod-template-hash";
 
+/// The most pods of one workload that are looked at: no cluster takes more.
+const MOST_PODS: usize = 200_000;
+
 /// A world with manifests laid over it.
 #[derive(Clone, Debug, Default)]
 pub struct Proposal {
@@ -149,7 +152,15 @@ impl Proposal {
         mut owned: Vec<ObjectKey>,
         replicas: i32,
     ) {
-        let replicas = usize::try_from(replicas).unwrap_or(0);
+        let mut replicas = usize::try_from(replicas).unwrap_or(0);
+        if replicas > MOST_PODS {
+            let note = format!(
+                "{} {key} wants {replicas} pods; {MOST_PODS} of them are looked at",
+                kind.to_lowercase()
+            );
+            self.notes.push(note);
+            replicas = MOST_PODS;
+        }
         owned.sort_by_key(|pod| {
             let known = &self.world.pods[pod];
             (known.binding.is_none(), known.created)
@@ -157,7 +168,7 @@ impl Proposal {
         if owned.len() > replicas {
             let surplus = owned.split_off(replicas);
             let note = format!(
-                "{} {key} has {} pods less",
+                "{} {key} has {} fewer pods",
                 kind.to_lowercase(),
                 surplus.len()
             );

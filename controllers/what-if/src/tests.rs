@@ -68,6 +68,12 @@ impl Store {
             revision: 99,
             ..World::default()
         };
+        self.fill(&mut world);
+        assert!(world.unreadable.is_empty(), "{:?}", world.unreadable);
+        world
+    }
+
+    fn fill(&self, world: &mut World) {
         for (i, (key, value)) in self.keys.iter().enumerate() {
             let revision = i as i64 + 1;
             let record = Record {
@@ -79,8 +85,6 @@ impl Store {
             world.take(&self.keyspace, record);
         }
         world.complete();
-        assert!(world.unreadable.is_empty(), "{:?}", world.unreadable);
-        world
     }
 
     fn why(&self, name: &str) -> Why {
@@ -197,7 +201,7 @@ fn what_is_not_about_nodes_is_told_first() {
 
     let w = waits(&format!("schedulerName: batch, {}", cpu("1")), Store::new());
     assert_eq!(w.reasons[0].constraint, ConstraintKind::SchedulerProfile);
-    assert_eq!((w.hope, w.profile.as_deref()), (Hope::Never, Some("batch")));
+    assert_eq!((w.hope, w.profile.as_deref()), (Hope::Waits, Some("batch")));
 
     let w = waits(
         &format!("priorityClassName: nope, {}", cpu("1")),
@@ -223,6 +227,55 @@ fn what_is_not_about_nodes_is_told_first() {
     );
     let empty = Store::new().put("desired/resourcequotas/default/q", quota);
     assert_eq!(waits(&cpu("2"), empty).hope, Hope::Never);
+}
+
+#[test]
+fn a_quota_that_cannot_be_read_lets_nothing_past() {
+    let store = Store::new()
+        .node("n1", "'2'", "")
+        .put(
+            "desired/resourcequotas/default/q",
+            "kind: ResourceQuota\nspec: [",
+        )
+        .pod("p", &cpu("1"));
+    let mut world = World::default();
+    store.fill(&mut world);
+    let waits = why(&world, &key("p")).unwrap().waits.unwrap();
+    assert_eq!(waits.reasons[0].detail, "q: its document cannot be read");
+    assert_eq!(Proposal::new(world).plan(0).placed.len(), 0);
+}
+
+#[test]
+fn absurd_numbers_are_looked_at_in_part() {
+    let reservation = "apiVersion: setpoint.dev/v1\nkind: Reservation\nmetadata: {name: r, namespace: default}\n\
+                       spec: {owners: {selector: {}}, resources: {cpu: '1'}, count: 100000}\n";
+    let mut proposal = Store::new().node("n1", "'2'", "").proposal();
+    proposal
+        .apply("reservations", &key("r"), reservation)
+        .unwrap();
+    let notes = proposal.plan(0).notes;
+    assert!(notes[0].contains("998 of"), "{notes:?}");
+}
+
+#[test]
+fn a_name_that_nothing_has_gets_a_suggestion() {
+    let profile = "apiVersion: setpoint.dev/v1\nkind: SchedulerProfile\nmetadata: {name: batch}\n";
+    let store = Store::new()
+        .put("desired/schedulerprofiles/batch", profile)
+        .put("desired/priorityclasses/high", class("high", 10));
+    let notes = |spec: &str| {
+        let store = Store {
+            keyspace: store.keyspace.clone(),
+            keys: store.keys.clone(),
+        };
+        store
+            .pod("p", &format!("{spec}, {}", cpu("1")))
+            .why("p")
+            .notes
+    };
+    assert!(notes("schedulerName: bacth")[0].contains("did it mean \"batch\""));
+    assert!(notes("priorityClassName: hihg")[0].contains("did it mean \"high\""));
+    assert!(!notes("priorityClassName: zzz")[0].contains("did it mean"));
 }
 
 fn group(min: u32) -> String {
@@ -264,6 +317,20 @@ fn a_gang_waits_for_its_pods_and_then_for_room_for_all() {
     assert_eq!((w.reasons, w.fits.len()), (vec![], 2));
     assert_eq!(w.gang.unwrap().members, 2);
     assert_eq!(store.proposal().plan(0).placed.len(), 2);
+}
+
+#[test]
+fn a_group_that_was_placed_once_gets_its_pods_back_one_by_one() {
+    let store = Store::new()
+        .node("n1", "'2'", "")
+        .put("desired/podgroups/default/g", group(3))
+        .labelled("a", IN_GROUP, &cpu("1"))
+        .bound("a", "n1", "")
+        .labelled("b", IN_GROUP, &cpu("1"));
+    assert_eq!(store.proposal().plan(0).placed.len(), 0);
+    let store = store.put("actual/podgroups/default/g", "phase: Placed\n");
+    assert_eq!(store.proposal().plan(0).placed.len(), 1);
+    assert_eq!(store.waits("b").reasons, vec![]);
 }
 
 #[test]
@@ -449,7 +516,7 @@ fn a_deployment_that_exists_grows_shrinks_or_is_rolled_out() {
     assert_eq!((more.placed.len(), more.nodes[0].pods), (1, 3));
     let less = plan(1, "1");
     assert_eq!((less.placed.len(), less.nodes[0].pods), (0, 1));
-    assert!(less.notes[0].contains("1 pods less"), "{:?}", less.notes);
+    assert!(less.notes[0].contains("1 fewer pods"), "{:?}", less.notes);
     let other = plan(2, "2");
     assert_eq!((other.placed.len(), other.nodes[0].pods), (2, 2));
     assert!(other.notes[0].contains("new template"), "{:?}", other.notes);
@@ -489,16 +556,7 @@ fn a_document_that_cannot_be_read_is_named_and_its_node_gets_nothing() {
         .put("desired/pods/default/broken", "kind: Pod\nspec: [")
         .pod("p", &cpu("1"));
     let mut world = World::default();
-    for (key, value) in &store.keys {
-        let record = Record {
-            key,
-            value: value.as_bytes(),
-            create_revision: 1,
-            mod_revision: 1,
-        };
-        world.take(&store.keyspace, record);
-    }
-    world.complete();
+    store.fill(&mut world);
     assert_eq!(
         world.unreadable.keys().collect::<Vec<_>>(),
         ["/s/desired/nodes/n1", "/s/desired/pods/default/broken"]
@@ -507,6 +565,44 @@ fn a_document_that_cannot_be_read_is_named_and_its_node_gets_nothing() {
     assert!(broken.notes[0].contains("its document: "), "{broken:?}");
     let waits = why(&world, &key("p")).unwrap().waits.unwrap();
     assert_eq!(waits.reasons[0].constraint, ConstraintKind::NodeNotReady);
+}
+
+#[test]
+fn what_is_measured_counts_where_it_is_more_than_what_is_requested() {
+    let store = |usage: &str| {
+        Store::new()
+            .node("n1", "'2'", usage)
+            .node("n2", "'2'", "")
+            .pod("old", &cpu("500m"))
+            .bound("old", "n2", "")
+            .pod("p", &cpu("100m"))
+    };
+    let best = |store: Store| store.waits("p").fits[0].node.clone();
+    assert_eq!(best(store("")), "n1");
+    assert_eq!(best(store("usage: {cpu: 1500m, memory: 1Gi}\n")), "n2");
+}
+
+#[test]
+fn a_node_from_a_file_is_ready_unless_it_says_otherwise() {
+    use setpoint_apis::core::{Node, NodeStatus};
+    let placed = |status: &str| {
+        let mut proposal = Proposal::new(World::default());
+        let status: NodeStatus = setpoint_apis::document::decode_value(status.as_bytes()).unwrap();
+        proposal.node(Node::named("n1"), status);
+        for (name, image) in [("a", "host"), ("b", "nginx")] {
+            let spec = format!("containers: [{{name: c, image: {image}}}]");
+            proposal
+                .apply("pods", &key(name), &pod(name, "", &spec))
+                .unwrap();
+        }
+        proposal.plan(0).placed.len()
+    };
+    assert_eq!(placed("allocatable: {cpu: 1}"), 2);
+    assert_eq!(placed("capacity: {cpu: 1, pods: 1}"), 1);
+    assert_eq!(
+        placed("allocatable: {cpu: 1}\nconditions: [{type: Ready, status: 'False'}]"),
+        0
+    );
 }
 
 #[test]

@@ -121,8 +121,8 @@ fn constraint(reason: &Reason, spec: &PodSpec) -> (ConstraintKind, String) {
                 C::NodeSelector
             })
         }
-        Reason::Images => (C::Other, "container images".into()),
-        Reason::Host => (C::Other, "host processes".into()),
+        Reason::Images => (C::Other, "images".into()),
+        Reason::Host => (C::Other, "host".into()),
         Reason::TooManyPods => (C::Resources, "pods".into()),
         Reason::Insufficient(resource) => (C::Resources, resource.to_string()),
         Reason::Ports => plain(C::HostPorts),
@@ -166,7 +166,7 @@ fn phrase(constraint: ConstraintKind) -> &'static str {
         ConstraintKind::PodAntiAffinity => "the pod anti-affinity",
         ConstraintKind::ExistingAntiAffinity => "the anti-affinity of pods that are there",
         ConstraintKind::TopologySpread => "the topology spread constraints:",
-        ConstraintKind::Other => "the need for",
+        ConstraintKind::Other => "the need to run",
     }
 }
 
@@ -176,9 +176,16 @@ pub fn describe(reason: &WaitReason) -> String {
     let detail = reason.detail.as_str();
     let what = match reason.constraint {
         C::SchedulingGates => format!("it has scheduling gates: {detail}"),
-        C::SchedulerProfile => format!("its scheduler profile {detail}"),
-        C::PriorityClass => detail.to_owned(),
+        C::SchedulerProfile => {
+            format!("its scheduler profile {detail:?} does not exist, or is not valid")
+        }
+        C::PriorityClass if detail.contains(' ') => detail.to_owned(),
+        C::PriorityClass => format!("its priority class {detail:?} does not exist, or disagrees"),
+        C::Quota if detail.is_empty() => "a quota of its namespace would be exceeded".to_owned(),
         C::Quota => format!("quota {detail}"),
+        C::PodGroup if detail.is_empty() => {
+            "its pod group is not complete, or does not all fit".to_owned()
+        }
         C::PodGroup => format!("pod group {detail}"),
         C::Unschedulable => "cordoned".to_owned(),
         C::NodeNotReady if detail.is_empty() => "not ready".to_owned(),
@@ -200,7 +207,9 @@ pub fn describe(reason: &WaitReason) -> String {
         }
         C::TopologySpread => format!("topology spread constraint: {detail}"),
         C::Other if detail.is_empty() => "a constraint that this version does not know".to_owned(),
-        C::Other => format!("does not run {detail}"),
+        C::Other if detail == "images" => "does not run container images".to_owned(),
+        C::Other if detail == "host" => "does not run host processes".to_owned(),
+        C::Other => detail.to_owned(),
     };
     match reason.nodes {
         0 => what,

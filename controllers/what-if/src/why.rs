@@ -2,7 +2,10 @@
 
 use serde::Serialize;
 use setpoint_apis::core::Pod;
-use setpoint_apis::records::{Hope, NodeScore, PlacementDecision, PodScheduling, WaitReason};
+use setpoint_apis::records::{
+    ConstraintKind, Hope, NodeScore, PlacementDecision, PodScheduling, WaitReason,
+};
+use setpoint_apis::strict::nearest;
 use setpoint_apis::time::Timestamp;
 use setpoint_apis::{ObjectKey, placement};
 use setpoint_scheduler_core::PodRequest;
@@ -249,6 +252,7 @@ fn waits(
     let class = match model.class(pod) {
         Ok(class) => class,
         Err(reason) => {
+            notes.extend(meant(world, pod, &reason));
             waits.reasons.insert(0, reason);
             waits.hope = hope(&waits.reasons);
             waits.record_differs = differs(&waits);
@@ -286,9 +290,30 @@ fn waits(
     waits
 }
 
+/// What may have been meant instead of a name that nothing has.
+fn meant(world: &World, pod: &Pod, reason: &WaitReason) -> Option<String> {
+    let (name, near) = match reason.constraint {
+        ConstraintKind::SchedulerProfile => {
+            let name = placement::profile_of(&pod.spec)?;
+            let known = world.profiles.keys().map(String::as_str);
+            (
+                name,
+                nearest(name, known.chain([placement::DEFAULT_SCHEDULER]))?,
+            )
+        }
+        _ => {
+            let name = pod.spec.priority_class_name.as_deref()?;
+            (
+                name,
+                nearest(name, world.classes.keys().map(String::as_str))?,
+            )
+        }
+    };
+    Some(format!("instead of {name:?}, did it mean {near:?}?"))
+}
+
 /// Why the waiting pods of a group do not fit together, although one of them does.
 fn together(model: &mut Model<'_>, world: &World, group: &ObjectKey) -> Option<Vec<WaitReason>> {
-    let needed = model.still_needed(group);
     let mut requests = Vec::new();
     let mut some = None;
     for (key, known) in &world.pods {
@@ -306,8 +331,9 @@ fn together(model: &mut Model<'_>, world: &World, group: &ObjectKey) -> Option<V
             });
         }
     }
+    let needed = model.still_needed(group, requests.len());
     let reason = |fit: usize| WaitReason {
-        constraint: setpoint_apis::records::ConstraintKind::PodGroup,
+        constraint: ConstraintKind::PodGroup,
         detail: format!(
             "{}: {fit} of the {needed} that must run together fit",
             group.name
@@ -346,7 +372,7 @@ fn gang(model: &Model<'_>, pod: &Pod) -> Option<Gang> {
 }
 
 /// Whether what the scheduler wrote last gives other constraints than those that hold now. Counts of nodes and details
-/// are left aside: they are put in other words and lag behind.
+/// are left aside: they are put in other words and lag behind. It writes the node selector down as node affinity.
 fn differs(waits: &Waits) -> bool {
     let Some(recorded) = &waits.recorded else {
         return false;
@@ -355,7 +381,11 @@ fn differs(waits: &Waits) -> bool {
         return false;
     }
     let set = |reasons: &[WaitReason]| -> std::collections::BTreeSet<_> {
-        reasons.iter().map(|r| r.constraint).collect()
+        let constraints = reasons.iter().map(|r| match r.constraint {
+            ConstraintKind::NodeSelector => ConstraintKind::NodeAffinity,
+            other => other,
+        });
+        constraints.collect()
     };
     set(&recorded.reasons) != set(&waits.reasons)
 }

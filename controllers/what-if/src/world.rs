@@ -1,13 +1,14 @@
 //! What is known: nodes, pods, and everything that has a say in where pods go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use setpoint_apis::apps::{Deployment, ReplicaSet};
 use setpoint_apis::core::{Namespace, Node, Pod, ResourceQuota};
 use setpoint_apis::document::{self, DecodeError};
 use setpoint_apis::placement::{
-    PodGroup, Profile, Reservation, ReservationStatus, SchedulerProfile,
+    PodGroup, PodGroupPhase, PodGroupStatus, Profile, Reservation, ReservationStatus,
+    SchedulerProfile,
 };
 use setpoint_apis::policy::PodDisruptionBudget;
 use setpoint_apis::records::{Binding, PodActual, PodScheduling, PodStage};
@@ -46,8 +47,12 @@ pub struct World {
     pub profiles: BTreeMap<String, Profile>,
     /// Groups of pods.
     pub groups: BTreeMap<ObjectKey, PodGroup>,
+    /// Groups that have been placed once: they are left running when they lose pods, which are placed again one by one.
+    pub placed_groups: BTreeSet<ObjectKey>,
     /// Quotas.
     pub quotas: BTreeMap<ObjectKey, ResourceQuota>,
+    /// Quotas that cannot be read. They could limit anything, so nothing gets past them.
+    pub unknown_quotas: BTreeSet<ObjectKey>,
     /// Disruption budgets.
     pub budgets: BTreeMap<ObjectKey, PodDisruptionBudget>,
     /// Reservations.
@@ -129,6 +134,7 @@ impl World {
             keyspace.binding_range(None),
             keyspace.actual_range(Pod::PLURAL, None),
             keyspace.actual_range(Reservation::PLURAL, None),
+            keyspace.actual_range(PodGroup::PLURAL, None),
             keyspace.node_actual_range(None),
             keyspace.health_range(),
             keyspace.leader_range(),
@@ -152,6 +158,11 @@ impl World {
             }
             Key::Actual(Reservation::PLURAL, reservation) => decode(value, |status| {
                 self.reservations.entry(reservation).or_default().status = Some(status);
+            }),
+            Key::Actual(PodGroup::PLURAL, group) => decode(value, |status: PodGroupStatus| {
+                if status.phase == PodGroupPhase::Placed {
+                    self.placed_groups.insert(group);
+                }
             }),
             Key::NodePod(node, pod) => decode(value, |actual| {
                 self.pod(pod).actual.insert(node.into(), actual);
@@ -213,6 +224,9 @@ impl World {
         if plural == Node::PLURAL && read.is_err() {
             self.node(&key.name).unreadable = true;
         }
+        if plural == ResourceQuota::PLURAL && read.is_err() {
+            self.unknown_quotas.insert(key.clone());
+        }
         read.map(|_| ())
     }
 
@@ -242,6 +256,7 @@ impl World {
             }
             ResourceQuota::PLURAL => {
                 self.quotas.insert(key.clone(), read(key, text)?);
+                self.unknown_quotas.remove(key);
             }
             PodDisruptionBudget::PLURAL => {
                 self.budgets.insert(key.clone(), read(key, text)?);
