@@ -1,6 +1,7 @@
 //! Leader election, mode `lease`: the first to create the key leads, the others wait warm for its deletion.
 //!
-//! A controller is led as a whole or in shards: neither key is claimed while one of the other sort exists.
+//! A controller is led as a whole or in shards: neither key is claimed while one of the other sort exists. Keys without a
+//! lease, which no leader writes and which would never expire, are removed by whoever they are in the way of.
 //!
 //! One lease per process carries all its election keys. Losing the lease ends every leadership of the process. Mode
 //! `hash`, for work that splits by key, is [`Elector::run_sharded`] in [`crate::shards`].
@@ -37,6 +38,9 @@ pub const DEFAULT_LEASE_TTL: Duration = Duration::from_secs(3);
 /// The wait before a question is asked again that should have had another answer.
 const SOON: Duration = Duration::from_millis(100);
 
+/// How many election keys of shards are looked at together: more than there are, unless strangers put some.
+const AT_ONCE: i64 = 128;
+
 /// Campaigns on behalf of controllers of one process; cheap to clone.
 #[derive(Clone)]
 pub struct Elector {
@@ -61,9 +65,9 @@ enum Campaign {
     /// Somebody holds the key, as of this revision, under this lease.
     Held(Revision, LeaseId),
     /// Others lead it in shards, as of this revision; one of them under this lease.
-    InShards(Revision, Option<LeaseId>),
-    /// It was held when it was claimed, and given up before it was read: claim it again at once. That cannot spin,
-    /// because each time somebody has had it in between.
+    InShards(Revision, LeaseId),
+    /// What was in the way when it was claimed was gone before it was read: claim it again at once, but not twice in a row,
+    /// since there may be keys in the way that are not shown (those that are not UTF-8).
     GivenUp,
     /// It may be free: ask again soon.
     Unclear,
@@ -115,13 +119,14 @@ impl Elector {
         let backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
         let mut rng = fastrand::Rng::with_seed(seed_of(&self.identity, controller));
         let mut failures = 0_u32;
-        let mut told = false;
+        let (mut told, mut given_up) = (false, false);
         while !shutdown.is_cancelled() {
             let campaign = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
                 campaign = self.campaign(controller) => campaign,
             };
+            let again = std::mem::replace(&mut given_up, matches!(campaign, Ok(Campaign::GivenUp)));
             match campaign {
                 Ok(Campaign::Elected(epoch, lease)) => {
                     failures = 0;
@@ -151,11 +156,11 @@ impl Elector {
                         biased;
                         () = shutdown.cancelled() => return,
                         () = self.fewer_shards(controller, revision) => {}
-                        () = self.expiry_of(by) => {}
+                        () = self.expiry(by) => {}
                     }
                 }
-                Ok(Campaign::GivenUp) => failures = 0,
-                Ok(Campaign::Unclear) => {
+                Ok(Campaign::GivenUp) if !again => failures = 0,
+                Ok(Campaign::GivenUp | Campaign::Unclear) => {
                     failures = 0;
                     tokio::select! {
                         biased;
@@ -223,20 +228,7 @@ impl Elector {
             ),
         }
         let (Some(kv), revision) = self.store.get(key).await? else {
-            let page = self
-                .store
-                .range(RangeRequest {
-                    start: shards.start,
-                    end: shards.end,
-                    limit: 1,
-                    ..RangeRequest::default()
-                })
-                .await?;
-            return Ok(match page.kvs.first() {
-                Some(shard) => Campaign::InShards(page.revision, shard.lease),
-                None if rejected => Campaign::GivenUp,
-                None => Campaign::Unclear,
-            });
+            return self.look_at(controller, shards, rejected).await;
         };
         if let Some(by) = kv.lease.filter(|by| *by != lease.id()) {
             return Ok(Campaign::Held(revision, by));
@@ -256,6 +248,39 @@ impl Elector {
             Campaign::Elected(done.revision, lease)
         } else {
             Campaign::Unclear
+        })
+    }
+
+    /// Nobody leads the whole: does anybody lead shards? What strangers have put among them goes.
+    async fn look_at(
+        &self,
+        controller: &str,
+        shards: KeyRange,
+        rejected: bool,
+    ) -> Result<Campaign, StoreError> {
+        let request = RangeRequest {
+            start: shards.start,
+            end: shards.end,
+            limit: AT_ONCE,
+            ..RangeRequest::default()
+        };
+        let page = self.store.range(request).await?;
+        if let Some(lease) = page.kvs.iter().find_map(|kv| kv.lease) {
+            return Ok(Campaign::InShards(page.revision, lease));
+        }
+        for kv in &page.kvs {
+            warn!(
+                controller,
+                key = kv.key,
+                "a stranger wrote a key among the election keys of shards, where it keeps everybody from leading; removing it"
+            );
+            let guard = Compare::ModRevision(kv.key.clone(), kv.mod_revision);
+            let txn = Txn::new().when(guard).delete(kv.key.clone());
+            self.store.txn(txn).await?;
+        }
+        Ok(match rejected {
+            true => Campaign::GivenUp,
+            false => Campaign::Unclear,
         })
     }
 
@@ -390,14 +415,6 @@ impl Elector {
         }
         // The watch broke.
         tokio::time::sleep(SOON).await;
-    }
-
-    /// As [`Self::expiry`]; without a lease there is no end.
-    async fn expiry_of(&self, lease: Option<LeaseId>) {
-        match lease {
-            Some(lease) => self.expiry(lease).await,
-            None => std::future::pending().await,
-        }
     }
 
     /// Ends when the lease of another process has; sees to it that it ends on time.

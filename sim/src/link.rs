@@ -230,7 +230,8 @@ impl Store for Link {
             .call("lease time".to_owned(), false, move |store| async move {
                 store.lease_time_left(lease).await
             });
-        // What was granted is compared, and never measured.
+        // What was granted is told as it is: the bound on two looks at a lease (`runtime/src/election/expiry.rs`) is measured
+        // at the true rate.
         Box::pin(async move {
             let left = asked.await?;
             Ok(left.map(|left| LeaseTime {

@@ -18,6 +18,8 @@ pub(super) enum Answer {
         news: u64,
     },
     Freed(Vec<Shard>, Vec<ItemOutcome>),
+    /// Of the key of the whole, which a stranger had put.
+    Removed(ItemOutcome),
     Left,
 }
 
@@ -64,7 +66,7 @@ pub(super) fn claim(
     }
 }
 
-/// Deletes the key of a shard if it is still at this mod revision: one that is somebody else's by now stays.
+/// Deletes an election key if it is still at this mod revision: one that is somebody else's by now stays.
 pub(super) fn release(key: String, revision: i64) -> Item {
     Item {
         guards: vec![Compare::ModRevision(key.clone(), revision)],

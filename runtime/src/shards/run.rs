@@ -45,7 +45,7 @@ impl Elector {
     /// - A claim is made only under a map that no later member has outdated: its transaction says so. The store's revision
     ///   of that map, the generation, stands in the shard's key.
     /// - No shard is claimed while a process leads the controller as a whole ([`Elector::run`]), and the reverse: both
-    ///   claims say so. Whoever is there first stays, the others wait.
+    ///   claims say so. Whoever is there first stays, the others wait, and follow it as they would a member.
     /// - A member that dies is followed by the others within the time of its lease, as in [`Elector::run`].
     ///
     /// # Assumptions
@@ -96,6 +96,7 @@ impl Elector {
                         watched: None,
                         disagreement: None,
                         led_whole: false,
+                        removing: 0,
                     };
                     session.run(&mut world, &shutdown).await;
                 }
@@ -141,6 +142,8 @@ struct Session<'a, F> {
     disagreement: Option<String>,
     /// Said already.
     led_whole: bool,
+    /// The mod revision of the last key of a stranger that was asked to be removed.
+    removing: i64,
 }
 
 /// What this process does with a shard.
@@ -175,7 +178,9 @@ where
                 break;
             }
             let again = self.again;
-            self.watch_over(world.neighbour(&self.elector.identity, self.lease.id()));
+            let neighbour = || world.neighbour(&self.elector.identity, self.lease.id());
+            // While the whole is led nobody leads a shard, so nobody else is to be followed.
+            self.watch_over(world.lease_of_whole().or_else(neighbour));
             tokio::select! {
                 biased;
                 () = self.lease.lost(), if !self.ending => {
@@ -222,6 +227,7 @@ where
             return;
         }
         self.register(world);
+        self.remove_strangers(world);
         let news = world.news();
         self.mine.retain(|_, condition| match condition {
             Condition::Settled(at) => world.seats.revision < *at,
@@ -239,15 +245,13 @@ where
             }
             self.disagreement.clone_from(&plan.disagreement);
         }
-        if world.is_led_whole() != self.led_whole {
-            self.led_whole = !self.led_whole;
-            if self.led_whole {
-                warn!(
-                    controller = self.controller,
-                    key = world.whole_key,
-                    "another process leads this controller as a whole; no shard is claimed while that key exists"
-                );
-            }
+        let led_whole = world.lease_of_whole().is_some();
+        if !std::mem::replace(&mut self.led_whole, led_whole) && led_whole {
+            warn!(
+                controller = self.controller,
+                key = world.whole_key,
+                "another process leads this controller as a whole; no shard is claimed while that key exists"
+            );
         }
         for shard in plan.hand_over.iter().chain(&plan.lost) {
             if let Some(Condition::Leading(leader)) = self.mine.insert(*shard, Condition::Busy) {
@@ -301,6 +305,25 @@ where
             let commits = self.elector.commits.clone();
             self.requests
                 .push(async move { Answer::Registered(commits.submit(item).await) }.boxed());
+        }
+    }
+
+    /// A key of the whole without a lease is no leader's, and would keep everybody from claiming for good.
+    fn remove_strangers(&mut self, world: &World) {
+        let Some(at) = world.strangers_whole() else {
+            return;
+        };
+        if at > self.removing && self.again.is_none() {
+            self.removing = at;
+            warn!(
+                controller = self.controller,
+                key = world.whole_key,
+                "a stranger wrote the election key of the whole; removing it"
+            );
+            let item = requests::release(world.whole_key.clone(), at);
+            let commits = self.elector.commits.clone();
+            self.requests
+                .push(async move { Answer::Removed(commits.submit(item).await) }.boxed());
         }
     }
 
@@ -411,6 +434,13 @@ where
                     self.failed(&outcome).await;
                     self.given_up(shard, outcome.committed());
                 }
+            }
+            Answer::Removed(outcome) => {
+                // Whether it went or changed is told by the watch.
+                if matches!(outcome, ItemOutcome::Failed(_) | ItemOutcome::Unknown(_)) {
+                    self.removing = 0;
+                }
+                self.failed(&outcome).await;
             }
             Answer::Left => {}
         }

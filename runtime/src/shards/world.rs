@@ -74,6 +74,17 @@ impl World {
         !self.whole.rows.is_empty()
     }
 
+    /// The lease of whoever leads the controller as a whole.
+    pub(super) fn lease_of_whole(&self) -> Option<LeaseId> {
+        self.whole.rows.values().find_map(|row| row.lease)
+    }
+
+    /// The mod revision of the key of the whole that a stranger has put: without a lease it would never go.
+    pub(super) fn strangers_whole(&self) -> Option<i64> {
+        let mut strange = self.whole.rows.values().filter(|row| row.lease.is_none());
+        strange.next().map(|row| row.mod_revision)
+    }
+
     /// The revision at which the members were seen, and the guard that none has come since.
     pub(super) fn generation(&self) -> (i64, Compare) {
         let revision = self.members.revision;

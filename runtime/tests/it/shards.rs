@@ -429,17 +429,19 @@ async fn whole(
     (led, stop)
 }
 
+/// Waits until there is a leader of the whole.
+async fn leads(led: &Mutex<Option<Leader>>) {
+    let waited = tokio::time::timeout(LIMIT, async {
+        while led.lock().is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    waited.await.unwrap();
+}
+
 async fn either_mode(store: SharedStore) {
     let (store, cache) = world(store).await;
     let key = Keyspace::default().build(&Key::Leader(CONTROLLER, None));
-    let leads = async |led: &Mutex<Option<Leader>>| {
-        let waited = tokio::time::timeout(LIMIT, async {
-            while led.lock().is_none() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        });
-        waited.await.unwrap();
-    };
     let (first, stop_first) = whole(&store, &cache, "first").await;
     leads(&first).await;
 
@@ -475,4 +477,47 @@ async fn a_controller_is_led_as_a_whole_or_in_shards_and_never_both() {
 async fn etcd_too_has_a_controller_led_as_a_whole_or_in_shards_and_never_both() {
     let etcd = TestEtcd::start().await;
     either_mode(etcd.store().await).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn strangers_who_write_a_key_of_the_other_mode_keep_nobody_from_leading() {
+    let keyspace = Keyspace::default();
+    let put = async |store: &SharedStore, key: Key<'_>| {
+        let txn = Txn::new().put(keyspace.build(&key), "{{{");
+        store.txn(txn).await.unwrap();
+    };
+    // The whole, while there are shards, and one more is to have some.
+    let (store, cache) = world(model()).await;
+    let a = Member::start(&store, &cache, "a");
+    settled(&[&a]).await;
+    put(&store, Key::Leader(CONTROLLER, None)).await;
+    let b = Member::start(&store, &cache, "b");
+    settled(&[&a, &b]).await;
+    let whole_key = keyspace.build(&Key::Leader(CONTROLLER, None));
+    assert_eq!(store.get(&whole_key).await.unwrap().0, None);
+
+    // Shards, before somebody leads the whole.
+    let (store, cache) = world(model()).await;
+    for shard in ["3", "no-number"] {
+        put(&store, Key::Leader(CONTROLLER, Some(shard))).await;
+    }
+    let (led, _stop) = whole(&store, &cache, "whole").await;
+    leads(&led).await;
+    assert_eq!(seats(&store).await, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn members_watch_over_whoever_leads_the_whole() {
+    let (store, cache) = world(model()).await;
+    let (led, _stop) = whole(&store, &cache, "whole").await;
+    leads(&led).await;
+    let leader = led.lock().clone().unwrap();
+    // One that takes its lease for expired revokes it.
+    let wrong = Lossy::new(store.clone());
+    wrong
+        .all_expired
+        .store(true, std::sync::atomic::Ordering::SeqCst);
+    let _a = Member::start(&(wrong.clone() as SharedStore), &cache, "a");
+    let lost = tokio::time::timeout(LIMIT, leader.lost().cancelled()).await;
+    assert!(lost.is_ok(), "nobody watches over it");
 }

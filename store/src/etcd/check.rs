@@ -1,7 +1,7 @@
 //! Is there an etcd, and is it one that will do? In words that tell what to do.
 
 use super::EtcdStore;
-use super::version::{Version, distrust};
+use super::version::Version;
 use crate::error::StoreError;
 use crate::types::ServerStatus;
 
@@ -16,14 +16,6 @@ pub struct Health {
     pub holes: Option<String>,
     /// What an operator should know at once: alarms, a missing leader. Whole sentences.
     pub warnings: Vec<String>,
-}
-
-impl Health {
-    /// Whether the version has none of the known holes, as clusters with authentication or with pods that must never
-    /// run twice require.
-    pub fn is_trustworthy(&self) -> bool {
-        distrust(&[&self.status.version]).is_none()
-    }
 }
 
 /// Judges a status.
