@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures::Stream;
+use futures::stream::FuturesUnordered;
+use futures::{Stream, StreamExt};
 use http::uri::PathAndQuery;
 use parking_lot::RwLock;
 use prost::Message;
@@ -24,6 +25,10 @@ use super::auth::Auth;
 use super::errors::{Access, Verdict, judge};
 use super::options::ConnectOptions;
 use crate::error::StoreError;
+
+/// How much longer other endpoints are waited for when all are asked and one has answered: one that is silent must not
+/// hold up what depends on those that are not.
+const SILENT: Duration = Duration::from_millis(300);
 
 /// What is called, for whom.
 #[derive(Clone, Copy)]
@@ -243,7 +248,8 @@ impl Link {
         }
     }
 
-    /// Reads from every endpoint, in their order. One that cannot be reached has an error of its own.
+    /// Reads from every endpoint, all at once. One that cannot be reached has an error of its own; one that is silent has
+    /// none when others have answered.
     pub(super) async fn each<Req, Resp>(
         &self,
         path: &'static str,
@@ -278,7 +284,16 @@ impl Link {
             };
             answer.map_err(|verdict| self.error(Access::Read, &route, verdict, context()))
         };
-        futures::future::join_all((0..self.targets.len()).map(ask)).await
+        let mut asking: FuturesUnordered<_> = (0..self.targets.len()).map(ask).collect();
+        let mut answers = Vec::new();
+        let mut until = Instant::now() + limit;
+        while let Ok(Some(answer)) = timeout_at(until, asking.next()).await {
+            if answer.is_ok() {
+                until = until.min(Instant::now() + SILENT);
+            }
+            answers.push(answer);
+        }
+        answers
     }
 
     /// One attempt.
