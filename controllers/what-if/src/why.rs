@@ -177,8 +177,12 @@ pub fn why(world: &World, key: &ObjectKey) -> Option<Why> {
             .map(|s| s.placements)
             .filter(|n| *n > 0)
     {
+        let times = match times {
+            1 => "once".to_owned(),
+            n => format!("{n} times"),
+        };
         why.notes.push(format!(
-            "it was placed {times} times before, and gave its node up"
+            "it was placed {times} before, and gave its node up"
         ));
     }
     let own = known.pod.is_none();

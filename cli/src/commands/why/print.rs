@@ -147,7 +147,7 @@ fn waits(sheet: &mut Sheet, waits: &Waits, wide: bool) {
     scores(sheet, "Would Fit On", &waits.fits, wide);
     if let Some(gang) = &waits.gang {
         let text = format!(
-            "{}: {} pods, {} of them placed; {} must run together",
+            "{}: {} of its pods exist, {} are placed; {} must run together",
             gang.group, gang.members, gang.bound, gang.min_member
         );
         sheet.field("Pod Group", text);
