@@ -100,7 +100,6 @@ fn constraint(reason: &Reason, spec: &PodSpec) -> (ConstraintKind, String) {
     use ConstraintKind as C;
     let plain = |kind| (kind, String::new());
     match reason {
-        Reason::NoNode => (C::NodeName, spec.node_name.clone().unwrap_or_default()),
         Reason::NodeName => plain(C::NodeName),
         Reason::NotReady(why) => (C::NodeNotReady, not_ready(*why).into()),
         Reason::Unschedulable => plain(C::Unschedulable),
@@ -190,8 +189,7 @@ pub fn describe(reason: &WaitReason) -> String {
         C::Unschedulable => "cordoned".to_owned(),
         C::NodeNotReady if detail.is_empty() => "not ready".to_owned(),
         C::NodeNotReady => format!("not ready: {detail}"),
-        C::NodeName if detail.is_empty() => "not the node that the pod names".to_owned(),
-        C::NodeName => format!("the pod names node {detail}, which does not exist"),
+        C::NodeName => "not the node that the pod names".to_owned(),
         C::NodeSelector => "the node selector does not match".to_owned(),
         C::NodeAffinity => "the required node affinity does not match".to_owned(),
         C::Taint => format!("taint {detail} is not tolerated"),
