@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
+use setpoint_apis::core::PodSpec;
+use setpoint_apis::placement::ReservationSpec;
 use setpoint_apis::selector::LabelSelector;
-use setpoint_apis::{ObjectKey, ResourceList};
+use setpoint_apis::{ObjectKey, ResourceList, StringMap};
 
+use crate::class::{Class, PodAsk};
 use crate::cluster::Cluster;
+use crate::profile::Profile;
 use crate::resources::Resources;
 use crate::state::Reservation;
 use crate::terms::Member;
@@ -26,7 +30,31 @@ pub struct ReservationFacts {
     pub node: Option<Arc<str>>,
 }
 
+/// The pod that stands in for a share of a reservation while that looks for a place.
+pub fn stand_in(spec: &ReservationSpec) -> PodSpec {
+    PodSpec {
+        overhead: spec.resources.clone(),
+        node_name: spec.node_name.clone(),
+        node_selector: spec.node_selector.clone(),
+        affinity: spec.affinity.clone(),
+        tolerations: spec.tolerations.clone(),
+        ..PodSpec::default()
+    }
+}
+
 impl Cluster {
+    /// The class of the [`stand_in`] for a share of a reservation. It is of no namespace: it must not be an owner itself,
+    /// who may use what is held already.
+    pub fn stand_in_class(&mut self, spec: &ReservationSpec) -> Class {
+        self.class(&PodAsk {
+            namespace: "",
+            labels: &StringMap::default(),
+            spec: &stand_in(spec),
+            priority: 0,
+            profile: Profile::default(),
+        })
+    }
+
     /// Adds a reservation, or takes over what changed of it. Returns whether anything did.
     pub fn set_reservation(&mut self, facts: ReservationFacts) -> bool {
         let state = &mut self.state;

@@ -1,14 +1,13 @@
 //! Reservations get places, keep them for their owners, and end.
 
 use setpoint_apis::ObjectKey;
-use setpoint_apis::StringMap;
-use setpoint_apis::core::{Namespace, Pod, PodSpec};
+use setpoint_apis::core::{Namespace, Pod};
 use setpoint_apis::placement::{Reservation, ReservationSpec, ReservationStatus, ReservedNode};
 use setpoint_apis::quantity::ResourceList;
 use setpoint_apis::time::Timestamp;
 use setpoint_apis::view::pod_requests;
 use setpoint_runtime::{Stored, View};
-use setpoint_scheduler_core::{Class, Decision, PodAsk, PodRequest, Profile, ReservationFacts};
+use setpoint_scheduler_core::{Decision, PodRequest, ReservationFacts, stand_in};
 
 use super::statuses::{StatusOf, condition};
 use super::{Account, Retry, Turn};
@@ -81,7 +80,7 @@ impl Account {
         }
         self.give_back(key, held.shares.len());
         let namespaces = namespaces(key, spec, turn.view);
-        let class = self.share_class(key, spec);
+        let class = self.cluster.stand_in_class(spec);
         for index in 0..held.shares.len() {
             // A node that is gone keeps nothing.
             let node = held.shares[index].take();
@@ -102,7 +101,7 @@ impl Account {
                             Some(placement.node)
                         }
                         Some(Decision::Unschedulable(verdict)) => {
-                            held.message = verdict.message(&PodSpec::default());
+                            held.message = verdict.message(&stand_in(spec));
                             None
                         }
                         None => None,
@@ -132,23 +131,6 @@ impl Account {
         for index in from..known {
             self.room_freed |= self.cluster.remove_reservation(&share(key, index));
         }
-    }
-
-    fn share_class(&mut self, key: &ObjectKey, spec: &ReservationSpec) -> Class {
-        self.cluster.class(&PodAsk {
-            namespace: &key.namespace,
-            labels: &StringMap::default(),
-            spec: &PodSpec {
-                overhead: spec.resources.clone(),
-                node_name: spec.node_name.clone(),
-                node_selector: spec.node_selector.clone(),
-                affinity: spec.affinity.clone(),
-                tolerations: spec.tolerations.clone(),
-                ..PodSpec::default()
-            },
-            priority: 0,
-            profile: Profile::default(),
-        })
     }
 
     pub(super) fn reservation_says(

@@ -75,3 +75,18 @@ async fn a_reservation_without_a_place_says_so_and_one_whose_time_is_over_gives_
     rig.until_bound("b").await;
     rig.until_status("reservations", "r", "type: Expired").await;
 }
+
+/// What stands in for a share while it looks for a place is no owner, not even where every pod of the namespace is one.
+#[tokio::test]
+async fn the_shares_of_a_reservation_for_every_pod_do_not_lie_on_each_other() {
+    let (rig, _s, _agents) = Rig::with_nodes("reserve_all", &[1]).await;
+    let all = reservation(", count: 2").replace("{matchLabels: {app: train}}", "{}");
+    rig.apply_as("reservations", "r", &all).await;
+    let status = rig
+        .until_status("reservations", "r", "type: Reserved")
+        .await;
+    assert!(
+        status.contains("1 of 2 have no place: 0/1 nodes are available"),
+        "{status}"
+    );
+}
