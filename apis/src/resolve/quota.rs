@@ -82,11 +82,23 @@ fn compute(requests: &ResourceList, limits: &ResourceList) -> ResourceList {
     usage
 }
 
+/// Requests, which are the limits where only these are said.
+fn with_limits(requests: &ResourceList, limits: &ResourceList) -> ResourceList {
+    let mut all = limits.clone();
+    all.extend(
+        requests
+            .iter()
+            .map(|(name, amount)| (name.clone(), *amount)),
+    );
+    all
+}
+
 fn is_plain(name: &str) -> bool {
     matches!(name, "cpu" | "memory" | "ephemeral-storage")
 }
 
 /// The containers that leave out what a quota on cpu or memory wants every container to say, by the quota's resource.
+/// What is said for the pod as a whole needs not be said by containers.
 pub fn unspecified<'a>(
     hard: &ResourceList,
     pod: &'a PodSpec,
@@ -99,11 +111,14 @@ pub fn unspecified<'a>(
         "limits.cpu",
         "limits.memory",
     ];
+    let of_pod = pod.resources.as_ref().map_or_else(ResourceList::new, |r| {
+        compute(&with_limits(&r.requests, &r.limits), &r.limits)
+    });
     let mut missing: BTreeMap<&'static str, Vec<&str>> = BTreeMap::new();
     for c in pod.all_containers() {
         let said = compute(&container_requests(c), c.limits());
         for name in wanted {
-            if hard.contains_key(name) && !said.contains_key(name) {
+            if hard.contains_key(name) && !said.contains_key(name) && !of_pod.contains_key(name) {
                 missing.entry(name).or_default().push(&c.name);
             }
         }
@@ -253,6 +268,19 @@ mod tests {
         assert_eq!(missing["requests.cpu"], ["b"]);
         assert_eq!(missing["limits.memory"], ["a", "b"]);
         assert_eq!(missing.len(), 2);
+    }
+
+    #[test]
+    fn what_is_said_for_the_pod_as_a_whole_needs_not_be_said_by_containers() {
+        let spec = pod(
+            "containers: [{name: a, image: host}], resources: {limits: {cpu: 1}, requests: {memory: 1Gi}}",
+        );
+        let hard = list("{cpu: 4, requests.memory: 1Gi, limits.cpu: 4, limits.memory: 1Gi}");
+        let missing = unspecified(&hard, &spec);
+        assert_eq!(
+            missing.into_iter().collect::<Vec<_>>(),
+            [("limits.memory", vec!["a"])]
+        );
     }
 
     #[test]

@@ -56,13 +56,11 @@ impl Rule {
         quota_covers(&self.spec, &pod.spec)
     }
 
-    /// What containers do not say though the quota limits it: `limits.cpu for: c1,c2; limits.memory for: c1`. What is
-    /// said for the pod as a whole needs not be said by containers.
+    /// What containers do not say though the quota limits it: `limits.cpu for: c1,c2; limits.memory for: c1`.
     pub(crate) fn missing(&self, pod: &PodUse) -> Option<String> {
         let unsaid = unspecified(&self.spec.hard, &pod.spec);
         let unsaid = unsaid
             .into_iter()
-            .filter(|(name, _)| !is_said(name, pod.spec.resources.as_ref()))
             .map(|(name, containers)| format!("{name} for: {}", containers.join(",")));
         let unsaid: Vec<_> = unsaid.collect();
         (!unsaid.is_empty()).then(|| unsaid.join("; "))
@@ -79,16 +77,6 @@ fn is_of_pods(name: &str) -> bool {
             .iter()
             .any(|prefix| name.starts_with(prefix)),
     }
-}
-
-fn is_said(name: &str, of_pod: Option<&ResourceRequirements>) -> bool {
-    of_pod.is_some_and(|r| match name.strip_prefix("limits.") {
-        Some(resource) => r.limits.contains_key(resource),
-        None => {
-            let resource = name.strip_prefix("requests.").unwrap_or(name);
-            r.requests.contains_key(resource) || r.limits.contains_key(resource)
-        }
-    })
 }
 
 /// What a pod takes in terms of quotas. Pods of one template share it.
