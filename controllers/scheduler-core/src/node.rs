@@ -1,5 +1,7 @@
 //! What the scheduler knows of a node.
 
+mod stored;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

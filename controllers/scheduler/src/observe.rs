@@ -5,13 +5,12 @@ use std::sync::Arc;
 use setpoint_apis::core::{Namespace, Node, Pod, ResourceQuota};
 use setpoint_apis::placement::{PodGroup, Reservation, SchedulerProfile};
 use setpoint_apis::policy::PodDisruptionBudget;
-use setpoint_apis::records::{Binding, NodeState, NodeStatusRecord, PodStage};
+use setpoint_apis::records::{Binding, PodStage};
 use setpoint_apis::resolve::PodHealth;
 use setpoint_apis::scheduling::PriorityClass;
-use setpoint_apis::view::NodeView;
 use setpoint_apis::{Kind, ObjectKey};
 use setpoint_runtime::{Entry, StateKey, Stored, View};
-use setpoint_scheduler_core::{NodeFacts, NodeImage, NotReady, Usage};
+use setpoint_scheduler_core::NodeFacts;
 
 use crate::decide::{
     Broken, Facts, IntentFacts, Report, Seen, Session, WorkCopy, belongs, is_terminal,
@@ -137,7 +136,11 @@ pub(crate) fn node_facts(view: &View<'_>, name: &Arc<str>) -> Option<NodeFacts> 
     if desired.is_none() && status.is_none() && health.is_none() && session == Session::Absent {
         return None;
     }
-    let merged = NodeView::new(
+    let unreadable = never_good(desired)
+        || never_good(status)
+        || never_good(health)
+        || session == Session::Unreadable;
+    Some(NodeFacts::stored(
         name,
         last_good(desired).map(|s| &s.value),
         last_good(status).map(|s| &s.value),
@@ -146,55 +149,8 @@ pub(crate) fn node_facts(view: &View<'_>, name: &Arc<str>) -> Option<NodeFacts> 
             Session::Alive(session) => Some(session),
             _ => None,
         },
-    );
-    // A document that never parsed could have said anything: nothing is placed on what it may have forbidden.
-    let unknown = never_good(desired)
-        || never_good(status)
-        || never_good(health)
-        || session == Session::Unreadable;
-    let not_ready = match (merged.session, merged.state) {
-        _ if unknown => Some(NotReady::Invalid),
-        (None, NodeState::Suspended) => Some(NotReady::Suspended),
-        (None, _) => Some(NotReady::Lost),
-        (_, NodeState::Removed) => Some(NotReady::Removed),
-        (_, NodeState::Suspended) => Some(NotReady::Suspended),
-        (_, NodeState::Unreachable) => Some(NotReady::Lost),
-        (Some(_), NodeState::Ready) if status.is_none() => Some(NotReady::NotReported),
-        (Some(_), NodeState::Ready) => (!merged.ready).then_some(NotReady::AgentNotReady),
-    };
-    Some(NodeFacts {
-        name: name.clone(),
-        session: merged.session.unwrap_or_default(),
-        not_ready,
-        unschedulable: merged.unschedulable,
-        labels: merged.labels,
-        taints: merged.taints,
-        drivers: merged.drivers,
-        allocatable: merged.allocatable,
-        images: last_good(status).map_or_else(Vec::new, |s| images(&s.value)),
-        // An agent reports its usage when that changes, so what it reported last holds while its session lives.
-        usage: merged
-            .session
-            .and(last_good(status))
-            .and_then(|s| usage(&s.value)),
-    })
-}
-
-fn images(status: &NodeStatusRecord) -> Vec<NodeImage> {
-    let image = |i: &setpoint_apis::records::NodeImage| NodeImage {
-        names: i.names.clone(),
-        bytes: u64::try_from(i.size_bytes).unwrap_or(0),
-    };
-    status.images.iter().map(image).collect()
-}
-
-fn usage(status: &NodeStatusRecord) -> Option<Usage> {
-    let cpu = status.usage.get("cpu");
-    let memory = status.usage.get("memory");
-    (cpu.is_some() || memory.is_some()).then(|| Usage {
-        cpu_milli: cpu.map_or(0, |q| q.milli_value()),
-        memory_bytes: memory.map_or(0, |q| q.value()),
-    })
+        unreadable,
+    ))
 }
 
 /// How a pod that is wanted is, as disruption budgets see it; `None` when it has ended.

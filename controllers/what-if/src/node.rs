@@ -1,10 +1,9 @@
 //! Nodes: from what is stored about one to what the core is told of it.
 
 use setpoint_apis::core::{Node, NodeStatus};
-use setpoint_apis::records::{NodeHealth, NodeState, NodeStatusRecord};
-use setpoint_apis::view::NodeView;
+use setpoint_apis::records::{NodeHealth, NodeStatusRecord};
 use setpoint_apis::{Quantity, ResourceList};
-use setpoint_scheduler_core::{NodeFacts, NodeImage, NotReady, Usage};
+use setpoint_scheduler_core::NodeFacts;
 
 /// How many pods a node from a file takes that does not say.
 const USUAL_PODS: i64 = 110;
@@ -57,44 +56,13 @@ impl NodeParts {
     }
 
     pub(crate) fn facts(&self, name: &str) -> NodeFacts {
-        let view = NodeView::new(
+        NodeFacts::stored(
             name,
             self.desired.as_ref(),
             self.status.as_ref(),
             self.health.as_ref(),
             self.session,
-        );
-        let not_ready = match (view.session, view.state) {
-            _ if self.unreadable => Some(NotReady::Invalid),
-            (_, NodeState::Suspended) => Some(NotReady::Suspended),
-            (None, _) => Some(NotReady::Lost),
-            (_, NodeState::Removed) => Some(NotReady::Removed),
-            (_, NodeState::Unreachable) => Some(NotReady::Lost),
-            (Some(_), NodeState::Ready) if self.status.is_none() => Some(NotReady::NotReported),
-            (Some(_), NodeState::Ready) => (!view.ready).then_some(NotReady::AgentNotReady),
-        };
-        // What was measured holds as long as the session under which it was reported: an agent does not write again
-        // what has not changed.
-        let usage = (view.session.is_some() && !view.usage.is_empty()).then(|| Usage {
-            cpu_milli: view.usage.get("cpu").map_or(0, Quantity::milli_value),
-            memory_bytes: view.usage.get("memory").map_or(0, Quantity::value),
-        });
-        let images = self.status.iter().flat_map(|s| &s.images);
-        let images = images.map(|i| NodeImage {
-            names: i.names.clone(),
-            bytes: u64::try_from(i.size_bytes).unwrap_or(0),
-        });
-        NodeFacts {
-            name: name.into(),
-            session: view.session.unwrap_or_default(),
-            not_ready,
-            unschedulable: view.unschedulable,
-            images: images.collect(),
-            usage,
-            labels: view.labels,
-            taints: view.taints,
-            drivers: view.drivers,
-            allocatable: view.allocatable,
-        }
+            self.unreadable,
+        )
     }
 }
