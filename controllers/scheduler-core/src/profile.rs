@@ -1,5 +1,8 @@
 //! How nodes are scored, as far as users choose.
 
+use setpoint_apis::placement::{self, ScoringStrategy};
+use setpoint_apis::records::ScorePart;
+
 /// How nodes are scored. The fields are those of the kind SchedulerProfile.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Profile {
@@ -48,6 +51,27 @@ impl Default for Weights {
             spread: 2,
             taints: 3,
             image_locality: 1,
+        }
+    }
+}
+
+impl From<&placement::Profile> for Profile {
+    fn from(stored: &placement::Profile) -> Self {
+        let weight = |part| i32::from(stored.weights.get(part));
+        Self {
+            strategy: match stored.strategy {
+                ScoringStrategy::LeastAllocated => Strategy::LeastAllocated,
+                ScoringStrategy::MostAllocated => Strategy::MostAllocated,
+                ScoringStrategy::Balanced => Strategy::Balanced,
+            },
+            weights: Weights {
+                resources: weight(ScorePart::Resources),
+                node_affinity: weight(ScorePart::NodeAffinity),
+                pod_affinity: weight(ScorePart::PodAffinity),
+                spread: weight(ScorePart::TopologySpread),
+                taints: weight(ScorePart::TaintToleration),
+                image_locality: weight(ScorePart::ImageLocality),
+            },
         }
     }
 }

@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use setpoint_apis::core::{PodSpec, PreemptionPolicy};
-use setpoint_apis::placement::{self, SchedulerProfile, ScoringStrategy, profile_of};
-use setpoint_apis::records::{ConstraintKind, Hope, ScorePart, WaitReason};
+use setpoint_apis::placement::{self, SchedulerProfile, SchedulerProfileSpec, profile_of};
+use setpoint_apis::records::{ConstraintKind, Hope, WaitReason};
 use setpoint_apis::resolve::{PriorityProblem, global_default, priority};
 use setpoint_apis::scheduling::PriorityClass;
 use setpoint_apis::stored::{Entry, Stored};
-use setpoint_scheduler_core::{Profile, Strategy, Weights};
+use setpoint_scheduler_core::Profile;
 
 /// What keeps a pod from being placed before any node is looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,12 +54,13 @@ impl Hold {
 
     /// The gates of a pod.
     pub(crate) fn of_gates(spec: &PodSpec) -> Option<Self> {
-        let first = spec.scheduling_gates.first()?;
-        Some(Self {
+        let gates = &spec.scheduling_gates;
+        let gates: Vec<&str> = gates.iter().map(|gate| gate.name.as_str()).collect();
+        (!gates.is_empty()).then(|| Self {
             reason: GATED,
             message: "Scheduling is blocked due to non-empty scheduling gates".into(),
             constraint: ConstraintKind::SchedulingGates,
-            detail: first.name.clone(),
+            detail: gates.join(", "),
         })
     }
 }
@@ -113,8 +114,7 @@ impl Asks {
         name: &Arc<str>,
         entry: Option<&Entry<SchedulerProfile>>,
     ) -> bool {
-        let profile =
-            entry.map(|entry| entry.last_good().map(|p| profile(&(&p.value.spec).into())));
+        let profile = entry.map(|entry| entry.last_good().map(|p| stored_profile(&p.value.spec)));
         replace(&mut self.profiles, name, profile)
     }
 
@@ -166,7 +166,7 @@ impl Asks {
             }
             problem => problem.to_string(),
         };
-        Hold::new(ConstraintKind::PriorityClass, name, message)
+        Hold::new(ConstraintKind::PriorityClass, &message.clone(), message)
     }
 
     fn default_class(&self) -> Option<&PriorityClass> {
@@ -174,24 +174,8 @@ impl Asks {
     }
 }
 
-/// A profile as the core takes it.
-fn profile(stored: &placement::Profile) -> Profile {
-    let weight = |part| i32::from(stored.weights.get(part));
-    Profile {
-        strategy: match stored.strategy {
-            ScoringStrategy::LeastAllocated => Strategy::LeastAllocated,
-            ScoringStrategy::MostAllocated => Strategy::MostAllocated,
-            ScoringStrategy::Balanced => Strategy::Balanced,
-        },
-        weights: Weights {
-            resources: weight(ScorePart::Resources),
-            node_affinity: weight(ScorePart::NodeAffinity),
-            pod_affinity: weight(ScorePart::PodAffinity),
-            spread: weight(ScorePart::TopologySpread),
-            taints: weight(ScorePart::TaintToleration),
-            image_locality: weight(ScorePart::ImageLocality),
-        },
-    }
+fn stored_profile(spec: &SchedulerProfileSpec) -> Profile {
+    (&placement::Profile::from(spec)).into()
 }
 
 /// The priority class that a pod names.
@@ -220,6 +204,7 @@ fn replace<T: PartialEq>(
 mod tests {
     use setpoint_apis::Kind;
     use setpoint_apis::document;
+    use setpoint_scheduler_core::{Strategy, Weights};
 
     use super::*;
 
