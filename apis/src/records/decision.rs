@@ -221,7 +221,8 @@ pub struct NearestMiss {
     /// For resources: how much less would have to be requested.
     #[serde(default, skip_serializing_if = "ResourceList::is_empty")]
     pub shortfall: ResourceList,
-    /// For everything else: what the nodes would fit without, as in `taint dedicated=gpu:NoSchedule`.
+    /// What the nodes would fit without, as in `taint dedicated=gpu`; not where shortfall or constraint say it (too
+    /// little of a resource, not ready, cordoned).
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub without: String,
 }
@@ -237,6 +238,11 @@ impl fmt::Display for NearestMiss {
         f.write_str(" would fit")?;
         if !self.without.is_empty() {
             return write!(f, " without {}", self.without);
+        }
+        match self.constraint {
+            ConstraintKind::NodeNotReady => return f.write_str(" if ready"),
+            ConstraintKind::Unschedulable => return f.write_str(" if not cordoned"),
+            _ => {}
         }
         for (i, (name, amount)) in self.shortfall.iter().enumerate() {
             f.write_str(if i == 0 { " with " } else { ", " })?;

@@ -35,6 +35,7 @@ mod preempt;
 mod profile;
 mod rank;
 mod reasons;
+pub mod record;
 mod reserve;
 mod resources;
 mod room;

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use setpoint_apis::Quantity;
 use setpoint_apis::core::PodSpec;
 
 use crate::admission::HOST_IMAGE;
@@ -153,42 +152,6 @@ pub struct Miss {
     pub nearest: Arc<str>,
     /// How much that one lacks of a resource: thousandths for cpu, else whole units; 0 for other reasons.
     pub missing: i64,
-}
-
-impl fmt::Display for Miss {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let amount = |resource: &str| match resource {
-            "cpu" => Quantity::from_milli(self.missing),
-            "memory" | "ephemeral-storage" => Quantity::from_bytes(self.missing),
-            _ => Quantity::from_whole(self.missing),
-        };
-        match (&self.reason, self.nodes) {
-            (Reason::Insufficient(_), _) | (_, 1) => write!(f, "{} would fit", self.nearest)?,
-            (_, nodes) => write!(f, "{nodes} nodes would fit")?,
-        }
-        f.write_str(match &self.reason {
-            Reason::Insufficient(resource) => {
-                return write!(f, " with {} {resource} less requested", amount(resource));
-            }
-            Reason::Taint { key, value } if value.is_empty() => {
-                return write!(f, " without taint {key}");
-            }
-            Reason::Taint { key, value } => return write!(f, " without taint {key}={value}"),
-            Reason::NotReady(_) => " if ready",
-            Reason::Unschedulable => " if not cordoned",
-            Reason::NodeName => " without the node name",
-            Reason::Selector => " without the node selector and node affinity",
-            Reason::Images => " if container images ran there",
-            Reason::Host => " if host processes ran there",
-            Reason::TooManyPods => " with one pod less there",
-            Reason::Ports => " if the host ports were free",
-            Reason::PodAffinity => " without the pod affinity",
-            Reason::PodAntiAffinity => " without the pod anti-affinity",
-            Reason::ExistingAntiAffinity => " without the anti-affinity of pods that are there",
-            Reason::Spread => " without the topology spread constraints",
-            Reason::SpreadLabel => " with the labels that the topology spread constraints name",
-        })
-    }
 }
 
 /// How many sorts of near misses are told.

@@ -636,7 +636,8 @@ fn near_misses_are_told_with_what_is_missing() {
     });
     let class = class(&mut c, "2200m", 0);
     let why = c.explain(&class);
-    let told: Vec<_> = why.misses.iter().map(ToString::to_string).collect();
+    let told = why.nearest(&PodSpec::default());
+    let told: Vec<_> = told.iter().map(ToString::to_string).collect();
     assert_eq!(
         told,
         [

@@ -3,19 +3,17 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use setpoint_apis::core::{Pod, PodSpec, PreemptionPolicy, ResourceRequirements};
-use setpoint_apis::placement::{self, ReservationSpec, ScoringStrategy, pod_group_of, profile_of};
-use setpoint_apis::records::{ConstraintKind, Hope, ScorePart, WaitReason};
+use setpoint_apis::core::{Pod, PodSpec, PreemptionPolicy};
+use setpoint_apis::placement::{self, ReservationSpec, pod_group_of, profile_of};
+use setpoint_apis::records::{ConstraintKind, Hope, WaitReason};
 use setpoint_apis::resolve::{self, PriorityProblem};
 use setpoint_apis::scheduling::PriorityClass;
 use setpoint_apis::{ObjectKey, ResourceList};
 use setpoint_scheduler_core::{
-    Class, Cluster, Decision, PodAsk, PodRequest, Preemption, Profile, ReservationFacts, Strategy,
-    Weights,
+    Class, Cluster, Decision, PodAsk, PodRequest, Preemption, Profile, ReservationFacts, stand_in,
 };
 
 use crate::budgets::Budgets;
-use crate::text;
 use crate::world::{KnownPod, World};
 
 /// The most shares of one reservation that are looked at, by the scheduler as well.
@@ -178,16 +176,7 @@ impl<'a> Model<'a> {
             if expired || held >= wanted {
                 continue;
             }
-            let stand_in = PodSpec {
-                overhead: spec.resources.clone(),
-                node_name: spec.node_name.clone(),
-                node_selector: spec.node_selector.clone(),
-                affinity: spec.affinity.clone(),
-                tolerations: spec.tolerations.clone(),
-                ..PodSpec::default()
-            };
-            // Of no namespace: it must not be an owner itself, who may use what is held already.
-            let class = self.cluster.class(&ask("", &BTreeMap::new(), &stand_in, 0));
+            let class = self.cluster.stand_in_class(spec);
             for share in held..wanted {
                 let pod =
                     ObjectKey::namespaced(key.namespace.clone(), format!("{}/{share}", key.name));
@@ -201,7 +190,7 @@ impl<'a> Model<'a> {
                         self.hold(key, share, Some(&placement.node));
                     }
                     Some(Decision::Unschedulable(why)) => {
-                        let reasons = text::reasons(&why, &stand_in);
+                        let reasons = why.wait_reasons(&stand_in(spec));
                         waiting.push((key.clone(), wanted - share, reasons));
                         break;
                     }
@@ -245,7 +234,7 @@ impl<'a> Model<'a> {
         }
         let meta = &pod.metadata;
         Ok(self.cluster.class(&PodAsk {
-            profile: core_profile(&profile),
+            profile: (&profile).into(),
             ..ask(&meta.namespace, &meta.labels, &spec, priority.value)
         }))
     }
@@ -291,9 +280,8 @@ impl<'a> Model<'a> {
                 nodes: 0,
                 hope,
             };
-            let of_pod = pod.spec.resources.as_ref();
-            let mut unsaid = resolve::unspecified(hard, &pod.spec).into_iter();
-            if let Some((resource, containers)) = unsaid.find(|(name, _)| !is_said(name, of_pod)) {
+            let unsaid = resolve::unspecified(hard, &pod.spec);
+            if let Some((resource, containers)) = unsaid.into_iter().next() {
                 let detail = format!("{resource} is not said by {}", containers.join(", "));
                 return Some(reason(detail, Hope::Never));
             }
@@ -384,17 +372,6 @@ impl<'a> Model<'a> {
     }
 }
 
-/// Whether a pod says for all its containers what a quota wants to be said.
-fn is_said(name: &str, of_pod: Option<&ResourceRequirements>) -> bool {
-    of_pod.is_some_and(|r| match name.strip_prefix("limits.") {
-        Some(resource) => r.limits.contains_key(resource),
-        None => {
-            let resource = name.strip_prefix("requests.").unwrap_or(name);
-            r.requests.contains_key(resource) || r.limits.contains_key(resource)
-        }
-    })
-}
-
 /// The pods that are being withdrawn from a node.
 pub(crate) fn leaving(world: &World, node: &str) -> Vec<ObjectKey> {
     let there = |k: &KnownPod| {
@@ -434,24 +411,5 @@ fn ask<'a>(
         spec,
         priority,
         profile: Profile::default(),
-    }
-}
-
-fn core_profile(profile: &placement::Profile) -> Profile {
-    let weight = |part| i32::from(profile.weights.get(part));
-    Profile {
-        strategy: match profile.strategy {
-            ScoringStrategy::LeastAllocated => Strategy::LeastAllocated,
-            ScoringStrategy::MostAllocated => Strategy::MostAllocated,
-            ScoringStrategy::Balanced => Strategy::Balanced,
-        },
-        weights: Weights {
-            resources: weight(ScorePart::Resources),
-            node_affinity: weight(ScorePart::NodeAffinity),
-            pod_affinity: weight(ScorePart::PodAffinity),
-            spread: weight(ScorePart::TopologySpread),
-            taints: weight(ScorePart::TaintToleration),
-            image_locality: weight(ScorePart::ImageLocality),
-        },
     }
 }

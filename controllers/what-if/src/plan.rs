@@ -159,7 +159,7 @@ impl Planner<'_> {
             .then(|| self.model.preempt(request))
             .flatten();
         let Some(found) = found else {
-            let reasons = text::reasons(why, &pod.spec);
+            let reasons = why.wait_reasons(&pod.spec);
             return self.waits(&request.pod, pod, reasons, text::nearest(why, &pod.spec));
         };
         let world = self.proposal.world();
@@ -257,7 +257,7 @@ impl Planner<'_> {
                 for wanted in fine.into_iter().chain(over.into_iter().map(|(w, _)| w)) {
                     let spec = &wanted.pod.spec;
                     let mut reasons = vec![least(reason.clone())];
-                    reasons.extend(text::reasons(&why, spec));
+                    reasons.extend(why.wait_reasons(spec));
                     self.waits(&wanted.key, &wanted.pod, reasons, text::nearest(&why, spec));
                 }
             }
@@ -269,7 +269,7 @@ impl Planner<'_> {
                         }
                         Decision::Unschedulable(why) => {
                             let spec = &wanted.pod.spec;
-                            let reasons = text::reasons(&why, spec);
+                            let reasons = why.wait_reasons(spec);
                             let nearest = text::nearest(&why, spec);
                             self.waits(&wanted.key, &wanted.pod, reasons, nearest);
                         }

@@ -1,17 +1,14 @@
-//! The core's reasons in the words of the records, and sentences of both.
+//! Sentences about the reasons and near misses of the records.
 
 use serde::Serialize;
 use setpoint_apis::core::PodSpec;
-use setpoint_apis::records::{
-    ConstraintKind, Hope, NearestMiss, NodeScore, ScorePart, ScoreParts, WaitReason,
-};
-use setpoint_apis::{Quantity, ResourceList};
-use setpoint_scheduler_core::{self as core, Miss, NotReady, Part, Reason, Unschedulable};
+use setpoint_apis::records::{ConstraintKind, NearestMiss, WaitReason};
+use setpoint_scheduler_core::Unschedulable;
 
 /// What would have to change for a pod to fit, with the sentence that says so.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Nearest {
-    /// `n7 would fit with 200m cpu less requested`.
+    /// `n7 would fit with 200m cpu less requested`: what `miss` says.
     pub text: String,
     /// The same in parts.
     #[serde(flatten)]
@@ -27,146 +24,9 @@ impl From<&NearestMiss> for Nearest {
     }
 }
 
-/// Why no node can run a pod, by constraint, most nodes first. Nodes on which waiting can help are told apart.
-pub(crate) fn reasons(why: &Unschedulable, spec: &PodSpec) -> Vec<WaitReason> {
-    let mut all: Vec<WaitReason> = Vec::new();
-    for (reason, count) in &why.reasons {
-        let (constraint, detail) = constraint(reason, spec);
-        let waiting = match reason {
-            // A node becomes ready by itself.
-            Reason::NotReady(NotReady::Removed) => 0,
-            Reason::NotReady(_) => *count,
-            _ => why.waiting.get(reason).copied().unwrap_or(0),
-        };
-        for (nodes, hope) in [
-            (waiting, Hope::Waits),
-            (count.saturating_sub(waiting), Hope::Never),
-        ] {
-            let same = |r: &&mut WaitReason| {
-                (r.constraint, r.hope) == (constraint, hope) && r.detail == detail
-            };
-            match all.iter_mut().find(same) {
-                _ if nodes == 0 => {}
-                Some(known) => known.nodes += nodes,
-                None => all.push(WaitReason {
-                    constraint,
-                    detail: detail.clone(),
-                    nodes,
-                    hope,
-                }),
-            }
-        }
-    }
-    all.sort_by_key(|r| std::cmp::Reverse(r.nodes));
-    all
-}
-
-/// What would have to change, least change first.
+/// What would have to change, what helps on most nodes first.
 pub(crate) fn nearest(why: &Unschedulable, spec: &PodSpec) -> Vec<Nearest> {
-    why.misses.iter().map(|m| one_nearest(m, spec)).collect()
-}
-
-fn one_nearest(miss: &Miss, spec: &PodSpec) -> Nearest {
-    let (constraint, detail) = constraint(&miss.reason, spec);
-    let mut shortfall = ResourceList::new();
-    let mut without = String::new();
-    match &miss.reason {
-        Reason::Insufficient(resource) => {
-            let amount = match &**resource {
-                "cpu" => Quantity::from_milli(miss.missing),
-                "memory" | "ephemeral-storage" => Quantity::from_bytes(miss.missing),
-                _ => Quantity::from_whole(miss.missing),
-            };
-            shortfall.insert(resource.to_string(), amount);
-        }
-        Reason::Taint { .. } => without = format!("taint {detail}"),
-        _ if detail.is_empty() => without = phrase(constraint).trim_end_matches(':').into(),
-        _ => without = format!("{} {detail}", phrase(constraint)),
-    }
-    let one = miss.nodes == 1 || matches!(miss.reason, Reason::Insufficient(_));
-    Nearest {
-        text: miss.to_string(),
-        miss: NearestMiss {
-            constraint,
-            nodes: miss.nodes,
-            node: one.then(|| miss.nearest.to_string()),
-            shortfall,
-            without,
-        },
-    }
-}
-
-fn constraint(reason: &Reason, spec: &PodSpec) -> (ConstraintKind, String) {
-    use ConstraintKind as C;
-    let plain = |kind| (kind, String::new());
-    match reason {
-        Reason::NodeName => plain(C::NodeName),
-        Reason::NotReady(why) => (C::NodeNotReady, not_ready(*why).into()),
-        Reason::Unschedulable => plain(C::Unschedulable),
-        Reason::Taint { key, value } if value.is_empty() => (C::Taint, key.to_string()),
-        Reason::Taint { key, value } => (C::Taint, format!("{key}={value}")),
-        Reason::Selector => {
-            let affinity = spec
-                .affinity
-                .as_ref()
-                .and_then(|a| a.node_affinity.as_ref());
-            let required = affinity.is_some_and(|a| {
-                a.required_during_scheduling_ignored_during_execution
-                    .is_some()
-            });
-            plain(if required && spec.node_selector.is_empty() {
-                C::NodeAffinity
-            } else {
-                C::NodeSelector
-            })
-        }
-        Reason::Images => (C::Other, "images".into()),
-        Reason::Host => (C::Other, "host".into()),
-        Reason::TooManyPods => (C::Resources, "pods".into()),
-        Reason::Insufficient(resource) => (C::Resources, resource.to_string()),
-        Reason::Ports => plain(C::HostPorts),
-        Reason::PodAffinity => plain(C::PodAffinity),
-        Reason::PodAntiAffinity => plain(C::PodAntiAffinity),
-        Reason::ExistingAntiAffinity => plain(C::ExistingAntiAffinity),
-        Reason::Spread => plain(C::TopologySpread),
-        Reason::SpreadLabel => (C::TopologySpread, "label missing".into()),
-    }
-}
-
-fn not_ready(why: NotReady) -> &'static str {
-    match why {
-        NotReady::NotReported => "has not reported yet",
-        NotReady::Lost => "agent lost",
-        NotReady::Suspended => "agent lost together with many others",
-        NotReady::Removed => "deleted",
-        NotReady::AgentNotReady => "agent not ready",
-        NotReady::Invalid => "document cannot be read",
-    }
-}
-
-/// A constraint as a thing.
-fn phrase(constraint: ConstraintKind) -> &'static str {
-    match constraint {
-        ConstraintKind::SchedulingGates => "scheduling gates",
-        ConstraintKind::SchedulerProfile => "the scheduler profile",
-        ConstraintKind::PriorityClass => "the priority class",
-        ConstraintKind::Quota => "the quota",
-        ConstraintKind::PodGroup => "the pod group",
-        ConstraintKind::Unschedulable => "being cordoned",
-        ConstraintKind::NodeNotReady => "being not ready:",
-        ConstraintKind::NodeName => "spec.nodeName",
-        ConstraintKind::NodeSelector => "the node selector",
-        ConstraintKind::NodeAffinity => "the node affinity",
-        ConstraintKind::Taint => "taint",
-        ConstraintKind::Resources => "the limit of",
-        ConstraintKind::Reservation => "the reservations of others",
-        ConstraintKind::HostPorts => "the host ports",
-        ConstraintKind::PodAffinity => "the pod affinity",
-        ConstraintKind::PodAntiAffinity => "the pod anti-affinity",
-        ConstraintKind::ExistingAntiAffinity => "the anti-affinity of pods that are there",
-        ConstraintKind::TopologySpread => "the topology spread constraints:",
-        ConstraintKind::Other => "the need to run",
-    }
+    why.nearest(spec).iter().map(Nearest::from).collect()
 }
 
 /// What a reason says, for people: `3 nodes: taint dedicated=gpu is not tolerated`.
@@ -213,33 +73,5 @@ pub fn describe(reason: &WaitReason) -> String {
         0 => what,
         1 => format!("1 node: {what}"),
         n => format!("{n} nodes: {what}"),
-    }
-}
-
-/// A score as the records have it.
-pub(crate) fn score(node: &core::NodeScore) -> NodeScore {
-    let parts: ScoreParts = node
-        .parts
-        .iter()
-        .map(|(part, worth)| {
-            let worth = (*worth).clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32;
-            (score_part(*part), worth)
-        })
-        .collect();
-    NodeScore {
-        node: node.node.to_string(),
-        score: node.score,
-        parts,
-    }
-}
-
-fn score_part(part: Part) -> ScorePart {
-    match part {
-        Part::Resources => ScorePart::Resources,
-        Part::NodeAffinity => ScorePart::NodeAffinity,
-        Part::PodAffinity => ScorePart::PodAffinity,
-        Part::Spread => ScorePart::TopologySpread,
-        Part::Taints => ScorePart::TaintToleration,
-        Part::ImageLocality => ScorePart::ImageLocality,
     }
 }

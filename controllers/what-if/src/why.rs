@@ -267,10 +267,10 @@ fn waits(
     // Its own nomination must not stand in its way.
     model.cluster.forget(key);
     let best = model.cluster.breakdown(&class, BEST);
-    waits.fits = best.iter().map(text::score).collect();
+    waits.fits = best.iter().map(Into::into).collect();
     if waits.fits.is_empty() {
         let verdict = model.cluster.explain(&class);
-        waits.reasons.extend(text::reasons(&verdict, &pod.spec));
+        waits.reasons.extend(verdict.wait_reasons(&pod.spec));
         waits.nearest = text::nearest(&verdict, &pod.spec);
         let request = PodRequest {
             pod: key.clone(),
@@ -350,7 +350,7 @@ fn together(model: &mut Model<'_>, world: &World, group: &ObjectKey) -> Option<V
     }
     let why = model.cluster.schedule_gang(&requests, needed, 0).err()?;
     let mut reasons = vec![reason(why.gang.map_or(0, |(fit, _)| fit))];
-    reasons.extend(some.map_or_else(Vec::new, |pod| text::reasons(&why, &pod.spec)));
+    reasons.extend(some.map_or_else(Vec::new, |pod| why.wait_reasons(&pod.spec)));
     Some(reasons)
 }
 
@@ -376,7 +376,7 @@ fn gang(model: &Model<'_>, pod: &Pod) -> Option<Gang> {
 }
 
 /// Whether what the scheduler wrote last gives other constraints than those that hold now. Counts of nodes and details
-/// are left aside: they are put in other words and lag behind. It writes the node selector down as node affinity.
+/// are left aside: they lag behind.
 fn differs(waits: &Waits) -> bool {
     let Some(recorded) = &waits.recorded else {
         return false;
@@ -385,11 +385,7 @@ fn differs(waits: &Waits) -> bool {
         return false;
     }
     let set = |reasons: &[WaitReason]| -> std::collections::BTreeSet<_> {
-        let constraints = reasons.iter().map(|r| match r.constraint {
-            ConstraintKind::NodeSelector => ConstraintKind::NodeAffinity,
-            other => other,
-        });
-        constraints.collect()
+        reasons.iter().map(|r| r.constraint).collect()
     };
     set(&recorded.reasons) != set(&waits.reasons)
 }

@@ -8,7 +8,7 @@ use setpoint_apis::core::Pod;
 use setpoint_apis::placement::profile_of;
 use setpoint_apis::records::ConstraintKind;
 use setpoint_runtime::Stored;
-use setpoint_scheduler_core::{Decision, Placement, PodRequest, Unschedulable};
+use setpoint_scheduler_core::{Decision, Placement, PodRequest, Unschedulable, record};
 
 use super::count::uses_content;
 use super::{Account, Planned, PodState, Tell, Then, Turn};
@@ -203,7 +203,7 @@ impl Account {
             for (candidate, decision) in run.into_iter().zip(decisions) {
                 match decision {
                     Decision::Bind(placement) => {
-                        let best = verdict::best(&best, &placement);
+                        let best = record::best(&best, &placement);
                         out.push(self.bind(turn, &candidate, &placement, best, quiet));
                     }
                     Decision::Unschedulable(verdict) => {
