@@ -110,3 +110,54 @@ impl Cluster {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use setpoint_apis::Quantity;
+
+    use super::*;
+    use crate::{Decision, NodeFacts, PodRequest};
+
+    #[test]
+    fn what_stands_in_for_a_share_does_not_use_what_every_pod_of_a_namespace_may() {
+        let one = |name: &str| (name.to_owned(), Quantity::from_whole(1));
+        let mut cluster = Cluster::new();
+        cluster.set_node(NodeFacts {
+            name: "n1".into(),
+            drivers: vec!["process".into()],
+            allocatable: [one("cpu"), ("pods".to_owned(), Quantity::from_whole(9))].into(),
+            ..NodeFacts::default()
+        });
+        let spec = ReservationSpec {
+            resources: [one("cpu")].into(),
+            ..ReservationSpec::default()
+        };
+        cluster.set_reservation(ReservationFacts {
+            key: ObjectKey::namespaced("default", "r/0"),
+            owner: spec.owners.selector.clone(),
+            namespaces: vec!["default".to_owned()],
+            resources: spec.resources.clone(),
+            node: Some("n1".into()),
+        });
+        let owner = cluster.class(&PodAsk {
+            namespace: "default",
+            labels: &StringMap::default(),
+            spec: &stand_in(&spec),
+            priority: 0,
+            profile: Profile::default(),
+        });
+        let share = cluster.stand_in_class(&spec);
+        let mut fits = |class: Class| {
+            let pod = ObjectKey::namespaced("default", "r/1");
+            let request = PodRequest {
+                pod: pod.clone(),
+                class,
+            };
+            let decisions = cluster.schedule(&[request], 0);
+            cluster.forget(&pod);
+            matches!(decisions[..], [Decision::Bind(_)])
+        };
+        assert!(fits(owner), "an owner uses what is reserved");
+        assert!(!fits(share));
+    }
+}
