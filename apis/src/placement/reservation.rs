@@ -114,16 +114,44 @@ impl ReservationOwners {
         namespace_labels: &BTreeMap<String, String>,
     ) -> bool {
         let by_name = self.namespaces.contains(&pod.namespace);
-        let by_label = self
-            .namespace_selector
-            .as_ref()
-            .is_some_and(|s| s.matches(namespace_labels));
+        let by_label = self.selects(&pod.namespace, namespace_labels);
         let at_home = self.namespaces.is_empty()
             && self.namespace_selector.is_none()
             && pod.namespace == home;
         (by_name || by_label || at_home) && self.selector.matches(&pod.labels)
     }
+
+    /// The namespaces whose pods may use a reservation that lives in `home`, in order. `all` are the namespaces that there
+    /// are, with their labels.
+    pub fn namespaces_of<'a>(
+        &self,
+        home: &str,
+        all: impl IntoIterator<Item = (&'a str, &'a BTreeMap<String, String>)>,
+    ) -> Vec<String> {
+        if self.namespaces.is_empty() && self.namespace_selector.is_none() {
+            return vec![home.to_owned()];
+        }
+        let selected = all.into_iter();
+        let selected = selected.filter(|(name, labels)| self.selects(name, labels));
+        let mut namespaces: Vec<_> = selected.map(|(name, _)| name.to_owned()).collect();
+        namespaces.extend(self.namespaces.iter().cloned());
+        namespaces.sort_unstable();
+        namespaces.dedup();
+        namespaces
+    }
+
+    /// Whether the selector selects a namespace, which has its name as a label.
+    fn selects(&self, name: &str, labels: &BTreeMap<String, String>) -> bool {
+        self.namespace_selector.as_ref().is_some_and(|selector| {
+            let mut labels = labels.clone();
+            labels.insert(NAMESPACE_NAME.to_owned(), name.to_owned());
+            selector.matches(&labels)
+        })
+    }
 }
+
+/// The label that every namespace has: its name.
+const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
 /// What is, of a reservation. Written by the scheduler.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -203,5 +231,27 @@ mod tests {
             Some(Timestamp::from_unix_seconds(160))
         );
         assert!(spec(Some(i64::MAX)).expires_at(created) > Some(created));
+    }
+
+    #[test]
+    fn owners_are_at_home_unless_namespaces_are_named_or_selected_by_labels_their_name_among_them()
+    {
+        let labels = BTreeMap::from([("team".to_owned(), "a".to_owned())]);
+        let none = BTreeMap::new();
+        let all = [("dev", &none), ("prod", &labels), ("test", &none)];
+        let of = |yaml: &str| {
+            let owners: ReservationOwners = crate::document::decode_value(yaml.as_bytes()).unwrap();
+            owners.namespaces_of("home", all)
+        };
+        assert_eq!(of("{selector: {}}"), ["home"]);
+        assert_eq!(of("{selector: {}, namespaces: [x]}"), ["x"]);
+        let selector = "namespaceSelector: {matchLabels: {team: a}}";
+        assert_eq!(of(&format!("{{selector: {{}}, {selector}}}")), ["prod"]);
+        let both = of(&format!(
+            "{{selector: {{}}, namespaces: [dev, prod], {selector}}}"
+        ));
+        assert_eq!(both, ["dev", "prod"]);
+        let by_name = "namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: test}}";
+        assert_eq!(of(&format!("{{selector: {{}}, {by_name}}}")), ["test"]);
     }
 }

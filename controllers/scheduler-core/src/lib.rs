@@ -52,4 +52,4 @@ pub use node::{NodeFacts, NodeImage, NotReady, Usage};
 pub use preempt::{BudgetState, Preemption};
 pub use profile::{Profile, Strategy, Weights};
 pub use reasons::{Helps, Miss, Reason, Unschedulable};
-pub use reserve::{ReservationFacts, stand_in};
+pub use reserve::{MOST_SHARES, ReservationFacts, share, stand_in};

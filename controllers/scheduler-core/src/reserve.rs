@@ -30,6 +30,18 @@ pub struct ReservationFacts {
     pub node: Option<Arc<str>>,
 }
 
+/// The most shares of one reservation that are looked at.
+pub const MOST_SHARES: usize = 1_000;
+
+/// The name under which the cluster knows one share of a reservation.
+pub fn share(reservation: &ObjectKey, index: usize) -> ObjectKey {
+    ObjectKey {
+        namespace: reservation.namespace.clone(),
+        // No object has such a name.
+        name: format!("{}#{index}", reservation.name).into(),
+    }
+}
+
 /// The pod that stands in for a share of a reservation while that looks for a place.
 pub fn stand_in(spec: &ReservationSpec) -> PodSpec {
     PodSpec {
@@ -132,8 +144,9 @@ mod tests {
             resources: [one("cpu")].into(),
             ..ReservationSpec::default()
         };
+        let reservation = ObjectKey::namespaced("default", "r");
         cluster.set_reservation(ReservationFacts {
-            key: ObjectKey::namespaced("default", "r/0"),
+            key: share(&reservation, 0),
             owner: spec.owners.selector.clone(),
             namespaces: vec!["default".to_owned()],
             resources: spec.resources.clone(),
@@ -146,9 +159,9 @@ mod tests {
             priority: 0,
             profile: Profile::default(),
         });
-        let share = cluster.stand_in_class(&spec);
+        let stand_in = cluster.stand_in_class(&spec);
         let mut fits = |class: Class| {
-            let pod = ObjectKey::namespaced("default", "r/1");
+            let pod = share(&reservation, 1);
             let request = PodRequest {
                 pod: pod.clone(),
                 class,
@@ -158,6 +171,6 @@ mod tests {
             matches!(decisions[..], [Decision::Bind(_)])
         };
         assert!(fits(owner), "an owner uses what is reserved");
-        assert!(!fits(share));
+        assert!(!fits(stand_in));
     }
 }

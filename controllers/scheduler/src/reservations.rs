@@ -9,9 +9,7 @@ use std::sync::Arc;
 use setpoint_apis::ObjectKey;
 use setpoint_apis::placement::{ReservationSpec, ReservationStatus};
 use setpoint_apis::time::Timestamp;
-
-/// The most shares of one reservation that are looked at.
-pub(crate) const MOST_SHARES: usize = 1_000;
+use setpoint_scheduler_core::MOST_SHARES;
 
 /// A reservation that is known.
 #[derive(Clone, Debug, PartialEq)]
@@ -172,15 +170,6 @@ impl Reservations {
     }
 }
 
-/// The name under which the core knows one share.
-pub(crate) fn share(key: &ObjectKey, index: usize) -> ObjectKey {
-    ObjectKey {
-        namespace: key.namespace.clone(),
-        // No object has such a name.
-        name: format!("{}#{index}", key.name).into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use setpoint_apis::placement::ReservedNode;
@@ -253,6 +242,5 @@ mod tests {
         assert!(all.waiting().is_empty());
         all.remove(&key("a"));
         assert_eq!(all.on("n1").count(), 0);
-        assert_ne!(share(&key("a"), 0), share(&key("a"), 1));
     }
 }

@@ -10,14 +10,12 @@ use setpoint_apis::resolve::{self, PriorityProblem};
 use setpoint_apis::scheduling::PriorityClass;
 use setpoint_apis::{ObjectKey, ResourceList};
 use setpoint_scheduler_core::{
-    Class, Cluster, Decision, PodAsk, PodRequest, Preemption, Profile, ReservationFacts, stand_in,
+    Class, Cluster, Decision, MOST_SHARES, PodAsk, PodRequest, Preemption, Profile,
+    ReservationFacts, share, stand_in,
 };
 
 use crate::budgets::Budgets;
 use crate::world::{KnownPod, World};
-
-/// The most shares of one reservation that are looked at, by the scheduler as well.
-const MOST_SHARES: usize = 1_000;
 
 /// See the module.
 pub(crate) struct Model<'a> {
@@ -51,9 +49,7 @@ impl<'a> Model<'a> {
             groups: BTreeMap::new(),
         };
         for (name, labels) in &world.namespaces {
-            let mut labels = labels.clone();
-            labels.insert("kubernetes.io/metadata.name".into(), name.clone());
-            model.cluster.set_namespace(name, &labels);
+            model.cluster.set_namespace(name, labels);
         }
         for (name, node) in &world.nodes {
             model.cluster.set_node(node.facts(name));
@@ -133,10 +129,10 @@ impl<'a> Model<'a> {
     }
 
     /// Holds one of the shares of a reservation.
-    fn hold(&mut self, key: &ObjectKey, share: usize, node: Option<&str>) {
+    fn hold(&mut self, key: &ObjectKey, index: usize, node: Option<&str>) {
         let spec = &self.world.reservations[key].reservation.spec;
         self.cluster.set_reservation(ReservationFacts {
-            key: ObjectKey::namespaced(key.namespace.clone(), format!("{}/{share}", key.name)),
+            key: share(key, index),
             owner: spec.owners.selector.clone(),
             namespaces: self.owners_namespaces(key, spec),
             resources: spec.resources.clone(),
@@ -145,18 +141,9 @@ impl<'a> Model<'a> {
     }
 
     fn owners_namespaces(&self, key: &ObjectKey, spec: &ReservationSpec) -> Vec<String> {
-        let owners = &spec.owners;
-        let mut namespaces = owners.namespaces.clone();
-        if let Some(selector) = &owners.namespace_selector {
-            let all = self.world.namespaces.iter();
-            namespaces.extend(
-                all.filter(|(_, labels)| selector.matches(labels))
-                    .map(|(name, _)| name.clone()),
-            );
-        } else if namespaces.is_empty() {
-            namespaces.push(key.namespace.to_string());
-        }
-        namespaces
+        let all = self.world.namespaces.iter();
+        let all = all.map(|(name, labels)| (name.as_str(), labels));
+        spec.owners.namespaces_of(&key.namespace, all)
     }
 
     /// Finds places for what is reserved and has none. Returns the shares that have found none, with the reasons.
@@ -177,9 +164,8 @@ impl<'a> Model<'a> {
                 continue;
             }
             let class = self.cluster.stand_in_class(spec);
-            for share in held..wanted {
-                let pod =
-                    ObjectKey::namespaced(key.namespace.clone(), format!("{}/{share}", key.name));
+            for index in held..wanted {
+                let pod = share(key, index);
                 let request = PodRequest {
                     pod: pod.clone(),
                     class: class.clone(),
@@ -187,11 +173,11 @@ impl<'a> Model<'a> {
                 match self.cluster.schedule(&[request], seed).pop() {
                     Some(Decision::Bind(placement)) => {
                         self.cluster.forget(&pod);
-                        self.hold(key, share, Some(&placement.node));
+                        self.hold(key, index, Some(&placement.node));
                     }
                     Some(Decision::Unschedulable(why)) => {
                         let reasons = why.wait_reasons(&stand_in(spec));
-                        waiting.push((key.clone(), wanted - share, reasons));
+                        waiting.push((key.clone(), wanted - index, reasons));
                         break;
                     }
                     None => {}

@@ -7,12 +7,12 @@ use setpoint_apis::quantity::ResourceList;
 use setpoint_apis::time::Timestamp;
 use setpoint_apis::view::pod_requests;
 use setpoint_runtime::{Stored, View};
-use setpoint_scheduler_core::{Decision, PodRequest, ReservationFacts, stand_in};
+use setpoint_scheduler_core::{Decision, PodRequest, ReservationFacts, share, stand_in};
 
 use super::statuses::{StatusOf, condition};
 use super::{Account, Retry, Turn};
 use crate::decide::is_terminal;
-use crate::reservations::{Held, share};
+use crate::reservations::Held;
 
 /// Reservations that are looked at in one turn.
 const MOST: usize = 100;
@@ -225,21 +225,13 @@ fn used_there(
 
 /// The namespaces of the owners.
 fn namespaces(key: &ObjectKey, spec: &ReservationSpec, view: &View<'_>) -> Vec<String> {
-    let owners = &spec.owners;
-    let Some(selector) = &owners.namespace_selector else {
-        if owners.namespaces.is_empty() {
-            return vec![key.namespace.to_string()];
-        }
-        return owners.namespaces.clone();
-    };
-    let selected = view.desired::<Namespace>().entries();
-    let selected = selected.filter(|(_, entry)| {
-        let namespace = entry.last_good();
-        namespace.is_some_and(|n| selector.matches(&n.value.metadata.labels))
-    });
-    let mut all: Vec<_> = selected.map(|(name, _)| name.name.to_string()).collect();
-    all.extend(owners.namespaces.iter().cloned());
-    all.sort_unstable();
-    all.dedup();
-    all
+    let all: Vec<_> = view
+        .desired::<Namespace>()
+        .entries()
+        .filter_map(|(name, entry)| Some((name, entry.last_good()?)))
+        .collect();
+    let all = all
+        .iter()
+        .map(|(name, stored)| (&*name.name, &*stored.value.metadata.labels));
+    spec.owners.namespaces_of(&key.namespace, all)
 }
