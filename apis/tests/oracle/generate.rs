@@ -351,11 +351,9 @@ impl Generator<'_> {
             "NodeSelectorTerm" => {
                 o.remove("matchFields");
             }
-            "PodAffinityTerm" => {
-                if !o.contains_key("labelSelector") {
-                    o.remove("matchLabelKeys");
-                    o.remove("mismatchLabelKeys");
-                }
+            "PodAffinityTerm" if !o.contains_key("labelSelector") => {
+                o.remove("matchLabelKeys");
+                o.remove("mismatchLabelKeys");
             }
             "TopologySpreadConstraint" => {
                 if !o.contains_key("labelSelector") {

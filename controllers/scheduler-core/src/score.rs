@@ -40,10 +40,9 @@ pub(crate) fn resources(
 ) -> i32 {
     let mut shares = [0.0; 2];
     let mut count = 0;
-    for i in 0..2 {
-        if reciprocal[i] > 0.0 {
-            let used = load[i].saturating_add(ask[i]) as f64;
-            shares[count] = used * reciprocal[i];
+    for ((load, ask), reciprocal) in load.into_iter().zip(ask).zip(reciprocal) {
+        if reciprocal > 0.0 {
+            shares[count] = load.saturating_add(ask) as f64 * reciprocal;
             count += 1;
         }
     }
