@@ -24,7 +24,7 @@ pub(crate) struct BenchArgs {
 enum Benchmark {
     /// Time from apply to running processes, failover time and memory, with real agents and processes
     Startup(startup::StartupArgs),
-    /// Pods bound per second, with the real scheduler and nodes that are written without agents
+    /// Pods bound per second, with the real scheduler and nodes that are written without agents; or by its core alone
     Schedule(schedule::ScheduleArgs),
     /// Writes in groups against writes one by one; cold start and memory of a cache with many pods
     Store(store::StoreArgs),

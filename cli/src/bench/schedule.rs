@@ -4,6 +4,7 @@
 //! binding, so their sessions and statuses are written by the benchmark. All times are those of one watch.
 
 mod cases;
+mod core;
 mod figures;
 mod lab;
 mod process;
@@ -14,6 +15,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +30,9 @@ use lab::Lab;
 use raw::Raw;
 use watch::{Progress, Role, Seen, Watch};
 
+/// How many nodes there are where nobody says another number.
+const USUAL_NODES: usize = 1000;
+
 /// Flags of `setpoint bench schedule`.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
@@ -39,17 +44,24 @@ pods_per_second is from the first to the last binding (preloaded) or from the fi
 (streaming), middle80_pods_per_second without the first and the last tenth of the bindings. p50_ms and p99_ms are from
 the creation to the binding of a pod; preloaded pods wait for the scheduler to start as well. scheduler_cpu_seconds
 counts what it spent from its start (preloaded) or from the first creation (streaming) on. raw_binds_per_second is what
-group commit does, in the same run, of writes of the shape of a bind, without anybody who decides.")]
+group commit does, in the same run, of writes of the shape of a bind, without anybody who decides.
+
+With --core the decisions alone are measured, without etcd and without documents: the case that is named, or all of
+them and `growth`, which fits the exponent with which the time per pod grows with the nodes. What etcd and a scheduler
+would be told (--mode, --zones, --patience, --etcd) has no effect then.")]
 pub(crate) struct ScheduleArgs {
-    /// How many nodes
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
-    nodes: u32,
-    /// How many pods are bound [default: 10000; preemption: one per node; idle: 200]
+    /// How many nodes [default: 1000; with --core: 5000]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    nodes: Option<u32>,
+    /// How many pods are bound [default: 10000; preemption: one per node; idle: 200; with --core: 5000 to 20000]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=999_999))]
     pods: Option<u32>,
-    /// What the pods ask for
-    #[arg(long, value_enum, default_value = "basic")]
-    case: Case,
+    /// What the pods ask for [default: basic; with --core: everything]
+    #[arg(long, value_parser = PossibleValuesParser::new(case_names()))]
+    case: Option<String>,
+    /// Measure the scheduler's core alone, without etcd
+    #[arg(long)]
+    core: bool,
     /// When the pods are created
     #[arg(long, value_enum, default_value = "preloaded")]
     mode: Mode,
@@ -67,6 +79,15 @@ pub(crate) struct ScheduleArgs {
     output: Output,
 }
 
+/// Every name that `--case` takes: the cases with etcd, then those that only the core has.
+fn case_names() -> Vec<PossibleValue> {
+    let cases = Case::value_variants().iter();
+    let mut names: Vec<PossibleValue> = cases.filter_map(ValueEnum::to_possible_value).collect();
+    let of_core = core::ONLY.iter();
+    names.extend(of_core.map(|name| PossibleValue::new(*name).help("Only with --core")));
+    names
+}
+
 /// When the pods are created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -80,7 +101,7 @@ pub(crate) enum Mode {
 #[derive(Debug, Serialize)]
 struct Report {
     case: Case,
-    nodes: u32,
+    nodes: usize,
     pods: usize,
     mode: Mode,
     #[serde(flatten)]
@@ -101,13 +122,17 @@ struct Report {
 
 /// Runs the benchmark under a prefix of its own and prints the report.
 pub(crate) async fn run(args: ScheduleArgs) -> Result<()> {
-    let plan = Plan::new(
-        args.case,
-        args.nodes as usize,
-        args.pods.map(|pods| pods as usize),
-        args.zones as usize,
-    )
-    .map_err(anyhow::Error::msg)?;
+    let pods = args.pods.map(|pods| pods as usize);
+    if args.core {
+        let wanted = core::Wanted {
+            case: args.case.as_deref(),
+            nodes: args.nodes.map(|nodes| nodes as usize),
+            pods,
+        };
+        return core::run(&wanted, args.output);
+    }
+    let plan = Plan::new(case(&args)?, nodes(&args), pods, args.zones as usize)
+        .map_err(anyhow::Error::msg)?;
     let bed = Bed::make(args.etcd.as_deref()).await?;
     let etcd = bed.own_pid().or_else(|| process::listener(&bed.endpoint));
     let mut lab = Lab::new(
@@ -128,6 +153,17 @@ pub(crate) async fn run(args: ScheduleArgs) -> Result<()> {
     print(&report, args.output, rows)
 }
 
+fn nodes(args: &ScheduleArgs) -> usize {
+    args.nodes.map_or(USUAL_NODES, |nodes| nodes as usize)
+}
+
+fn case(args: &ScheduleArgs) -> Result<Case> {
+    let Some(name) = &args.case else {
+        return Ok(Case::Basic);
+    };
+    Case::from_str(name, false).map_err(|_| anyhow!("case {name} is measured with --core only"))
+}
+
 async fn measure(
     args: &ScheduleArgs,
     plan: &Plan,
@@ -135,7 +171,7 @@ async fn measure(
     etcd: Option<u32>,
 ) -> Result<Report> {
     crate::init::initialise(&lab.store, &lab.keyspace).await?;
-    lab.put_nodes(args.nodes as usize, plan).await?;
+    lab.put_nodes(nodes(args), plan).await?;
     let (store, keyspace) = (lab.store.clone(), lab.keyspace.clone());
     let raw = Raw {
         store: &store,
@@ -151,7 +187,7 @@ async fn measure(
 
     let mut spent = Spent::start(lab, etcd);
     let mut idle = None;
-    if args.case == Case::Idle {
+    if plan.case == Case::Idle {
         warm_up(args, plan, lab, &mut watch).await?;
         spent = Spent::start(lab, etcd);
         idle = Some(one_by_one(args, plan, lab, &mut watch, &raw).await?);
@@ -179,8 +215,8 @@ async fn measure(
     let raw_binds_per_second = median(&mut raws).round();
     let (idle_p50_ms, idle_p99_ms) = idle.map(|samples| samples.beyond_raw(&seen)).unzip();
     Ok(Report {
-        case: args.case,
-        nodes: args.nodes,
+        case: plan.case,
+        nodes: nodes(args),
         pods: plan.pods,
         mode: args.mode,
         ratio_to_raw: round(figures.pods_per_second / raw_binds_per_second),
@@ -214,7 +250,7 @@ async fn warm_up(args: &ScheduleArgs, plan: &Plan, lab: &mut Lab, watch: &mut Wa
     if lab.scheduler().is_none() {
         lab.start_scheduler()?;
     }
-    if args.case != Case::Preemption {
+    if plan.case != Case::Preemption {
         lab.put_pods(Role::Warm, 1, |name, _| plan.fill_document(name))
             .await?;
         wait(args, lab, watch, Role::Warm, 1, |p| p.warm_bound).await?;
@@ -480,4 +516,23 @@ fn word(value: impl ValueEnum) -> String {
     value
         .to_possible_value()
         .map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_core_measures_can_be_named() {
+        let values = case_names();
+        let names: BTreeSet<&str> = values.iter().map(PossibleValue::get_name).collect();
+        assert_eq!(names.len(), values.len(), "no name is given twice");
+        let of_core = core::names();
+        for name in &of_core {
+            assert!(names.contains(name.as_str()), "{name}");
+        }
+        for name in core::ONLY {
+            assert!(of_core.iter().any(|known| known == name), "{name}");
+        }
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use setpoint_scheduler_core::bench::{Case, Measured, exponent, run};
+use setpoint_scheduler_core::bench::{Case, GROWTH_NODES, Measured, USUAL_NODES, exponent, run};
 
 fn tell(m: &Measured) {
     println!(
@@ -29,17 +29,17 @@ fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|w| w == name);
     for case in Case::ALL.into_iter().filter(|c| wants(&c.name())) {
-        let pods = match case {
-            Case::Basic | Case::Classes(_) | Case::Gang => 20_000,
-            _ => 5_000,
-        };
-        tell(&run(case, 5_000, pods, &clock));
+        tell(&run(
+            case,
+            USUAL_NODES,
+            case.usual_pods(USUAL_NODES),
+            &clock,
+        ));
     }
     if !wants("growth") {
         return;
     }
-    let growth =
-        [500, 1_000, 2_000, 5_000, 10_000].map(|nodes| run(Case::Basic, nodes, 20_000, &clock));
+    let growth = GROWTH_NODES.map(|nodes| run(Case::Basic, nodes, 20_000, &clock));
     growth.iter().for_each(tell);
     println!(
         "time per pod grows with nodes to the power of {:.3}",

@@ -21,6 +21,11 @@ const ZONES: usize = 10;
 const HOSTNAME: &str = "kubernetes.io/hostname";
 const ZONE: &str = "topology.kubernetes.io/zone";
 
+/// How many nodes there are where nobody says another number.
+pub const USUAL_NODES: usize = 5_000;
+/// For which numbers of nodes the growth of the cost is measured.
+pub const GROWTH_NODES: [usize; 5] = [500, 1_000, 2_000, 5_000, 10_000];
+
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Case {
@@ -58,6 +63,16 @@ impl Case {
         Self::Preemption,
         Self::Gang,
     ];
+
+    /// How many pods are worth measuring on so many nodes.
+    pub fn usual_pods(self, nodes: usize) -> usize {
+        match self {
+            Self::Basic | Self::Classes(_) | Self::Gang => 20_000,
+            // One to a node is what fits.
+            Self::AntiAffinity | Self::Preemption => nodes.min(5_000),
+            _ => 5_000,
+        }
+    }
 
     /// A word for tables.
     pub fn name(self) -> String {

@@ -54,7 +54,7 @@ enum Shape {
 /// The pods of one run.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
-    case: Case,
+    pub(super) case: Case,
     nodes: usize,
     pub(super) pods: usize,
     pub(super) zones: usize,
