@@ -23,8 +23,10 @@ pub(crate) struct Hold {
     /// Its sentence.
     pub(crate) message: String,
     pub(crate) constraint: ConstraintKind,
-    /// The object that it is about.
+    /// The object that it is about, and what of it.
     pub(crate) detail: String,
+    /// Whether waiting can help: objects can be made and gates removed, while the pod stays as it is.
+    pub(crate) hope: Hope,
 }
 
 /// The reason of pods that are held back by their own document.
@@ -39,16 +41,17 @@ impl Hold {
             message,
             constraint,
             detail: detail.into(),
+            hope: Hope::Waits,
         }
     }
 
-    /// The reason in the pod's record. None of them is for ever: objects can be made and gates removed.
+    /// The reason in the pod's record.
     pub(crate) fn wait_reason(&self) -> WaitReason {
         WaitReason {
             constraint: self.constraint,
             detail: self.detail.clone(),
             nodes: 0,
-            hope: Hope::Waits,
+            hope: self.hope,
         }
     }
 
@@ -61,6 +64,7 @@ impl Hold {
             message: "Scheduling is blocked due to non-empty scheduling gates".into(),
             constraint: ConstraintKind::SchedulingGates,
             detail: gates.join(", "),
+            hope: Hope::Waits,
         })
     }
 }
@@ -166,7 +170,13 @@ impl Asks {
             }
             problem => problem.to_string(),
         };
-        Hold::new(ConstraintKind::PriorityClass, &message.clone(), message)
+        Hold {
+            hope: match problem {
+                PriorityProblem::UnknownClass(_) => Hope::Waits,
+                PriorityProblem::Disagrees { .. } => Hope::Never,
+            },
+            ..Hold::new(ConstraintKind::PriorityClass, &message, message.clone())
+        }
     }
 
     fn default_class(&self) -> Option<&PriorityClass> {

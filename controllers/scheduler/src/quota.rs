@@ -9,20 +9,28 @@
 mod rule;
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use setpoint_apis::ObjectKey;
 use setpoint_apis::quantity::Quantity;
+use setpoint_apis::records::Hope;
+use setpoint_apis::resolve::Excess;
 
 pub(crate) use rule::{PodUse, Rule};
 
 use crate::pending::Order;
 
-/// Why a quota keeps a pod waiting, for people.
+/// Why a quota keeps a pod waiting.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal(pub(crate) String);
+pub(crate) struct Refusal {
+    /// In Kubernetes' words.
+    pub(crate) message: String,
+    /// The quota and what of it, in the words of `setpoint why`.
+    pub(crate) detail: String,
+    /// Whether waiting can help.
+    pub(crate) hope: Hope,
+}
 
 /// What is about to be bound and not charged yet.
 #[derive(Debug, Default)]
@@ -264,35 +272,22 @@ impl Books {
                 continue;
             }
             if account.rule.unknown {
-                return Err(Refusal(format!(
-                    "failed quota: {name}: its document is not valid"
-                )));
+                return Err(Refusal {
+                    message: format!("failed quota: {name}: its document is not valid"),
+                    detail: format!("{name}: its document cannot be read"),
+                    hope: Hope::Waits,
+                });
             }
             if let Some(missing) = account.rule.missing(pod) {
-                return Err(Refusal(format!(
-                    "failed quota: {name}: must specify {missing}"
-                )));
+                return Err(Refusal {
+                    message: format!("failed quota: {name}: must specify {missing}"),
+                    detail: format!("{name}: must specify {missing}"),
+                    hope: Hope::Never,
+                });
             }
-            let also = more.get(name);
-            let mut words = [String::new(), String::new(), String::new()];
-            for (i, hard) in account.rule.hard.iter().enumerate() {
-                let asked = pod.amount(&hard.name);
-                let used = account.used[i] + also.map_or(0, |m| m[i]);
-                // What asks for nothing of it is not kept waiting by what others have overdrawn.
-                if asked <= 0 || used.saturating_add(asked) <= hard.milli {
-                    continue;
-                }
-                for (text, amount) in words.iter_mut().zip([asked, used, hard.milli]) {
-                    let comma = if text.is_empty() { "" } else { "," };
-                    let amount = quantity(amount, &hard.limit);
-                    let _ = write!(text, "{comma}{}={amount}", hard.name);
-                }
-            }
-            let [asked, used, limited] = words;
-            if !asked.is_empty() {
-                return Err(Refusal(format!(
-                    "exceeded quota: {name}, requested: {asked}, used: {used}, limited: {limited}"
-                )));
+            let over = account.excess(pod, more.get(name));
+            if !over.is_empty() {
+                return Err(exceeded(name, &over));
             }
         }
         for (name, account) in &self.quotas {
@@ -328,6 +323,47 @@ impl Books {
             self.waiting.remove(order);
         }
         woken
+    }
+}
+
+impl Account {
+    /// Of what the quota has too little left for a pod, when `also` is to be charged before.
+    fn excess(&self, pod: &PodUse, also: Option<&Vec<i128>>) -> Vec<Excess> {
+        let hard = self.rule.hard.iter().enumerate();
+        hard.filter_map(|(i, hard)| {
+            let asked = pod.amount(&hard.name);
+            let used = self.used[i] + also.map_or(0, |m| m[i]);
+            // What asks for nothing of it is not kept waiting by what others have overdrawn.
+            (asked > 0 && used.saturating_add(asked) > hard.milli).then(|| Excess {
+                resource: hard.name.clone(),
+                requested: quantity(asked, &hard.limit),
+                used: quantity(used, &hard.limit),
+                hard: quantity(hard.milli, &hard.limit),
+            })
+        })
+        .collect()
+    }
+}
+
+fn exceeded(quota: &str, over: &[Excess]) -> Refusal {
+    let list = |of: fn(&Excess) -> Quantity| {
+        let all = over.iter().map(|e| format!("{}={}", e.resource, of(e)));
+        all.collect::<Vec<_>>().join(",")
+    };
+    let all: Vec<_> = over.iter().map(ToString::to_string).collect();
+    Refusal {
+        message: format!(
+            "exceeded quota: {quota}, requested: {}, used: {}, limited: {}",
+            list(|e| e.requested),
+            list(|e| e.used),
+            list(|e| e.hard)
+        ),
+        detail: format!("{quota}: {}", all.join("; ")),
+        hope: if over.iter().any(|e| e.requested > e.hard) {
+            Hope::Never
+        } else {
+            Hope::Waits
+        },
     }
 }
 

@@ -266,9 +266,11 @@ impl<'a> Model<'a> {
                 nodes: 0,
                 hope,
             };
-            let unsaid = resolve::unspecified(hard, &pod.spec);
-            if let Some((resource, containers)) = unsaid.into_iter().next() {
-                let detail = format!("{resource} is not said by {}", containers.join(", "));
+            let unsaid = resolve::unspecified(hard, &pod.spec).into_iter();
+            let unsaid = unsaid.map(|(name, c)| format!("{name} for: {}", c.join(",")));
+            let unsaid: Vec<_> = unsaid.collect();
+            if !unsaid.is_empty() {
+                let detail = format!("must specify {}", unsaid.join("; "));
                 return Some(reason(detail, Hope::Never));
             }
             let none = ResourceList::new();

@@ -136,8 +136,8 @@ impl Account {
             if let Some(why) = why {
                 let hold = Hold::new(
                     ConstraintKind::Quota,
-                    "",
-                    format!("pod group: another member waits: {}", why.0),
+                    &why.detail,
+                    format!("pod group: another member waits: {}", why.message),
                 );
                 let wishes = candidates.into_iter().map(|c| c.wish).collect();
                 self.hold_group(turn, group, wishes, |_| Says::held(&hold), out);

@@ -259,7 +259,14 @@ impl Account {
         out: &mut Vec<Planned>,
     ) {
         let Candidate { wish, pod, info } = candidate;
-        let hold = Hold::new(ConstraintKind::Quota, "", refusal.0.clone());
+        let hold = Hold {
+            hope: refusal.hope,
+            ..Hold::new(
+                ConstraintKind::Quota,
+                &refusal.detail,
+                refusal.message.clone(),
+            )
+        };
         self.quotas.wait(wish.order.clone(), info.usage().clone());
         let key = wish.order.pod.clone();
         if self.void_nomination(&key).is_some() {

@@ -58,7 +58,7 @@ fn used(quotas: &Quotas) -> String {
 fn refusal(quotas: &Quotas, usage: &PodUse) -> String {
     quotas
         .admit(&mut Trial::default(), &key("new"), usage)
-        .map_or_else(|r| r.0, |()| String::new())
+        .map_or_else(|r| r.message, |()| String::new())
 }
 
 #[test]
@@ -130,6 +130,23 @@ fn names_count_what_kubernetes_counts_and_what_is_no_pods_business_is_left_out()
     ] {
         assert_eq!(rule(&[(name, "1")], vec![]).hard, []);
     }
+}
+
+#[test]
+fn a_refusal_says_what_why_says_and_whether_waiting_helps() {
+    let mut q = with(&[("requests.cpu", "1")], vec![]);
+    q.charge(&key("a"), &cpu("600m"));
+    let refusal = |usage: &PodUse| {
+        let refused = q.admit(&mut Trial::default(), &key("new"), usage);
+        let refusal = refused.unwrap_err();
+        (refusal.detail, refusal.hope)
+    };
+    let over = "q: requests.cpu: 500m requested, 600m of 1 used".to_owned();
+    assert_eq!(refusal(&cpu("500m")), (over, Hope::Waits));
+    assert_eq!(refusal(&cpu("2")).1, Hope::Never, "more than the quota has");
+    let silent = refusal(&usage("containers: [{name: c, image: host}]"));
+    let unsaid = "q: must specify requests.cpu for: c".to_owned();
+    assert_eq!(silent, (unsaid, Hope::Never));
 }
 
 #[test]
