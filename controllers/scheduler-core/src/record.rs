@@ -143,6 +143,24 @@ fn not_ready(why: NotReady) -> &'static str {
     }
 }
 
+/// That a group keeps its pods waiting, and why.
+pub fn group_waits(group: &str, why: &str) -> WaitReason {
+    WaitReason {
+        constraint: ConstraintKind::PodGroup,
+        detail: format!("{group}: {why}"),
+        nodes: 0,
+        hope: Hope::Waits,
+    }
+}
+
+/// That not as many pods of a group find places as have to be placed together.
+pub fn group_fits_in_part(group: &str, fit: usize, needed: usize) -> WaitReason {
+    group_waits(
+        group,
+        &format!("{fit} of the {needed} that must run together fit"),
+    )
+}
+
 impl From<&NodeScore> for records::NodeScore {
     fn from(score: &NodeScore) -> Self {
         let parts = score.parts.iter().map(|(part, worth)| {

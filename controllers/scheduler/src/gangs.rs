@@ -504,7 +504,11 @@ impl Gang {
 
     fn hold(&self, what: String) -> Hold {
         // The group's name is in the pods' label.
-        Hold::new(ConstraintKind::PodGroup, "", format!("pod group: {what}"))
+        Hold::new(
+            ConstraintKind::PodGroup,
+            &what,
+            format!("pod group: {what}"),
+        )
     }
 }
 

@@ -11,7 +11,7 @@ use setpoint_apis::scheduling::PriorityClass;
 use setpoint_apis::{ObjectKey, ResourceList};
 use setpoint_scheduler_core::{
     Class, Cluster, Decision, MOST_SHARES, PodAsk, PodRequest, Preemption, Profile,
-    ReservationFacts, share, stand_in,
+    ReservationFacts, record, share, stand_in,
 };
 
 use crate::budgets::Budgets;
@@ -313,22 +313,13 @@ impl<'a> Model<'a> {
 
     /// Why a pod's group keeps it from being placed, whatever nodes there are.
     pub(crate) fn group(&self, group: &ObjectKey) -> Option<WaitReason> {
-        let reason = |detail: String| WaitReason {
-            constraint: ConstraintKind::PodGroup,
-            detail: format!("{}: {detail}", group.name),
-            nodes: 0,
-            hope: Hope::Waits,
-        };
+        let waits = |why: &str| record::group_waits(&group.name, why);
         let Some(known) = self.world.groups.get(group) else {
-            return Some(reason("it does not exist".into()));
+            return Some(waits("there is no PodGroup of this name"));
         };
         let (members, min) = (self.members(group).all, min_member(known.spec.min_member));
         let placed = self.world.placed_groups.contains(group);
-        (members < min && !placed).then(|| {
-            reason(format!(
-                "{members} of the {min} pods exist that must run together"
-            ))
-        })
+        (members < min && !placed).then(|| waits(&format!("{members} of {min} members exist")))
     }
 
     /// How many pods of a group are still to be placed together, when so many want a node.

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use setpoint_apis::core::Pod;
-use setpoint_apis::records::{ConstraintKind, Hope, WaitReason};
+use setpoint_apis::records::{Hope, WaitReason};
 use setpoint_apis::view::pod_requests;
 use setpoint_apis::{ObjectKey, Quantity, ResourceList};
-use setpoint_scheduler_core::{Class, Decision, Placement, PodRequest, Unschedulable};
+use setpoint_scheduler_core::{Class, Decision, Placement, PodRequest, Unschedulable, record};
 
 use crate::model::{Model, group_of};
 use crate::proposal::{Proposal, owner};
@@ -235,28 +235,22 @@ impl Planner<'_> {
             let seed = self.seed;
             Some(self.model.cluster.schedule_gang(&requests, needed, seed))
         };
-        let least = |reason: String| WaitReason {
-            constraint: ConstraintKind::PodGroup,
-            detail: format!("{}: {reason}", group.name),
-            nodes: 0,
-            hope: Hope::Waits,
-        };
+        let in_part = |fit: usize| record::group_fits_in_part(&group.name, fit, needed);
         match outcome {
             None => {
                 let quota = over.first().map(|(_, reason)| reason.clone());
-                let reason = format!("{} of the {needed} that must run together fit", fine.len());
+                let reason = in_part(fine.len());
                 for wanted in fine.into_iter().chain(over.into_iter().map(|(w, _)| w)) {
-                    let reasons = [Some(least(reason.clone())), quota.clone()];
+                    let reasons = [Some(reason.clone()), quota.clone()];
                     let reasons = reasons.into_iter().flatten().collect();
                     self.waits(&wanted.key, &wanted.pod, reasons, Vec::new());
                 }
             }
             Some(Err(why)) => {
-                let fit = why.gang.map_or(0, |(fit, _)| fit);
-                let reason = format!("{fit} of the {needed} that must run together fit");
+                let reason = in_part(why.gang.map_or(0, |(fit, _)| fit));
                 for wanted in fine.into_iter().chain(over.into_iter().map(|(w, _)| w)) {
                     let spec = &wanted.pod.spec;
-                    let mut reasons = vec![least(reason.clone())];
+                    let mut reasons = vec![reason.clone()];
                     reasons.extend(why.wait_reasons(spec));
                     self.waits(&wanted.key, &wanted.pod, reasons, text::nearest(&why, spec));
                 }

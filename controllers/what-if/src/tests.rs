@@ -292,13 +292,13 @@ fn a_gang_waits_for_its_pods_and_then_for_room_for_all() {
         .node("n1", "'2'", "")
         .labelled("a", IN_GROUP, &cpu("1500m"));
     let w = store.waits("a");
-    assert!(w.reasons[0].detail.contains("does not exist"), "{w:?}");
+    assert!(
+        w.reasons[0].detail.contains("there is no PodGroup"),
+        "{w:?}"
+    );
     let store = store.put("desired/podgroups/default/g", group(2));
     let w = store.waits("a");
-    assert_eq!(
-        w.reasons[0].detail,
-        "g: 1 of the 2 pods exist that must run together"
-    );
+    assert_eq!(w.reasons[0].detail, "g: 1 of 2 members exist");
     let store = store.labelled("b", IN_GROUP, &cpu("1500m"));
     let w = store.waits("a");
     assert_eq!(

@@ -8,7 +8,7 @@ use setpoint_apis::records::{
 use setpoint_apis::strict::nearest;
 use setpoint_apis::time::Timestamp;
 use setpoint_apis::{ObjectKey, placement};
-use setpoint_scheduler_core::PodRequest;
+use setpoint_scheduler_core::{PodRequest, record};
 
 use crate::model::{Model, group_of, leaving, min_member};
 use crate::plan::hope;
@@ -336,15 +336,7 @@ fn together(model: &mut Model<'_>, world: &World, group: &ObjectKey) -> Option<V
         }
     }
     let needed = model.still_needed(group, requests.len());
-    let reason = |fit: usize| WaitReason {
-        constraint: ConstraintKind::PodGroup,
-        detail: format!(
-            "{}: {fit} of the {needed} that must run together fit",
-            group.name
-        ),
-        nodes: 0,
-        hope: Hope::Waits,
-    };
+    let reason = |fit: usize| record::group_fits_in_part(&group.name, fit, needed);
     if requests.len() < needed {
         return Some(vec![reason(requests.len())]);
     }

@@ -7,7 +7,7 @@ use setpoint_apis::core::Pod;
 use setpoint_apis::placement::{PodGroup, pod_group_of};
 use setpoint_apis::records::ConstraintKind;
 use setpoint_runtime::Stored;
-use setpoint_scheduler_core::Decision;
+use setpoint_scheduler_core::{Decision, record};
 
 use super::place::{Candidate, MOST_EVENTS};
 use super::{Account, Planned, Retry, Turn};
@@ -81,7 +81,9 @@ impl Account {
         };
         match step {
             Step::Rest => {}
-            Step::Hold(hold) => {
+            Step::Hold(mut hold) => {
+                // As `setpoint why` has it.
+                hold.detail = record::group_waits(&group.name, &hold.detail).detail;
                 let wishes: Vec<_> = self.gangs.wishes(&group).cloned().collect();
                 self.hold_group(turn, &group, wishes, |_| Says::held(&hold), out);
             }
@@ -180,7 +182,14 @@ impl Account {
                     self.retry(turn.tick + rest, Retry::GroupRested(group.clone()));
                 }
                 let wishes = candidates.into_iter().map(|c| c.wish).collect();
-                let says = |pod: &Stored<Pod>| verdict::says(&verdict, &pod.value.spec, None);
+                let says = |pod: &Stored<Pod>| {
+                    let mut says = verdict::says(&verdict, &pod.value.spec, None);
+                    if let Some((fit, needed)) = verdict.gang {
+                        let reason = record::group_fits_in_part(&group.name, fit, needed);
+                        says.reasons.insert(0, reason);
+                    }
+                    says
+                };
                 self.hold_group(turn, group, wishes, says, out);
                 let apart = self.gangs.failed(group, verdict.helps().arrivals);
                 self.take_apart(apart);

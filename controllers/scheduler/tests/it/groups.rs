@@ -47,12 +47,19 @@ async fn a_group_waits_for_its_members_and_for_room_for_all_of_them() {
     rig.until_record("a", "there is no PodGroup of this name")
         .await;
     rig.apply_as("podgroups", "g", &group("g", 3)).await;
-    rig.until_record("a", "1 of 3 members exist").await;
+    let record = rig.until_record("a", "1 of 3 members exist").await;
+    // In the words in which `setpoint why` works it out.
+    assert_eq!(record.reasons[0].detail, "g: 1 of 3 members exist");
     rig.until_status("podgroups", "g", "NotEnoughMembers").await;
     rig.apply("b", member("b", "g")).await;
     rig.apply("c", member("c", "g")).await;
-    rig.until_record("c", "2 of the 3 pods that must run together fit")
+    let record = rig
+        .until_record("c", "2 of the 3 pods that must run together fit")
         .await;
+    assert_eq!(
+        record.reasons[0].detail,
+        "g: 2 of the 3 that must run together fit"
+    );
     assert!(rig.cache.view().bindings().is_empty());
     rig.node("n3", 1).await;
     for name in ["a", "b", "c"] {
