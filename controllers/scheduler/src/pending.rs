@@ -217,6 +217,8 @@ impl Pending {
                 preempts: false,
             });
         waiting.preempts |= preempts;
+        // The latest reasons tell best what helps.
+        waiting.verdict = verdict.clone();
         waiting.pods.insert(wish.order.clone());
         self.hold(wish, At::Waiting);
     }
@@ -251,7 +253,11 @@ impl Pending {
         for (class, waiting) in &self.waiting {
             let helps = waiting.verdict.helps();
             let nodes = changed.nodes && (helps.nodes || helps.namespaces);
-            let helped = nodes || changed.room && helps.room || changed.arrivals && helps.arrivals;
+            // Reasons that are out of date do not tell what helps: nodes that were lost may have come back full.
+            let helped = waiting.refresh_at.is_some()
+                || nodes
+                || changed.room && helps.room
+                || changed.arrivals && helps.arrivals;
             if helped && cluster.has_room(class) {
                 if !self.awake.contains(class) {
                     self.awake.push(class.clone());
@@ -437,6 +443,30 @@ mod tests {
             bound += round(&mut p, &mut c, 500).len();
         }
         assert_eq!(bound, 498);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn room_on_a_node_that_came_back_full_wakes_those_who_waited_for_the_node() {
+        use setpoint_scheduler_core::NotReady;
+        let (mut p, mut c) = (Pending::default(), cluster(1));
+        p.add(wish(&mut c, 0, 0));
+        assert_eq!(round(&mut p, &mut c, 9), ["p0"]);
+        c.set_node(NodeFacts {
+            not_ready: Some(NotReady::Lost),
+            ..node("n1", 1)
+        });
+        p.add(wish(&mut c, 1, 0));
+        assert!(
+            round(&mut p, &mut c, 9).is_empty(),
+            "the node is lost: that it is full as well is no reason yet"
+        );
+        c.set_node(node("n1", 1));
+        p.changed(NODES, 0, &mut c, Instant::now());
+        assert!(!p.is_runnable());
+        // Before the reasons are looked at again.
+        c.forget(&pod(0));
+        p.changed(ROOM, 0, &mut c, Instant::now());
+        assert_eq!(round(&mut p, &mut c, 9), ["p1"]);
     }
 
     #[tokio::test(start_paused = true)]
