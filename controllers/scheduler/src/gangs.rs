@@ -130,7 +130,8 @@ impl Gangs {
         self.of.get(pod)
     }
 
-    /// What a group says. `placed`: its status says that it has been placed before.
+    /// What a group says. `placed`: its status says that it has been placed before, which holds while any of its pods is
+    /// bound; so whoever begins tells of the pods first.
     pub(crate) fn set_group(&mut self, key: &ObjectKey, group: Group, placed: bool) {
         if group == Group::Missing && !self.gangs.contains_key(key) {
             return;
@@ -141,7 +142,7 @@ impl Gangs {
             gang.group = group;
             gang.failed = false;
         }
-        self.touch(key);
+        self.settle(key);
     }
 
     /// How a pod of a group is.
@@ -356,7 +357,7 @@ impl Gangs {
         })
     }
 
-    /// Takes note of what a change of a member makes of its group.
+    /// Takes note of what a change of a member, or of the document, makes of a group.
     fn settle(&mut self, key: &ObjectKey) {
         let Some(gang) = self.gangs.get_mut(key) else {
             return;

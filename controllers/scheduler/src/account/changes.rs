@@ -45,6 +45,8 @@ impl Account {
             let mut state = self.pods.remove(&key).unwrap_or_default();
             self.count(&key, &mut state, view);
             self.pods.insert(key.clone(), state);
+            // Before the groups themselves: what they are depends on which of their pods are bound.
+            self.foretell_group(&key, view);
             self.touch(key);
         }
         for key in keys::<ResourceQuota>(view) {

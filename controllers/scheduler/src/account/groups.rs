@@ -6,7 +6,7 @@ use setpoint_apis::ObjectKey;
 use setpoint_apis::core::Pod;
 use setpoint_apis::placement::{PodGroup, pod_group_of};
 use setpoint_apis::records::ConstraintKind;
-use setpoint_runtime::Stored;
+use setpoint_runtime::{Stored, View};
 use setpoint_scheduler_core::{Decision, record};
 
 use super::place::{Candidate, MOST_EVENTS};
@@ -14,6 +14,7 @@ use super::{Account, Planned, Retry, Turn};
 use crate::asks::Hold;
 use crate::decide::{Facts, Seen, Step as PodStep, Why, belongs};
 use crate::gangs::{Member, Step};
+use crate::observe;
 use crate::pending::Wish;
 use crate::quota::Trial;
 use crate::verdict;
@@ -31,6 +32,25 @@ const REST_MOST: Duration = Duration::from_secs(10);
 const PLACING: Duration = Duration::from_secs(60);
 
 impl Account {
+    /// Tells the groups of a pod that has not been decided about yet: so all members are known before anything is done
+    /// about their group, and a group that was placed is not taken for half of one because some of its pods are decided
+    /// about later than others.
+    pub(super) fn foretell_group(&mut self, key: &ObjectKey, view: &View<'_>) {
+        if self.gangs.of(key).is_some() {
+            return;
+        }
+        let Some(pod) = observe::last_good(view.desired::<Pod>().entry(key)) else {
+            return;
+        };
+        let Some(group) = group_of(key, pod) else {
+            return;
+        };
+        let stands = observe::binding(view, key)
+            .is_some_and(|b| b.value.withdrawn.is_none() && belongs(pod, &b.value));
+        let member = if stands { Member::Bound } else { Member::Soon };
+        self.gangs.set_member(key, &group, member);
+    }
+
     /// Tells the groups how a pod is that wants no node now.
     pub(super) fn tell_group(&mut self, key: &ObjectKey, facts: &Facts<'_>, step: &PodStep) {
         let pod = match facts.desired {

@@ -216,13 +216,57 @@ fn a_group_that_was_placed_goes_on_running_when_it_loses_pods() {
     // Without any bound pod it begins anew.
     r.pods("a", "p1w");
     assert_eq!(r.steps(), ["a: pod group: 2 of 3 members exist"]);
+}
 
-    // A new leader learns it from the group's status.
-    let mut r = Rig::new();
-    r.pods("a", "p1b p2w");
-    r.gangs.set_group(&key("a"), Group::Of(2), true);
+#[test]
+fn a_new_leader_learns_from_the_status_that_a_group_was_placed() {
+    // As it begins: it tells how the pods are as far as their bindings say, then the group, then decides about each.
+    let begin = |pods: &str, placed| {
+        let mut r = Rig::new();
+        r.pods("a", pods);
+        r.gangs.set_group(&key("a"), Group::Of(4), placed);
+        r
+    };
+    let mut r = begin("p1b p2b p3b p4s", true);
+    r.pods("a", "p4w");
+    assert!(!r.gangs.first().unwrap().0, "it is no half");
+    r.pods("a", "p3b p2b p1b");
     assert_eq!(r.steps(), ["a: place 1 of 1"]);
     assert_eq!(r.gangs.failed(&key("a"), false), []);
+    assert!(r.gangs.counts(&key("a")).unwrap().1);
+
+    let mut r = begin("p1b p2b p3b p4s", false);
+    r.pods("a", "p4w");
+    assert!(r.gangs.first().unwrap().0);
+    let mut r = begin("p1s p2s p3s p4s", true);
+    r.pods("a", "p4w");
+    assert_eq!(
+        r.steps(),
+        ["a: pod group: 1 of 4 members can be placed now"],
+        "without any bound pod it begins anew"
+    );
+    // Its status was not written in time, and all are there.
+    assert!(
+        begin("p1b p2b p3b p4b", false)
+            .gangs
+            .counts(&key("a"))
+            .unwrap()
+            .1
+    );
+}
+
+#[test]
+fn half_a_group_is_not_taken_apart_while_its_members_are_decided_about_one_by_one() {
+    let mut r = Rig::new();
+    r.pods("a", "p1b p2s p3s p4s");
+    r.group("a", 4);
+    r.pods("a", "p2w");
+    assert_eq!(
+        r.steps(),
+        ["a: pod group: 2 of 4 members can be placed now"]
+    );
+    r.pods("a", "p3w p4w");
+    assert_eq!(r.steps(), ["a: place 3 of 3"]);
 }
 
 #[test]

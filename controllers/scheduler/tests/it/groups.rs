@@ -2,7 +2,7 @@
 
 use setpoint_apis::records::Binding;
 use setpoint_apis::time::Timestamp;
-use setpoint_apis::{Key, document};
+use setpoint_apis::{Key, ObjectKey, document};
 use setpoint_store::Txn;
 
 use crate::rig::{Agent, Rig, pod, pod_key};
@@ -160,4 +160,48 @@ async fn a_group_of_more_members_than_a_transaction_holds_is_bound_whole_over_tw
         .await;
     let again = rig.cache.view();
     assert!(again.bindings().iter().all(|(_, b)| b.value.placement == 1));
+}
+
+#[tokio::test]
+async fn a_new_leader_leaves_a_group_running_that_was_placed_and_lost_a_pod() {
+    let (rig, first, _agents) = Rig::with_nodes("group_placed", &[3, 1]).await;
+    let names = ["a", "b", "c", "d"];
+    rig.apply_as("podgroups", "g", &group("g", 4)).await;
+    for name in names {
+        rig.apply(name, member(name, "g")).await;
+    }
+    rig.until_status("podgroups", "g", "phase: Placed\nmembers: 4\nbound: 4")
+        .await;
+    first.stop().await;
+    // The small node dies, and what it ran is released; there is no other room.
+    let on = |name: &&str| rig.cache.view().bindings().get(&pod_key(name)).cloned();
+    let lost = names
+        .into_iter()
+        .find(|n| on(n).is_some_and(|b| b.value.node == "n2"))
+        .expect("a pod on n2");
+    let gone = [
+        Key::WorkPod("n2", pod_key(lost)),
+        Key::Binding(pod_key(lost)),
+        Key::NodeAlive("n2"),
+        Key::NodeStatus("n2"),
+        Key::Desired("nodes", ObjectKey::cluster("n2")),
+    ];
+    for key in &gone {
+        rig.delete(key).await;
+    }
+    rig.until("the node and its pod's binding are gone", |v| {
+        let node = v.node_alive().contains(&ObjectKey::cluster("n2"));
+        (!node && !v.bindings().contains(&pod_key(lost))).then_some(())
+    })
+    .await;
+    let _second = rig.scheduler();
+    rig.until_record(lost, "nodes are available").await;
+    rig.until_status("podgroups", "g", "phase: Placed\nmembers: 4\nbound: 3")
+        .await;
+    rig.node("n3", 1).await;
+    assert_eq!(rig.until_bound(lost).await.value.node, "n3");
+    for name in names.into_iter().filter(|n| *n != lost) {
+        let binding = rig.until_bound(name).await;
+        assert_eq!(binding.value.placement, 1, "{name} was never taken back");
+    }
 }
