@@ -70,6 +70,8 @@ struct Gang {
     counts: Counts,
     /// Those that want a node.
     queue: BTreeSet<Order>,
+    /// Those that cannot be taken back.
+    fixed: BTreeSet<ObjectKey>,
     /// Whether it has been placed, and not been without any bound pod since.
     placed: bool,
     /// It was tried, and does not fit.
@@ -121,7 +123,15 @@ pub(crate) struct Gangs {
     /// How many rest.
     resting: usize,
     /// The group that is being taken apart. One at a time, so that what it frees can complete another.
-    parting: Option<ObjectKey>,
+    parting: Option<Parting>,
+}
+
+/// A group that is being taken apart.
+#[derive(Debug)]
+struct Parting {
+    group: ObjectKey,
+    /// Those of its pods that were asked to leave and have not left yet.
+    leaving: BTreeSet<ObjectKey>,
 }
 
 impl Gangs {
@@ -171,10 +181,35 @@ impl Gangs {
         if same {
             return;
         }
+        let leaves = matches!(member, Member::Bound | Member::Soon);
         gang.take(pod);
         gang.put(pod, member);
         gang.failed = false;
+        if !leaves {
+            self.has_left(pod);
+        }
         self.settle(group);
+    }
+
+    /// Whether a member can be taken back from its node if that is asked: one that has ended cannot, nor one about which
+    /// nothing can be decided.
+    pub(crate) fn set_fixed(&mut self, pod: &ObjectKey, fixed: bool) {
+        let Some(group) = self.of.get(pod).cloned() else {
+            return;
+        };
+        let gang = self.gang(&group);
+        let changed = if fixed {
+            gang.fixed.insert(pod.clone())
+        } else {
+            gang.fixed.remove(pod)
+        };
+        if changed {
+            gang.failed = false;
+            if fixed {
+                self.has_left(pod);
+            }
+            self.settle(&group);
+        }
     }
 
     /// The binding of a pod is under way, which may be a member.
@@ -197,7 +232,9 @@ impl Gangs {
         };
         if let Some(gang) = self.gangs.get_mut(&group) {
             gang.take(pod);
+            gang.fixed.remove(pod);
             gang.failed = false;
+            self.has_left(pod);
             self.settle(&group);
         }
     }
@@ -277,7 +314,7 @@ impl Gangs {
                 Step::Rest
             }
             Step::TakeApart(pods) => {
-                self.parting = Some(key.clone());
+                self.parting = Some(Parting::of(&key, &pods));
                 Step::TakeApart(pods)
             }
             step => step,
@@ -298,9 +335,9 @@ impl Gangs {
         if parting || !gang.is_half_bound() || gang.counts.binding > 0 {
             return Vec::new();
         }
-        let pods = gang.bound();
+        let pods = gang.movable();
         if !pods.is_empty() {
-            self.parting = Some(key.clone());
+            self.parting = Some(Parting::of(key, &pods));
         }
         pods
     }
@@ -314,9 +351,9 @@ impl Gangs {
         let Some(gang) = self.gangs.get(key).filter(late) else {
             return Vec::new();
         };
-        let pods = gang.bound();
+        let pods = gang.movable();
         if !pods.is_empty() {
-            self.parting.get_or_insert_with(|| key.clone());
+            self.parting.get_or_insert_with(|| Parting::of(key, &pods));
         }
         pods
     }
@@ -348,6 +385,7 @@ impl Gangs {
             members: FxHashMap::default(),
             counts: Counts::default(),
             queue: BTreeSet::new(),
+            fixed: BTreeSet::new(),
             placed: false,
             failed: false,
             social: false,
@@ -371,9 +409,15 @@ impl Gangs {
         if counts.bound + counts.binding == 0 {
             gang.placed = false;
         }
-        if self.parting.as_ref() == Some(key) && counts.bound + counts.binding + counts.soon == 0 {
-            // What it held is free by now: the others that are half-bound can be completed, or are next.
-            self.parting = None;
+        // What it held is free by now, or it needs not be taken apart any more: the others that are half-bound can be
+        // completed, or are next.
+        let whole = match gang.group {
+            Group::Of(min) => gang.placed || counts.bound + counts.binding >= min as usize,
+            Group::Missing | Group::Unknown => true,
+        };
+        let over =
+            |parting: &mut Parting| parting.group == *key && (whole || parting.leaving.is_empty());
+        if self.parting.take_if(over).is_some() {
             let halves: Vec<_> = self
                 .gangs
                 .iter()
@@ -385,6 +429,13 @@ impl Gangs {
             }
         }
         self.touch(key);
+    }
+
+    /// A pod that may have been asked to leave has left, or cannot.
+    fn has_left(&mut self, pod: &ObjectKey) {
+        if let Some(parting) = &mut self.parting {
+            parting.leaving.remove(pod);
+        }
     }
 
     fn touch(&mut self, key: &ObjectKey) {
@@ -405,6 +456,15 @@ impl Gangs {
             let whole = !gang.is_half_bound();
             gang.awake = Some((whole, order.clone()));
             self.awake.insert((whole, order.clone(), key.clone()));
+        }
+    }
+}
+
+impl Parting {
+    fn of(group: &ObjectKey, pods: &[ObjectKey]) -> Self {
+        Self {
+            group: group.clone(),
+            leaving: pods.iter().cloned().collect(),
         }
     }
 }
@@ -437,9 +497,10 @@ impl Gang {
         })
     }
 
-    fn bound(&self) -> Vec<ObjectKey> {
+    /// Those that are bound and can be taken back.
+    fn movable(&self) -> Vec<ObjectKey> {
         let bound = self.members.iter();
-        let bound = bound.filter(|(_, m)| matches!(m, Member::Bound));
+        let bound = bound.filter(|(p, m)| matches!(m, Member::Bound) && !self.fixed.contains(*p));
         let mut pods: Vec<_> = bound.map(|(pod, _)| pod.clone()).collect();
         pods.sort_unstable();
         pods
@@ -480,8 +541,10 @@ impl Gang {
             Lack::Members
         } else if counts.wants < need && !self.placed {
             // Those that come back in a while are waited for; those that are held back are not.
-            if there > 0 && counts.wants + counts.soon < need && counts.binding == 0 {
-                return Step::TakeApart(self.bound());
+            if counts.wants + counts.soon < need
+                && let Some(apart) = self.take_apart()
+            {
+                return apart;
             }
             Lack::Willing
         } else {
@@ -490,8 +553,10 @@ impl Gang {
                 need: need.min(counts.wants),
             };
         };
-        if lack == Lack::Members && there > 0 && counts.binding == 0 {
-            return Step::TakeApart(self.bound());
+        if lack == Lack::Members
+            && let Some(apart) = self.take_apart()
+        {
+            return apart;
         }
         let exist = match lack {
             Lack::Members => format!("{} of {min} members exist", counts.members),
@@ -501,6 +566,12 @@ impl Gang {
             ),
         };
         Step::Hold(self.hold(exist))
+    }
+
+    /// Once no binding is under way, when there is anything to take back.
+    fn take_apart(&self) -> Option<Step> {
+        let pods = self.movable();
+        (self.counts.binding == 0 && !pods.is_empty()).then_some(Step::TakeApart(pods))
     }
 
     fn hold(&self, what: String) -> Hold {

@@ -12,7 +12,7 @@ use setpoint_scheduler_core::{Decision, record};
 use super::place::{Candidate, MOST_EVENTS};
 use super::{Account, Planned, Retry, Turn};
 use crate::asks::Hold;
-use crate::decide::{Facts, Seen, Step as PodStep, Why, belongs};
+use crate::decide::{Facts, Seen, Step as PodStep, Why, belongs, is_terminal};
 use crate::gangs::{Member, Step};
 use crate::observe;
 use crate::pending::Wish;
@@ -53,6 +53,22 @@ impl Account {
 
     /// Tells the groups how a pod is that wants no node now.
     pub(super) fn tell_group(&mut self, key: &ObjectKey, facts: &Facts<'_>, step: &PodStep) {
+        self.tell_member(key, facts, step);
+        // Whoever waits until it has left would wait in vain.
+        let ended = matches!(facts.actual, Seen::Valid(actual) if is_terminal(&actual.value));
+        let fixed = match step {
+            PodStep::Frozen(_) | PodStep::Stuck { .. } => true,
+            PodStep::Withdraw { .. } => false,
+            _ => ended && matches!(facts.binding, Seen::Valid(b) if b.value.withdrawn.is_none()),
+        };
+        if fixed {
+            // It is asked again if that is still called for when it can leave.
+            self.leave.remove(key);
+        }
+        self.gangs.set_fixed(key, fixed);
+    }
+
+    fn tell_member(&mut self, key: &ObjectKey, facts: &Facts<'_>, step: &PodStep) {
         let pod = match facts.desired {
             Seen::Valid(pod) => pod,
             // It stays what it was while its document cannot be read.

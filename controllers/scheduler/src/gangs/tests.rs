@@ -171,6 +171,72 @@ fn half_a_group_that_cannot_be_completed_is_taken_apart_one_group_at_a_time() {
     assert!(!r.gangs.is_runnable(), "a waits whole");
 }
 
+/// Two groups of three of which two pods are bound and one fits nowhere; the first is being taken apart.
+fn two_halves() -> Rig {
+    let mut r = Rig::new();
+    for name in ["a", "b"] {
+        r.group(name, 3);
+        r.pods(name, &format!("{name}1b {name}2b {name}3w"));
+    }
+    r.steps();
+    assert_eq!(r.gangs.failed(&key("a"), false), [key("a1"), key("a2")]);
+    assert_eq!(r.gangs.failed(&key("b"), false), []);
+    r
+}
+
+#[test]
+fn a_pod_that_cannot_leave_keeps_no_other_group_waiting() {
+    let mut r = two_halves();
+    r.pods("a", "a1s");
+    r.gangs.set_fixed(&key("a2"), true);
+    assert!(r.gangs.parting.is_some(), "a1 is still leaving");
+    r.pods("a", "a1w");
+    assert_eq!(r.steps(), ["a: place 2 of 2", "b: place 1 of 1"]);
+    // It is not asked for again, which would go on without end.
+    assert_eq!(r.gangs.failed(&key("a"), false), []);
+    assert_eq!(r.gangs.failed(&key("b"), false), [key("b1"), key("b2")]);
+    // Once it can leave it is asked to, when that is its group's turn.
+    r.pods("b", "b1w b2w");
+    r.steps();
+    r.gangs.set_fixed(&key("a2"), false);
+    assert_eq!(r.steps(), ["a: place 2 of 2"]);
+    assert_eq!(r.gangs.failed(&key("a"), false), [key("a2")]);
+}
+
+#[test]
+fn what_is_left_of_a_group_that_cannot_be_taken_back_waits() {
+    let mut r = Rig::new();
+    r.group("a", 3);
+    r.pods("a", "p1b p2w");
+    r.gangs.set_fixed(&key("p1"), true);
+    assert_eq!(r.steps(), ["a: pod group: 2 of 3 members exist"]);
+    assert!(r.gangs.parting.is_none());
+}
+
+#[test]
+fn a_group_that_became_whole_while_it_was_taken_apart_keeps_no_other_waiting() {
+    // Its last binding landed.
+    let mut r = Rig::new();
+    r.group("a", 3);
+    r.pods("a", "a1b a2b a3i");
+    assert_eq!(r.gangs.overdue(&key("a")), [key("a1"), key("a2")]);
+    r.pods("a", "a3b");
+    assert!(r.gangs.parting.is_none());
+
+    // Another pod took the place of one that is still leaving.
+    let mut r = two_halves();
+    r.pods("a", "a1s a2s");
+    r.pods("a", "a3i a4i a5i");
+    assert_eq!(r.steps(), ["b: place 1 of 1"]);
+    assert_eq!(r.gangs.failed(&key("b"), false), [key("b1"), key("b2")]);
+    r.pods("a", "a3b a4b a5b a1w");
+
+    // Its pods are gone, and so is the group.
+    r.gangs.set_group(&key("b"), Group::Missing, false);
+    r.pods("b", "b1x b2x b3x");
+    assert!(r.gangs.parting.is_none());
+}
+
 #[test]
 fn a_half_bound_group_whose_members_went_away_or_are_held_back_is_taken_apart() {
     for pods in ["p1b p2b p3h", "p1b p2b p3h p4h"] {
