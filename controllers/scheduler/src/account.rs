@@ -138,8 +138,8 @@ enum Retry {
     Group(ObjectKey),
     /// A group that does not fit has rested.
     GroupRested(ObjectKey),
-    /// All bindings of a group have to stand by then.
-    GroupDeadline(ObjectKey),
+    /// All bindings of this attempt to place a group have to stand by then.
+    GroupDeadline(ObjectKey, u64),
     Reservation(ObjectKey),
 }
 

@@ -74,6 +74,8 @@ struct Gang {
     fixed: BTreeSet<ObjectKey>,
     /// Whether it has been placed, and not been without any bound pod since.
     placed: bool,
+    /// The attempt to place it that is under way: from its first binding until it is placed, or nothing of it is bound.
+    attempt: Option<u64>,
     /// It was tried, and does not fit.
     failed: bool,
     /// Other pods that are placed can help then.
@@ -124,6 +126,8 @@ pub(crate) struct Gangs {
     resting: usize,
     /// The group that is being taken apart. One at a time, so that what it frees can complete another.
     parting: Option<Parting>,
+    /// How many attempts to place a group there have been.
+    attempts: u64,
 }
 
 /// A group that is being taken apart.
@@ -342,8 +346,25 @@ impl Gangs {
         pods
     }
 
-    /// The time is over in which all bindings of a group were to stand. Returns the pods to be taken back when they do not.
-    pub(crate) fn overdue(&mut self, key: &ObjectKey) -> Vec<ObjectKey> {
+    /// Bindings of a group are about to be made. Returns the number of the attempt when that is its first step, for
+    /// [`Gangs::overdue`].
+    pub(crate) fn begin(&mut self, key: &ObjectKey) -> Option<u64> {
+        let gang = self.gangs.get_mut(key)?;
+        if gang.placed || gang.attempt.is_some() {
+            return None;
+        }
+        self.attempts += 1;
+        gang.attempt = Some(self.attempts);
+        gang.attempt
+    }
+
+    /// The time of an attempt is over in which all bindings of a group were to stand. Returns the pods to be taken back when they do not.
+    pub(crate) fn overdue(&mut self, key: &ObjectKey, attempt: u64) -> Vec<ObjectKey> {
+        match self.gangs.get_mut(key) {
+            Some(gang) if gang.attempt == Some(attempt) => gang.attempt = None,
+            // What is there by now is not what that attempt made.
+            _ => return Vec::new(),
+        }
         let late = |gang: &&Gang| match gang.group {
             Group::Of(min) => !gang.placed && gang.counts.bound < min as usize,
             Group::Missing | Group::Unknown => false,
@@ -387,6 +408,7 @@ impl Gangs {
             queue: BTreeSet::new(),
             fixed: BTreeSet::new(),
             placed: false,
+            attempt: None,
             failed: false,
             social: false,
             resting: false,
@@ -405,9 +427,11 @@ impl Gangs {
             && counts.bound >= min as usize
         {
             gang.placed = true;
+            gang.attempt = None;
         }
         if counts.bound + counts.binding == 0 {
             gang.placed = false;
+            gang.attempt = None;
         }
         // What it held is free by now, or it needs not be taken apart any more: the others that are half-bound can be
         // completed, or are next.

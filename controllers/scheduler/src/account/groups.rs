@@ -195,7 +195,10 @@ impl Account {
                     .and_then(|g| g.value.spec.schedule_timeout_seconds)
                     .and_then(|seconds| u64::try_from(seconds).ok())
                     .map_or(PLACING, Duration::from_secs);
-                self.retry(turn.tick + timeout, Retry::GroupDeadline(group.clone()));
+                if let Some(attempt) = self.gangs.begin(group) {
+                    let deadline = Retry::GroupDeadline(group.clone(), attempt);
+                    self.retry(turn.tick + timeout, deadline);
+                }
                 for (candidate, decision) in candidates.into_iter().zip(decisions) {
                     match decision {
                         Decision::Bind(placement) => {

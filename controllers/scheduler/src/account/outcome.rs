@@ -142,8 +142,8 @@ impl Account {
                 Retry::Content(place) => self.contents.touch(place),
                 Retry::Group(group) => self.gangs.retry(&group),
                 Retry::GroupRested(group) => self.gangs.rest_is_over(&group),
-                Retry::GroupDeadline(group) => {
-                    let late = self.gangs.overdue(&group);
+                Retry::GroupDeadline(group, attempt) => {
+                    let late = self.gangs.overdue(&group, attempt);
                     self.take_apart(late);
                 }
                 Retry::Reservation(key) => {

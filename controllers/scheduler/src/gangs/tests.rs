@@ -218,8 +218,10 @@ fn a_group_that_became_whole_while_it_was_taken_apart_keeps_no_other_waiting() {
     // Its last binding landed.
     let mut r = Rig::new();
     r.group("a", 3);
+    r.pods("a", "a1w a2w a3w");
+    let attempt = r.gangs.begin(&key("a")).unwrap();
     r.pods("a", "a1b a2b a3i");
-    assert_eq!(r.gangs.overdue(&key("a")), [key("a1"), key("a2")]);
+    assert_eq!(r.gangs.overdue(&key("a"), attempt), [key("a1"), key("a2")]);
     r.pods("a", "a3b");
     assert!(r.gangs.parting.is_none());
 
@@ -259,13 +261,43 @@ fn a_half_bound_group_whose_members_went_away_or_are_held_back_is_taken_apart() 
 fn a_group_whose_bindings_do_not_all_come_in_time_is_taken_back() {
     let mut r = Rig::new();
     r.group("a", 3);
-    r.pods("a", "p1b p2b p3i");
-    assert_eq!(r.gangs.overdue(&key("a")), [key("p1"), key("p2")]);
+    r.pods("a", "p1w p2w p3w");
+    let attempt = r.gangs.begin(&key("a")).unwrap();
+    r.pods("a", "p1i p2i p3i");
+    r.pods("a", "p1b p2b");
+    assert_eq!(r.gangs.overdue(&key("a"), attempt), [key("p1"), key("p2")]);
     let mut r = Rig::new();
     r.group("a", 2);
+    r.pods("a", "p1w p2w p3w");
+    let attempt = r.gangs.begin(&key("a")).unwrap();
     r.pods("a", "p1b p2b p3i");
-    assert_eq!(r.gangs.overdue(&key("a")), []);
-    assert_eq!(r.gangs.overdue(&key("none")), []);
+    assert_eq!(r.gangs.overdue(&key("a"), attempt), []);
+    assert_eq!(r.gangs.overdue(&key("none"), attempt), []);
+}
+
+#[test]
+fn the_deadline_of_an_attempt_says_nothing_about_a_later_one() {
+    let mut r = Rig::new();
+    r.group("a", 3);
+    r.pods("a", "p1w p2w p3w");
+    let first = r.gangs.begin(&key("a")).unwrap();
+    r.pods("a", "p1b p2i p3i");
+    r.pods("a", "p3w");
+    assert_eq!(
+        r.gangs.begin(&key("a")),
+        None,
+        "what completes it does not put its deadline off"
+    );
+    // It came to nothing, and is tried anew.
+    r.pods("a", "p1w p2w");
+    let second = r.gangs.begin(&key("a")).unwrap();
+    r.pods("a", "p1b p2b p3i");
+    assert_eq!(r.gangs.overdue(&key("a"), first), []);
+    assert_eq!(r.gangs.overdue(&key("a"), second), [key("p1"), key("p2")]);
+    assert!(r.gangs.begin(&key("a")).is_some());
+    // A group that is placed has no deadline.
+    r.pods("a", "p3b");
+    assert_eq!(r.gangs.begin(&key("a")), None);
 }
 
 #[test]
