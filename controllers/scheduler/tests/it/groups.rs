@@ -1,6 +1,6 @@
 //! Pods that are placed together or not at all.
 
-use setpoint_apis::records::Binding;
+use setpoint_apis::records::{Binding, PodStage};
 use setpoint_apis::time::Timestamp;
 use setpoint_apis::{Key, ObjectKey, document};
 use setpoint_store::Txn;
@@ -204,4 +204,30 @@ async fn a_new_leader_leaves_a_group_running_that_was_placed_and_lost_a_pod() {
         let binding = rig.until_bound(name).await;
         assert_eq!(binding.value.placement, 1, "{name} was never taken back");
     }
+}
+
+#[tokio::test]
+async fn a_member_that_has_ended_keeps_no_other_half_of_a_group_waiting() {
+    let rig = Rig::start("group_ended").await;
+    let n1 = rig.node("n1", 1).await;
+    let n2 = rig.node("n2", 1).await;
+    for name in ["g", "h"] {
+        rig.apply_as("podgroups", name, &group(name, 3)).await;
+        for n in 1..=3 {
+            let pod = format!("{name}{n}");
+            rig.apply(&pod, member(&pod, name)).await;
+        }
+    }
+    bind_by_hand(&rig, &n1, "g1").await;
+    bind_by_hand(&rig, &n2, "h1").await;
+    n1.report("g1", PodStage::Succeeded).await;
+    rig.until("its end is seen", |v| {
+        v.pod_on("n1", &pod_key("g1")).map(|_| ())
+    })
+    .await;
+    let _s = rig.scheduler();
+    // Neither can be completed, and nothing takes back what has ended: so the other one goes, and makes room for this.
+    rig.until_status("podgroups", "g", "phase: Placed").await;
+    rig.until_unbound("h1").await;
+    assert_eq!(rig.until_bound("g1").await.value.placement, 1);
 }
