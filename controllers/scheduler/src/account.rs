@@ -135,6 +135,7 @@ struct PodState {
 enum Retry {
     Pod(ObjectKey),
     Content(content::Place),
+    /// The reasons of a group's pods have stood for a while.
     Group(ObjectKey),
     /// A group that does not fit has rested.
     GroupRested(ObjectKey),
@@ -161,8 +162,7 @@ pub(crate) struct Account {
     statuses: statuses::Statuses,
     /// Why pods are to leave their nodes that nobody else asked to.
     leave: FxHashMap<ObjectKey, Why>,
-    /// Until when the reasons of a group's pods are not written again, and whether they are to be then.
-    group_reasons: FxHashMap<ObjectKey, (Instant, bool)>,
+    group_reasons: groups::GroupReasons,
     dirty: VecDeque<ObjectKey>,
     is_dirty: FxHashSet<ObjectKey>,
     dirty_nodes: FxHashSet<Arc<str>>,
@@ -207,7 +207,7 @@ impl Account {
             reservations: Reservations::default(),
             statuses: statuses::Statuses::default(),
             leave: FxHashMap::default(),
-            group_reasons: FxHashMap::default(),
+            group_reasons: groups::GroupReasons::default(),
             dirty: VecDeque::new(),
             is_dirty: FxHashSet::default(),
             dirty_nodes: FxHashSet::default(),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
 use setpoint_apis::ObjectKey;
 use setpoint_apis::core::Pod;
 use setpoint_apis::placement::{PodGroup, pod_group_of};
@@ -30,6 +31,32 @@ const REST_LEAST: Duration = Duration::from_millis(10);
 const REST_MOST: Duration = Duration::from_secs(10);
 /// How long a group may take until all its bindings stand, when its document does not say.
 const PLACING: Duration = Duration::from_secs(60);
+
+/// The groups whose reasons were written a short while ago. Each has a timer, which takes it out again.
+#[derive(Debug, Default)]
+pub(super) struct GroupReasons(FxHashMap<ObjectKey, bool>);
+
+impl GroupReasons {
+    fn rests(&self, group: &ObjectKey) -> bool {
+        self.0.contains_key(group)
+    }
+
+    fn rest(&mut self, group: &ObjectKey) {
+        self.0.insert(group.clone(), false);
+    }
+
+    /// They have changed meanwhile, and are to be written once they have stood for a while.
+    fn again(&mut self, group: &ObjectKey) {
+        if let Some(again) = self.0.get_mut(group) {
+            *again = true;
+        }
+    }
+
+    /// They have stood for a while. Whether they are to be written anew.
+    pub(super) fn is_over(&mut self, group: &ObjectKey) -> bool {
+        self.0.remove(group).unwrap_or_default()
+    }
+}
 
 impl Account {
     /// Tells the groups of a pod that has not been decided about yet: so all members are known before anything is done
@@ -245,8 +272,7 @@ impl Account {
         says: impl Fn(&Stored<Pod>) -> Says,
         out: &mut Vec<Planned>,
     ) {
-        let rests = self.group_reasons.get(group).copied();
-        let rests = rests.filter(|(until, _)| *until > turn.tick);
+        let rests = self.group_reasons.rests(group);
         let mut any = false;
         let mut later = false;
         for wish in wishes {
@@ -262,27 +288,19 @@ impl Account {
             if says.is_said_by(recorded) {
                 continue;
             }
-            if rests.is_some() && recorded.is_some_and(|r| r.unschedulable) {
+            if rests && recorded.is_some_and(|r| r.unschedulable) {
                 later = true;
                 continue;
             }
             any = true;
             out.extend(self.say(turn, &key, pod, says));
         }
-        match rests {
-            // The others are written when these have stood for a while.
-            Some((until, false)) if later => {
-                self.group_reasons.insert(group.clone(), (until, true));
-                self.retry(until, Retry::Group(group.clone()));
-            }
-            Some(_) => {}
-            None if any => {
-                let until = turn.tick + REASONS_REST;
-                self.group_reasons.insert(group.clone(), (until, false));
-            }
-            None => {
-                self.group_reasons.remove(group);
-            }
+        if rests && later {
+            self.group_reasons.again(group);
+        }
+        if !rests && any {
+            self.group_reasons.rest(group);
+            self.retry(turn.tick + REASONS_REST, Retry::Group(group.clone()));
         }
     }
 
@@ -300,4 +318,25 @@ fn group_of(key: &ObjectKey, pod: &Stored<Pod>) -> Option<ObjectKey> {
         namespace: key.namespace.clone(),
         name: name.into(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_that_rested_are_written_anew_if_they_changed_and_are_forgotten_in_any_case() {
+        let (a, b) = ("a", "b");
+        let key = |name: &str| ObjectKey::namespaced("default", name);
+        let mut reasons = GroupReasons::default();
+        reasons.again(&key(a));
+        assert!(!reasons.rests(&key(a)), "nothing was written yet");
+        reasons.rest(&key(a));
+        reasons.rest(&key(b));
+        reasons.again(&key(a));
+        assert!(reasons.rests(&key(a)) && reasons.rests(&key(b)));
+        assert!(reasons.is_over(&key(a)));
+        assert!(!reasons.is_over(&key(b)));
+        assert!(reasons.0.is_empty());
+    }
 }

@@ -140,7 +140,11 @@ impl Account {
             match entry.remove() {
                 Retry::Pod(key) => self.touch(key),
                 Retry::Content(place) => self.contents.touch(place),
-                Retry::Group(group) => self.gangs.retry(&group),
+                Retry::Group(group) => {
+                    if self.group_reasons.is_over(&group) {
+                        self.gangs.retry(&group);
+                    }
+                }
                 Retry::GroupRested(group) => self.gangs.rest_is_over(&group),
                 Retry::GroupDeadline(group, attempt) => {
                     let late = self.gangs.overdue(&group, attempt);
