@@ -65,6 +65,8 @@ impl Account {
         self.cluster.nominate(key, &found.node, &wish.class, &there);
         for victim in &asked {
             self.nominations.set_leaving(victim, Some(&found.node));
+            // Down from now on, and not only when that is written: others ask the same budgets before.
+            self.budgets.disrupt(victim);
             self.touch(victim.clone());
         }
         if !asked.is_empty() {
@@ -85,7 +87,8 @@ impl Account {
         self.rouse_next(&wish.class);
     }
 
-    /// The promise to a pod is void. Those who have not begun to leave stay: they are looked at again.
+    /// The promise to a pod is void. Those who have not begun to leave stay: they are looked at again, and budgets count
+    /// them then as they are.
     pub(super) fn void_nomination(&mut self, key: &ObjectKey) -> Option<Nomination> {
         let nomination = self.nominations.remove(key)?;
         for victim in &nomination.there {

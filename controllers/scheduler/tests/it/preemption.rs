@@ -179,3 +179,49 @@ async fn nobody_is_displaced_when_who_leaves_anyway_is_enough() {
     let kept = rig.until_bound("low-2").await;
     assert_eq!(kept.value.placement, 1);
 }
+
+#[tokio::test]
+async fn two_who_preempt_in_one_turn_do_not_overshoot_a_disruption_budget() {
+    let (rig, s, agents) = Rig::with_nodes("preempt_budget", &[1, 1, 1]).await;
+    rig.apply_as("priorityclasses", "high", HIGH).await;
+    let mid = HIGH
+        .replace("name: high", "name: mid")
+        .replace("1000", "500");
+    rig.apply_as("priorityclasses", "mid", &mid).await;
+    for (name, agent) in [("a", &agents[0]), ("b", &agents[1])] {
+        let there = format!("  nodeName: {}\n", agent.node);
+        rig.apply(name, whole(name) + &there).await;
+        agent.run(&rig, name).await;
+        agent.report_ready(&rig, name).await;
+    }
+    // Worth more than the others, and of no budget.
+    let free = high("free")
+        .replace("Name: high", "Name: mid")
+        .replace("app: x", "app: y");
+    rig.apply("free", free).await;
+    agents[2].run(&rig, "free").await;
+    let budget = "{apiVersion: policy/v1, kind: PodDisruptionBudget, metadata: {name: x, namespace: default}, spec: {maxUnavailable: 1, selector: {matchLabels: {app: x}}}}";
+    rig.apply_as("poddisruptionbudgets", "x", budget).await;
+    rig.until_status("poddisruptionbudgets", "x", "disruptionsAllowed: 1")
+        .await;
+    s.stop().await;
+    for name in ["high-1", "high-2"] {
+        rig.apply(name, high(name).replace("app: x", "app: y"))
+            .await;
+    }
+    // Both are decided in its first turn.
+    let _s = rig.scheduler();
+    assert_eq!(rig.until_withdrawn("free").await, "Preempted");
+    rig.until_record("high-1", "Others make room on").await;
+    rig.until_record("high-2", "Others make room on").await;
+    // What is decided later than all that.
+    rig.apply("last", whole("last")).await;
+    rig.until_record("last", "Insufficient cpu").await;
+    let mut down = Vec::new();
+    for name in ["a", "b"] {
+        let binding = rig.get(&Key::Binding(pod_key(name))).await.unwrap();
+        let binding = String::from_utf8_lossy(&binding.value);
+        down.extend(binding.contains("withdrawn").then_some(name));
+    }
+    assert_eq!(down.len(), 1, "{down:?}");
+}
