@@ -83,6 +83,8 @@ impl Account {
             if let Some(former) = self.pending.remove(key) {
                 self.quotas.wait_no_more(&former.order);
             }
+            // It may ask for something else now than what it was woken for.
+            self.quotas.forgo(key);
             self.pending.add(wish);
         }
         None
@@ -93,6 +95,7 @@ impl Account {
         if let Some(wish) = self.pending.remove(key) {
             self.quotas.wait_no_more(&wish.order);
         }
+        self.quotas.forgo(key);
         if self.void_nomination(key).is_some() && self.cluster.placed(key).is_none() {
             self.room_freed |= self.cluster.forget(key);
         }
