@@ -196,17 +196,18 @@ impl Account {
                     run.push(next);
                 }
             }
-            let best = if many {
+            let scores = if many {
                 Vec::new()
             } else {
-                self.cluster.breakdown(&run[0].wish.class, BEST)
+                // All of them: the chosen one is drawn among equals.
+                self.cluster.breakdown(&run[0].wish.class, usize::MAX)
             };
             let requests: Vec<_> = run.iter().map(Candidate::request).collect();
             let decisions = self.cluster.schedule(&requests, self.seed);
             for (candidate, decision) in run.into_iter().zip(decisions) {
                 match decision {
                     Decision::Bind(placement) => {
-                        let best = record::best(&best, &placement);
+                        let best = record::best(&scores, &placement, BEST);
                         out.push(self.bind(turn, &candidate, &placement, best, quiet));
                     }
                     Decision::Unschedulable(verdict) => {
