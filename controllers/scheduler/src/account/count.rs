@@ -57,6 +57,16 @@ impl Account {
             let class = self.class_there(key, binding, info.as_deref(), view);
             self.cluster
                 .place(key, node, &class, binding.create_revision);
+            // Nothing is decided about it while one of them does not parse.
+            let frozen = view
+                .desired::<Pod>()
+                .entry(key)
+                .is_some_and(|e| e.valid().is_none())
+                || view
+                    .bindings()
+                    .entry(key)
+                    .is_some_and(|e| e.valid().is_none());
+            self.cluster.set_staying(key, frozen);
             // Its room costs nobody anything any more.
             let leaves = binding.value.withdrawn.is_some()
                 || info.is_none()

@@ -121,6 +121,9 @@ impl Account {
         if !changed.any() {
             return;
         }
+        if changed.nodes {
+            self.rouse_stranded();
+        }
         let preempting = self
             .pending
             .changed(changed, self.lowest, &mut self.cluster, turn.tick);

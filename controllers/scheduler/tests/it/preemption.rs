@@ -225,3 +225,46 @@ async fn two_who_preempt_in_one_turn_do_not_overshoot_a_disruption_budget() {
     }
     assert_eq!(down.len(), 1, "{down:?}");
 }
+
+#[tokio::test]
+async fn a_pod_whose_promised_node_is_lost_makes_room_elsewhere() {
+    let (rig, _s, agents) = Rig::with_nodes("preempt_lost", &[1, 1]).await;
+    rig.apply_as("priorityclasses", "high", HIGH).await;
+    for (name, agent) in [("low-1", &agents[0]), ("low-2", &agents[1])] {
+        let there = format!("  nodeName: {}\n", agent.node);
+        rig.apply(name, whole(name) + &there).await;
+        agent.run(&rig, name).await;
+    }
+    rig.apply("high", high("high")).await;
+    let record = rig.until_record("high", "Others make room on").await;
+    let (lost, other) = match record.nominated_node.as_deref() {
+        Some("n1") => (0, 1),
+        _ => (1, 0),
+    };
+    let lows = ["low-1", "low-2"];
+    rig.until_withdrawn(lows[lost]).await;
+    agents[lost].lose().await;
+    assert_eq!(rig.until_withdrawn(lows[other]).await, "Preempted");
+    agents[other].stopped(lows[other]).await;
+    assert_eq!(rig.until_bound("high").await.value.node, agents[other].node);
+}
+
+#[tokio::test]
+async fn a_pod_whose_document_does_not_parse_is_nobodys_victim() {
+    let (rig, _s, agents) = Rig::with_nodes("preempt_frozen", &[1, 1]).await;
+    rig.apply_as("priorityclasses", "high", HIGH).await;
+    let mid = HIGH
+        .replace("name: high", "name: mid")
+        .replace("1000", "500");
+    rig.apply_as("priorityclasses", "mid", &mid).await;
+    rig.apply("low", whole("low") + "  nodeName: n1\n").await;
+    agents[0].run(&rig, "low").await;
+    let dear = high("dear").replace("Name: high", "Name: mid");
+    rig.apply("dear", dear + "  nodeName: n2\n").await;
+    agents[1].run(&rig, "dear").await;
+    rig.apply("low", "spec: [").await;
+    rig.apply("high", high("high")).await;
+    assert_eq!(rig.until_withdrawn("dear").await, "Preempted");
+    agents[1].stopped("dear").await;
+    assert_eq!(rig.until_bound("high").await.value.node, "n2");
+}
