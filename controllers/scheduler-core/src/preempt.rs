@@ -107,6 +107,23 @@ impl Cluster {
         Some(&self.state.nodes[pod.slot as usize].name)
     }
 
+    /// Whether a node exists and admits pods of the class, however full it is.
+    pub fn admits(&mut self, class: &Class, node: &str) -> bool {
+        let Some(slot) = self.state.slots.get(node).copied() else {
+            return false;
+        };
+        let id = self.shape(class);
+        self.refresh(id);
+        let admission = &self.admissions[self.shapes[id].kind.admission];
+        admission.peek(slot as usize, &self.state).admitted
+    }
+
+    /// Says whether a pod cannot be made to leave now, whoever needs its room: then it is nobody's victim. Holds while it
+    /// is counted where it is.
+    pub fn set_staying(&mut self, pod: &ObjectKey, stays: bool) {
+        self.state.set_staying(pod, stays);
+    }
+
     /// Whether a nominated pod can be bound on its node now: its victims are gone from there, it fits, and it takes
     /// nothing that other nominated pods of equal or higher priority wait for.
     pub fn nominated_fits(&mut self, pod: &ObjectKey) -> bool {
@@ -305,7 +322,7 @@ fn cleared(
         let known = &state.pods[*pod];
         if known.leaving {
             removed.push(*pod);
-        } else if known.class.0.kind.priority < shape.kind.priority {
+        } else if !known.stays && known.class.0.kind.priority < shape.kind.priority {
             lower.push(*pod);
         }
     }

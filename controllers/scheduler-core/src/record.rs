@@ -176,16 +176,16 @@ impl From<&NodeScore> for records::NodeScore {
     }
 }
 
-/// The best few nodes as they are kept with a binding, the chosen one first. None when the chosen one is not among them:
-/// it was drawn among more equals than are given.
-pub fn best(scores: &[NodeScore], placement: &Placement) -> Vec<records::NodeScore> {
-    let chosen = scores.iter().position(|s| s.node == placement.node);
-    let Some(chosen) = chosen else {
+/// Up to `most` nodes as they are kept with a binding: the chosen one first, then the best of the others. `scores` holds
+/// all nodes that could be chosen, the best first. None when the chosen one is not among them.
+pub fn best(scores: &[NodeScore], placement: &Placement, most: usize) -> Vec<records::NodeScore> {
+    let is_chosen = |score: &&NodeScore| score.node == placement.node;
+    let Some(chosen) = scores.iter().find(is_chosen) else {
         return Vec::new();
     };
-    let mut best: Vec<_> = scores.iter().map(records::NodeScore::from).collect();
-    best[..=chosen].rotate_right(1);
-    best
+    let others = scores.iter().filter(|score| !is_chosen(score));
+    let best = std::iter::once(chosen).chain(others).take(most);
+    best.map(records::NodeScore::from).collect()
 }
 
 fn score_part(part: Part) -> ScorePart {
@@ -311,7 +311,7 @@ mod tests {
 
     #[test]
     fn the_chosen_node_is_kept_first_and_nothing_when_it_is_not_known() {
-        let scores = ["a", "b", "c"].map(|node| NodeScore {
+        let scores = ["a", "b", "c", "d", "e"].map(|node| NodeScore {
             node: node.into(),
             score: 1,
             parts: [(Part::Spread, 1)].into(),
@@ -325,10 +325,13 @@ mod tests {
             runner_up: None,
         };
         let names = |node| {
-            let best = best(&scores, &placement(node));
+            let best = best(&scores, &placement(node), 3);
             best.into_iter().map(|b| b.node).collect::<Vec<_>>()
         };
+        assert_eq!(names("a"), ["a", "b", "c"]);
         assert_eq!(names("b"), ["b", "a", "c"]);
+        // Drawn among more equals than are kept.
+        assert_eq!(names("e"), ["e", "a", "b"]);
         assert!(names("z").is_empty());
     }
 }

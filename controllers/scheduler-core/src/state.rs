@@ -45,6 +45,8 @@ pub(crate) struct Pod {
     pub(crate) since: i64,
     /// Whether it is on its way out, or a pod that is nominated for the node waits for it to leave.
     pub(crate) leaving: bool,
+    /// Whether it cannot be made to leave.
+    pub(crate) stays: bool,
     /// Whether it is on its way out as far as was told.
     going: bool,
     /// For a nominated pod, whom it waits for.
@@ -80,6 +82,7 @@ impl State {
             class: class.clone(),
             since,
             leaving: false,
+            stays: false,
             going: false,
             nominated,
             at: 0,
@@ -163,6 +166,18 @@ impl State {
         if std::mem::replace(&mut pod.going, going) != going {
             let slot = pod.slot;
             self.mark_leaving(slot);
+            self.touch(slot);
+        }
+    }
+
+    /// Says whether a pod cannot be made to leave.
+    pub(crate) fn set_staying(&mut self, key: &ObjectKey, stays: bool) {
+        let Some(id) = self.pods_by_key.get(key).copied() else {
+            return;
+        };
+        let pod = &mut self.pods[id];
+        if std::mem::replace(&mut pod.stays, stays) != stays {
+            let slot = pod.slot;
             self.touch(slot);
         }
     }

@@ -167,6 +167,9 @@ pub(crate) struct Account {
     is_dirty: FxHashSet<ObjectKey>,
     dirty_nodes: FxHashSet<Arc<str>>,
     dirty_reservations: BTreeSet<ObjectKey>,
+    /// Those that have not been looked at since everything was read: nothing is placed while it is not known where they
+    /// keep room.
+    unread_reservations: BTreeSet<ObjectKey>,
     /// Pods to be looked at once the view has reached a revision.
     deferred: BTreeMap<i64, Vec<ObjectKey>>,
     retries: BTreeMap<(Instant, u64), Retry>,
@@ -212,6 +215,7 @@ impl Account {
             is_dirty: FxHashSet::default(),
             dirty_nodes: FxHashSet::default(),
             dirty_reservations: BTreeSet::new(),
+            unread_reservations: BTreeSet::new(),
             deferred: BTreeMap::new(),
             retries: BTreeMap::new(),
             next_retry: 0,
@@ -291,6 +295,7 @@ impl Account {
             || self.contents.has_dirty()
             || self.budgets.has_woken()
             || !self.dirty_reservations.is_empty()
+            || !self.unread_reservations.is_empty()
             || self.nodes_changed
             || self.room_freed
             || self.quotas.has_eased()
@@ -301,7 +306,9 @@ impl Account {
     /// them; and in a flood of other writes too, because bindings are made here alone, so that nothing is over-filled
     /// for what has not been looked at.
     fn may_place(&self) -> bool {
-        self.binding < MOST_BINDING && (self.dirty.is_empty() || self.writing >= MOST_WRITES)
+        self.binding < MOST_BINDING
+            && self.unread_reservations.is_empty()
+            && (self.dirty.is_empty() || self.writing >= MOST_WRITES)
     }
 
     /// How many pods are to be placed, and how many wait for room.

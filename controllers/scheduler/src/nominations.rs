@@ -71,6 +71,11 @@ impl Nominations {
         self.of.get(pod)
     }
 
+    /// All of them, in no particular order.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&ObjectKey, &Nomination)> {
+        self.of.iter()
+    }
+
     /// For whom a pod is to leave, and where.
     pub(crate) fn wants_room_of(&self, victim: &ObjectKey) -> Option<(&ObjectKey, &Nomination)> {
         if self.by_victim.is_empty() {

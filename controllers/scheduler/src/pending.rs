@@ -139,6 +139,11 @@ impl Pending {
         self.held.contains_key(pod)
     }
 
+    /// What a pod that is held here asks.
+    pub(crate) fn class_of(&self, pod: &ObjectKey) -> Option<&Class> {
+        self.held.get(pod).map(|held| &held.wish.class)
+    }
+
     /// Whether a pod is held here that wants just this.
     pub(crate) fn is_known(&self, wish: &Wish) -> bool {
         self.held.get(&wish.order.pod).is_some_and(|held| {

@@ -53,6 +53,8 @@ struct Books {
     quotas: BTreeMap<Arc<str>, Account>,
     charged: FxHashMap<Arc<str>, Arc<PodUse>>,
     waiting: BTreeMap<Order, Arc<PodUse>>,
+    /// Those who waited and may be bound by now, and are not charged yet: others were not woken because of them.
+    woken: FxHashSet<Arc<str>>,
     /// Something fell or was raised: some who wait may be admitted now.
     eased: bool,
 }
@@ -112,6 +114,7 @@ impl Quotas {
         let Some(books) = self.books.get_mut(&*pod.namespace) else {
             return;
         };
+        books.woken.remove(&pod.name);
         if books
             .charged
             .get(&pod.name)
@@ -185,6 +188,7 @@ impl Quotas {
 
     /// A pod waits for a quota.
     pub(crate) fn wait(&mut self, order: Order, usage: Arc<PodUse>) {
+        self.forgo(&order.pod);
         if let Some(books) = self.books.get_mut(&*order.pod.namespace) {
             books.waiting.insert(order, usage);
         }
@@ -194,6 +198,14 @@ impl Quotas {
     pub(crate) fn wait_no_more(&mut self, order: &Order) {
         if let Some(books) = self.books.get_mut(&*order.pod.namespace) {
             books.waiting.remove(order);
+        }
+    }
+
+    /// A pod that was woken is not bound with what it was woken for: others may have that.
+    pub(crate) fn forgo(&mut self, pod: &ObjectKey) {
+        let books = self.books.get_mut(&*pod.namespace);
+        if books.is_some_and(|books| books.woken.remove(&pod.name)) {
+            self.ease(&pod.namespace);
         }
     }
 
@@ -321,6 +333,7 @@ impl Books {
         }
         for order in &woken {
             self.waiting.remove(order);
+            self.woken.insert(order.pod.name.clone());
         }
         woken
     }

@@ -209,11 +209,6 @@ impl Run {
     fn appear(&mut self, shape: &PodShape) -> ObjectKey {
         self.pods += 1;
         let key = ObjectKey::namespaced(shape.namespace(), format!("p{}", self.pods));
-        let mut s = shape.clone();
-        s.near.clear();
-        s.apart.clear();
-        s.spread.clear();
-        s.ports.clear();
         self.twin.add(&key, shape.pod());
         key
     }

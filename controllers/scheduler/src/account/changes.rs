@@ -58,7 +58,7 @@ impl Account {
         for key in keys::<PodGroup>(view) {
             self.set_group(&key, view);
         }
-        self.dirty_reservations.extend(keys::<Reservation>(view));
+        self.unread_reservations.extend(keys::<Reservation>(view));
         self.restore_nominations(view);
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use setpoint_apis::ObjectKey;
 use setpoint_apis::core::{Pod, PodSpec};
 use setpoint_apis::records::Binding;
+use setpoint_apis::resolve::PodHealth;
 use setpoint_runtime::{Stored, View};
 use setpoint_scheduler_core::{Class, PodAsk, Profile};
 
@@ -56,6 +57,16 @@ impl Account {
             let class = self.class_there(key, binding, info.as_deref(), view);
             self.cluster
                 .place(key, node, &class, binding.create_revision);
+            // Nothing is decided about it while one of them does not parse.
+            let frozen = view
+                .desired::<Pod>()
+                .entry(key)
+                .is_some_and(|e| e.valid().is_none())
+                || view
+                    .bindings()
+                    .entry(key)
+                    .is_some_and(|e| e.valid().is_none());
+            self.cluster.set_staying(key, frozen);
             // Its room costs nobody anything any more.
             let leaves = binding.value.withdrawn.is_some()
                 || info.is_none()
@@ -152,16 +163,27 @@ impl Account {
         })
     }
 
-    /// What budgets see of a pod. While a write about it is under way it stays as it was decided.
+    /// What budgets see of a pod. While a write about it is under way it stays as it was decided. One that is to make room
+    /// counts as down though nothing says so yet.
     pub(super) fn count_budgets(&mut self, key: &ObjectKey, state: &PodState, view: &View<'_>) {
         let settled = !state.busy && state.not_before <= view.revision().0;
         if !self.budgets.covers(&key.namespace) || !settled {
             return;
         }
         let pod = observe::last_good(view.desired::<Pod>().entry(key));
-        let now = pod
-            .and_then(|pod| Some((&pod.value.metadata.labels, observe::health(view, key, pod)?)));
+        let asked = self.is_asked_to_leave(key, observe::binding(view, key).map(|b| &b.value));
+        let now = pod.and_then(|pod| {
+            let health = observe::health(view, key, pod)?;
+            let health = if asked { PodHealth::Idle } else { health };
+            Some((&pod.value.metadata.labels, health))
+        });
         self.budgets.observe(key, now);
+    }
+
+    /// Whether a pod is to make room where it is bound.
+    pub(super) fn is_asked_to_leave(&self, key: &ObjectKey, binding: Option<&Binding>) -> bool {
+        let wanted = self.nominations.wants_room_of(key);
+        wanted.is_some_and(|(_, n)| binding.is_some_and(|b| *n.node == *b.node))
     }
 
     pub(super) fn set_node(&mut self, view: &View<'_>, name: &Arc<str>) {

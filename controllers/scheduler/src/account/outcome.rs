@@ -95,7 +95,9 @@ impl Account {
                 self.uncount(key);
             }
             // If it still wants a node it is lined up anew, with nothing left to wait for.
-            self.pending.remove(key);
+            if let Some(wish) = self.pending.remove(key) {
+                self.quotas.wait_no_more(&wish.order);
+            }
             let delay = self.delay(outcome, state.failures, key);
             self.retry(tick + delay, Retry::Pod(key.clone()));
             if again {

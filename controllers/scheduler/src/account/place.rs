@@ -83,6 +83,8 @@ impl Account {
             if let Some(former) = self.pending.remove(key) {
                 self.quotas.wait_no_more(&former.order);
             }
+            // It may ask for something else now than what it was woken for.
+            self.quotas.forgo(key);
             self.pending.add(wish);
         }
         None
@@ -93,6 +95,7 @@ impl Account {
         if let Some(wish) = self.pending.remove(key) {
             self.quotas.wait_no_more(&wish.order);
         }
+        self.quotas.forgo(key);
         if self.void_nomination(key).is_some() && self.cluster.placed(key).is_none() {
             self.room_freed |= self.cluster.forget(key);
         }
@@ -117,6 +120,9 @@ impl Account {
         };
         if !changed.any() {
             return;
+        }
+        if changed.nodes {
+            self.rouse_stranded();
         }
         let preempting = self
             .pending
@@ -193,17 +199,18 @@ impl Account {
                     run.push(next);
                 }
             }
-            let best = if many {
+            let scores = if many {
                 Vec::new()
             } else {
-                self.cluster.breakdown(&run[0].wish.class, BEST)
+                // All of them: the chosen one is drawn among equals.
+                self.cluster.breakdown(&run[0].wish.class, usize::MAX)
             };
             let requests: Vec<_> = run.iter().map(Candidate::request).collect();
             let decisions = self.cluster.schedule(&requests, self.seed);
             for (candidate, decision) in run.into_iter().zip(decisions) {
                 match decision {
                     Decision::Bind(placement) => {
-                        let best = record::best(&best, &placement);
+                        let best = record::best(&scores, &placement, BEST);
                         out.push(self.bind(turn, &candidate, &placement, best, quiet));
                     }
                     Decision::Unschedulable(verdict) => {

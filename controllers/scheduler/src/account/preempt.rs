@@ -23,9 +23,12 @@ impl Account {
         {
             // To be decided on it had to give up the room that is kept for it.
             let there: Vec<_> = nomination.there.iter().cloned().collect();
-            self.cluster
-                .nominate(key, &nomination.node, &wish.class, &there);
-            return;
+            if self.cluster.admits(&wish.class, &nomination.node) {
+                self.cluster
+                    .nominate(key, &nomination.node, &wish.class, &there);
+                return;
+            }
+            // Whatever becomes free there is of no use to it.
         }
         self.void_nomination(key);
         if !self.may_preempt(info) || self.no_victims.contains(&wish.class) {
@@ -65,6 +68,8 @@ impl Account {
         self.cluster.nominate(key, &found.node, &wish.class, &there);
         for victim in &asked {
             self.nominations.set_leaving(victim, Some(&found.node));
+            // Down from now on, and not only when that is written: others ask the same budgets before.
+            self.budgets.disrupt(victim);
             self.touch(victim.clone());
         }
         if !asked.is_empty() {
@@ -85,7 +90,8 @@ impl Account {
         self.rouse_next(&wish.class);
     }
 
-    /// The promise to a pod is void. Those who have not begun to leave stay: they are looked at again.
+    /// The promise to a pod is void. Those who have not begun to leave stay: they are looked at again, and budgets count
+    /// them then as they are.
     pub(super) fn void_nomination(&mut self, key: &ObjectKey) -> Option<Nomination> {
         let nomination = self.nominations.remove(key)?;
         for victim in &nomination.there {
@@ -94,6 +100,22 @@ impl Account {
         // Others may have counted on them.
         self.room_freed |= !nomination.there.is_empty();
         Some(nomination)
+    }
+
+    /// Nodes changed: who was promised room on one that does not admit it any more looks elsewhere.
+    pub(super) fn rouse_stranded(&mut self) {
+        let Self {
+            nominations,
+            pending,
+            cluster,
+            ..
+        } = self;
+        for (pod, nomination) in nominations.all() {
+            let class = pending.class_of(pod).cloned();
+            if class.is_some_and(|class| !cluster.admits(&class, &nomination.node)) {
+                pending.rouse(pod);
+            }
+        }
     }
 
     /// Whether a pod may displace others, and there can be any.

@@ -21,7 +21,8 @@ impl Account {
     /// Looks at the reservations that changed, or that what changed can help.
     pub(super) fn place_reservations(&mut self, turn: &Turn<'_>) {
         for _ in 0..MOST {
-            let Some(key) = self.dirty_reservations.pop_first() else {
+            let unread = self.unread_reservations.pop_first();
+            let Some(key) = unread.or_else(|| self.dirty_reservations.pop_first()) else {
                 return;
             };
             self.reserve(&key, turn);

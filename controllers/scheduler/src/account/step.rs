@@ -128,8 +128,8 @@ impl Account {
             return None;
         }
         facts.leave = self.leave.get(key).copied().or_else(|| {
-            let (_, nomination) = self.nominations.wants_room_of(key)?;
-            (*nomination.node == *binding.value.node).then_some(Why::Preempted)
+            self.is_asked_to_leave(key, Some(&binding.value))
+                .then_some(Why::Preempted)
         });
         if !facts.intents.iter().any(|i| i.verb == Verb::Evict) {
             return None;

@@ -167,3 +167,25 @@ fn a_budget_that_changes_or_goes_wakes_who_waits_for_it() {
     assert_eq!(budgets.take_woken(), [key("p0")].into());
     assert!(budgets.is_empty());
 }
+
+#[test]
+fn who_is_chosen_to_make_room_is_down_for_the_next_preemptor_and_for_evictions() {
+    let mut budgets = over("maxUnavailable: 1", &[Ready; 3]);
+    let allowed = |budgets: &Budgets, name: &str| {
+        let name = key(name);
+        let of = budgets.of(&name);
+        of.map(|(_, counts)| counts.allowed).collect::<Vec<_>>()
+    };
+    assert_eq!(allowed(&budgets, "p1"), [1]);
+    budgets.disrupt(&key("p0"));
+    assert_eq!(allowed(&budgets, "p1"), [0]);
+    assert!(budgets.may_disrupt(&key("p1")).is_err());
+    budgets.wait(&key("p1"), &budgets.may_disrupt(&key("p1")).unwrap_err());
+    // Looked at before it is withdrawn, it stays down and wakes nobody.
+    budgets.observe(&key("p0"), Some((&labels("web"), Down)));
+    assert!(budgets.take_woken().is_empty());
+    // The promise is void: it serves after all.
+    budgets.observe(&key("p0"), Some((&labels("web"), Ready)));
+    assert_eq!(budgets.take_woken(), [key("p1")].into());
+    assert_eq!(allowed(&budgets, "p1"), [1]);
+}

@@ -282,3 +282,35 @@ fn nothing_gets_past_a_quota_of_which_nothing_is_known_and_its_namespace_alone_w
     q.set(&key("q"), rule(&[("cpu", "1")], vec![]));
     assert_eq!(q.admitted(), [order("a", 1)]);
 }
+
+#[test]
+fn what_a_woken_pod_does_not_take_after_all_is_for_the_next() {
+    let mut q = with(&[("requests.cpu", "1")], vec![]);
+    q.charge(&key("a"), &cpu("1"));
+    for (n, name) in ["b", "c", "d"].into_iter().enumerate() {
+        q.wait(order(name, n as i64), cpu("1"));
+    }
+    assert_eq!(q.admitted(), []);
+    q.discharge(&key("a"));
+    assert_eq!(q.admitted(), [order("b", 0)]);
+    // It is deleted before it is placed.
+    q.forgo(&key("b"));
+    assert_eq!(q.admitted(), [order("c", 1)]);
+    q.charge(&key("c"), &cpu("1"));
+    q.forgo(&key("c"));
+    assert!(!q.has_eased(), "it took what it was woken for");
+}
+
+#[test]
+fn when_a_woken_pod_is_refused_again_a_smaller_one_gets_what_is_left() {
+    let mut q = with(&[("requests.cpu", "1")], vec![]);
+    q.charge(&key("a"), &cpu("1"));
+    q.wait(order("large", 1), cpu("1"));
+    q.wait(order("small", 2), cpu("500m"));
+    q.discharge(&key("a"));
+    assert_eq!(q.admitted(), [order("large", 1)]);
+    // One that is more important came first.
+    q.charge(&key("first"), &cpu("500m"));
+    q.wait(order("large", 1), cpu("1"));
+    assert_eq!(q.admitted(), [order("small", 2)]);
+}

@@ -179,3 +179,92 @@ async fn nobody_is_displaced_when_who_leaves_anyway_is_enough() {
     let kept = rig.until_bound("low-2").await;
     assert_eq!(kept.value.placement, 1);
 }
+
+#[tokio::test]
+async fn two_who_preempt_in_one_turn_do_not_overshoot_a_disruption_budget() {
+    let (rig, s, agents) = Rig::with_nodes("preempt_budget", &[1, 1, 1]).await;
+    rig.apply_as("priorityclasses", "high", HIGH).await;
+    let mid = HIGH
+        .replace("name: high", "name: mid")
+        .replace("1000", "500");
+    rig.apply_as("priorityclasses", "mid", &mid).await;
+    for (name, agent) in [("a", &agents[0]), ("b", &agents[1])] {
+        let there = format!("  nodeName: {}\n", agent.node);
+        rig.apply(name, whole(name) + &there).await;
+        agent.run(&rig, name).await;
+        agent.report_ready(&rig, name).await;
+    }
+    // Worth more than the others, and of no budget.
+    let free = high("free")
+        .replace("Name: high", "Name: mid")
+        .replace("app: x", "app: y");
+    rig.apply("free", free).await;
+    agents[2].run(&rig, "free").await;
+    let budget = "{apiVersion: policy/v1, kind: PodDisruptionBudget, metadata: {name: x, namespace: default}, spec: {maxUnavailable: 1, selector: {matchLabels: {app: x}}}}";
+    rig.apply_as("poddisruptionbudgets", "x", budget).await;
+    rig.until_status("poddisruptionbudgets", "x", "disruptionsAllowed: 1")
+        .await;
+    s.stop().await;
+    for name in ["high-1", "high-2"] {
+        rig.apply(name, high(name).replace("app: x", "app: y"))
+            .await;
+    }
+    // Both are decided in its first turn.
+    let _s = rig.scheduler();
+    assert_eq!(rig.until_withdrawn("free").await, "Preempted");
+    rig.until_record("high-1", "Others make room on").await;
+    rig.until_record("high-2", "Others make room on").await;
+    // What is decided later than all that.
+    rig.apply("last", whole("last")).await;
+    rig.until_record("last", "Insufficient cpu").await;
+    let mut down = Vec::new();
+    for name in ["a", "b"] {
+        let binding = rig.get(&Key::Binding(pod_key(name))).await.unwrap();
+        let binding = String::from_utf8_lossy(&binding.value);
+        down.extend(binding.contains("withdrawn").then_some(name));
+    }
+    assert_eq!(down.len(), 1, "{down:?}");
+}
+
+#[tokio::test]
+async fn a_pod_whose_promised_node_is_lost_makes_room_elsewhere() {
+    let (rig, _s, agents) = Rig::with_nodes("preempt_lost", &[1, 1]).await;
+    rig.apply_as("priorityclasses", "high", HIGH).await;
+    for (name, agent) in [("low-1", &agents[0]), ("low-2", &agents[1])] {
+        let there = format!("  nodeName: {}\n", agent.node);
+        rig.apply(name, whole(name) + &there).await;
+        agent.run(&rig, name).await;
+    }
+    rig.apply("high", high("high")).await;
+    let record = rig.until_record("high", "Others make room on").await;
+    let (lost, other) = match record.nominated_node.as_deref() {
+        Some("n1") => (0, 1),
+        _ => (1, 0),
+    };
+    let lows = ["low-1", "low-2"];
+    rig.until_withdrawn(lows[lost]).await;
+    agents[lost].lose().await;
+    assert_eq!(rig.until_withdrawn(lows[other]).await, "Preempted");
+    agents[other].stopped(lows[other]).await;
+    assert_eq!(rig.until_bound("high").await.value.node, agents[other].node);
+}
+
+#[tokio::test]
+async fn a_pod_whose_document_does_not_parse_is_nobodys_victim() {
+    let (rig, _s, agents) = Rig::with_nodes("preempt_frozen", &[1, 1]).await;
+    rig.apply_as("priorityclasses", "high", HIGH).await;
+    let mid = HIGH
+        .replace("name: high", "name: mid")
+        .replace("1000", "500");
+    rig.apply_as("priorityclasses", "mid", &mid).await;
+    rig.apply("low", whole("low") + "  nodeName: n1\n").await;
+    agents[0].run(&rig, "low").await;
+    let dear = high("dear").replace("Name: high", "Name: mid");
+    rig.apply("dear", dear + "  nodeName: n2\n").await;
+    agents[1].run(&rig, "dear").await;
+    rig.apply("low", "spec: [").await;
+    rig.apply("high", high("high")).await;
+    assert_eq!(rig.until_withdrawn("dear").await, "Preempted");
+    agents[1].stopped("dear").await;
+    assert_eq!(rig.until_bound("high").await.value.node, "n2");
+}

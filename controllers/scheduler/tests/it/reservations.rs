@@ -90,3 +90,29 @@ async fn the_shares_of_a_reservation_for_every_pod_do_not_lie_on_each_other() {
         "{status}"
     );
 }
+
+#[tokio::test]
+async fn a_new_leader_places_nobody_before_it_has_looked_at_all_reservations() {
+    let (rig, s, _agents) = Rig::with_nodes("reserve_many", &[2]).await;
+    let named = |name: &str, cpu: &str| {
+        reservation("")
+            .replace("name: r,", &format!("name: {name},"))
+            .replace("cpu: '1'", &format!("cpu: {cpu}"))
+    };
+    // More than are looked at in one turn; the last one keeps what a stranger would fit into.
+    for n in 0..150 {
+        let name = format!("r{n:03}");
+        rig.apply_as("reservations", &name, &named(&name, "10m"))
+            .await;
+    }
+    rig.apply_as("reservations", "z", &named("z", "500m")).await;
+    rig.until_status("reservations", "z", "reason: Reserved")
+        .await;
+    s.stop().await;
+    let stranger = pod("stranger").replace("cpu: 100m", "cpu: 400m");
+    rig.apply("stranger", stranger).await;
+    let _s = rig.scheduler();
+    rig.until_record("stranger", "0/1 nodes are available")
+        .await;
+    assert!(rig.get(&Key::Binding(pod_key("stranger"))).await.is_none());
+}
