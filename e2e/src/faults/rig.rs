@@ -13,10 +13,11 @@ use parking_lot::Mutex;
 use rustix::process::Signal;
 use setpoint_agent::cgroup::Cgroups;
 use setpoint_agent::node::config::AgentConfig;
-use setpoint_apis::{KeyRange, Keyspace};
+use setpoint_apis::records::Binding;
+use setpoint_apis::{KeyRange, Keyspace, document};
 use setpoint_runtime::Shards;
 use setpoint_store::list::{List, list_all};
-use setpoint_store::{ConnectOptions, EtcdStore, KeyValue, SharedStore};
+use setpoint_store::{ConnectOptions, EtcdStore, SharedStore};
 use tokio::runtime::Runtime;
 
 use super::check::{self, Fenced, Finding};
@@ -443,9 +444,13 @@ impl Rig {
         let range = Keyspace::default().binding_range(None);
         let listed = list_all(&*self.store, List::new(range.start, range.end));
         let (bindings, _) = self.block(listed).map_err(|e| e.to_string())?;
-        let node = format!("node: {node}\n");
-        let on = |kv: &&KeyValue| String::from_utf8_lossy(&kv.value).contains(&node);
-        Ok(bindings.iter().filter(on).count())
+        let mut count = 0;
+        for kv in &bindings {
+            // A binding names other nodes as well: those that were considered.
+            let binding: Binding = document::decode_value(&kv.value).map_err(|e| e.to_string())?;
+            count += usize::from(binding.node == node);
+        }
+        Ok(count)
     }
 
     /// Kills the process of a pod on a node, so that its agent has something to say.
