@@ -209,6 +209,15 @@ impl PodSpec {
         self.init_containers.iter().chain(&self.containers)
     }
 
+    /// Gives the ConfigMaps and Secrets that the pod reads other names, where there is one.
+    pub fn rename_content(
+        &mut self,
+        config_map: &dyn Fn(&str) -> Option<String>,
+        secret: &dyn Fn(&str) -> Option<String>,
+    ) {
+        super::references::rename(self, config_map, secret);
+    }
+
     /// The ConfigMaps that the pod reads, by name, with whether it can do without; sorted, each once.
     pub fn config_maps(&self) -> BTreeMap<&str, bool> {
         super::references::config_maps(self)

@@ -29,7 +29,7 @@ pub fn template_hash(template: &PodTemplateSpec, collisions: i32) -> String {
 }
 
 /// Spells a text in the safe alphabet, letter by letter, as Kubernetes does.
-fn safe_encode(text: &str) -> String {
+pub(crate) fn safe_encode(text: &str) -> String {
     text.bytes()
         .map(|b| char::from(SAFE[usize::from(b) % SAFE.len()]))
         .collect()

@@ -11,9 +11,11 @@ use std::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
 use setpoint_apis::apps::{Deployment, ReplicaSet};
 use setpoint_apis::core::Pod;
-use setpoint_apis::{Kind, ObjectKey};
+use setpoint_apis::records::PodActual;
+use setpoint_apis::{Kind, ObjectKey, OwnerReference};
 use setpoint_runtime::{Cache, StateKey, Stored, Subscription, View};
 
+use crate::owner::{PodOwner, Takers};
 use crate::pod::PodFacts;
 
 /// A pod of some owner.
@@ -23,6 +25,8 @@ pub struct PodRow {
     pub facts: PodFacts,
     /// Its last good document.
     pub pod: Arc<Stored<Pod>>,
+    /// What its node reports of its present placement.
+    pub actual: Option<Arc<Stored<PodActual>>>,
 }
 
 /// A ReplicaSet.
@@ -32,34 +36,49 @@ pub struct SetRow {
     pub set: Arc<Stored<ReplicaSet>>,
     /// Why its present document cannot be used.
     pub invalid: Option<Arc<str>>,
-    controller: Option<Controller>,
+    controller: Option<SetController>,
 }
 
 /// Whom an object belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Controller {
+struct Controller<Owner> {
     uid: Arc<str>,
     /// For the kinds reconciled here.
-    key: Option<ObjectKey>,
+    owner: Option<(Owner, ObjectKey)>,
 }
 
-impl Controller {
-    fn of<Owner: Kind, K: Kind>(object: &K, key: &ObjectKey) -> Option<Self> {
+/// Whom a pod belongs to.
+type PodController = Controller<PodOwner>;
+/// Whom a ReplicaSet belongs to: a Deployment, or somebody else.
+type SetController = Controller<()>;
+
+impl<Owner> Controller<Owner> {
+    fn of<K: Kind>(
+        object: &K,
+        key: &ObjectKey,
+        ours: impl FnOnce(&OwnerReference) -> Option<Owner>,
+    ) -> Option<Self> {
         let owner = object.metadata().controller()?;
-        let ours = owner.kind == Owner::KIND && owner.api_version == Owner::API_VERSION;
-        let named = || ObjectKey::namespaced(key.namespace.clone(), owner.name.as_str());
+        let named = |kind| {
+            let name = ObjectKey::namespaced(key.namespace.clone(), owner.name.as_str());
+            (kind, name)
+        };
         Some(Self {
             uid: owner.uid.as_str().into(),
-            key: ours.then(named),
+            owner: ours(owner).map(named),
         })
     }
+}
+
+fn deployment(owner: &OwnerReference) -> Option<()> {
+    (owner.kind == Deployment::KIND && owner.api_version == Deployment::API_VERSION).then_some(())
 }
 
 /// See the module.
 pub struct OwnerIndex {
     subscription: Subscription,
     /// Where each pod is filed; `None`: nobody manages it.
-    controller_of: FxHashMap<ObjectKey, Option<Controller>>,
+    controller_of: FxHashMap<ObjectKey, Option<PodController>>,
     pods: FxHashMap<Arc<str>, BTreeMap<ObjectKey, PodRow>>,
     loose_pods: BTreeMap<ObjectKey, PodRow>,
     /// Pods that never parsed since this process looks, with their revision.
@@ -71,13 +90,15 @@ pub struct OwnerIndex {
     loose_sets: BTreeSet<ObjectKey>,
     /// ReplicaSets that never parsed since this process looks.
     unreadable_sets: BTreeMap<ObjectKey, Arc<str>>,
-    touched_sets: FxHashSet<ObjectKey>,
+    /// Per [`PodOwner`].
+    touched: [FxHashSet<ObjectKey>; PodOwner::ALL.len()],
     touched_deployments: FxHashSet<ObjectKey>,
+    takers: Vec<(PodOwner, Takers)>,
 }
 
 impl OwnerIndex {
-    /// An empty index of what `cache` holds.
-    pub fn new(cache: &Cache) -> Self {
+    /// An empty index of what `cache` holds. `takers` find who may take on a pod that nobody manages.
+    pub fn new(cache: &Cache, takers: Vec<(PodOwner, Takers)>) -> Self {
         Self {
             subscription: cache.subscribe(Self::concerns),
             controller_of: FxHashMap::default(),
@@ -89,8 +110,9 @@ impl OwnerIndex {
             sets_of: FxHashMap::default(),
             loose_sets: BTreeSet::new(),
             unreadable_sets: BTreeMap::new(),
-            touched_sets: FxHashSet::default(),
+            touched: Default::default(),
             touched_deployments: FxHashSet::default(),
+            takers,
         }
     }
 
@@ -133,9 +155,9 @@ impl OwnerIndex {
         }
     }
 
-    /// The ReplicaSets that changes since the last call concern.
-    pub fn take_touched_sets(&mut self) -> Vec<ObjectKey> {
-        self.touched_sets.drain().collect()
+    /// The objects of a kind that changes since the last call concern.
+    pub fn take_touched(&mut self, kind: PodOwner) -> Vec<ObjectKey> {
+        self.touched[kind as usize].drain().collect()
     }
 
     /// The Deployments that changes since the last call concern.
@@ -208,12 +230,13 @@ impl OwnerIndex {
 
     /// The Deployment that manages a ReplicaSet.
     pub fn deployment_of(&self, set: &ObjectKey) -> Option<ObjectKey> {
-        self.sets.get(set)?.controller.as_ref()?.key.clone()
+        let controller = self.sets.get(set)?.controller.as_ref()?;
+        Some(controller.owner.as_ref()?.1.clone())
     }
 
     fn refresh_pod(&mut self, view: &View<'_>, key: &ObjectKey) {
         if self.unreadable_pods.remove(key).is_some() {
-            self.touch(owner_by_name(key));
+            self.touch_by_name(key);
         }
         let Some(entry) = view.desired::<Pod>().entry(key) else {
             self.file_pod(view, key, None);
@@ -241,12 +264,13 @@ impl OwnerIndex {
             facts.frozen = true;
             facts.mod_revision = invalid.mod_revision;
         }
-        let controller = Controller::of::<ReplicaSet, Pod>(&good.value, key);
+        let controller = Controller::of(&good.value, key, PodOwner::of);
         self.file_pod(
             view,
             key,
             Some((
                 PodRow {
+                    actual: facts.reported.then(|| actual.cloned()).flatten(),
                     facts,
                     pod: good.clone(),
                 },
@@ -259,7 +283,7 @@ impl OwnerIndex {
         &mut self,
         view: &View<'_>,
         key: &ObjectKey,
-        new: Option<(PodRow, Option<Controller>)>,
+        new: Option<(PodRow, Option<PodController>)>,
     ) {
         // The usual case: another report about a pod that is filed where it belongs.
         let new = match new {
@@ -273,7 +297,7 @@ impl OwnerIndex {
                 let old = pods.get(key).map(|old| old.facts.differs_from(&row.facts));
                 pods.insert(key.clone(), row);
                 if old != Some(false) {
-                    self.touch(controller.key);
+                    self.touch(controller.owner.as_ref());
                 }
                 return;
             }
@@ -287,7 +311,7 @@ impl OwnerIndex {
                         self.pods.remove(&old.uid);
                     }
                 }
-                self.touch(old.key);
+                self.touch(old.owner.as_ref());
             }
             Some(None) => {
                 self.loose_pods.remove(key);
@@ -300,19 +324,14 @@ impl OwnerIndex {
                     .entry(controller.uid.clone())
                     .or_default()
                     .insert(key.clone(), row);
-                self.touch(controller.key.clone());
+                self.touch(controller.owner.as_ref());
                 self.controller_of.insert(key.clone(), Some(controller));
             }
             Some((row, None)) => {
                 // Whoever selects it may take it on.
                 let labels = &row.pod.value.metadata.labels;
-                for (set, entry) in view.desired::<ReplicaSet>().namespace(&key.namespace) {
-                    if entry
-                        .valid()
-                        .is_some_and(|s| s.value.spec.selector.matches(labels))
-                    {
-                        self.touched_sets.insert(set.clone());
-                    }
+                for (kind, takers) in &self.takers {
+                    self.touched[*kind as usize].extend(takers(view, &key.namespace, labels));
                 }
                 self.loose_pods.insert(key.clone(), row);
                 self.controller_of.insert(key.clone(), None);
@@ -327,13 +346,13 @@ impl OwnerIndex {
             self.stopping.insert(key.clone());
         } else if self.stopping.remove(key) && !view.desired::<Pod>().contains(key) {
             // A Deployment may have waited for this; only the name tells which.
-            self.touch(owner_by_name(key));
+            self.touch_by_name(key);
         }
     }
 
     fn refresh_set(&mut self, view: &View<'_>, key: &ObjectKey) {
         self.unreadable_sets.remove(key);
-        self.touched_sets.insert(key.clone());
+        self.touched[PodOwner::ReplicaSet as usize].insert(key.clone());
         if let Some(old) = self.sets.remove(key) {
             match old.controller {
                 Some(c) => {
@@ -343,7 +362,7 @@ impl OwnerIndex {
                             self.sets_of.remove(&c.uid);
                         }
                     }
-                    self.touched_deployments.extend(c.key);
+                    self.touched_deployments.extend(c.owner.map(|o| o.1));
                 }
                 None => {
                     self.loose_sets.remove(key);
@@ -361,14 +380,15 @@ impl OwnerIndex {
             self.touched_deployments.extend(owner_by_name(key));
             return;
         };
-        let controller = Controller::of::<Deployment, ReplicaSet>(&good.value, key);
+        let controller = Controller::of(&good.value, key, deployment);
         match &controller {
             Some(c) => {
                 self.sets_of
                     .entry(c.uid.clone())
                     .or_default()
                     .insert(key.clone());
-                self.touched_deployments.extend(c.key.clone());
+                self.touched_deployments
+                    .extend(c.owner.as_ref().map(|o| o.1.clone()));
             }
             None => {
                 let labels = &good.value.metadata.labels;
@@ -393,12 +413,24 @@ impl OwnerIndex {
         );
     }
 
-    /// Something about the pods of a ReplicaSet changed: it and its Deployment want to know.
-    fn touch(&mut self, set: Option<ObjectKey>) {
-        let Some(set) = set else { return };
-        let deployment = self.deployment_of(&set);
-        self.touched_deployments.extend(deployment);
-        self.touched_sets.insert(set);
+    /// Something about the pods of an object changed: it wants to know, and for a ReplicaSet its Deployment.
+    fn touch(&mut self, owner: Option<&(PodOwner, ObjectKey)>) {
+        let Some((kind, key)) = owner else { return };
+        if *kind == PodOwner::ReplicaSet {
+            let deployment = self.deployment_of(key);
+            self.touched_deployments.extend(deployment);
+        }
+        self.touched[*kind as usize].insert(key.clone());
+    }
+
+    /// As [`Self::touch`], for a pod of which only the name is known: whose it is by that, of whatever kind.
+    fn touch_by_name(&mut self, pod: &ObjectKey) {
+        let Some(owner) = owner_by_name(pod) else {
+            return;
+        };
+        for kind in PodOwner::ALL {
+            self.touch(Some(&(kind, owner.clone())));
+        }
     }
 }
 

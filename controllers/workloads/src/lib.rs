@@ -6,15 +6,21 @@
 //!
 //! Start with [`replicaset::decide`] and [`deployment::decide`].
 
+pub mod children;
 pub mod conditions;
+pub mod config;
 pub mod deployment;
 pub mod documents;
 pub mod hash;
 pub mod index;
+mod manager;
 pub mod memory;
+pub mod owner;
 mod pass;
 pub mod pod;
 pub mod replicaset;
+pub mod rollback;
+pub mod seen;
 mod writes;
 
 use std::sync::Arc;
@@ -23,10 +29,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use setpoint_apis::apps::{Deployment, ReplicaSet};
 use setpoint_apis::core::{Namespace, Pod};
+use setpoint_apis::{Kind, ObjectKey};
 use setpoint_runtime::events::Recorder;
-use setpoint_runtime::{CacheBuilder, Clock, Controller, Leader};
+use setpoint_runtime::{Action, CacheBuilder, Clock, Controller, Leader, StateKey, View};
 
 use crate::index::OwnerIndex;
+use crate::owner::{PodOwner, Takers, takers};
 
 /// Objects that are worked on at a time. Passes wait for the store most of the time, and what waits together is
 /// committed together.
@@ -66,8 +74,9 @@ pub fn register(builder: CacheBuilder) -> CacheBuilder {
 /// # Cancel safety
 /// What was handed to the store is carried out; everything else is decided afresh by the next leader.
 pub async fn run(leader: Leader, clock: Clock, recorder: Recorder, seed: u64) {
+    let takers: Vec<(PodOwner, Takers)> = vec![(PodOwner::ReplicaSet, takers::<ReplicaSet>)];
     let shared = Arc::new(Shared {
-        index: Mutex::new(OwnerIndex::new(leader.cache())),
+        index: Mutex::new(OwnerIndex::new(leader.cache(), takers)),
         clock,
         recorder,
         sets: replicaset::Sets::default(),
@@ -77,27 +86,48 @@ pub async fn run(leader: Leader, clock: Clock, recorder: Recorder, seed: u64) {
             seed.rotate_left(32) ^ leader.epoch().0.unsigned_abs().rotate_left(20),
         ),
     });
-    let (a, b, c) = (shared.clone(), shared.clone(), shared.clone());
-    let (for_sets, for_deployments) = (leader.clone(), leader.clone());
-    let sets = Controller::new(
+    let sets = drive::<ReplicaSet, _, _>(
         "replicaset",
+        &shared,
+        &leader,
         replicaset::concerns,
-        move |change, view| replicaset::keys(&a, change, view),
-        pass::all::<ReplicaSet>,
+        replicaset::keys,
+        replicaset::reconcile,
+    );
+    let deployments = drive::<Deployment, _, _>(
+        "deployment",
+        &shared,
+        &leader,
+        deployment::concerns,
+        deployment::keys,
+        deployment::reconcile,
+    );
+    tokio::join!(sets, deployments);
+}
+
+/// Reconciles the objects of one kind.
+fn drive<K: Kind, F, E>(
+    name: &'static str,
+    shared: &Arc<Shared>,
+    leader: &Leader,
+    concerns: fn(&StateKey) -> bool,
+    keys: fn(&Shared, &StateKey, &View<'_>) -> Vec<ObjectKey>,
+    reconcile: fn(Arc<Shared>, Leader, ObjectKey) -> F,
+) -> impl Future<Output = ()> + use<K, F, E>
+where
+    F: Future<Output = Result<Action, E>> + Send + 'static,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let (mapping, shared) = (shared.clone(), shared.clone());
+    let passes = leader.clone();
+    Controller::new(
+        name,
+        concerns,
+        move |change, view| keys(&mapping, change, view),
+        pass::all::<K>,
     )
     .concurrency(CONCURRENCY)
     .run(leader.clone(), move |key| {
-        replicaset::reconcile(b.clone(), for_sets.clone(), key)
-    });
-    let deployments = Controller::new(
-        "deployment",
-        deployment::concerns,
-        move |change, view| deployment::keys(&c, change, view),
-        pass::all::<Deployment>,
-    )
-    .concurrency(CONCURRENCY)
-    .run(leader, move |key| {
-        deployment::reconcile(shared.clone(), for_deployments.clone(), key)
-    });
-    tokio::join!(sets, deployments);
+        reconcile(shared.clone(), passes.clone(), key)
+    })
 }

@@ -8,6 +8,8 @@ use setpoint_apis::core::Pod;
 use setpoint_apis::records::{Binding, PodActual, PodStage};
 use setpoint_apis::{ObjectKey, Timestamp};
 
+use crate::seen::Seen;
+
 /// The annotation that makes a pod go earlier (lower) or later (higher) than its siblings.
 pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
@@ -21,8 +23,10 @@ pub enum PodState {
     Pending,
     /// Running, ready or not.
     Running,
-    /// Ended for good, with success or not. It does not count, and is replaced.
-    Finished,
+    /// Ended for good, with success. It does not count any more.
+    Succeeded,
+    /// Ended for good, without success. It does not count any more.
+    Failed,
 }
 
 /// The facts about one pod.
@@ -38,6 +42,8 @@ pub struct PodFacts {
     pub frozen: bool,
     /// Where it is bound.
     pub node: Option<Arc<str>>,
+    /// Whether its node has reported anything about its present placement.
+    pub reported: bool,
     /// How far it has come.
     pub state: PodState,
     /// Since when it is ready; `None` when it is not.
@@ -46,6 +52,39 @@ pub struct PodFacts {
     pub deletion_cost: i32,
     /// How often its containers were restarted.
     pub restarts: i32,
+    /// What keeps a container that is not ready from starting: `CrashLoopBackOff`, `ErrImagePull`, ...
+    pub trouble: Option<Trouble>,
+}
+
+/// What keeps a container of a pod from running.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// The container.
+    pub container: Arc<str>,
+    /// One CamelCase word, as its status has it.
+    pub reason: Arc<str>,
+    /// How often it was restarted, [`Trouble::MANY`] at most: beyond that it makes no difference.
+    pub restarts: i32,
+}
+
+impl Trouble {
+    /// So many restarts count as crashing for good.
+    pub const MANY: i32 = 3;
+
+    fn of(actual: &PodActual) -> Option<Self> {
+        let all = actual.init_container_statuses.iter();
+        let mut waiting = all.chain(&actual.container_statuses).filter_map(|c| {
+            let reason = c.state.waiting.as_ref()?.reason.as_deref()?;
+            // On its way.
+            let starts = ["ContainerCreating", "PodInitializing"].contains(&reason);
+            (!starts).then(|| Self {
+                container: c.name.as_str().into(),
+                reason: reason.into(),
+                restarts: c.restart_count.min(Self::MANY),
+            })
+        });
+        waiting.next()
+    }
 }
 
 impl PodFacts {
@@ -65,7 +104,8 @@ impl PodFacts {
         let state = match (binding, actual.map(|a| a.stage)) {
             (None, _) => PodState::Unbound,
             (_, Some(PodStage::Running)) => PodState::Running,
-            (_, Some(PodStage::Succeeded | PodStage::Failed)) => PodState::Finished,
+            (_, Some(PodStage::Succeeded)) => PodState::Succeeded,
+            (_, Some(PodStage::Failed)) => PodState::Failed,
             (_, None | Some(PodStage::Starting | PodStage::Stopping)) => PodState::Pending,
         };
         let ready_since = actual.filter(|a| a.is_ready()).map(|a| {
@@ -86,18 +126,47 @@ impl PodFacts {
             create_revision,
             frozen: false,
             node: binding.map(|b| Arc::from(b.node.as_str())),
+            reported: actual.is_some(),
             state,
             ready_since,
             deletion_cost: cost.unwrap_or(0),
             restarts: actual.map_or(0, |a| {
                 a.container_statuses.iter().map(|c| c.restart_count).sum()
             }),
+            trouble: actual
+                .filter(|_| ready_since.is_none())
+                .and_then(Trouble::of),
+        }
+    }
+
+    /// A pod that never parsed since this process looks: it is there, and that is all that is known.
+    pub fn unreadable(key: &ObjectKey, mod_revision: i64) -> Self {
+        Self {
+            key: key.clone(),
+            mod_revision,
+            create_revision: mod_revision,
+            frozen: true,
+            node: None,
+            reported: false,
+            state: PodState::Unbound,
+            ready_since: None,
+            deletion_cost: 0,
+            restarts: 0,
+            trouble: None,
+        }
+    }
+
+    /// It, as seen.
+    pub fn seen(&self) -> Seen {
+        Seen {
+            key: self.key.clone(),
+            mod_revision: self.mod_revision,
         }
     }
 
     /// Whether it counts towards the wanted number.
     pub fn is_active(&self) -> bool {
-        self.state != PodState::Finished
+        self.state < PodState::Succeeded
     }
 
     /// Whether something that counts differs: not how often a container was restarted.
@@ -139,12 +208,12 @@ pub fn sort_for_deletion(pods: &mut [&PodFacts], load: impl Fn(&str) -> u32) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use setpoint_apis::core::PodCondition;
 
     use super::*;
 
-    pub(super) fn facts(name: &str) -> PodFacts {
+    pub(crate) fn facts(name: &str) -> PodFacts {
         PodFacts {
             key: ObjectKey::namespaced("default", name),
             mod_revision: 10,
@@ -155,6 +224,8 @@ mod tests {
             ready_since: Some(Timestamp::from_unix_seconds(100)),
             deletion_cost: 0,
             restarts: 0,
+            reported: true,
+            trouble: None,
         }
     }
 

@@ -19,26 +19,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use setpoint_apis::apps::ReplicaSet;
-use setpoint_apis::core::{Namespace, Pod};
-use setpoint_apis::{Key, Kind, ObjectKey, document, owners};
-use setpoint_runtime::events::EventRef;
-use setpoint_runtime::{Action, Leader, StateKey, Stored, View, Write};
-use setpoint_store::{Compare, StoreError, TxnOp};
-use tracing::info;
+use setpoint_apis::core::Namespace;
+use setpoint_apis::{Kind, ObjectKey};
+use setpoint_runtime::{Action, Leader, StateKey, Stored, View};
+use setpoint_store::StoreError;
 
-use crate::documents::{PodWriter, controller_reference};
+use crate::documents::PodWriter;
 use crate::hash::{has_stem, stem};
 use crate::index::{OwnerIndex, PodRow};
+use crate::manager::{Manager, ReadPod};
 use crate::memory::Memory;
-use crate::pod::{PodFacts, PodState};
+use crate::owner::PodOwner;
+use crate::pod::PodFacts;
+use crate::seen::Seen;
 use crate::{Shared, pass, writes};
 use decide::{SETBACKS_FORGOTTEN, decide};
-use plan::{Plan, Seen, Setbacks, Snapshot};
-
-/// Pods that are created in one go. When the store refuses some of them the rest is not tried.
-const BATCH: usize = 2_500;
-/// Up to so many pods are named in events, each in its own.
-const EVENTS: usize = 10;
+use plan::{Plan, Setbacks, Snapshot};
 
 /// Why a pass did not do all that it had planned.
 #[derive(Debug, thiserror::Error)]
@@ -53,14 +49,8 @@ pub enum Error {
         source: StoreError,
     },
     /// The raw document of a pod, to change its owners, could not be read.
-    #[error("pod {pod} could not be read")]
-    Read {
-        /// The pod.
-        pod: ObjectKey,
-        /// Why.
-        #[source]
-        source: StoreError,
-    },
+    #[error(transparent)]
+    Read(#[from] ReadPod),
 }
 
 /// Which changes make a ReplicaSet look again.
@@ -77,7 +67,7 @@ pub(crate) fn concerns(key: &StateKey) -> bool {
 pub(crate) fn keys(shared: &Shared, change: &StateKey, view: &View<'_>) -> Vec<ObjectKey> {
     let mut index = shared.index.lock();
     index.catch_up(view);
-    let mut keys = index.take_touched_sets();
+    let mut keys = index.take_touched(PodOwner::ReplicaSet);
     match change {
         StateKey::Actual(_, key) | StateKey::Deletion(_, key) => keys.push(key.clone()),
         StateKey::Desired(plural, namespace) if *plural == Namespace::PLURAL => {
@@ -170,28 +160,24 @@ fn observe(
         })
     };
     let selects = |row: &PodRow| set.spec.selector.matches(&row.pod.value.metadata.labels);
-    let seen = |facts: &PodFacts| Seen {
-        key: facts.key.clone(),
-        mod_revision: facts.mod_revision,
-    };
     for row in index.pods_of(&snapshot.uid) {
         if row.facts.frozen || selects(row) {
             snapshot.pods.push(row.facts.clone());
             snapshot.fully_labeled += i32::from(row.facts.is_active() && has_all(row));
         } else {
-            snapshot.releasable.push(seen(&row.facts));
+            snapshot.releasable.push(row.facts.seen());
         }
     }
     for row in index.loose_pods(&key.namespace) {
         if row.facts.is_active() && !row.facts.frozen && selects(row) {
-            snapshot.adoptable.push(seen(&row.facts));
+            snapshot.adoptable.push(row.facts.seen());
         }
     }
     let stem = stem(&key.name);
     // Nothing says whose these are but the name. To take them for absent might make one pod too many of them.
     for (pod, mod_revision) in index.unreadable_pods(&key.namespace, &stem) {
         if has_stem(&pod.name, &stem) {
-            snapshot.pods.push(unreadable(pod, mod_revision));
+            snapshot.pods.push(PodFacts::unreadable(pod, mod_revision));
         }
     }
     snapshot.pods.sort_by(|a, b| a.key.cmp(&b.key));
@@ -204,20 +190,6 @@ fn observe(
         snapshot.load = load(&index, &snapshot, set);
     }
     Some((snapshot, Some(object.clone())))
-}
-
-fn unreadable(key: &ObjectKey, mod_revision: i64) -> PodFacts {
-    PodFacts {
-        key: key.clone(),
-        mod_revision,
-        create_revision: mod_revision,
-        frozen: true,
-        node: None,
-        state: PodState::Unbound,
-        ready_since: None,
-        deletion_cost: 0,
-        restarts: 0,
-    }
 }
 
 /// How many pods of the set and of its siblings each node has.
@@ -253,8 +225,7 @@ async fn execute(
     };
     let mut tally = writes::Tally::default();
     if let Some(object) = object.filter(|_| plan.acts()) {
-        let about = EventRef::stored(object);
-        let done = act(shared, leader, s, object, &plan, &mut tally, &about).await?;
+        let done = act(shared, leader, s, object, &plan, &mut tally).await?;
         if !done {
             // Deposed, or fenced off: whatever is due is decided afresh.
             return Ok(Action::requeue(writes::SOON));
@@ -288,48 +259,19 @@ async fn act(
     object: &Stored<ReplicaSet>,
     plan: &Plan,
     tally: &mut writes::Tally,
-    about: &EventRef,
 ) -> Result<bool, Error> {
-    let keyspace = leader.keyspace();
-    let own = Compare::ModRevision(
-        keyspace.build(&Key::Desired(ReplicaSet::PLURAL, s.key.clone())),
-        object.mod_revision,
-    );
-    let pod_key = |key: &ObjectKey| keyspace.build(&Key::Desired(Pod::PLURAL, key.clone()));
-    let reference = controller_reference::<ReplicaSet>(&s.key.name, &s.uid);
-
+    let manager = Manager::new(shared, leader, &s.key, object);
     for (pods, adopts) in [(&plan.adopt, true), (&plan.release, false)] {
-        for pod in pods {
-            let write = reown(leader, s, pod, adopts.then_some(&reference), own.clone()).await?;
-            if !tally.commit(leader, write.into_iter().collect()).await {
-                return Ok(false);
-            }
+        if !manager.change_owner(tally, pods, adopts).await? {
+            return Ok(false);
         }
     }
 
     // Ended pods go first, so that a create that is refused does not keep them.
-    let deletes = plan.delete.iter().map(|r| Write {
-        guards: vec![
-            Compare::ModRevision(pod_key(&r.pod.key), r.pod.mod_revision),
-            own.clone(),
-        ],
-        ops: vec![TxnOp::Delete(pod_key(&r.pod.key))],
-        context: format!("delete pod {}", r.pod.key),
-    });
     let before = tally.committed;
-    let go_on = tally.commit(leader, deletes.collect()).await;
-    let deleted = tally.committed - before;
-    if deleted > 0 {
-        info!(object = %s.key, pods = deleted, "deleted pods");
-        let names = plan.delete.iter().map(|r| &*r.pod.key.name);
-        pod_events(
-            shared,
-            about,
-            "SuccessfulDelete",
-            "Deleted pod",
-            deleted,
-            names,
-        );
+    let ended: Vec<&Seen> = plan.delete.iter().map(|r| &r.pod).collect();
+    let go_on = manager.delete(tally, &ended).await;
+    if tally.committed > before {
         let finished = plan.delete.iter().filter(|r| r.finished).count();
         if finished > 0 {
             remember_finished(shared, &s.key, finished);
@@ -339,124 +281,17 @@ async fn act(
         return Ok(false);
     }
 
-    if let Some(template) = object
-        .value
-        .spec
-        .template
-        .as_ref()
-        .filter(|_| !plan.create.is_empty())
-    {
-        let namespace = Namespace::PLURAL;
-        let namespace = Compare::Exists(keyspace.build(&Key::Desired(
-            namespace,
-            ObjectKey::cluster(s.key.namespace.clone()),
-        )));
-        let writer = PodWriter::new(&s.key.namespace, template, reference);
-        for batch in plan.create.chunks(BATCH) {
-            let creates = batch.iter().map(|name| {
-                let pod = ObjectKey::namespaced(s.key.namespace.clone(), name.as_str());
-                let key = pod_key(&pod);
-                Write {
-                    guards: vec![Compare::absent(key.clone()), own.clone(), namespace.clone()],
-                    ops: vec![writes::put(key, writer.document(name))],
-                    context: format!("create pod {pod}"),
-                }
-            });
-            let before = (tally.committed, tally.refused);
-            let go_on = tally.commit(leader, creates.collect()).await;
-            let created = tally.committed - before.0;
-            if created > 0 {
-                info!(object = %s.key, pods = created, "created pods");
-                let names = batch.iter().map(String::as_str);
-                pod_events(
-                    shared,
-                    about,
-                    "SuccessfulCreate",
-                    "Created pod",
-                    created,
-                    names,
-                );
-            }
-            let failed = tally.refused > before.1;
-            remember_create(
-                shared,
-                &s.key,
-                about,
-                tally.first_error.as_ref().filter(|_| failed),
-            );
-            if !go_on {
-                return Ok(false);
-            }
-            if failed || tally.conflicts > 0 {
-                break;
-            }
-        }
-    }
-    Ok(true)
-}
-
-/// The write that puts a pod under the set, or takes it out. `None` when the pod is not as it was seen any more.
-async fn reown(
-    leader: &Leader,
-    s: &Snapshot,
-    pod: &Seen,
-    reference: Option<&setpoint_apis::OwnerReference>,
-    own: Compare,
-) -> Result<Option<Write>, Error> {
-    let key = leader
-        .keyspace()
-        .build(&Key::Desired(Pod::PLURAL, pod.key.clone()));
-    let read = leader.store().get(&key).await;
-    let (found, _) = read.map_err(|source| Error::Read {
-        pod: pod.key.clone(),
-        source,
-    })?;
-    let Some(found) = found.filter(|kv| kv.mod_revision == pod.mod_revision) else {
-        return Ok(None);
+    let template = object.value.spec.template.as_ref();
+    let Some(template) = template.filter(|_| !plan.create.is_empty()) else {
+        return Ok(true);
     };
-    let Ok(present) = document::decode_keyed::<Pod>(&pod.key, &found.value) else {
-        return Ok(None);
-    };
-    let mut references = present.metadata.owner_references;
-    match reference {
-        Some(reference) => references.push(reference.clone()),
-        None => references.retain(|r| r.uid != s.uid),
-    }
-    let Ok(text) = owners::with_owner_references::<Pod>(&pod.key, &found.value, &references) else {
-        return Ok(None);
-    };
-    let verb = if reference.is_some() {
-        "adopt"
-    } else {
-        "release"
-    };
-    info!(object = %s.key, pod = %pod.key, verb, "changing the owner of a pod");
-    Ok(Some(Write {
-        guards: vec![Compare::ModRevision(key.clone(), pod.mod_revision), own],
-        ops: vec![writes::put(key, text)],
-        context: format!("{verb} pod {}", pod.key),
-    }))
-}
-
-fn pod_events<'a>(
-    shared: &Shared,
-    about: &EventRef,
-    reason: &'static str,
-    verb: &str,
-    count: usize,
-    names: impl ExactSizeIterator<Item = &'a str>,
-) {
-    if count <= EVENTS && names.len() == count {
-        names.for_each(|name| {
-            shared
-                .recorder
-                .normal(about.clone(), reason, format!("{verb}: {name}"))
-        });
-    } else {
-        shared
-            .recorder
-            .normal(about.clone(), reason, format!("{verb}s: {count}"));
-    }
+    let writer = PodWriter::new(&s.key.namespace, template, manager.reference());
+    let document = |name: &str| writer.document(name);
+    let created = manager.create(tally, &plan.create, document).await;
+    shared
+        .sets
+        .with(&s.key, |memo| memo.notes.failure = created.failure);
+    Ok(created.go_on)
 }
 
 fn remember_finished(shared: &Shared, key: &ObjectKey, count: usize) {
@@ -472,16 +307,6 @@ fn remember_finished(shared: &Shared, key: &ObjectKey, count: usize) {
         s.finished = s.finished.saturating_add(count);
         s.last_finished = Some(now);
     });
-}
-
-fn remember_create(shared: &Shared, key: &ObjectKey, about: &EventRef, error: Option<&StoreError>) {
-    let failure = error.map(|e| ("FailedCreate".to_owned(), e.to_string()));
-    if let Some((reason, message)) = &failure {
-        shared
-            .recorder
-            .warning(about.clone(), reason.clone(), message.clone());
-    }
-    shared.sets.with(key, |memo| memo.notes.failure = failure);
 }
 
 /// What is remembered about ReplicaSets.

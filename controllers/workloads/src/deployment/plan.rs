@@ -9,7 +9,7 @@ use setpoint_apis::apps::{DeploymentStatus, DeploymentStrategy};
 use setpoint_apis::core::PodTemplateSpec;
 use setpoint_apis::{ObjectKey, Timestamp};
 
-pub use crate::replicaset::plan::Seen;
+pub use crate::seen::Seen;
 
 /// The label that tells the pods of one template from those of another.
 pub const HASH_LABEL: &str = "pod-template-hash";

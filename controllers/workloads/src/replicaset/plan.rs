@@ -9,15 +9,7 @@ use setpoint_apis::apps::ReplicaSetStatus;
 use setpoint_apis::{ObjectKey, Timestamp};
 
 use crate::pod::PodFacts;
-
-/// One object as it was seen: its writes are guarded on that.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
-    /// Its name.
-    pub key: ObjectKey,
-    /// Its revision.
-    pub mod_revision: i64,
-}
+pub use crate::seen::Seen;
 
 /// What went wrong with pods lately; kept in memory, so a new leader begins with a clean slate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -47,6 +47,8 @@ fn pod(name: &str) -> PodFacts {
         ready_since: Some(Timestamp::from_unix_seconds(NOW - 100)),
         deletion_cost: 0,
         restarts: 0,
+        reported: true,
+        trouble: None,
     }
 }
 
@@ -192,7 +194,7 @@ fn a_pod_that_does_not_parse_counts_and_is_never_chosen() {
     s.wanted = 1;
     assert_eq!(decide(&s, now()).to_string(), "delete pod a at 10\n");
     let ended = PodFacts {
-        state: PodState::Finished,
+        state: PodState::Failed,
         ..frozen
     };
     let plan = decide(&set(0, vec![ended]), now());
@@ -228,7 +230,7 @@ fn pods_are_adopted_and_released_before_anything_is_counted() {
 #[test]
 fn an_ended_pod_is_replaced_at_once_and_a_row_of_them_more_and_more_slowly() {
     let ended = PodFacts {
-        state: PodState::Finished,
+        state: PodState::Failed,
         ready_since: None,
         ..pod("a")
     };
@@ -270,7 +272,7 @@ fn an_ended_pod_is_replaced_at_once_and_a_row_of_them_more_and_more_slowly() {
 #[test]
 fn many_that_end_together_are_one_setback() {
     let ended = |i: i32| PodFacts {
-        state: PodState::Finished,
+        state: PodState::Failed,
         ready_since: None,
         ..pod(&format!("p{i:03}"))
     };

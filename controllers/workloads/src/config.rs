@@ -1,0 +1,347 @@
+//! What a revision of a workload reads: ConfigMaps and Secrets, pinned to what was in them when the revision was made.
+//!
+//! A revision's pods read copies of the objects that the template names, each named after its content. So a change of a
+//! ConfigMap makes another template, which is rolled out and rolled back like any other, and a pod of an old revision
+//! reads what it always read. The annotation [`CONFIG_ROLLOUT`]` = "false"` on the workload keeps the template as it is:
+//! then running pods see changes as they come, as in Kubernetes.
+//!
+//! A copy belongs to one workload (its controller), which removes it together with the last revision that reads it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use setpoint_apis::core::{ConfigMap, PodTemplateSpec, Secret};
+use setpoint_apis::fnv::Fnv64;
+use setpoint_apis::{Kind, ObjectKey, ObjectMeta, OwnerReference, StringMap, document};
+use setpoint_runtime::{Stored, View};
+
+use crate::hash::safe_encode;
+
+/// The annotation of a workload that turns pinning off.
+pub const CONFIG_ROLLOUT: &str = "setpoint.dev/config-rollout";
+/// The annotation of a copy: the name of what it is a copy of.
+pub const COPY_OF: &str = "setpoint.dev/copy-of";
+
+/// The most bytes of a copied object's name that its copy's name begins with, so that the whole fits a DNS subdomain.
+const STEM: usize = 253 - 1 - HASH;
+/// The most letters of a hash of 64 bits.
+const HASH: usize = 20;
+
+/// Whether the revisions of a workload with these annotations are pinned.
+pub fn pins(annotations: &StringMap) -> bool {
+    annotations.get(CONFIG_ROLLOUT).is_none_or(|v| v != "false")
+}
+
+/// What a template reads, as it is now.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// By name; `None`: there is no such object that can be used.
+    pub config_maps: BTreeMap<String, Source<ConfigMap>>,
+    /// By name.
+    pub secrets: BTreeMap<String, Source<Secret>>,
+}
+
+/// One object that a template reads.
+#[derive(Debug)]
+pub struct Source<K> {
+    /// It, when it is there. While its document does not parse, as it last was.
+    pub object: Option<Arc<Stored<K>>>,
+    /// Whether the pod can do without.
+    pub optional: bool,
+}
+
+impl<K> Clone for Source<K> {
+    fn clone(&self) -> Self {
+        Self {
+            object: self.object.clone(),
+            optional: self.optional,
+        }
+    }
+}
+
+impl Sources {
+    /// Looks up what `template` reads.
+    pub fn look_up(view: &View<'_>, namespace: &str, template: &PodTemplateSpec) -> Self {
+        Self {
+            config_maps: look_up(view, namespace, template.spec.config_maps()),
+            secrets: look_up(view, namespace, template.spec.secrets()),
+        }
+    }
+}
+
+fn look_up<K: Kind>(
+    view: &View<'_>,
+    namespace: &str,
+    names: BTreeMap<&str, bool>,
+) -> BTreeMap<String, Source<K>> {
+    let table = view.desired::<K>();
+    let find = |(name, optional): (&str, bool)| {
+        let entry = table.entry(&ObjectKey::namespaced(namespace, name));
+        let object = entry.and_then(|e| e.last_good()).cloned();
+        (name.to_owned(), Source { object, optional })
+    };
+    names.into_iter().map(find).collect()
+}
+
+/// Objects that a template cannot do without and that do not exist.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Missing(pub Vec<String>);
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = if self.0.len() == 1 { "does" } else { "do" };
+        write!(f, "{} {verb} not exist", self.0.join(", "))
+    }
+}
+
+/// A copy that a pinned template reads.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ContentCopy {
+    /// Whether it is a copy of a Secret; otherwise of a ConfigMap.
+    pub secret: bool,
+    /// What it is a copy of.
+    pub of: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// A template that reads copies.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pinned {
+    /// The template.
+    pub template: PodTemplateSpec,
+    /// The copies that it reads, sorted.
+    pub copies: Vec<ContentCopy>,
+}
+
+/// Pins a template to what is in the objects that it reads, for the workload of uid `owner`.
+///
+/// The same content makes the same names. What is optional and not there stays as it is named, so that it can come later:
+/// that makes another template.
+///
+/// # Errors
+/// [`Missing`] when the template cannot do without something that is not there.
+pub fn pin(owner: &str, template: &PodTemplateSpec, sources: &Sources) -> Result<Pinned, Missing> {
+    let mut missing = Missing::default();
+    let mut copies = Vec::new();
+    for (name, source) in &sources.config_maps {
+        match &source.object {
+            Some(object) => copies.push(ContentCopy {
+                secret: false,
+                of: name.clone(),
+                name: copy_name(owner, name, "", &object.value.entries()),
+            }),
+            None if source.optional => {}
+            None => missing.0.push(format!("ConfigMap {name:?}")),
+        }
+    }
+    for (name, source) in &sources.secrets {
+        match &source.object {
+            Some(object) => {
+                let type_ = object.value.type_.as_deref().unwrap_or_default();
+                copies.push(ContentCopy {
+                    secret: true,
+                    of: name.clone(),
+                    name: copy_name(owner, name, type_, &object.value.entries()),
+                });
+            }
+            None if source.optional => {}
+            None => missing.0.push(format!("Secret {name:?}")),
+        }
+    }
+    if !missing.0.is_empty() {
+        return Err(missing);
+    }
+    copies.sort();
+    let mut template = template.clone();
+    let named = |secret: bool, name: &str| {
+        let found = copies.iter().find(|c| c.secret == secret && c.of == name);
+        found.map(|c| c.name.clone())
+    };
+    if !copies.is_empty() {
+        Arc::make_mut(&mut template.spec)
+            .rename_content(&|name| named(false, name), &|name| named(true, name));
+    }
+    Ok(Pinned { template, copies })
+}
+
+fn copy_name(owner: &str, name: &str, type_: &str, entries: &BTreeMap<&str, &[u8]>) -> String {
+    let mut hash = Fnv64::default();
+    let mut part = |bytes: &[u8]| {
+        hash.write(&bytes.len().to_le_bytes());
+        hash.write(bytes);
+    };
+    part(owner.as_bytes());
+    part(type_.as_bytes());
+    for (key, bytes) in entries {
+        part(key.as_bytes());
+        part(bytes);
+    }
+    // Names are ASCII (validated); `get` keeps a foreign one from panicking here.
+    let stem = name.get(..name.len().min(STEM)).unwrap_or(name);
+    let hash = safe_encode(&hash.value().to_string());
+    format!("{}-{hash}", stem.trim_end_matches(['-', '.']))
+}
+
+/// The document of a copy. `None` when what it is a copy of is not among the sources.
+pub fn copy_document(
+    copy: &ContentCopy,
+    namespace: &str,
+    owner: &OwnerReference,
+    sources: &Sources,
+) -> Option<String> {
+    let annotations: BTreeMap<String, String> = [(COPY_OF.to_owned(), copy.of.clone())].into();
+    let metadata = ObjectMeta {
+        name: copy.name.clone(),
+        namespace: namespace.to_owned(),
+        annotations: annotations.into(),
+        owner_references: vec![owner.clone()],
+        ..ObjectMeta::default()
+    };
+    Some(if copy.secret {
+        let source = sources.secrets.get(&copy.of)?.object.as_ref()?;
+        document::encode(&Secret {
+            metadata,
+            immutable: Some(true),
+            ..source.value.clone()
+        })
+    } else {
+        let source = sources.config_maps.get(&copy.of)?.object.as_ref()?;
+        document::encode(&ConfigMap {
+            metadata,
+            immutable: Some(true),
+            ..source.value.clone()
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored<K: Kind>(text: &str) -> Arc<Stored<K>> {
+        Arc::new(Stored {
+            value: document::decode(text.as_bytes()).unwrap(),
+            create_revision: 1,
+            mod_revision: 1,
+            version: 1,
+        })
+    }
+
+    fn config(data: &str) -> Arc<Stored<ConfigMap>> {
+        stored(&format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: app, namespace: default, labels: {{a: b}}}}\ndata: {data}\n"
+        ))
+    }
+
+    fn secret(data: &str) -> Arc<Stored<Secret>> {
+        stored(&format!(
+            "apiVersion: v1\nkind: Secret\nmetadata: {{name: app, namespace: default}}\nstringData: {data}\n"
+        ))
+    }
+
+    fn template() -> PodTemplateSpec {
+        serde_yaml::from_str(
+            r#"
+metadata: {labels: {app: web}}
+spec:
+  initContainers:
+  - {name: i, image: host, envFrom: [{configMapRef: {name: app}}]}
+  containers:
+  - name: c
+    image: host
+    envFrom: [{secretRef: {name: app}}, {configMapRef: {name: more, optional: true}}]
+    env:
+    - {name: A, valueFrom: {configMapKeyRef: {name: app, key: a}}}
+    - {name: B, valueFrom: {secretKeyRef: {name: app, key: b}}}
+  volumes:
+  - {name: v, configMap: {name: app}}
+  - {name: w, secret: {secretName: app}}
+  - {name: x, projected: {sources: [{configMap: {name: app}}, {secret: {name: app}}]}}
+"#,
+        )
+        .unwrap()
+    }
+
+    fn sources(
+        config: Option<Arc<Stored<ConfigMap>>>,
+        secret: Option<Arc<Stored<Secret>>>,
+    ) -> Sources {
+        let more = Source {
+            object: None,
+            optional: true,
+        };
+        let app = Source {
+            object: config,
+            optional: false,
+        };
+        let secret = Source {
+            object: secret,
+            optional: false,
+        };
+        Sources {
+            config_maps: [("app".to_owned(), app), ("more".to_owned(), more)].into(),
+            secrets: [("app".to_owned(), secret)].into(),
+        }
+    }
+
+    #[test]
+    fn every_reference_is_pinned_and_what_is_optional_and_absent_stays() {
+        let s = sources(Some(config("{a: x}")), Some(secret("{b: y}")));
+        let pinned = pin("u", &template(), &s).unwrap();
+        let (config, secret) = (&pinned.copies[0].name, &pinned.copies[1].name);
+        assert!(config.starts_with("app-") && secret.starts_with("app-") && config != secret);
+        let spec = &pinned.template.spec;
+        let names: Vec<_> = spec.config_maps().into_keys().collect();
+        assert_eq!(names, [config.as_str(), "more"]);
+        let names: Vec<_> = spec.secrets().into_keys().collect();
+        assert_eq!(names, [secret.as_str()]);
+    }
+
+    #[test]
+    fn a_copy_is_named_after_its_content_and_its_workload_alone() {
+        let name = |owner: &str, data: &str| {
+            let s = sources(Some(config(data)), Some(secret("{b: y}")));
+            pin(owner, &template(), &s).unwrap().copies[0].name.clone()
+        };
+        assert_eq!(name("u", "{a: x}"), name("u", "{a: x}"));
+        assert_ne!(name("u", "{a: x}"), name("u", "{a: z}"));
+        assert_ne!(name("u", "{a: x}"), name("v", "{a: x}"));
+        assert_ne!(name("u", "{ab: c}"), name("u", "{a: bc}"));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let error = pin("u", &template(), &sources(None, None)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "ConfigMap \"app\", Secret \"app\" do not exist"
+        );
+    }
+
+    #[test]
+    fn a_copy_says_what_it_is_and_keeps_what_was_in_it() {
+        let s = sources(Some(config("{a: x}")), Some(secret("{b: y}")));
+        let pinned = pin("u", &template(), &s).unwrap();
+        let owner = crate::documents::controller_reference::<ConfigMap>("o", "u");
+        for copy in &pinned.copies {
+            let text = copy_document(copy, "default", &owner, &s).unwrap();
+            if copy.secret {
+                let read: Secret = document::decode(text.as_bytes()).unwrap();
+                assert_eq!(
+                    (read.get("b"), read.immutable),
+                    (Some(&b"y"[..]), Some(true))
+                );
+            } else {
+                let read: ConfigMap = document::decode(text.as_bytes()).unwrap();
+                assert_eq!(
+                    (read.get("a"), read.immutable),
+                    (Some(&b"x"[..]), Some(true))
+                );
+                assert_eq!(read.metadata.annotations[COPY_OF], "app");
+                assert!(read.metadata.labels.is_empty());
+            }
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The writes of an object that manages pods: each holds only while the object and the pod are as they were seen.
+
+use setpoint_apis::core::{Namespace, Pod};
+use setpoint_apis::{Key, Kind, ObjectKey, OwnerReference, document, owners};
+use setpoint_runtime::events::EventRef;
+use setpoint_runtime::{Leader, Stored, Write};
+use setpoint_store::{Compare, StoreError, TxnOp};
+use tracing::info;
+
+use crate::Shared;
+use crate::documents::controller_reference;
+use crate::seen::Seen;
+use crate::writes::{self, Tally};
+
+/// Pods that are created in one go. When the store refuses some of them the rest is not tried.
+const BATCH: usize = 2_500;
+/// Up to so many pods are named in events, each in its own.
+const EVENTS: usize = 10;
+
+/// The raw document of a pod, to change its owners, could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("pod {pod} could not be read")]
+pub struct ReadPod {
+    /// The pod.
+    pub pod: ObjectKey,
+    /// Why.
+    #[source]
+    pub source: StoreError,
+}
+
+/// What became of creates.
+pub(crate) struct Created {
+    /// `false` when nothing more may be written on this snapshot.
+    pub(crate) go_on: bool,
+    /// Why the last of them did not succeed: reason and sentence.
+    pub(crate) failure: Option<(String, String)>,
+}
+
+/// An object that manages pods, as it was seen.
+pub(crate) struct Manager<'a> {
+    shared: &'a Shared,
+    leader: &'a Leader,
+    key: &'a ObjectKey,
+    own: Compare,
+    reference: OwnerReference,
+    about: EventRef,
+}
+
+impl<'a> Manager<'a> {
+    pub(crate) fn new<K: Kind>(
+        shared: &'a Shared,
+        leader: &'a Leader,
+        key: &'a ObjectKey,
+        object: &Stored<K>,
+    ) -> Self {
+        let own = leader
+            .keyspace()
+            .build(&Key::Desired(K::PLURAL, key.clone()));
+        Self {
+            shared,
+            leader,
+            key,
+            own: Compare::ModRevision(own, object.mod_revision),
+            reference: controller_reference::<K>(&key.name, &object.uid()),
+            about: EventRef::stored(object),
+        }
+    }
+
+    /// The reference that the pods carry.
+    pub(crate) fn reference(&self) -> OwnerReference {
+        self.reference.clone()
+    }
+
+    /// What events are about.
+    pub(crate) fn about(&self) -> EventRef {
+        self.about.clone()
+    }
+
+    /// Holds while the object is as it was seen.
+    pub(crate) fn guard(&self) -> Compare {
+        self.own.clone()
+    }
+
+    /// Holds while the object's namespace exists.
+    pub(crate) fn namespace(&self) -> Compare {
+        let namespace = ObjectKey::cluster(self.key.namespace.clone());
+        let key = Key::Desired(Namespace::PLURAL, namespace);
+        Compare::Exists(self.leader.keyspace().build(&key))
+    }
+
+    fn pod_key(&self, pod: &ObjectKey) -> String {
+        let key = Key::Desired(Pod::PLURAL, pod.clone());
+        self.leader.keyspace().build(&key)
+    }
+
+    /// Puts pods under the object, or takes them out. `false` when nothing more may be written on this snapshot.
+    pub(crate) async fn change_owner(
+        &self,
+        tally: &mut Tally,
+        pods: &[Seen],
+        adopts: bool,
+    ) -> Result<bool, ReadPod> {
+        for pod in pods {
+            let write = self.reown(pod, adopts).await?;
+            if !tally.commit(self.leader, write.into_iter().collect()).await {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// `None` when the pod is not as it was seen any more.
+    async fn reown(&self, pod: &Seen, adopts: bool) -> Result<Option<Write>, ReadPod> {
+        let key = self.pod_key(&pod.key);
+        let read = self.leader.store().get(&key).await;
+        let (found, _) = read.map_err(|source| ReadPod {
+            pod: pod.key.clone(),
+            source,
+        })?;
+        let Some(found) = found.filter(|kv| kv.mod_revision == pod.mod_revision) else {
+            return Ok(None);
+        };
+        let Ok(present) = document::decode_keyed::<Pod>(&pod.key, &found.value) else {
+            return Ok(None);
+        };
+        let mut references = present.metadata.owner_references;
+        if adopts {
+            references.push(self.reference());
+        } else {
+            references.retain(|r| r.uid != self.reference.uid);
+        }
+        let Ok(text) = owners::with_owner_references::<Pod>(&pod.key, &found.value, &references)
+        else {
+            return Ok(None);
+        };
+        let verb = if adopts { "adopt" } else { "release" };
+        info!(object = %self.key, pod = %pod.key, verb, "changing the owner of a pod");
+        Ok(Some(Write {
+            guards: vec![
+                Compare::ModRevision(key.clone(), pod.mod_revision),
+                self.guard(),
+            ],
+            ops: vec![writes::put(key, text)],
+            context: format!("{verb} pod {}", pod.key),
+        }))
+    }
+
+    /// Deletes pods. `false` when nothing more may be written on this snapshot.
+    pub(crate) async fn delete(&self, tally: &mut Tally, pods: &[&Seen]) -> bool {
+        let deletes = pods.iter().map(|pod| Write {
+            guards: vec![
+                Compare::ModRevision(self.pod_key(&pod.key), pod.mod_revision),
+                self.guard(),
+            ],
+            ops: vec![TxnOp::Delete(self.pod_key(&pod.key))],
+            context: format!("delete pod {}", pod.key),
+        });
+        let deletes: Vec<Write> = deletes.collect();
+        if deletes.is_empty() {
+            return true;
+        }
+        let before = tally.committed;
+        let go_on = tally.commit(self.leader, deletes).await;
+        let deleted = tally.committed - before;
+        if deleted > 0 {
+            info!(object = %self.key, pods = deleted, "deleted pods");
+            let names: Vec<&str> = pods.iter().map(|pod| &*pod.key.name).collect();
+            self.tell("SuccessfulDelete", "Deleted pod", deleted, &names);
+        }
+        go_on
+    }
+
+    /// Creates pods of these names, a batch at a time; those that remain are not tried when some are refused.
+    pub(crate) async fn create(
+        &self,
+        tally: &mut Tally,
+        names: &[String],
+        document: impl Fn(&str) -> String,
+    ) -> Created {
+        let namespace = self.namespace();
+        let mut created = Created {
+            go_on: true,
+            failure: None,
+        };
+        for batch in names.chunks(BATCH) {
+            let writes = batch.iter().map(|name| {
+                let pod = ObjectKey::namespaced(self.key.namespace.clone(), name.as_str());
+                let key = self.pod_key(&pod);
+                Write {
+                    guards: vec![
+                        Compare::absent(key.clone()),
+                        self.guard(),
+                        namespace.clone(),
+                    ],
+                    ops: vec![writes::put(key, document(name))],
+                    context: format!("create pod {pod}"),
+                }
+            });
+            let writes = writes.collect();
+            let before = (tally.committed, tally.refused);
+            created.go_on = tally.commit(self.leader, writes).await;
+            let done = tally.committed - before.0;
+            if done > 0 {
+                info!(object = %self.key, pods = done, "created pods");
+                let names: Vec<&str> = batch.iter().map(String::as_str).collect();
+                self.tell("SuccessfulCreate", "Created pod", done, &names);
+            }
+            let failed = tally.refused > before.1;
+            let error = tally.first_error.as_ref().filter(|_| failed);
+            created.failure = error.map(|e| ("FailedCreate".to_owned(), e.to_string()));
+            if let Some((reason, message)) = &created.failure {
+                self.shared
+                    .recorder
+                    .warning(self.about(), reason.clone(), message.clone());
+            }
+            if !created.go_on || failed || tally.conflicts > 0 {
+                break;
+            }
+        }
+        created
+    }
+
+    fn tell(&self, reason: &'static str, verb: &str, count: usize, names: &[&str]) {
+        let recorder = &self.shared.recorder;
+        if count <= EVENTS && names.len() == count {
+            for name in names {
+                recorder.normal(self.about(), reason, format!("{verb}: {name}"));
+            }
+        } else {
+            recorder.normal(self.about(), reason, format!("{verb}s: {count}"));
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The kinds whose objects manage pods.
+
+use setpoint_apis::apps::ReplicaSet;
+use setpoint_apis::{Kind, LabelSelector, ObjectKey, OwnerReference, StringMap};
+use setpoint_runtime::View;
+
+/// A kind whose objects manage pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PodOwner {
+    /// `apps/v1` ReplicaSet.
+    ReplicaSet,
+    /// `apps/v1` StatefulSet.
+    StatefulSet,
+    /// `apps/v1` DaemonSet.
+    DaemonSet,
+    /// `batch/v1` Job.
+    Job,
+}
+
+impl PodOwner {
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self::ReplicaSet,
+        Self::StatefulSet,
+        Self::DaemonSet,
+        Self::Job,
+    ];
+
+    /// apiVersion and kind.
+    const fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::ReplicaSet => (ReplicaSet::API_VERSION, ReplicaSet::KIND),
+            Self::StatefulSet => ("apps/v1", "StatefulSet"),
+            Self::DaemonSet => ("apps/v1", "DaemonSet"),
+            Self::Job => ("batch/v1", "Job"),
+        }
+    }
+
+    /// The kind that a reference names, when it is one of these.
+    pub fn of(owner: &OwnerReference) -> Option<Self> {
+        let names = (&*owner.api_version, &*owner.kind);
+        Self::ALL.into_iter().find(|kind| kind.names() == names)
+    }
+}
+
+/// A kind that finds its pods by a selector.
+pub trait Selects: Kind {
+    /// The kind, as an owner of pods.
+    const OWNER: PodOwner;
+
+    /// Which pods are its own; `None` for an object that has no use for pods that are nobody's.
+    fn selector(&self) -> Option<&LabelSelector>;
+}
+
+impl Selects for ReplicaSet {
+    const OWNER: PodOwner = PodOwner::ReplicaSet;
+
+    fn selector(&self) -> Option<&LabelSelector> {
+        Some(&self.spec.selector)
+    }
+}
+
+/// Names the objects of a kind that would take a pod with these labels on.
+pub type Takers = fn(&View<'_>, &str, &StringMap) -> Vec<ObjectKey>;
+
+/// [`Takers`] of `K`.
+pub fn takers<K: Selects>(view: &View<'_>, namespace: &str, labels: &StringMap) -> Vec<ObjectKey> {
+    let mut found = Vec::new();
+    for (key, entry) in view.desired::<K>().namespace(namespace) {
+        let selector = entry.valid().and_then(|o| o.value.selector());
+        if selector.is_some_and(|s| s.matches(labels)) {
+            found.push(key.clone());
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_names_its_kind_by_version_and_word() {
+        let reference = |api_version: &str, kind: &str| OwnerReference {
+            api_version: api_version.into(),
+            kind: kind.into(),
+            ..OwnerReference::default()
+        };
+        assert_eq!(
+            PodOwner::of(&reference("batch/v1", "Job")),
+            Some(PodOwner::Job)
+        );
+        assert_eq!(PodOwner::of(&reference("apps/v1", "Job")), None);
+        assert_eq!(PodOwner::of(&reference("apps/v1", "Deployment")), None);
+    }
+}

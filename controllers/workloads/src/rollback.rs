@@ -1,0 +1,118 @@
+//! Which revision of a workload runs: the one that its document asks for, unless that has failed.
+//!
+//! A document belongs to its user, so a controller never takes a change in it back. What it takes back is its own doing:
+//! the status records that the revision that is asked for has failed and which one runs instead. The record holds for
+//! exactly that revision: any other one that is asked for later is rolled out as always.
+//!
+//! A revision is named by its hash. It is *good* once all pods were of it and available; the status names the last such
+//! one, so a workload that was never available has nothing to go back to.
+
+use crate::pod::{PodFacts, Trouble};
+
+/// The annotation of a workload that turns automatic rollback off when it is `"false"`.
+pub const ROLLBACK_ON_FAILURE: &str = "setpoint.dev/rollback-on-failure";
+
+/// Which revision runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Run<'a> {
+    /// The one that is asked for.
+    Wanted,
+    /// The one before it, of this hash: what is asked for has failed.
+    Instead(&'a str),
+}
+
+/// Chooses. `failed` and `instead` are what the record says: the hash that has failed, and the one that runs instead.
+/// `exists` says whether a revision is still there.
+pub fn choose<'a>(
+    wanted: &str,
+    record: Option<(&str, &'a str)>,
+    exists: impl Fn(&str) -> bool,
+) -> Run<'a> {
+    match record {
+        Some((failed, instead)) if failed == wanted && instead != wanted && exists(instead) => {
+            Run::Instead(instead)
+        }
+        _ => Run::Wanted,
+    }
+}
+
+/// Why a revision has failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// One CamelCase word: `PodsCrash`, `ProgressDeadlineExceeded`.
+    pub reason: &'static str,
+    /// A sentence.
+    pub message: String,
+}
+
+/// Whether the pods of a new revision crash: one of them was restarted [`Trouble::MANY`] times or more, waits for its
+/// next restart, and has not been ready since.
+pub fn crashing<'a>(pods: impl Iterator<Item = &'a PodFacts>) -> Option<Failure> {
+    let mut crashing = pods.filter_map(|pod| {
+        let trouble = pod.trouble.as_ref()?;
+        let crashes = &*trouble.reason == "CrashLoopBackOff" && trouble.restarts >= Trouble::MANY;
+        crashes.then_some((pod, trouble))
+    });
+    let (pod, trouble) = crashing.next()?;
+    let more = match crashing.count() {
+        0 => String::new(),
+        1 => ", and so does 1 other pod".to_owned(),
+        n => format!(", and so do {n} other pods"),
+    };
+    Some(Failure {
+        reason: "PodsCrash",
+        message: format!(
+            "container {:?} of pod {} crashes again and again{more}",
+            &*trouble.container, pod.key.name
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pod::tests::facts;
+
+    #[test]
+    fn a_record_holds_for_the_revision_that_has_failed_and_no_other() {
+        let all = |_: &str| true;
+        assert_eq!(choose("b", None, all), Run::Wanted);
+        assert_eq!(choose("b", Some(("b", "a")), all), Run::Instead("a"));
+        assert_eq!(choose("c", Some(("b", "a")), all), Run::Wanted);
+        assert_eq!(choose("a", Some(("b", "a")), all), Run::Wanted);
+    }
+
+    #[test]
+    fn what_is_gone_cannot_be_gone_back_to() {
+        assert_eq!(choose("b", Some(("b", "a")), |_| false), Run::Wanted);
+        assert_eq!(choose("b", Some(("b", "b")), |_| true), Run::Wanted);
+    }
+
+    #[test]
+    fn pods_crash_when_they_were_restarted_often_and_wait() {
+        let pod = |name: &str, reason: &str, restarts| PodFacts {
+            ready_since: None,
+            restarts,
+            trouble: Some(Trouble {
+                container: "c".into(),
+                reason: reason.into(),
+                restarts: restarts.min(Trouble::MANY),
+            }),
+            ..facts(name)
+        };
+        let message = |pods: &[PodFacts]| crashing(pods.iter()).map(|f| f.message);
+        assert_eq!(message(&[facts("a")]), None);
+        assert_eq!(message(&[pod("a", "CrashLoopBackOff", 2)]), None);
+        assert_eq!(message(&[pod("a", "ErrImagePull", 9)]), None);
+        let crash = pod("a", "CrashLoopBackOff", 7);
+        assert_eq!(
+            message(&[facts("x"), crash.clone()]).as_deref(),
+            Some("container \"c\" of pod a crashes again and again")
+        );
+        let other = pod("b", "CrashLoopBackOff", 3);
+        assert_eq!(
+            message(&[crash, other]).as_deref(),
+            Some("container \"c\" of pod a crashes again and again, and so does 1 other pod")
+        );
+    }
+}
