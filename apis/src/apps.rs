@@ -171,6 +171,12 @@ pub struct DeploymentStatus {
     /// Hashes that were taken already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collision_count: Option<i32>,
+    /// The last automatic rollback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<RollbackRecord>,
+    /// The last revision of which all pods were available: what a rollout that fails goes back to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_available_revision: Option<String>,
     /// `Available`, `Progressing`, `ReplicaFailure`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<WorkloadCondition>,
@@ -283,4 +289,21 @@ pub struct ReplicaSetStatus {
     /// `ReplicaFailure`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<WorkloadCondition>,
+}
+
+/// An automatic rollback: a rollout failed, and the controller went back to the last revision that was available.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RollbackRecord {
+    /// The hash of the template whose rollout failed. It is not tried again while the template stays as it is.
+    pub failed_revision: String,
+    /// The hash of the template that was gone back to.
+    pub to_revision: String,
+    /// Why, as a CamelCase word: `ProgressDeadlineExceeded`, `CrashLoop`.
+    pub reason: String,
+    /// Why, as a sentence.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// When it was decided.
+    pub at: Timestamp,
 }

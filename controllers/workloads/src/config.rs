@@ -13,10 +13,13 @@ use std::sync::Arc;
 
 use setpoint_apis::core::{ConfigMap, PodTemplateSpec, Secret};
 use setpoint_apis::fnv::Fnv64;
-use setpoint_apis::{Kind, ObjectKey, ObjectMeta, OwnerReference, StringMap, document};
-use setpoint_runtime::{Stored, View};
+use setpoint_apis::{Key, Kind, ObjectKey, ObjectMeta, OwnerReference, document};
+use setpoint_runtime::{Leader, Stored, View, Write};
+use setpoint_store::{Compare, TxnOp};
 
+use crate::content::CopySeen;
 use crate::hash::safe_encode;
+use crate::writes;
 
 /// The annotation of a workload that turns pinning off.
 pub const CONFIG_ROLLOUT: &str = "setpoint.dev/config-rollout";
@@ -29,7 +32,7 @@ const STEM: usize = 253 - 1 - HASH;
 const HASH: usize = 20;
 
 /// Whether the revisions of a workload with these annotations are pinned.
-pub fn pins(annotations: &StringMap) -> bool {
+pub fn pins(annotations: &BTreeMap<String, String>) -> bool {
     annotations.get(CONFIG_ROLLOUT).is_none_or(|v| v != "false")
 }
 
@@ -104,6 +107,66 @@ pub struct ContentCopy {
     pub of: String,
     /// Its name.
     pub name: String,
+}
+
+/// What to do about the copies of a workload.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CopyPlan {
+    /// Copies to make, before the revision that reads them.
+    pub create: Vec<ContentCopy>,
+    /// Copies that no revision reads any more.
+    pub delete: Vec<CopySeen>,
+}
+
+impl CopyPlan {
+    /// Makes what is wanted and not there, and removes what neither that nor one of the templates reads.
+    pub fn new<'a>(
+        wanted: &[ContentCopy],
+        present: &[CopySeen],
+        templates: impl Iterator<Item = &'a PodTemplateSpec>,
+    ) -> Self {
+        let is = |there: &CopySeen, secret: bool, name: &str| {
+            there.secret == secret && *there.seen.key.name == *name
+        };
+        let absent = |c: &&ContentCopy| !present.iter().any(|p| is(p, c.secret, &c.name));
+        let mut unread: Vec<&CopySeen> = present
+            .iter()
+            .filter(|p| p.own && !wanted.iter().any(|c| is(p, c.secret, &c.name)))
+            .collect();
+        for template in templates.filter(|_| !present.is_empty()) {
+            if unread.is_empty() {
+                break;
+            }
+            let (config_maps, secrets) = (template.spec.config_maps(), template.spec.secrets());
+            unread.retain(|p| {
+                let read = if p.secret { &secrets } else { &config_maps };
+                !read.contains_key(&*p.seen.key.name)
+            });
+        }
+        Self {
+            create: wanted.iter().filter(absent).cloned().collect(),
+            delete: unread.into_iter().cloned().collect(),
+        }
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.create.is_empty() && self.delete.is_empty()
+    }
+}
+
+impl fmt::Display for CopyPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = |secret| if secret { "secret" } else { "configmap" };
+        for c in &self.create {
+            writeln!(f, "copy {} {} as {}", word(c.secret), c.of, c.name)?;
+        }
+        for c in &self.delete {
+            let (name, at) = (&c.seen.key.name, c.seen.mod_revision);
+            writeln!(f, "delete copy {} {name} at {at}", word(c.secret))?;
+        }
+        Ok(())
+    }
 }
 
 /// A template that reads copies.
@@ -184,6 +247,48 @@ fn copy_name(owner: &str, name: &str, type_: &str, entries: &BTreeMap<&str, &[u8
     format!("{}-{hash}", stem.trim_end_matches(['-', '.']))
 }
 
+/// The writes of a plan, for the workload that `owner` refers to and `own` guards. Copies come first: the revision that
+/// reads them is written when they are there.
+pub(crate) fn copy_writes(
+    leader: &Leader,
+    plan: &CopyPlan,
+    namespace: &str,
+    (owner, own): (&OwnerReference, &Compare),
+    sources: &Sources,
+) -> Vec<Write> {
+    let keyspace = leader.keyspace();
+    let plural = |secret| {
+        if secret {
+            Secret::PLURAL
+        } else {
+            ConfigMap::PLURAL
+        }
+    };
+    let creates = plan.create.iter().filter_map(|copy| {
+        let name = ObjectKey::namespaced(namespace, copy.name.as_str());
+        let key = keyspace.build(&Key::Desired(plural(copy.secret), name));
+        let text = copy_document(copy, namespace, owner, sources)?;
+        Some(Write {
+            guards: vec![Compare::absent(key.clone()), own.clone()],
+            ops: vec![writes::put(key, text)],
+            context: format!("copy {} {}", plural(copy.secret), copy.of),
+        })
+    });
+    let deletes = plan.delete.iter().map(|copy| {
+        let key = Key::Desired(plural(copy.secret), copy.seen.key.clone());
+        let key = keyspace.build(&key);
+        Write {
+            guards: vec![
+                Compare::ModRevision(key.clone(), copy.seen.mod_revision),
+                own.clone(),
+            ],
+            ops: vec![TxnOp::Delete(key)],
+            context: format!("delete {} {}", plural(copy.secret), copy.seen.key),
+        }
+    });
+    creates.chain(deletes).collect()
+}
+
 /// The document of a copy. `None` when what it is a copy of is not among the sources.
 pub fn copy_document(
     copy: &ContentCopy,
@@ -219,6 +324,7 @@ pub fn copy_document(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seen::Seen;
 
     fn stored<K: Kind>(text: &str) -> Arc<Stored<K>> {
         Arc::new(Stored {
@@ -317,6 +423,48 @@ spec:
         assert_eq!(
             error.to_string(),
             "ConfigMap \"app\", Secret \"app\" do not exist"
+        );
+    }
+
+    #[test]
+    fn copies_are_made_when_they_are_absent_and_go_when_no_revision_reads_them() {
+        let s = sources(Some(config("{a: x}")), Some(secret("{b: y}")));
+        let old = pin("u", &template(), &s).unwrap();
+        let s = sources(Some(config("{a: z}")), Some(secret("{b: y}")));
+        let new = pin("u", &template(), &s).unwrap();
+        let seen = |copies: &[ContentCopy]| -> Vec<CopySeen> {
+            let seen = |c: &ContentCopy| CopySeen {
+                own: true,
+                secret: c.secret,
+                seen: Seen {
+                    key: ObjectKey::namespaced("default", c.name.as_str()),
+                    mod_revision: 7,
+                },
+            };
+            copies.iter().map(seen).collect()
+        };
+        let plan = |pinned: &Pinned, present: &[CopySeen], templates: &[&Pinned]| {
+            let templates = templates.iter().map(|p| &p.template);
+            CopyPlan::new(&pinned.copies, present, templates).to_string()
+        };
+        let (a, b, z) = (
+            &old.copies[0].name,
+            &old.copies[1].name,
+            &new.copies[0].name,
+        );
+        assert_eq!(
+            plan(&old, &[], &[]),
+            format!("copy configmap app as {a}\ncopy secret app as {b}\n")
+        );
+        let present = seen(&old.copies);
+        assert_eq!(plan(&old, &present, &[&old]), "");
+        assert_eq!(
+            plan(&new, &present, &[&old]),
+            format!("copy configmap app as {z}\n")
+        );
+        assert_eq!(
+            plan(&new, &present, &[&new]),
+            format!("copy configmap app as {z}\ndelete copy configmap {a} at 7\n")
         );
     }
 

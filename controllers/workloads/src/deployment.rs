@@ -8,11 +8,15 @@
 //! - Every write holds only while Deployment and ReplicaSet are as they were seen.
 //! - While the document of the Deployment or of one of its ReplicaSets does not parse, nothing is created, scaled or
 //!   deleted; its pods stay, and the condition `Invalid` says why.
-//! - A rollout without progress for `progressDeadlineSeconds` has failed, and the condition `Progressing` says so.
+//! - A rollout without progress for `progressDeadlineSeconds` has failed, and the condition `Progressing` says so. A
+//!   rollout that has failed so, or whose pods crash, is taken back: the last revision of which all pods were available
+//!   runs instead, until another one is asked for. The condition `RolledBack` says so.
+//! - A revision reads what was in its ConfigMaps and Secrets when it was made; a change of them is another revision.
 
 pub mod decide;
 pub mod numbers;
 pub mod plan;
+mod revision;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -30,10 +34,13 @@ use setpoint_store::{Compare, StoreError, TxnOp};
 use tracing::info;
 
 use crate::conditions::{self, REPLICA_FAILURE};
+use crate::config::{self, Sources, copy_writes};
+use crate::content::{ContentIndex, Named};
 use crate::documents::{changed_replica_set, controller_reference, new_replica_set};
 use crate::hash::stem;
 use crate::index::{OwnerIndex, SetRow};
 use crate::memory::Memory;
+use crate::rollback::{ROLLBACK_ON_FAILURE, crashing};
 use crate::{Shared, pass, writes};
 use decide::decide;
 use plan::{Plan, Seen, SetFacts, Snapshot};
@@ -51,7 +58,9 @@ pub struct Error {
 pub(crate) fn concerns(key: &StateKey) -> bool {
     match key {
         StateKey::Desired(plural, _) => {
-            [Namespace::PLURAL, Deployment::PLURAL].contains(plural) || OwnerIndex::concerns(key)
+            [Namespace::PLURAL, Deployment::PLURAL].contains(plural)
+                || OwnerIndex::concerns(key)
+                || ContentIndex::concerns(key)
         }
         StateKey::Actual(plural, _) => [ReplicaSet::PLURAL, Deployment::PLURAL].contains(plural),
         StateKey::Deletion(plural, _) => **plural == *Deployment::PLURAL,
@@ -64,6 +73,7 @@ pub(crate) fn keys(shared: &Shared, change: &StateKey, view: &View<'_>) -> Vec<O
     let mut index = shared.index.lock();
     index.catch_up(view);
     let mut keys = index.take_touched_deployments();
+    keys.extend(shared.content.lock().keys::<Deployment>(view, change));
     match change {
         StateKey::Actual(plural, key) if *plural == ReplicaSet::PLURAL => {
             keys.extend(index.deployment_of(key));
@@ -111,11 +121,15 @@ pub(crate) async fn reconcile(
 struct Found {
     deployment: Arc<Stored<Deployment>>,
     sets: Vec<Arc<Stored<ReplicaSet>>>,
+    sources: Sources,
 }
 
 /// What there is to know about a Deployment; `None` when it does not exist. The documents come along when it parses.
 fn observe(shared: &Shared, view: &View<'_>, key: &ObjectKey) -> Option<(Snapshot, Option<Found>)> {
-    let entry = view.desired::<Deployment>().entry(key)?;
+    let Some(entry) = view.desired::<Deployment>().entry(key) else {
+        shared.content.lock().forget::<Deployment>(key);
+        return None;
+    };
     let mut snapshot = Snapshot {
         key: key.clone(),
         generation: 0,
@@ -129,6 +143,10 @@ fn observe(shared: &Shared, view: &View<'_>, key: &ObjectKey) -> Option<(Snapsho
         paused: false,
         strategy: Default::default(),
         template: Default::default(),
+        reads: Vec::new(),
+        missing: None,
+        copies: Vec::new(),
+        rolls_back: false,
         annotations: Default::default(),
         min_ready_seconds: 0,
         progress_deadline: None,
@@ -158,6 +176,8 @@ fn observe(shared: &Shared, view: &View<'_>, key: &ObjectKey) -> Option<(Snapsho
         .annotations
         .clone_from(&object.value.metadata.annotations);
     snapshot.min_ready_seconds = spec.min_ready_seconds.unwrap_or(0);
+    let rollback = object.value.metadata.annotations.get(ROLLBACK_ON_FAILURE);
+    snapshot.rolls_back = rollback.is_none_or(|v| v != "false");
     snapshot.history_limit = spec.revision_history_limit.unwrap_or(10);
     let deadline = spec.progress_deadline_seconds.unwrap_or(600);
     // Kubernetes takes the greatest number for "never".
@@ -169,6 +189,7 @@ fn observe(shared: &Shared, view: &View<'_>, key: &ObjectKey) -> Option<(Snapsho
     let mut found = Found {
         deployment: object.clone(),
         sets: Vec::new(),
+        sources: Sources::default(),
     };
     for (set, row) in index.sets_of(&uid) {
         if let Some(error) = &row.invalid {
@@ -204,7 +225,32 @@ fn observe(shared: &Shared, view: &View<'_>, key: &ObjectKey) -> Option<(Snapsho
         .extend(others.map(|(set, _)| set.name.clone()));
     drop(index);
     snapshot.sets.sort_by_key(|s| s.create_revision);
+    found.sources = pin_template(shared, view, &mut snapshot, &uid);
     Some((snapshot, Some(found)))
+}
+
+/// Pins the template to what is in what it reads, as far as the Deployment wants that.
+fn pin_template(shared: &Shared, view: &View<'_>, s: &mut Snapshot, uid: &str) -> Sources {
+    let mut sources = Sources::default();
+    if config::pins(&s.annotations) {
+        sources = Sources::look_up(view, &s.key.namespace, &s.template);
+        match config::pin(uid, &s.template, &sources) {
+            Ok(pinned) => {
+                s.template = pinned.template;
+                s.reads = pinned.copies;
+            }
+            Err(missing) => s.missing = Some(missing),
+        }
+    }
+    let mut content = shared.content.lock();
+    content.catch_up(view);
+    content.note::<Deployment>(&s.key, &sources);
+    let wanted = Named {
+        namespace: &s.key.namespace,
+        copies: &s.reads,
+    };
+    s.copies = content.copies(view, uid, &wanted);
+    sources
 }
 
 fn seen(key: &ObjectKey, set: &Stored<ReplicaSet>) -> Seen {
@@ -239,6 +285,7 @@ fn facts(index: &OwnerIndex, view: &View<'_>, key: &ObjectKey, row: &SetRow) -> 
         min_ready_seconds: set.spec.min_ready_seconds.unwrap_or(0),
         template: set.spec.template.clone().unwrap_or_default(),
         annotations: set.metadata.annotations.clone().into(),
+        crash: crashing(index.pods_of(&row.set.uid()).map(|pod| &pod.facts)),
         pods,
         ready_since,
         stopping: i32::try_from(stopping).unwrap_or(i32::MAX),
@@ -259,7 +306,20 @@ async fn execute(
     let mut tally = writes::Tally::default();
     let mut writes = Vec::new();
     if let Some(found) = &found {
-        writes = set_writes(leader, s, found, &plan);
+        if !plan.copies.is_empty() {
+            // A pod that reads a copy finds it: it is there before the ReplicaSet whose pods read it.
+            let owner = controller_reference::<Deployment>(&s.key.name, &found.deployment.uid());
+            let own = own_guard(leader, s, found);
+            let namespace = &s.key.namespace;
+            let by = (&owner, &own);
+            let copies = copy_writes(leader, &plan.copies, namespace, by, &found.sources);
+            if !tally.commit(leader, copies).await || tally.conflicts > 0 {
+                return Ok(Action::requeue(writes::SOON));
+            }
+        }
+        if tally.first_error.is_none() {
+            writes = set_writes(leader, s, found, &plan);
+        }
     }
     let status = plan.status.as_ref();
     writes.extend(pass::status::<Deployment, _>(
@@ -273,10 +333,14 @@ async fn execute(
         return Ok(Action::requeue(writes::SOON));
     }
     if let Some(source) = tally.first_error {
-        let (reason, message) = match plan.create {
-            Some(_) => ("ReplicaSetCreateError", source.to_string()),
-            None => ("ReplicaSetUpdateError", source.to_string()),
+        let reason = if !plan.copies.is_empty() {
+            "ConfigCopyError"
+        } else if plan.create.is_some() {
+            "ReplicaSetCreateError"
+        } else {
+            "ReplicaSetUpdateError"
         };
+        let message = source.to_string();
         if let Some(found) = &found {
             let about = EventRef::stored(&*found.deployment);
             shared.recorder.warning(about, reason, message.as_str());
@@ -303,13 +367,19 @@ async fn execute(
 /// What is remembered about Deployments: why the last write to a ReplicaSet did not succeed.
 pub(crate) type Deployments = Memory<Option<(String, String)>>;
 
+/// Holds while the Deployment is as it was seen.
+fn own_guard(leader: &Leader, s: &Snapshot, found: &Found) -> Compare {
+    let key = Key::Desired(Deployment::PLURAL, s.key.clone());
+    Compare::ModRevision(leader.keyspace().build(&key), found.deployment.mod_revision)
+}
+
 /// The writes of a plan, each guarded on the Deployment and the ReplicaSet as they were seen.
 fn set_writes(leader: &Leader, s: &Snapshot, found: &Found, plan: &Plan) -> Vec<Write> {
     let keyspace = leader.keyspace();
     let build = |plural: &str, key: &ObjectKey| keyspace.build(&Key::Desired(plural, key.clone()));
     let deployment = &found.deployment;
     let uid = deployment.uid();
-    let own = Compare::ModRevision(build(Deployment::PLURAL, &s.key), deployment.mod_revision);
+    let own = own_guard(leader, s, found);
     let mut writes = Vec::new();
     let mut write =
         |verb: &str, set: &ObjectKey, guard: Compare, op: TxnOp, more: Option<Compare>| {
@@ -411,6 +481,12 @@ fn tell(shared: &Shared, found: &Found, plan: &Plan) {
     }
     for change in &plan.change {
         scaled(&change.set.key.name, change.from, change.replicas);
+    }
+    if let Some(r) = &plan.rolled_back {
+        let (failed, to) = (&r.failed_revision, &r.to_revision);
+        info!(%object, failed, to, reason = r.reason, "rolls back");
+        let message = format!("{failed} has failed, back to {to}: {}", r.message);
+        shared.recorder.warning(about(), "RolledBack", message);
     }
     for set in &plan.delete {
         info!(%object, replica_set = %set.key.name, "deleted an old replica set");

@@ -9,6 +9,7 @@
 pub mod children;
 pub mod conditions;
 pub mod config;
+pub mod content;
 pub mod deployment;
 pub mod documents;
 pub mod hash;
@@ -28,11 +29,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use setpoint_apis::apps::{Deployment, ReplicaSet};
-use setpoint_apis::core::{Namespace, Pod};
+use setpoint_apis::core::{ConfigMap, Namespace, Pod, Secret};
 use setpoint_apis::{Kind, ObjectKey};
 use setpoint_runtime::events::Recorder;
 use setpoint_runtime::{Action, CacheBuilder, Clock, Controller, Leader, StateKey, View};
 
+use crate::content::ContentIndex;
 use crate::index::OwnerIndex;
 use crate::owner::{PodOwner, Takers, takers};
 
@@ -43,6 +45,8 @@ const CONCURRENCY: usize = 256;
 /// What the controllers of one leadership share.
 struct Shared {
     index: Mutex<OwnerIndex>,
+    /// Locked after `index`, where both are.
+    content: Mutex<ContentIndex>,
     clock: Clock,
     recorder: Recorder,
     sets: replicaset::Sets,
@@ -62,6 +66,8 @@ impl Shared {
 pub fn register(builder: CacheBuilder) -> CacheBuilder {
     builder
         .kind::<Namespace>()
+        .kind::<ConfigMap>()
+        .kind::<Secret>()
         .kind::<Pod>()
         .kind::<ReplicaSet>()
         .kind::<Deployment>()
@@ -77,6 +83,7 @@ pub async fn run(leader: Leader, clock: Clock, recorder: Recorder, seed: u64) {
     let takers: Vec<(PodOwner, Takers)> = vec![(PodOwner::ReplicaSet, takers::<ReplicaSet>)];
     let shared = Arc::new(Shared {
         index: Mutex::new(OwnerIndex::new(leader.cache(), takers)),
+        content: Mutex::new(ContentIndex::new(leader.cache())),
         clock,
         recorder,
         sets: replicaset::Sets::default(),

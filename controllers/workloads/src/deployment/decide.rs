@@ -11,8 +11,9 @@ use super::plan::{
     Change, DESIRED_REPLICAS, HASH_LABEL, LAST_APPLIED, MAX_REPLICAS, NewSet, Plan, REVISION,
     REVISION_HISTORY, SetFacts, Snapshot, number,
 };
+use super::revision::{self, Target};
 use super::status;
-use crate::hash::template_hash;
+use crate::config::CopyPlan;
 use crate::pod::available_at;
 
 /// Decides.
@@ -28,18 +29,23 @@ pub fn decide(s: &Snapshot, now: Timestamp) -> Plan {
         plan.notes.push("a document does not parse: frozen".into());
         return status::frozen(plan, s, now);
     }
-    let new = find_new(s);
+    let target = revision::target(s);
+    let new = target.set;
     if s.terminating {
         plan.notes
             .push("it is being deleted, dependents first".into());
-        return status::settle(plan, s, new, false, now);
+        return status::settle(plan, s, &target, false, now);
     }
     if !s.adoptable.is_empty() || !s.releasable.is_empty() {
         plan.adopt.clone_from(&s.adoptable);
         plan.release.clone_from(&s.releasable);
         return plan;
     }
-    let mut rollout = Rollout::new(s, new, now);
+    if let Some(missing) = &s.missing {
+        plan.notes
+            .push(format!("there is no new revision while {missing}"));
+    }
+    let mut rollout = Rollout::new(s, &target, now);
     let resized = s.sets.iter().any(|r| {
         r.replicas > 0
             && number(&r.annotations, DESIRED_REPLICAS).is_some_and(|n| n != i64::from(s.wanted))
@@ -56,17 +62,25 @@ pub fn decide(s: &Snapshot, now: Timestamp) -> Plan {
         rollout.forget_history(&mut plan);
     }
     plan.change = rollout.changes(&plan);
-    if plan.create.is_some() && !s.namespace_exists {
-        plan.create = None;
-        plan.notes.push("the namespace does not exist".into());
+    plan.copies = copies(s, &plan);
+    if !s.namespace_exists {
+        if plan.create.take().is_some() {
+            plan.notes.push("the namespace does not exist".into());
+        }
+        plan.copies.create.clear();
     }
-    status::settle(plan, s, new, rolls, now)
+    status::settle(plan, s, &target, rolls, now)
 }
 
-/// The oldest ReplicaSet of the present template.
-fn find_new(s: &Snapshot) -> Option<usize> {
-    let wanted = plain(&s.template);
-    s.sets.iter().position(|r| plain(&r.template) == wanted)
+/// Copies that the present template reads are made before its ReplicaSet; those that no ReplicaSet reads any more go.
+fn copies(s: &Snapshot, plan: &Plan) -> CopyPlan {
+    let kept = s.sets.iter().filter(|r| !plan.delete.contains(&r.seen));
+    // While something is missing nobody knows what the present template will read.
+    let mut copies = CopyPlan::new(&s.reads, &s.copies, kept.map(|r| &r.template));
+    if s.missing.is_some() {
+        copies.delete.clear();
+    }
+    copies
 }
 
 /// A sum that stops at the largest number: wanted numbers may be anything.
@@ -75,7 +89,7 @@ pub(super) fn sum(numbers: impl Iterator<Item = i32>) -> i32 {
 }
 
 /// A template without the label that tells it from others.
-fn plain(template: &PodTemplateSpec) -> PodTemplateSpec {
+pub(super) fn plain(template: &PodTemplateSpec) -> PodTemplateSpec {
     let mut template = template.clone();
     template.metadata.labels.remove(HASH_LABEL);
     template
@@ -83,7 +97,7 @@ fn plain(template: &PodTemplateSpec) -> PodTemplateSpec {
 
 /// What a ReplicaSet is to be.
 #[derive(Clone, PartialEq)]
-struct Target {
+struct Size {
     replicas: i32,
     min_ready_seconds: i32,
     annotations: BTreeMap<String, String>,
@@ -93,15 +107,17 @@ struct Target {
 struct Rollout<'a> {
     s: &'a Snapshot,
     new: Option<usize>,
+    /// Whether the ReplicaSet of the present template is to be made when there is none.
+    creates: bool,
     room: Room,
-    targets: Vec<Target>,
+    targets: Vec<Size>,
     /// How many pods of each ReplicaSet are available now.
     available: Vec<i32>,
 }
 
 impl<'a> Rollout<'a> {
-    fn new(s: &'a Snapshot, new: Option<usize>, now: Timestamp) -> Self {
-        let targets = s.sets.iter().map(|r| Target {
+    fn new(s: &'a Snapshot, target: &Target, now: Timestamp) -> Self {
+        let targets = s.sets.iter().map(|r| Size {
             replicas: r.replicas,
             min_ready_seconds: r.min_ready_seconds,
             annotations: r.annotations.clone(),
@@ -109,7 +125,8 @@ impl<'a> Rollout<'a> {
         let available = s.sets.iter().map(|r| available(r, s, now));
         Self {
             s,
-            new,
+            new: target.set,
+            creates: target.creates,
             room: room(&s.strategy, s.wanted),
             targets: targets.collect(),
             available: available.collect(),
@@ -138,7 +155,8 @@ impl<'a> Rollout<'a> {
         let there = sum(self.s.sets.iter().map(|r| r.replicas.max(r.pods)));
         let free = self.most().saturating_sub(there).max(0);
         match self.new {
-            None => plan.create = Some(self.new_set(free.min(wanted))),
+            None if self.creates => plan.create = Some(self.new_set(free.min(wanted))),
+            None => {}
             Some(i) => {
                 self.describe_new(i);
                 let present = self.targets[i].replicas;
@@ -199,7 +217,8 @@ impl<'a> Rollout<'a> {
             return;
         }
         match self.new {
-            None => plan.create = Some(self.new_set(self.s.wanted)),
+            None if self.creates => plan.create = Some(self.new_set(self.s.wanted)),
+            None => {}
             Some(i) => {
                 self.describe_new(i);
                 self.scale(i, self.s.wanted);
@@ -275,20 +294,7 @@ impl<'a> Rollout<'a> {
     /// The ReplicaSet of the present template, as it is to be created.
     fn new_set(&self, replicas: i32) -> NewSet {
         let s = self.s;
-        let mut collisions = s
-            .status
-            .as_ref()
-            .and_then(|s| s.collision_count)
-            .unwrap_or(0);
-        let (hash, name) = loop {
-            let hash = template_hash(&plain(&s.template), collisions);
-            let name = format!("{}-{hash}", s.key.name);
-            let own = s.sets.iter().any(|r| *r.seen.key.name == *name);
-            if !own && !s.taken.contains(name.as_str()) {
-                break (hash, name);
-            }
-            collisions += 1;
-        };
+        let (name, hash, collisions) = revision::new_name(s);
         let mut annotations = copied(&s.annotations);
         let revision = s.sets.iter().map(SetFacts::revision).max().unwrap_or(0) + 1;
         annotations.insert(REVISION.into(), revision.to_string());
@@ -341,6 +347,10 @@ impl<'a> Rollout<'a> {
         };
         let mut old: Vec<usize> = self.old().filter(empty).collect();
         old.sort_by_key(|i| (self.s.sets[*i].revision(), self.s.sets[*i].create_revision));
+        // What a rollout that fails would go back to is no history yet.
+        let good =
+            |i: &usize| revision::last_available(self.s) != Some(&*self.s.sets[*i].seen.key.name);
+        old.retain(good);
         let keep = usize::try_from(self.s.history_limit).unwrap_or(0);
         let excess = old.len().saturating_sub(keep);
         plan.delete.extend(
@@ -351,7 +361,7 @@ impl<'a> Rollout<'a> {
     }
 
     fn changes(&self, plan: &Plan) -> Vec<Change> {
-        let changed = |(r, t): (&SetFacts, &Target)| {
+        let changed = |(r, t): (&SetFacts, &Size)| {
             let same = r.replicas == t.replicas
                 && r.min_ready_seconds == t.min_ready_seconds
                 && r.annotations == t.annotations;

@@ -5,10 +5,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use setpoint_apis::apps::{DeploymentStatus, DeploymentStrategy};
+use setpoint_apis::apps::{DeploymentStatus, DeploymentStrategy, RollbackRecord};
 use setpoint_apis::core::PodTemplateSpec;
 use setpoint_apis::{ObjectKey, Timestamp};
 
+use crate::config::{ContentCopy, CopyPlan, Missing};
+use crate::content::CopySeen;
+use crate::rollback::Failure;
 pub use crate::seen::Seen;
 
 /// The label that tells the pods of one template from those of another.
@@ -39,6 +42,8 @@ pub struct SetFacts {
     pub template: PodTemplateSpec,
     /// Its annotations.
     pub annotations: BTreeMap<String, String>,
+    /// Why it is taken to have failed, looking at its pods alone.
+    pub crash: Option<Failure>,
     /// Its pods that exist and have not ended.
     pub pods: i32,
     /// Since when those that are ready are ready.
@@ -82,8 +87,16 @@ pub struct Snapshot {
     pub paused: bool,
     /// How pods are replaced.
     pub strategy: DeploymentStrategy,
-    /// What pods are made from.
+    /// What pods are made from; when the Deployment's revisions are pinned, reading copies.
     pub template: PodTemplateSpec,
+    /// The copies that the template reads.
+    pub reads: Vec<ContentCopy>,
+    /// What the template reads and cannot do without is missing, so there is no revision of it yet.
+    pub missing: Option<Missing>,
+    /// The copies that are there.
+    pub copies: Vec<CopySeen>,
+    /// Whether a rollout that fails is taken back.
+    pub rolls_back: bool,
     /// Its annotations.
     pub annotations: BTreeMap<String, String>,
     /// From when on a pod is available.
@@ -145,6 +158,10 @@ pub struct Change {
 /// What to do for a Deployment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
+    /// Copies of what its revisions read.
+    pub copies: CopyPlan,
+    /// A rollout that has failed: the record of it is in the status.
+    pub rolled_back: Option<RollbackRecord>,
     /// The ReplicaSet of the present template, when there is none.
     pub create: Option<NewSet>,
     /// ReplicaSets to scale or to annotate.
@@ -167,7 +184,8 @@ impl Plan {
     /// Whether it changes ReplicaSets.
     pub fn acts(&self) -> bool {
         self.create.is_some()
-            || !(self.change.is_empty()
+            || !(self.copies.is_empty()
+                && self.change.is_empty()
                 && self.adopt.is_empty()
                 && self.release.is_empty()
                 && self.delete.is_empty())
@@ -181,6 +199,11 @@ impl Plan {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.copies)?;
+        if let Some(r) = &self.rolled_back {
+            let (from, to) = (&r.failed_revision, &r.to_revision);
+            writeln!(f, "roll back from {from} to {to}: {}", r.reason)?;
+        }
         if let Some(n) = &self.create {
             let revision = n.annotations.get(REVISION).map_or("?", String::as_str);
             writeln!(

@@ -6,15 +6,20 @@ use setpoint_apis::apps::{DeploymentStatus, WorkloadCondition};
 use super::decide::available;
 use super::numbers::room;
 use super::plan::{Plan, SetFacts, Snapshot};
+use super::revision::{self, Target};
 use crate::conditions::{self, Finding, INVALID, REPLICA_FAILURE};
 use crate::pod::available_at;
 use crate::replicaset::decide::{some, sooner};
 
+/// The template reads what does not exist.
+const CONFIG_MISSING: &str = "ConfigMissing";
+/// What is asked for has failed, and the revision before it runs.
+pub(super) const ROLLED_BACK: &str = "RolledBack";
 const AVAILABLE: &str = "Available";
-const PROGRESSING: &str = "Progressing";
+pub(super) const PROGRESSING: &str = "Progressing";
 /// The rollout is complete.
 const NEW_AVAILABLE: &str = "NewReplicaSetAvailable";
-const DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
+pub(super) const DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
 /// The rollout has begun.
 const CREATED: &str = "NewReplicaSetCreated";
 /// The rollout goes on.
@@ -39,10 +44,11 @@ pub(super) fn frozen(mut plan: Plan, s: &Snapshot, now: Timestamp) -> Plan {
 pub(super) fn settle(
     mut plan: Plan,
     s: &Snapshot,
-    new: Option<usize>,
+    target: &Target,
     rolls: bool,
     now: Timestamp,
 ) -> Plan {
+    let new = target.set;
     let stored = s.status.clone().unwrap_or_default();
     let mut status = count(s, new, now);
     status.conditions.clone_from(&stored.conditions);
@@ -51,12 +57,18 @@ pub(super) fn settle(
         None => stored.collision_count,
     };
     conditions::remove(&mut status.conditions, INVALID);
+    let missing = s.missing.as_ref().map(|missing| {
+        let message = format!("There is no new revision while {missing}.");
+        Finding::new(CONFIG_MISSING, true, "ConfigMissing", message)
+    });
+    conditions::set_or_remove(&mut status.conditions, CONFIG_MISSING, missing, now);
     available_condition(&mut status, s, now);
     pause_condition(&mut status, s, now);
     forget_missed_deadline(&mut status, &plan, s, new, now);
     if rolls {
         progress_condition(&mut status, &stored, s, new, now);
     }
+    rollback(&mut status, &mut plan, &stored, s, target, now);
     let failure = failure(s, new);
     conditions::set_or_remove(&mut status.conditions, REPLICA_FAILURE, failure, now);
 
@@ -100,8 +112,48 @@ fn count(s: &Snapshot, new: Option<usize>, now: Timestamp) -> DeploymentStatus {
         available_replicas: some(available),
         unavailable_replicas: some((meant - available).max(0)),
         collision_count: None,
+        rollback: None,
+        last_available_revision: None,
         conditions: Vec::new(),
     }
+}
+
+/// Keeps, makes or drops the record of a rollback, and notes a revision that has proven good.
+fn rollback(
+    status: &mut DeploymentStatus,
+    plan: &mut Plan,
+    stored: &DeploymentStatus,
+    s: &Snapshot,
+    target: &Target,
+    now: Timestamp,
+) {
+    status
+        .last_available_revision
+        .clone_from(&stored.last_available_revision);
+    match target.failed {
+        _ if s.missing.is_some() => status.rollback.clone_from(&stored.rollback),
+        Some(_) => status.rollback.clone_from(&stored.rollback),
+        None => {
+            status.rollback = revision::rollback(s, target, is_complete(s, target.set, now), now)
+        }
+    }
+    if status.rollback != stored.rollback {
+        plan.rolled_back.clone_from(&status.rollback);
+    }
+    if let Some(set) = target
+        .set
+        .filter(|_| target.failed.is_none() && s.missing.is_none())
+        && s.wanted > 0
+        && is_complete(s, target.set, now)
+    {
+        status.last_available_revision = Some(s.sets[set].seen.key.name.to_string());
+    }
+    let finding = status.rollback.as_ref().map(|r| {
+        let (failed, to) = (&r.failed_revision, &r.to_revision);
+        let message = format!("{failed} has failed, {to} runs instead: {}.", r.message);
+        Finding::new(ROLLED_BACK, true, r.reason.as_str(), message)
+    });
+    conditions::set_or_remove(&mut status.conditions, ROLLED_BACK, finding, now);
 }
 
 fn available_condition(status: &mut DeploymentStatus, s: &Snapshot, now: Timestamp) {
@@ -176,7 +228,7 @@ fn created(replica_set: &str) -> String {
     format!("Created new replica set \"{replica_set}\"")
 }
 
-fn timed_out(replica_set: &str) -> String {
+pub(super) fn timed_out(replica_set: &str) -> String {
     format!("ReplicaSet \"{replica_set}\" has timed out progressing.")
 }
 

@@ -6,6 +6,8 @@ use setpoint_apis::apps::{DeploymentStrategy, DeploymentStrategyType, RollingUpd
 use setpoint_apis::core::PodTemplateSpec;
 use setpoint_apis::{IntOrString, ObjectKey, Timestamp};
 
+mod rollback;
+
 use super::decide::decide;
 use super::plan::{
     DESIRED_REPLICAS, HASH_LABEL, Plan, REVISION, REVISION_HISTORY, Seen, SetFacts, Snapshot,
@@ -34,6 +36,10 @@ fn deployment(wanted: i32, image: &str) -> Snapshot {
         paused: false,
         strategy: DeploymentStrategy::default(),
         template: template(image),
+        reads: vec![],
+        missing: None,
+        copies: vec![],
+        rolls_back: true,
         annotations: [].into(),
         min_ready_seconds: 0,
         progress_deadline: Some(Duration::from_secs(600)),
@@ -107,6 +113,7 @@ impl World {
                 min_ready_seconds: self.s.min_ready_seconds,
                 template,
                 annotations: new.annotations.clone(),
+                crash: None,
                 pods: 0,
                 ready_since: vec![],
                 stopping: 0,
@@ -480,6 +487,7 @@ fn scaling_to_nothing_and_back() {
 #[test]
 fn a_rollout_that_stands_still_misses_its_deadline() {
     let mut w = running(2, "a");
+    w.s.rolls_back = false;
     w.s.template = template("broken");
     w.settle();
     w.replica_sets_act();
@@ -498,9 +506,10 @@ fn a_rollout_that_stands_still_misses_its_deadline() {
     assert_eq!(w.reason("Progressing"), "True/NewReplicaSetAvailable");
 }
 
-/// A Deployment of two pods whose second template has missed its deadline.
+/// A Deployment of two pods whose second template has missed its deadline and is not taken back.
 fn stuck() -> World {
     let mut w = running(2, "a");
+    w.s.rolls_back = false;
     w.s.template = template("broken");
     w.s.generation = 2;
     w.settle();

@@ -1,0 +1,119 @@
+//! Which ReplicaSet of a Deployment runs: that of the present template, or the last good one when that has failed.
+
+use setpoint_apis::Timestamp;
+use setpoint_apis::apps::RollbackRecord;
+
+use super::decide::plain;
+use super::plan::Snapshot;
+use super::status::{DEADLINE_EXCEEDED, PROGRESSING, timed_out};
+use crate::conditions;
+use crate::hash::template_hash;
+use crate::rollback::{Failure, Run, choose};
+
+/// The ReplicaSet that is to have the pods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    /// It, among the snapshot's; `None`: it is not there yet.
+    pub(super) set: Option<usize>,
+    /// Whether it is to be made when it is not there.
+    pub(super) creates: bool,
+    /// The revision that is asked for and has failed, when another one runs instead.
+    pub(super) failed: Option<String>,
+}
+
+/// Chooses.
+pub(super) fn target(s: &Snapshot) -> Target {
+    if s.missing.is_some() {
+        // Nobody knows what the present template is. What runs goes on running.
+        let newest = (0..s.sets.len()).max_by_key(|i| (s.sets[*i].revision(), *i));
+        return Target {
+            set: newest,
+            creates: false,
+            failed: None,
+        };
+    }
+    let wanted = plain(&s.template);
+    let wanted = s.sets.iter().position(|r| plain(&r.template) == wanted);
+    let mut target = Target {
+        set: wanted,
+        creates: true,
+        failed: None,
+    };
+    let record = s.status.as_ref().and_then(|s| s.rollback.as_ref());
+    let Some(record) = record.filter(|_| s.rolls_back) else {
+        return target;
+    };
+    let name = match wanted {
+        Some(i) => s.sets[i].seen.key.name.to_string(),
+        None => new_name(s).0,
+    };
+    let find = |name: &str| s.sets.iter().position(|r| *r.seen.key.name == *name);
+    let record = (&*record.failed_revision, &*record.to_revision);
+    if let Run::Instead(to) = choose(&name, Some(record), |to| find(to).is_some()) {
+        target.set = find(to);
+        target.failed = Some(name);
+    }
+    target
+}
+
+/// The name of the ReplicaSet of the present template, its hash, and how many hashes were taken already.
+pub(super) fn new_name(s: &Snapshot) -> (String, String, i32) {
+    let known = s.status.as_ref().and_then(|s| s.collision_count);
+    let mut collisions = known.unwrap_or(0);
+    loop {
+        let hash = template_hash(&plain(&s.template), collisions);
+        let name = format!("{}-{hash}", s.key.name);
+        let own = s.sets.iter().any(|r| *r.seen.key.name == *name);
+        if !own && !s.taken.contains(name.as_str()) {
+            return (name, hash, collisions);
+        }
+        collisions += 1;
+    }
+}
+
+/// The last revision of which all pods were available.
+pub(super) fn last_available(s: &Snapshot) -> Option<&str> {
+    s.status.as_ref()?.last_available_revision.as_deref()
+}
+
+/// The record of a rollback, when the rollout of the present template has failed and there is something to go back to.
+///
+/// A missed deadline is the verdict that the status has given before: so people see it before its consequence.
+pub(super) fn rollback(
+    s: &Snapshot,
+    target: &Target,
+    complete: bool,
+    now: Timestamp,
+) -> Option<RollbackRecord> {
+    let set = &s.sets[target.set?];
+    if !s.rolls_back || s.paused || complete || s.missing.is_some() {
+        return None;
+    }
+    let name = &*set.seen.key.name;
+    let good = last_available(s).filter(|good| *good != name)?;
+    if !s.sets.iter().any(|r| *r.seen.key.name == *good) {
+        return None;
+    }
+    let failure = set.crash.clone().or_else(|| missed_deadline(s, name))?;
+    Some(RollbackRecord {
+        failed_revision: name.to_owned(),
+        to_revision: good.to_owned(),
+        reason: failure.reason.to_owned(),
+        message: failure.message,
+        at: now.whole_seconds(),
+    })
+}
+
+fn missed_deadline(s: &Snapshot, name: &str) -> Option<Failure> {
+    let conditions = &s.status.as_ref()?.conditions;
+    let c = conditions::get(conditions, PROGRESSING)?;
+    let missed = c.reason.as_deref() == Some(DEADLINE_EXCEEDED)
+        && c.message.as_deref() == Some(&timed_out(name));
+    missed.then(|| Failure {
+        reason: DEADLINE_EXCEEDED,
+        message: format!(
+            "there was no progress for {} s",
+            s.progress_deadline.map_or(0, |d| d.as_secs())
+        ),
+    })
+}

@@ -1,0 +1,262 @@
+//! Rollouts that fail and are taken back; revisions that are pinned to what they read.
+
+use setpoint_apis::ObjectKey;
+
+use super::{World, at, deployment, running, template};
+use crate::config::{ContentCopy, Missing};
+use crate::content::CopySeen;
+use crate::deployment::decide::decide;
+use crate::rollback::Failure;
+use crate::seen::Seen;
+
+impl World {
+    fn crash(&mut self, i: usize) {
+        self.s.sets[i].crash = Some(Failure {
+            reason: "PodsCrash",
+            message: "container \"c\" of pod x crashes again and again".into(),
+        });
+    }
+
+    fn names(&self) -> Vec<String> {
+        let names = self.s.sets.iter().map(|r| r.seen.key.name.to_string());
+        names.collect()
+    }
+
+    fn condition(&self, type_: &str) -> Option<String> {
+        let conditions = &self.s.status.as_ref()?.conditions;
+        let c = conditions.iter().find(|c| c.type_ == type_)?;
+        Some(format!("{}/{}", c.status, c.reason.as_deref()?))
+    }
+}
+
+/// Ten pods of `a`, and a rollout of `b` whose first three pods crash.
+fn crashing_rollout() -> World {
+    let mut w = running(10, "a");
+    w.s.template = template("b");
+    w.settle();
+    w.replica_sets_act();
+    assert_eq!(w.sizes(), [8, 3]);
+    w.crash(1);
+    w
+}
+
+#[test]
+fn a_rollout_whose_pods_crash_goes_back_and_says_so() {
+    let mut w = crashing_rollout();
+    let names = w.names();
+    let plans = w.settle();
+    let first = plans[0].to_string();
+    let expected = format!("roll back from {} to {}: PodsCrash\n", names[1], names[0]);
+    assert!(first.starts_with(&expected), "{first}");
+    assert_eq!(w.condition("RolledBack").as_deref(), Some("True/PodsCrash"));
+    w.run();
+    assert_eq!(w.sizes(), [10, 0]);
+    assert_eq!(
+        w.reason("Progressing"),
+        "True/NewReplicaSetAvailable",
+        "of the revision that runs"
+    );
+    assert_eq!(w.condition("RolledBack").as_deref(), Some("True/PodsCrash"));
+    assert!(w.plan().is_empty(), "{}", w.plan());
+}
+
+#[test]
+fn a_missed_deadline_is_said_first_and_then_taken_back() {
+    let mut w = running(10, "a");
+    w.s.template = template("b");
+    w.settle();
+    w.replica_sets_act();
+    w.settle();
+    w.now += 601;
+    let plans = w.settle();
+    assert!(plans[0].to_string().contains("ProgressDeadlineExceeded"));
+    assert!(plans[0].rolled_back.is_none() && plans[1].rolled_back.is_some());
+    w.run();
+    assert_eq!(w.sizes(), [10, 0]);
+    assert_eq!(
+        w.condition("RolledBack").as_deref(),
+        Some("True/ProgressDeadlineExceeded")
+    );
+}
+
+#[test]
+fn what_has_failed_is_not_tried_again_until_something_else_is_asked_for() {
+    let mut w = crashing_rollout();
+    w.run();
+    // The same manifest again.
+    w.s.generation += 1;
+    w.run();
+    assert_eq!(w.sizes(), [10, 0]);
+    w.s.template = template("c");
+    w.run();
+    assert_eq!(w.sizes(), [0, 0, 10]);
+    assert_eq!(w.condition("RolledBack"), None);
+    // What failed once may be asked for again after that.
+    w.s.sets[1].crash = None;
+    w.s.template = template("b");
+    w.run();
+    assert_eq!(w.sizes(), [0, 10, 0]);
+}
+
+#[test]
+fn going_back_by_hand_ends_the_record() {
+    let mut w = crashing_rollout();
+    w.run();
+    w.s.template = template("a");
+    w.run();
+    assert_eq!(w.sizes(), [10, 0]);
+    assert_eq!(w.condition("RolledBack"), None);
+    assert!(w.s.status.as_ref().unwrap().rollback.is_none());
+}
+
+#[test]
+fn a_rollout_during_a_rollback_fails_and_goes_back_to_the_same_good_revision() {
+    let mut w = crashing_rollout();
+    w.settle();
+    w.s.template = template("c");
+    w.settle();
+    w.replica_sets_act();
+    let c = w.s.sets.len() - 1;
+    w.crash(c);
+    w.run();
+    assert_eq!(w.sizes(), [10, 0, 0]);
+    let record = w.s.status.as_ref().unwrap().rollback.clone().unwrap();
+    assert_eq!(
+        [record.failed_revision, record.to_revision],
+        [w.names()[2].clone(), w.names()[0].clone()]
+    );
+}
+
+#[test]
+fn a_rollback_that_fails_too_stays_where_it_is() {
+    let mut w = crashing_rollout();
+    w.settle();
+    w.crash(0);
+    w.s.sets[0].ready_since.clear();
+    w.run();
+    assert_eq!(w.sizes(), [10, 0]);
+    assert!(w.plan().is_empty());
+}
+
+#[test]
+fn nothing_is_taken_back_when_nothing_was_available_or_when_it_is_not_wanted() {
+    let mut w = World::new(deployment(3, "a"));
+    w.settle();
+    w.replica_sets_act();
+    w.crash(0);
+    w.settle();
+    assert_eq!((w.sizes(), w.condition("RolledBack")), (vec![3], None));
+
+    let mut w = crashing_rollout();
+    w.s.rolls_back = false;
+    w.settle();
+    assert_eq!(w.condition("RolledBack"), None);
+    w.s.rolls_back = true;
+    w.settle();
+    assert!(w.condition("RolledBack").is_some());
+    w.s.rolls_back = false;
+    w.s.sets[1].crash = None;
+    w.run();
+    assert_eq!((w.sizes(), w.condition("RolledBack")), (vec![0, 10], None));
+}
+
+#[test]
+fn a_paused_rollout_is_not_taken_back() {
+    let mut w = crashing_rollout();
+    w.s.paused = true;
+    w.settle();
+    assert_eq!(w.condition("RolledBack"), None);
+}
+
+#[test]
+fn the_good_revision_is_kept_whatever_the_history_limit() {
+    let mut w = running(10, "a");
+    w.s.history_limit = 0;
+    w.s.template = template("b");
+    w.settle();
+    // Paused, old ReplicaSets without pods would go.
+    w.s.paused = true;
+    w.s.sets[0].replicas = 0;
+    w.s.sets[0].pods = 0;
+    w.s.sets[0].ready_since.clear();
+    assert!(decide(&w.s, at(w.now)).delete.is_empty());
+}
+
+fn copy(name: &str) -> ContentCopy {
+    ContentCopy {
+        secret: false,
+        of: "app".into(),
+        name: name.into(),
+    }
+}
+
+fn seen(name: &str) -> CopySeen {
+    CopySeen {
+        own: true,
+        secret: false,
+        seen: Seen {
+            key: ObjectKey::namespaced("default", name),
+            mod_revision: 7,
+        },
+    }
+}
+
+/// A template that reads the copy of this name.
+fn reading(name: &str) -> setpoint_apis::core::PodTemplateSpec {
+    let text = format!(
+        "metadata: {{labels: {{app: web}}}}\nspec: {{containers: [{{name: c, image: a, envFrom: [{{configMapRef: {{name: {name}}}}}]}}]}}\n"
+    );
+    serde_yaml::from_str(&text).unwrap()
+}
+
+#[test]
+fn a_change_of_what_is_read_is_a_revision_and_its_copy_lives_as_long() {
+    let mut w = World::new(deployment(2, "a"));
+    w.s.template = reading("app-1");
+    w.s.reads = vec![copy("app-1")];
+    let plan = w.plan().to_string();
+    assert!(
+        plan.starts_with("copy configmap app as app-1\ncreate replicaset "),
+        "{plan}"
+    );
+    w.s.copies = vec![seen("app-1")];
+    w.run();
+    w.s.template = reading("app-2");
+    w.s.reads = vec![copy("app-2")];
+    assert!(
+        w.plan()
+            .to_string()
+            .starts_with("copy configmap app as app-2\n")
+    );
+    w.s.copies.push(seen("app-2"));
+    w.run();
+    assert_eq!(w.sizes(), [0, 2]);
+    assert!(w.plan().is_empty(), "the old one may be gone back to");
+    w.s.history_limit = 0;
+    let plan = w.plan();
+    assert_eq!(
+        plan.copies.to_string(),
+        "delete copy configmap app-1 at 7\n"
+    );
+    assert_eq!(plan.delete.len(), 1);
+}
+
+#[test]
+fn while_something_is_missing_what_runs_goes_on_and_nothing_new_begins() {
+    let missing = || Some(Missing(vec!["ConfigMap \"app\"".into()]));
+    let mut w = World::new(deployment(2, "a"));
+    w.s.missing = missing();
+    w.settle();
+    assert!(w.s.sets.is_empty());
+    assert_eq!(
+        w.condition("ConfigMissing").as_deref(),
+        Some("True/ConfigMissing")
+    );
+    w.s.missing = None;
+    w.run();
+    assert_eq!(w.condition("ConfigMissing"), None);
+    w.s.missing = missing();
+    w.s.wanted = 3;
+    w.run();
+    assert_eq!(w.sizes(), [3]);
+}
