@@ -101,6 +101,7 @@ fn count(s: &Snapshot, new: Option<usize>, now: Timestamp) -> DeploymentStatus {
         unavailable_replicas: some((meant - available).max(0)),
         collision_count: None,
         conditions: Vec::new(),
+        rollback: None,
     }
 }
 

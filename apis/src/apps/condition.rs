@@ -1,0 +1,46 @@
+//! What the statuses of workloads share: conditions, and the record of an automatic rollback.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::time::Timestamp;
+
+/// One thing about a workload that is so or not.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadCondition {
+    /// `Available`, ...
+    #[serde(rename = "type")]
+    pub type_: String,
+    /// `True`, `False` or `Unknown`.
+    pub status: String,
+    /// A CamelCase word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// A sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// When it was last written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_update_time: Option<Timestamp>,
+    /// When `status` last changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_transition_time: Option<Timestamp>,
+}
+
+/// An automatic rollback: a rollout failed, and the controller went back to the last revision that was available.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RollbackRecord {
+    /// The hash of the template whose rollout failed. It is not tried again while the template stays as it is.
+    pub failed_revision: String,
+    /// The hash of the template that was gone back to.
+    pub to_revision: String,
+    /// Why, as a CamelCase word: `ProgressDeadlineExceeded`, `CrashLoop`.
+    pub reason: String,
+    /// Why, as a sentence.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// When it was decided.
+    pub at: Timestamp,
+}
