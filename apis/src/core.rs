@@ -1,5 +1,5 @@
 //! Kinds of the core group (`v1`): Pod, Node, Namespace, ConfigMap, Secret, Event, Service, ServiceAccount,
-//! PersistentVolumeClaim, ResourceQuota.
+//! PersistentVolumeClaim, ResourceQuota, LimitRange.
 //!
 //! Names are Kubernetes', in snake case; `type` is `type_`. A list or map that a document leaves out is empty, a
 //! scalar that it leaves out is `None` until [`crate::Kind::apply_defaults`] fills in what Kubernetes would.
@@ -12,6 +12,7 @@ pub mod container;
 pub mod dns;
 pub mod env;
 pub mod event;
+pub mod limit_range;
 pub mod namespace;
 pub mod node;
 pub mod pod;
@@ -31,6 +32,7 @@ pub use container::*;
 pub use dns::*;
 pub use env::*;
 pub use event::*;
+pub use limit_range::*;
 pub use namespace::*;
 pub use node::*;
 pub use pod::*;

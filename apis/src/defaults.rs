@@ -1,10 +1,15 @@
 //! What a document leaves out, as Kubernetes fills it in. Stored documents stay as written; this happens on every read.
 
-use std::sync::Arc;
+mod autoscaling;
+mod batch;
+mod limits;
+mod workload;
 
-use crate::apps::{
-    DeploymentSpec, DeploymentStrategyType, ReplicaSetSpec, RollingUpdateDeployment,
-};
+pub use autoscaling::autoscaler;
+pub use batch::{cron_job, job};
+pub use limits::limit_range;
+pub use workload::{daemon_set, deployment, replica_set, stateful_set};
+
 use crate::core::{
     Container, DnsPolicy, HttpGetAction, ImagePullPolicy, PodSpec, Probe, Protocol, ServiceSpec,
     ServiceType, TerminationMessagePolicy, UriScheme,
@@ -116,37 +121,6 @@ fn http_get(http: &mut HttpGetAction) {
     http.scheme.get_or_insert(UriScheme::Http);
 }
 
-/// Fills in a Deployment's spec, its template included.
-pub fn deployment(spec: &mut DeploymentSpec) {
-    spec.replicas.get_or_insert(1);
-    spec.revision_history_limit.get_or_insert(10);
-    spec.progress_deadline_seconds.get_or_insert(600);
-    spec.min_ready_seconds.get_or_insert(0);
-    spec.paused.get_or_insert(false);
-    let strategy = spec.strategy.get_or_insert_default();
-    if *strategy.type_.get_or_insert_default() == DeploymentStrategyType::RollingUpdate {
-        let rolling = strategy
-            .rolling_update
-            .get_or_insert_with(RollingUpdateDeployment::default);
-        rolling
-            .max_unavailable
-            .get_or_insert_with(|| IntOrString::from("25%"));
-        rolling
-            .max_surge
-            .get_or_insert_with(|| IntOrString::from("25%"));
-    }
-    pod_spec(Arc::make_mut(&mut spec.template.spec));
-}
-
-/// Fills in a ReplicaSet's spec, its template included.
-pub fn replica_set(spec: &mut ReplicaSetSpec) {
-    spec.replicas.get_or_insert(1);
-    spec.min_ready_seconds.get_or_insert(0);
-    if let Some(template) = &mut spec.template {
-        pod_spec(Arc::make_mut(&mut template.spec));
-    }
-}
-
 /// Fills in a Service's spec.
 pub fn service(spec: &mut ServiceSpec) {
     let type_ = *spec.type_.get_or_insert_default();
@@ -161,6 +135,8 @@ pub fn service(spec: &mut ServiceSpec) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::core::{Pod, ResourceRequirements, RestartPolicy};
     use crate::kind::Kind;

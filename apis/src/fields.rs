@@ -7,7 +7,7 @@ mod markdown;
 mod table;
 
 pub use markdown::markdown;
-pub use table::{KINDS, TABLE};
+pub use table::KINDS;
 
 /// What becomes of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,10 +77,15 @@ impl Row {
     }
 }
 
+/// All types and their fields.
+pub fn types() -> impl Iterator<Item = (&'static str, &'static [Group])> {
+    table::GROUPS.iter().flat_map(|types| types.iter().copied())
+}
+
 /// What is said of `field` of the type `type_name`. `None` for types and fields that are not in the table: kinds that a
 /// user added, and fields that do not exist.
 pub fn lookup(type_name: &str, field: &str) -> Option<Row> {
-    let groups = TABLE.iter().find(|(name, _)| *name == type_name)?.1;
+    let groups = types().find(|(name, _)| *name == type_name)?.1;
     let group = groups
         .iter()
         .find(|g| g.fields.split(' ').any(|f| f == field))?;
@@ -93,8 +98,7 @@ pub fn lookup(type_name: &str, field: &str) -> Option<Row> {
 
 /// All fields of a type in the table.
 pub fn fields_of(type_name: &str) -> impl Iterator<Item = (&'static str, Class)> {
-    let groups = TABLE
-        .iter()
+    let groups = types()
         .filter(move |(name, _)| *name == type_name)
         .flat_map(|(_, groups)| groups.iter());
     groups.flat_map(|g| g.fields.split(' ').map(|f| (f, g.class)))

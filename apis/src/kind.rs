@@ -54,6 +54,13 @@ pub trait Kind:
     fn validate(&self) -> Vec<FieldError> {
         Vec::new()
     }
+
+    /// What `new`, a later version of this object, changes and may not: empty when the change is fine. Both have their
+    /// defaults. `apply` refuses such a change; a controller that meets one, written by hand, says so in a condition.
+    fn immutable_changes(&self, new: &Self) -> Vec<FieldError> {
+        let _ = new;
+        Vec::new()
+    }
 }
 
 /// The status of kinds that have none.

@@ -5,8 +5,11 @@
 //! schema generator or an editor plug-in can use it alone.
 
 pub mod apps;
+pub mod autoscaling;
 pub mod base64;
+pub mod batch;
 pub mod core;
+pub mod cron;
 pub mod defaults;
 pub mod document;
 pub mod fields;

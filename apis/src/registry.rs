@@ -2,10 +2,12 @@
 
 use std::sync::LazyLock;
 
-use crate::apps::{Deployment, ReplicaSet};
+use crate::apps::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use crate::autoscaling::HorizontalPodAutoscaler;
+use crate::batch::{CronJob, Job};
 use crate::core::{
-    ConfigMap, Event, Namespace, Node, PersistentVolumeClaim, Pod, ResourceQuota, Secret, Service,
-    ServiceAccount,
+    ConfigMap, Event, LimitRange, Namespace, Node, PersistentVolumeClaim, Pod, ResourceQuota,
+    Secret, Service, ServiceAccount,
 };
 use crate::kind::{FieldError, Kind};
 use crate::networking::Ingress;
@@ -32,6 +34,9 @@ pub struct KindInfo {
     pub status_schema: fn() -> schemars::Schema,
     /// Reads an object, fills in defaults and validates: what is wrong with it, or why it cannot be read at all.
     pub check: fn(serde_json::Value) -> Result<Vec<FieldError>, String>,
+    /// What the second version of an object changes of the first and may not ([`Kind::immutable_changes`]). Nothing, when
+    /// one of them cannot be read: then there are worse things to say about it.
+    pub immutable_changes: fn(serde_json::Value, serde_json::Value) -> Vec<FieldError>,
 }
 
 impl KindInfo {
@@ -49,6 +54,17 @@ impl KindInfo {
                 let mut object: K = serde_json::from_value(value).map_err(|e| e.to_string())?;
                 object.apply_defaults();
                 Ok(object.validate())
+            },
+            immutable_changes: |old, new| {
+                let read = |value| {
+                    let mut object: K = serde_json::from_value(value).ok()?;
+                    object.apply_defaults();
+                    Some(object)
+                };
+                match (read(old), read(new)) {
+                    (Some(old), Some(new)) => old.immutable_changes(&new),
+                    _ => Vec::new(),
+                }
             },
         }
     }
@@ -98,12 +114,19 @@ static BUILTIN: LazyLock<Registry> = LazyLock::new(|| Registry {
         KindInfo::of::<PriorityClass>(),
         KindInfo::of::<SchedulerProfile>(),
         KindInfo::of::<ResourceQuota>(),
+        KindInfo::of::<LimitRange>(),
         KindInfo::of::<PodDisruptionBudget>(),
         KindInfo::of::<Reservation>(),
         KindInfo::of::<PodGroup>(),
         KindInfo::of::<Pod>(),
         KindInfo::of::<ReplicaSet>(),
         KindInfo::of::<Deployment>(),
+        KindInfo::of::<ControllerRevision>(),
+        KindInfo::of::<StatefulSet>(),
+        KindInfo::of::<DaemonSet>(),
+        KindInfo::of::<Job>(),
+        KindInfo::of::<CronJob>(),
+        KindInfo::of::<HorizontalPodAutoscaler>(),
         KindInfo::of::<ConfigMap>(),
         KindInfo::of::<Secret>(),
         KindInfo::of::<Service>(),
@@ -203,6 +226,12 @@ mod tests {
             ("pvc", "PersistentVolumeClaim"),
             ("pdb", "PodDisruptionBudget"),
             ("quota", "ResourceQuota"),
+            ("limits", "LimitRange"),
+            ("sts", "StatefulSet"),
+            ("ds", "DaemonSet"),
+            ("cj", "CronJob"),
+            ("jobs.batch", "Job"),
+            ("hpa.v2.autoscaling", "HorizontalPodAutoscaler"),
             ("pc", "PriorityClass"),
             ("podgroups.setpoint.dev", "PodGroup"),
             ("pods.v1.", "Pod"),

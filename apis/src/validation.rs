@@ -3,8 +3,12 @@
 //! These run after defaulting, on every read: at the door, where each finding is shown at its place in the file, and on
 //! stored documents, where a finding makes the document Invalid.
 
+mod autoscaling;
+mod batch;
 mod container;
 mod env;
+pub mod immutable;
+mod limits;
 mod objects;
 mod placing;
 mod pod;
@@ -14,6 +18,9 @@ mod workload;
 
 use std::collections::BTreeMap;
 
+pub use autoscaling::autoscaler;
+pub use batch::{cron_job, job};
+pub use limits::limit_range;
 pub use objects::{
     claim, config_map, event, ingress, namespace, node, secret, service, service_account,
 };
@@ -21,8 +28,9 @@ pub use pod::{pod, pod_template};
 pub use policy::{
     disruption_budget, pod_group, priority_class, quota, reservation, scheduler_profile,
 };
-pub use workload::{deployment, replica_set};
+pub use workload::{controller_revision, daemon_set, deployment, replica_set, stateful_set};
 
+use crate::int_or_string::IntOrString;
 use crate::kind::FieldError;
 use crate::meta::ObjectMeta;
 use crate::names::{self, Problem};
@@ -78,6 +86,35 @@ impl Findings {
                 path,
                 format!("{value} is too large: it must be at most {most}"),
             );
+        }
+    }
+
+    /// A number or a percentage, of which neither may be negative, nor the percentage above `most`. Gives back whether it
+    /// is nothing.
+    fn share(&mut self, path: &str, value: Option<&IntOrString>, most: Option<i32>) -> bool {
+        match value {
+            Some(IntOrString::Int(n)) => {
+                self.at_least(path, Some(*n), 0);
+                *n == 0
+            }
+            Some(text @ IntOrString::String(s)) => match text.percent() {
+                None => {
+                    self.add(
+                        path,
+                        format!("{s:?} is neither a number nor a percentage such as 25%"),
+                    );
+                    false
+                }
+                Some(percent) => {
+                    if let Some(most) = most
+                        && percent > most
+                    {
+                        self.add(path, format!("{s} is more than {most}%"));
+                    }
+                    percent == 0
+                }
+            },
+            None => false,
         }
     }
 

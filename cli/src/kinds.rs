@@ -6,7 +6,9 @@ use anyhow::{Result, bail};
 use serde_json::Value;
 use setpoint_apis::document::{self, DecodeError};
 use setpoint_apis::registry::{self, Registry};
-use setpoint_apis::{Kind, ObjectKey, apps, core, networking, placement, policy, scheduling};
+use setpoint_apis::{
+    Kind, ObjectKey, apps, autoscaling, batch, core, networking, placement, policy, scheduling,
+};
 
 /// The kinds of documents that `validate`, `schema` and `explain` know: those of the store, and those of files alone.
 pub(crate) fn documents() -> &'static Registry {
@@ -127,12 +129,19 @@ fn read_builtin(plural: &str, key: &ObjectKey, bytes: &[u8]) -> Option<Result<Va
         scheduling::PriorityClass,
         placement::SchedulerProfile,
         core::ResourceQuota,
+        core::LimitRange,
         policy::PodDisruptionBudget,
         placement::Reservation,
         placement::PodGroup,
         core::Pod,
         apps::ReplicaSet,
         apps::Deployment,
+        apps::ControllerRevision,
+        apps::StatefulSet,
+        apps::DaemonSet,
+        batch::Job,
+        batch::CronJob,
+        autoscaling::HorizontalPodAutoscaler,
         core::ConfigMap,
         core::Secret,
         core::Service,
@@ -187,7 +196,17 @@ pub(crate) fn unknown<T>(word: &str) -> Result<T> {
 }
 
 /// The kinds that `all` stands for: what runs, and what makes it run.
-pub(crate) const ALL: &[&str] = &["pods", "services", "deployments", "replicasets"];
+pub(crate) const ALL: &[&str] = &[
+    "pods",
+    "services",
+    "daemonsets",
+    "deployments",
+    "replicasets",
+    "statefulsets",
+    "horizontalpodautoscalers",
+    "cronjobs",
+    "jobs",
+];
 
 #[cfg(test)]
 mod tests {

@@ -5,13 +5,13 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::{Class, TABLE, kind_note};
+use super::{Class, kind_note, types};
 use crate::registry::Registry;
 
 const HEAD: &str = "\
 # Fields
 
-<!-- Generated from the field table in apis/src/fields/table.rs. To renew: UPDATE=1 cargo test -p setpoint-apis fields -->
+<!-- Generated from the field table in apis/src/fields/table/. To renew: UPDATE=1 cargo test -p setpoint-apis fields -->
 
 What becomes of every field of the kinds that Setpoint takes, today.
 
@@ -73,7 +73,7 @@ pub(super) fn types_in_order(schema: &Value, root: &str) -> Vec<String> {
 }
 
 fn type_section(out: &mut String, name: &str, schema: &Value, root: &str) {
-    let Some((_, groups)) = TABLE.iter().find(|(n, _)| *n == name) else {
+    let Some((_, groups)) = types().find(|(n, _)| *n == name) else {
         return;
     };
     let definition = if name == root {
@@ -82,7 +82,7 @@ fn type_section(out: &mut String, name: &str, schema: &Value, root: &str) {
         &schema["$defs"][name]
     };
     let _ = write!(out, "\n### {name}\n\n| Field | | |\n|---|---|---|\n");
-    for group in *groups {
+    for group in groups {
         for field in group.fields.split(' ') {
             let about = definition["properties"][field]["description"]
                 .as_str()

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::{DATA_BYTES, Findings, key_path};
 use crate::core::{
-    ConfigMap, Event, Namespace, Node, PersistentVolumeClaim, Secret, Service, ServiceAccount,
-    ServiceType, TaintEffect,
+    ConfigMap, Event, Namespace, Node, PersistentVolumeClaim, PersistentVolumeClaimSpec, Secret,
+    Service, ServiceAccount, ServiceType, TaintEffect,
 };
 use crate::int_or_string::IntOrString;
 use crate::kind::FieldError;
@@ -120,31 +120,37 @@ pub fn service_account(s: &ServiceAccount) -> Vec<FieldError> {
 pub fn claim(c: &PersistentVolumeClaim) -> Vec<FieldError> {
     let mut f = Findings::default();
     super::metadata(&mut f, &c.metadata, true, names::dns_subdomain);
-    if c.spec.access_modes.is_empty() {
-        f.add("spec.accessModes", "needs at least one access mode");
+    claim_spec(&mut f, "spec", &c.spec);
+    f.0
+}
+
+pub(super) fn claim_spec(f: &mut Findings, path: &str, spec: &PersistentVolumeClaimSpec) {
+    if spec.access_modes.is_empty() {
+        f.add(
+            format!("{path}.accessModes"),
+            "needs at least one access mode",
+        );
     }
-    match c
-        .spec
-        .resources
-        .as_ref()
-        .and_then(|r| r.requests.get("storage"))
-    {
-        None => f.add("spec.resources.requests", "needs the amount of storage"),
+    let storage = spec.resources.as_ref();
+    match storage.and_then(|r| r.requests.get("storage")) {
+        None => f.add(
+            format!("{path}.resources.requests"),
+            "needs the amount of storage",
+        ),
         Some(q) if q.is_zero() || q.is_negative() => f.add(
-            "spec.resources.requests.storage",
+            format!("{path}.resources.requests.storage"),
             "must be more than nothing",
         ),
         Some(_) => {}
     }
     f.one_of(
-        "spec.volumeMode",
-        c.spec.volume_mode.as_deref(),
+        format!("{path}.volumeMode"),
+        spec.volume_mode.as_deref(),
         &["Filesystem", "Block"],
     );
-    if let Some(s) = &c.spec.selector {
-        super::selector(&mut f, "spec.selector", s);
+    if let Some(s) = &spec.selector {
+        super::selector(f, &format!("{path}.selector"), s);
     }
-    f.0
 }
 
 /// What is wrong with a Service.

@@ -11,35 +11,46 @@ use crate::names;
 pub fn pod(pod: &Pod) -> Vec<FieldError> {
     let mut f = Findings::default();
     super::metadata(&mut f, &pod.metadata, true, names::dns_subdomain);
-    spec(&mut f, "spec", &pod.spec);
+    spec(&mut f, "spec", &pod.spec, &[]);
     f.0
 }
 
 /// What is wrong with a pod template at `path`.
 pub fn pod_template(path: &str, template: &PodTemplateSpec) -> Vec<FieldError> {
     let mut f = Findings::default();
+    pod_template_with(&mut f, path, template, &[]);
+    f.0
+}
+
+/// The same of a template whose pods get further volumes, with these names.
+pub(super) fn pod_template_with(
+    f: &mut Findings,
+    path: &str,
+    template: &PodTemplateSpec,
+    claims: &[&str],
+) {
     super::labels(
-        &mut f,
+        f,
         &format!("{path}.metadata.labels"),
         &template.metadata.labels,
     );
     super::annotations(
-        &mut f,
+        f,
         &format!("{path}.metadata.annotations"),
         &template.metadata.annotations,
     );
-    spec(&mut f, &format!("{path}.spec"), &template.spec);
-    f.0
+    spec(f, &format!("{path}.spec"), &template.spec, claims);
 }
 
-fn spec(f: &mut Findings, path: &str, spec: &PodSpec) {
+fn spec(f: &mut Findings, path: &str, spec: &PodSpec, claims: &[&str]) {
     if spec.containers.is_empty() {
         f.add(
             format!("{path}.containers"),
             "a pod needs at least one container",
         );
     }
-    let volumes = volume::volumes(f, &format!("{path}.volumes"), &spec.volumes);
+    let mut volumes = volume::volumes(f, &format!("{path}.volumes"), &spec.volumes);
+    volumes.extend(claims);
     let mut seen = BTreeSet::new();
     containers(
         f,

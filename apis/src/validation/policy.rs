@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 
 use super::{Findings, container, key_path, placing};
 use crate::core::{QuotaScope, ResourceQuota, ScopeOperator};
-use crate::int_or_string::IntOrString;
 use crate::kind::FieldError;
 use crate::names;
 use crate::placement::{DEFAULT_SCHEDULER, PodGroup, Reservation, SchedulerProfile, Weights};
@@ -68,18 +67,7 @@ pub fn disruption_budget(b: &PodDisruptionBudget) -> Vec<FieldError> {
         ("spec.minAvailable", &b.spec.min_available),
         ("spec.maxUnavailable", &b.spec.max_unavailable),
     ] {
-        match amount {
-            Some(IntOrString::Int(n)) => f.at_least(path, Some(*n), 0),
-            Some(text @ IntOrString::String(s)) => match text.percent() {
-                None => f.add(
-                    path,
-                    format!("{s:?} is neither a number nor a percentage such as 25%"),
-                ),
-                Some(percent) if percent > 100 => f.add(path, format!("{s} is more than 100%")),
-                Some(_) => {}
-            },
-            None => {}
-        }
+        f.share(path, amount.as_ref(), Some(100));
     }
     if let Some(s) = &b.spec.selector {
         super::selector(&mut f, "spec.selector", s);

@@ -1,10 +1,16 @@
-//! Deployments and ReplicaSets.
+//! The kinds of the group `apps`.
 
-use super::{Findings, pod_template};
-use crate::apps::{Deployment, DeploymentStrategyType, ReplicaSet};
+use std::collections::BTreeSet;
+
+use super::{Findings, key_path, objects, pod, pod_template};
+use crate::apps::{
+    CONFIG_ROLLOUT, ControllerRevision, DaemonSet, DaemonSetUpdateStrategyType, Deployment,
+    DeploymentStrategyType, ROLLBACK_ON_FAILURE, ReplicaSet, StatefulSet,
+    StatefulSetUpdateStrategyType, VolumeClaimTemplate,
+};
 use crate::core::{PodTemplateSpec, RestartPolicy};
-use crate::int_or_string::IntOrString;
 use crate::kind::FieldError;
+use crate::meta::ObjectMeta;
 use crate::names;
 use crate::selector::LabelSelector;
 
@@ -12,6 +18,7 @@ use crate::selector::LabelSelector;
 pub fn deployment(d: &Deployment) -> Vec<FieldError> {
     let mut f = Findings::default();
     super::metadata(&mut f, &d.metadata, true, names::dns_subdomain);
+    rollouts(&mut f, &d.metadata);
     let s = &d.spec;
     f.at_least("spec.replicas", s.replicas, 0);
     f.at_least("spec.minReadySeconds", s.min_ready_seconds, 0);
@@ -44,29 +51,19 @@ pub fn deployment(d: &Deployment) -> Vec<FieldError> {
         );
         return f.0;
     }
-    let mut zero = [false, false];
-    let fields = [
-        ("maxUnavailable", &rolling.max_unavailable),
-        ("maxSurge", &rolling.max_surge),
+    let path = "spec.strategy.rollingUpdate";
+    let zero = [
+        f.share(
+            &format!("{path}.maxUnavailable"),
+            rolling.max_unavailable.as_ref(),
+            Some(100),
+        ),
+        f.share(
+            &format!("{path}.maxSurge"),
+            rolling.max_surge.as_ref(),
+            None,
+        ),
     ];
-    for (i, (field, value)) in fields.into_iter().enumerate() {
-        let path = format!("spec.strategy.rollingUpdate.{field}");
-        match value {
-            Some(IntOrString::Int(n)) if *n < 0 => f.add(path, format!("{n} is negative")),
-            Some(IntOrString::Int(n)) => zero[i] = *n == 0,
-            Some(text) => match text.percent() {
-                None => f.add(
-                    path,
-                    format!("{text:?} is neither a number nor a percentage such as 25%"),
-                ),
-                Some(p) if p > 100 && field == "maxUnavailable" => {
-                    f.add(path, format!("{p}% is more than 100%"))
-                }
-                Some(p) => zero[i] = p == 0,
-            },
-            None => {}
-        }
-    }
     if zero == [true, true] {
         f.add(
             "spec.strategy.rollingUpdate.maxUnavailable",
@@ -90,6 +87,139 @@ pub fn replica_set(r: &ReplicaSet) -> Vec<FieldError> {
         }
     }
     f.0
+}
+
+/// What is wrong with a StatefulSet.
+pub fn stateful_set(s: &StatefulSet) -> Vec<FieldError> {
+    let mut f = Findings::default();
+    // The name is part of the host names of its pods.
+    super::metadata(&mut f, &s.metadata, true, names::dns_label);
+    rollouts(&mut f, &s.metadata);
+    let spec = &s.spec;
+    f.at_least("spec.replicas", spec.replicas, 0);
+    f.at_least("spec.minReadySeconds", spec.min_ready_seconds, 0);
+    f.at_least("spec.revisionHistoryLimit", spec.revision_history_limit, 0);
+    let start = spec.ordinals.as_ref().and_then(|o| o.start);
+    f.at_least("spec.ordinals.start", start, 0);
+    f.at_most(
+        "spec.ordinals.start",
+        start.map(|n| i64::from(n) + i64::from(spec.replicas())),
+        i32::MAX.into(),
+    );
+    if let Some(name) = spec.service_name.as_deref().filter(|n| !n.is_empty()) {
+        f.name("spec.serviceName", name, names::dns_label(name));
+    }
+    if let Some(strategy) = &spec.update_strategy
+        && let Some(rolling) = &strategy.rolling_update
+    {
+        let path = "spec.updateStrategy.rollingUpdate";
+        if strategy.type_ == Some(StatefulSetUpdateStrategyType::OnDelete) {
+            f.add(path, "has no meaning when the type is OnDelete");
+        } else {
+            f.at_least(format!("{path}.partition"), rolling.partition, 0);
+            let path = format!("{path}.maxUnavailable");
+            if f.share(&path, rolling.max_unavailable.as_ref(), Some(100)) {
+                f.add(path, "must not be 0: nothing could move");
+            }
+        }
+    }
+    let claims = claims(&mut f, &spec.volume_claim_templates);
+    selected(&mut f, &spec.selector, &spec.template);
+    pod::pod_template_with(&mut f, "spec.template", &spec.template, &claims);
+    f.0
+}
+
+/// Gives back the names of the claims, by which containers mount them.
+fn claims<'a>(f: &mut Findings, templates: &'a [VolumeClaimTemplate]) -> Vec<&'a str> {
+    let mut seen = BTreeSet::new();
+    for (i, claim) in templates.iter().enumerate() {
+        let path = format!("spec.volumeClaimTemplates[{i}]");
+        let meta = &claim.metadata;
+        let name = meta.name.as_str();
+        f.name(
+            format!("{path}.metadata.name"),
+            name,
+            names::dns_label(name),
+        );
+        if !seen.insert(name) {
+            f.add(
+                format!("{path}.metadata.name"),
+                format!("another claim is called {name:?}"),
+            );
+        }
+        super::labels(f, &format!("{path}.metadata.labels"), &meta.labels);
+        super::annotations(
+            f,
+            &format!("{path}.metadata.annotations"),
+            &meta.annotations,
+        );
+        objects::claim_spec(f, &format!("{path}.spec"), &claim.spec);
+    }
+    seen.into_iter().collect()
+}
+
+/// What is wrong with a DaemonSet.
+pub fn daemon_set(d: &DaemonSet) -> Vec<FieldError> {
+    let mut f = Findings::default();
+    super::metadata(&mut f, &d.metadata, true, names::dns_subdomain);
+    rollouts(&mut f, &d.metadata);
+    let spec = &d.spec;
+    f.at_least("spec.minReadySeconds", spec.min_ready_seconds, 0);
+    f.at_least("spec.revisionHistoryLimit", spec.revision_history_limit, 0);
+    if let Some(strategy) = &spec.update_strategy
+        && let Some(rolling) = &strategy.rolling_update
+    {
+        let path = "spec.updateStrategy.rollingUpdate";
+        if strategy.type_ == Some(DaemonSetUpdateStrategyType::OnDelete) {
+            f.add(path, "has no meaning when the type is OnDelete");
+        } else {
+            let (unavailable, surge) = (&rolling.max_unavailable, &rolling.max_surge);
+            let none_missing = f.share(
+                &format!("{path}.maxUnavailable"),
+                unavailable.as_ref(),
+                Some(100),
+            );
+            let none_more = f.share(&format!("{path}.maxSurge"), surge.as_ref(), Some(100));
+            if none_missing && none_more {
+                f.add(
+                    format!("{path}.maxUnavailable"),
+                    "must not be 0 when maxSurge is 0: nothing could move",
+                );
+            }
+            if !none_missing && !none_more {
+                f.add(
+                    format!("{path}.maxSurge"),
+                    "must be 0 unless maxUnavailable is: on a node the new pod comes before the old one goes, or after",
+                );
+            }
+        }
+    }
+    selected(&mut f, &spec.selector, &spec.template);
+    f.0.extend(pod_template("spec.template", &spec.template));
+    f.0
+}
+
+/// What is wrong with a ControllerRevision.
+pub fn controller_revision(r: &ControllerRevision) -> Vec<FieldError> {
+    let mut f = Findings::default();
+    super::metadata(&mut f, &r.metadata, true, names::dns_subdomain);
+    f.at_least("revision", Some(r.revision), 0);
+    if r.data.is_null() {
+        f.add("data", "is missing");
+    }
+    f.0
+}
+
+/// The annotations that say how a workload's rollouts go.
+fn rollouts(f: &mut Findings, meta: &ObjectMeta) {
+    for key in [ROLLBACK_ON_FAILURE, CONFIG_ROLLOUT] {
+        let value = meta.annotations.get(key).map(String::as_str);
+        f.one_of(
+            key_path("metadata.annotations", key),
+            value,
+            &["true", "false"],
+        );
+    }
 }
 
 fn selected(f: &mut Findings, selector: &LabelSelector, template: &PodTemplateSpec) {

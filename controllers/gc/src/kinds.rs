@@ -1,9 +1,11 @@
 //! The kinds that are looked after, with their types erased: what there is of an object, whatever it is.
 
-use setpoint_apis::apps::{Deployment, ReplicaSet};
+use setpoint_apis::apps::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use setpoint_apis::autoscaling::HorizontalPodAutoscaler;
+use setpoint_apis::batch::{CronJob, Job};
 use setpoint_apis::core::{
-    ConfigMap, Namespace, Node, PersistentVolumeClaim, Pod, ResourceQuota, Secret, Service,
-    ServiceAccount,
+    ConfigMap, LimitRange, Namespace, Node, PersistentVolumeClaim, Pod, ResourceQuota, Secret,
+    Service, ServiceAccount,
 };
 use setpoint_apis::document::DecodeError;
 use setpoint_apis::networking::Ingress;
@@ -168,6 +170,12 @@ impl Kinds {
             KindEntry::of::<Pod>(),
             KindEntry::of::<ReplicaSet>(),
             KindEntry::of::<Deployment>(),
+            KindEntry::of::<ControllerRevision>(),
+            KindEntry::of::<StatefulSet>(),
+            KindEntry::of::<DaemonSet>(),
+            KindEntry::of::<Job>(),
+            KindEntry::of::<CronJob>(),
+            KindEntry::of::<HorizontalPodAutoscaler>(),
             KindEntry::of::<ConfigMap>(),
             KindEntry::of::<Secret>(),
             KindEntry::of::<Service>(),
@@ -177,6 +185,7 @@ impl Kinds {
             KindEntry::of::<PriorityClass>(),
             KindEntry::of::<SchedulerProfile>(),
             KindEntry::of::<ResourceQuota>(),
+            KindEntry::of::<LimitRange>(),
             KindEntry::of::<PodDisruptionBudget>(),
             KindEntry::of::<Reservation>(),
             KindEntry::of::<PodGroup>(),

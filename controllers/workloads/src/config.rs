@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use setpoint_apis::apps::CONFIG_ROLLOUT;
 use setpoint_apis::core::{ConfigMap, PodTemplateSpec, Secret};
 use setpoint_apis::fnv::Fnv64;
 use setpoint_apis::{Key, Kind, ObjectKey, ObjectMeta, OwnerReference, document};
@@ -21,8 +22,6 @@ use crate::content::CopySeen;
 use crate::hash::safe_encode;
 use crate::writes;
 
-/// The annotation of a workload that turns pinning off.
-pub const CONFIG_ROLLOUT: &str = "setpoint.dev/config-rollout";
 /// The annotation of a copy: the name of what it is a copy of.
 pub const COPY_OF: &str = "setpoint.dev/copy-of";
 

@@ -25,7 +25,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use setpoint_apis::apps::{Deployment, ReplicaSet};
+use setpoint_apis::apps::{Deployment, ROLLBACK_ON_FAILURE, ReplicaSet};
 use setpoint_apis::core::Namespace;
 use setpoint_apis::{Key, Kind, ObjectKey, OwnerReference, document};
 use setpoint_runtime::events::EventRef;
@@ -40,7 +40,7 @@ use crate::documents::{changed_replica_set, controller_reference, new_replica_se
 use crate::hash::stem;
 use crate::index::{OwnerIndex, SetRow};
 use crate::memory::Memory;
-use crate::rollback::{ROLLBACK_ON_FAILURE, crashing};
+use crate::rollback::crashing;
 use crate::{Shared, pass, writes};
 use decide::decide;
 use plan::{Plan, Seen, SetFacts, Snapshot};

@@ -1,6 +1,7 @@
 //! The kinds whose objects manage pods.
 
-use setpoint_apis::apps::ReplicaSet;
+use setpoint_apis::apps::{DaemonSet, ReplicaSet, StatefulSet};
+use setpoint_apis::batch::Job;
 use setpoint_apis::{Kind, LabelSelector, ObjectKey, OwnerReference, StringMap};
 use setpoint_runtime::View;
 
@@ -30,9 +31,9 @@ impl PodOwner {
     const fn names(self) -> (&'static str, &'static str) {
         match self {
             Self::ReplicaSet => (ReplicaSet::API_VERSION, ReplicaSet::KIND),
-            Self::StatefulSet => ("apps/v1", "StatefulSet"),
-            Self::DaemonSet => ("apps/v1", "DaemonSet"),
-            Self::Job => ("batch/v1", "Job"),
+            Self::StatefulSet => (StatefulSet::API_VERSION, StatefulSet::KIND),
+            Self::DaemonSet => (DaemonSet::API_VERSION, DaemonSet::KIND),
+            Self::Job => (Job::API_VERSION, Job::KIND),
         }
     }
 

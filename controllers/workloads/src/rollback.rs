@@ -9,9 +9,6 @@
 
 use crate::pod::{PodFacts, Trouble};
 
-/// The annotation of a workload that turns automatic rollback off when it is `"false"`.
-pub const ROLLBACK_ON_FAILURE: &str = "setpoint.dev/rollback-on-failure";
-
 /// Which revision runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Run<'a> {
