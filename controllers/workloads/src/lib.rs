@@ -20,6 +20,7 @@ pub mod owner;
 mod pass;
 pub mod pod;
 pub mod replicaset;
+pub mod revisions;
 pub mod rollback;
 pub mod seen;
 mod writes;

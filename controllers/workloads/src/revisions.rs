@@ -1,0 +1,222 @@
+//! The revisions of a StatefulSet or DaemonSet: one ControllerRevision per template that it had.
+//!
+//! A Deployment's revisions are its ReplicaSets; these kinds manage their pods themselves, so a template that is not
+//! asked for any more, and may be gone back to, is kept in an object of its own.
+
+use std::collections::BTreeSet;
+
+use setpoint_apis::apps::ControllerRevision;
+use setpoint_apis::core::PodTemplateSpec;
+use setpoint_apis::{ObjectKey, ObjectMeta, OwnerReference};
+
+use crate::children::{Child, Children};
+use crate::hash::template_hash;
+use crate::seen::Seen;
+
+/// The label of a pod that names the revision that it is of.
+pub const REVISION_LABEL: &str = "controller-revision-hash";
+
+/// A revision that is there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Revision {
+    /// It, as seen.
+    pub seen: Seen,
+    /// Counts the templates: the one that was asked for last has the greatest number.
+    pub number: i64,
+    /// The template, when it can be read.
+    pub template: Option<PodTemplateSpec>,
+    /// Its document does not parse: it is left alone.
+    pub frozen: bool,
+}
+
+impl Revision {
+    fn of(key: &ObjectKey, child: &Child<ControllerRevision>) -> Self {
+        let revision = &child.object.value;
+        Self {
+            seen: Seen::of(key, &child.object),
+            number: revision.revision,
+            template: template(revision),
+            frozen: child.invalid.is_some(),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.seen.key.name
+    }
+}
+
+/// The template that a ControllerRevision holds: its data is `{spec: {template: ...}}`, as in Kubernetes.
+pub fn template(revision: &ControllerRevision) -> Option<PodTemplateSpec> {
+    let template = revision.data.get("spec")?.get("template")?;
+    serde_json::from_value(template.clone()).ok()
+}
+
+/// The revisions that the object of this uid has, by number.
+pub fn of(all: &Children<ControllerRevision>, uid: &str) -> Vec<Revision> {
+    let mut found: Vec<Revision> = all.of(uid).map(|(key, c)| Revision::of(key, c)).collect();
+    found.sort_by(|a, b| (a.number, a.name()).cmp(&(b.number, b.name())));
+    found
+}
+
+/// The revision of a template: one that is there, or one to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its name: `<owner>-<hash>`.
+    pub name: String,
+    /// Its place among those that are there.
+    pub there: Option<usize>,
+    /// The number that it is to have: greater than all others.
+    pub number: i64,
+    /// How many hashes were taken already.
+    pub collisions: i32,
+}
+
+impl Wanted {
+    /// Whether nothing is to be written for it.
+    pub fn is_settled(&self, revisions: &[Revision]) -> bool {
+        self.there
+            .is_some_and(|i| revisions[i].number == self.number)
+    }
+}
+
+/// Finds the revision of a template by comparing templates, so that a version that hashes otherwise makes no new one.
+/// `taken` are names of other objects.
+pub fn wanted(
+    owner: &str,
+    template: &PodTemplateSpec,
+    revisions: &[Revision],
+    collisions: i32,
+    taken: &BTreeSet<String>,
+) -> Wanted {
+    let is = |r: &Revision| r.template.as_ref() == Some(template);
+    let there = revisions.iter().rposition(is);
+    let others = revisions.iter().enumerate();
+    let others = others.filter(|(i, _)| Some(*i) != there);
+    let newest = others.map(|(_, r)| r.number).max().unwrap_or(0);
+    if let Some(i) = there {
+        let number = revisions[i].number;
+        return Wanted {
+            name: revisions[i].name().to_owned(),
+            there,
+            number: if number > newest { number } else { newest + 1 },
+            collisions,
+        };
+    }
+    let mut collisions = collisions;
+    loop {
+        let name = format!("{owner}-{}", template_hash(template, collisions));
+        if !revisions.iter().any(|r| r.name() == name) && !taken.contains(&name) {
+            return Wanted {
+                name,
+                there,
+                number: newest + 1,
+                collisions,
+            };
+        }
+        collisions += 1;
+    }
+}
+
+/// The ControllerRevision of a template that has none yet, or has another number now.
+pub fn document(
+    namespace: &str,
+    owner: OwnerReference,
+    template: &PodTemplateSpec,
+    wanted: &Wanted,
+) -> ControllerRevision {
+    let mut labels = template.metadata.labels.clone();
+    labels.insert(REVISION_LABEL.into(), wanted.name.clone());
+    ControllerRevision {
+        metadata: ObjectMeta {
+            name: wanted.name.clone(),
+            namespace: namespace.to_owned(),
+            labels,
+            owner_references: vec![owner],
+            ..ObjectMeta::default()
+        },
+        data: serde_json::json!({ "spec": { "template": template } }),
+        revision: wanted.number,
+        ..ControllerRevision::default()
+    }
+}
+
+/// The revisions beyond the history: those that are not in use, the oldest first.
+pub fn excess(revisions: &[Revision], in_use: &BTreeSet<&str>, keep: i32) -> Vec<Seen> {
+    let idle = revisions
+        .iter()
+        .filter(|r| !r.frozen && !in_use.contains(r.name()));
+    let idle: Vec<&Revision> = idle.collect();
+    let keep = usize::try_from(keep).unwrap_or(0);
+    let excess = idle.len().saturating_sub(keep);
+    idle.iter().take(excess).map(|r| r.seen.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn template(image: &str) -> PodTemplateSpec {
+        let text = format!(
+            "metadata: {{labels: {{app: web}}}}\nspec: {{containers: [{{name: c, image: {image}}}]}}\n"
+        );
+        serde_yaml::from_str(&text).unwrap()
+    }
+
+    fn find(image: &str, revisions: &[Revision]) -> Wanted {
+        wanted("web", &template(image), revisions, 0, &BTreeSet::new())
+    }
+
+    fn made(image: &str, revisions: &[Revision]) -> Revision {
+        let wanted = find(image, revisions);
+        let owner = crate::documents::controller_reference::<ControllerRevision>("web", "u");
+        let document = document("default", owner, &template(image), &wanted);
+        Revision {
+            seen: Seen {
+                key: document.metadata.key(),
+                mod_revision: 7,
+            },
+            number: document.revision,
+            template: super::template(&document),
+            frozen: false,
+        }
+    }
+
+    #[test]
+    fn a_template_has_one_revision_and_coming_back_to_it_makes_it_the_newest() {
+        let a = made("a", &[]);
+        assert_eq!((a.number, a.template.as_ref()), (1, Some(&template("a"))));
+        let b = made("b", std::slice::from_ref(&a));
+        assert_eq!(b.number, 2);
+        let all = [a, b];
+        assert!(find("b", &all).is_settled(&all));
+        let back = find("a", &all);
+        assert_eq!(
+            (back.there, back.number, &*back.name),
+            (Some(0), 3, all[0].name())
+        );
+        assert!(!back.is_settled(&all));
+    }
+
+    #[test]
+    fn a_name_that_is_taken_is_passed_over() {
+        let first = find("a", &[]);
+        let taken = [first.name.clone()].into();
+        let other = wanted("web", &template("a"), &[], 0, &taken);
+        assert_eq!(other.collisions, 1);
+        assert_ne!(other.name, first.name);
+    }
+
+    #[test]
+    fn history_goes_oldest_first_and_never_what_is_in_use() {
+        let mut all: Vec<Revision> = Vec::new();
+        for image in ["a", "b", "c", "d"] {
+            let next = made(image, &all);
+            all.push(next);
+        }
+        let in_use = [all[0].name(), all[3].name()].into();
+        let gone = excess(&all, &in_use, 1);
+        assert_eq!(gone, [all[1].seen.clone()]);
+        assert!(excess(&all, &in_use, 2).is_empty());
+    }
+}
