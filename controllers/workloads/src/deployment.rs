@@ -33,6 +33,7 @@ use setpoint_runtime::{Action, Leader, StateKey, Stored, View, Write};
 use setpoint_store::{Compare, StoreError, TxnOp};
 use tracing::info;
 
+use crate::autoscale::Autoscalers;
 use crate::conditions::{self, REPLICA_FAILURE};
 use crate::config::{self, Sources, copy_writes};
 use crate::content::{ContentIndex, Named};
@@ -61,8 +62,11 @@ pub(crate) fn concerns(key: &StateKey) -> bool {
             [Namespace::PLURAL, Deployment::PLURAL].contains(plural)
                 || OwnerIndex::concerns(key)
                 || ContentIndex::concerns(key)
+                || Autoscalers::concerns(key)
         }
-        StateKey::Actual(plural, _) => [ReplicaSet::PLURAL, Deployment::PLURAL].contains(plural),
+        StateKey::Actual(plural, _) => {
+            [ReplicaSet::PLURAL, Deployment::PLURAL].contains(plural) || Autoscalers::concerns(key)
+        }
         StateKey::Deletion(plural, _) => **plural == *Deployment::PLURAL,
         _ => OwnerIndex::concerns(key),
     }
@@ -74,6 +78,7 @@ pub(crate) fn keys(shared: &Shared, change: &StateKey, view: &View<'_>) -> Vec<O
     index.catch_up(view);
     let mut keys = index.take_touched_deployments();
     keys.extend(shared.content.lock().keys::<Deployment>(view, change));
+    keys.extend(shared.autoscaled::<Deployment>(view));
     match change {
         StateKey::Actual(plural, key) if *plural == ReplicaSet::PLURAL => {
             keys.extend(index.deployment_of(key));
@@ -86,7 +91,8 @@ pub(crate) fn keys(shared: &Shared, change: &StateKey, view: &View<'_>) -> Vec<O
             );
         }
         StateKey::Desired(plural, key) if *plural == Deployment::PLURAL => keys.push(key.clone()),
-        StateKey::Actual(_, key) | StateKey::Deletion(_, key) => keys.push(key.clone()),
+        StateKey::Actual(plural, key) if *plural == Deployment::PLURAL => keys.push(key.clone()),
+        StateKey::Deletion(_, key) => keys.push(key.clone()),
         _ => {}
     }
     keys
@@ -168,7 +174,7 @@ fn observe(shared: &Shared, view: &View<'_>, key: &ObjectKey) -> Option<(Snapsho
     let uid = object.uid();
     snapshot.generation = object.version;
     snapshot.terminating = writes::terminating::<Deployment>(view, key, &uid);
-    snapshot.wanted = spec.replicas();
+    snapshot.wanted = shared.wanted::<Deployment>(view, key, spec.replicas());
     snapshot.paused = spec.paused.unwrap_or(false);
     snapshot.strategy = spec.strategy.clone().unwrap_or_default();
     snapshot.template = spec.template.clone();

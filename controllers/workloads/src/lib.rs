@@ -6,6 +6,7 @@
 //!
 //! Start with [`replicaset::decide`] and [`deployment::decide`].
 
+pub mod autoscale;
 pub mod children;
 pub mod conditions;
 pub mod config;
@@ -30,11 +31,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use setpoint_apis::apps::{Deployment, ReplicaSet};
+use setpoint_apis::autoscaling::HorizontalPodAutoscaler;
 use setpoint_apis::core::{ConfigMap, Namespace, Pod, Secret};
 use setpoint_apis::{Kind, ObjectKey};
 use setpoint_runtime::events::Recorder;
 use setpoint_runtime::{Action, CacheBuilder, Clock, Controller, Leader, StateKey, View};
 
+use crate::autoscale::Autoscalers;
 use crate::content::ContentIndex;
 use crate::index::OwnerIndex;
 use crate::owner::{PodOwner, Takers, takers};
@@ -48,6 +51,8 @@ struct Shared {
     index: Mutex<OwnerIndex>,
     /// Locked after `index`, where both are.
     content: Mutex<ContentIndex>,
+    /// Locked last.
+    autoscalers: Mutex<Autoscalers>,
     clock: Clock,
     recorder: Recorder,
     sets: replicaset::Sets,
@@ -56,6 +61,20 @@ struct Shared {
 }
 
 impl Shared {
+    /// How many pods an object is to have, whose document asks for `asked`.
+    fn wanted<K: Kind>(&self, view: &View<'_>, key: &ObjectKey, asked: i32) -> i32 {
+        let mut autoscalers = self.autoscalers.lock();
+        autoscalers.catch_up(view);
+        autoscalers.wanted::<K>(view, key, asked)
+    }
+
+    /// The objects of a kind whose autoscalers have something to say.
+    fn autoscaled<K: Kind>(&self, view: &View<'_>) -> Vec<ObjectKey> {
+        let mut autoscalers = self.autoscalers.lock();
+        autoscalers.catch_up(view);
+        autoscalers.take_touched::<K>()
+    }
+
     /// Differs at every call, and repeats in a run with the same seed.
     fn salt(&self) -> u64 {
         self.salt.fetch_add(1, Ordering::Relaxed)
@@ -72,6 +91,7 @@ pub fn register(builder: CacheBuilder) -> CacheBuilder {
         .kind::<Pod>()
         .kind::<ReplicaSet>()
         .kind::<Deployment>()
+        .kind::<HorizontalPodAutoscaler>()
 }
 
 /// Reconciles Deployments and ReplicaSets until the leadership is lost or given up.
@@ -85,6 +105,7 @@ pub async fn run(leader: Leader, clock: Clock, recorder: Recorder, seed: u64) {
     let shared = Arc::new(Shared {
         index: Mutex::new(OwnerIndex::new(leader.cache(), takers)),
         content: Mutex::new(ContentIndex::new(leader.cache())),
+        autoscalers: Mutex::new(Autoscalers::new(leader.cache())),
         clock,
         recorder,
         sets: replicaset::Sets::default(),

@@ -24,6 +24,7 @@ use setpoint_apis::{Kind, ObjectKey};
 use setpoint_runtime::{Action, Leader, StateKey, Stored, View};
 use setpoint_store::StoreError;
 
+use crate::autoscale::Autoscalers;
 use crate::documents::PodWriter;
 use crate::hash::{has_stem, stem};
 use crate::index::{OwnerIndex, PodRow};
@@ -56,8 +57,10 @@ pub enum Error {
 /// Which changes make a ReplicaSet look again.
 pub(crate) fn concerns(key: &StateKey) -> bool {
     match key {
-        StateKey::Desired(plural, _) => *plural == Namespace::PLURAL || OwnerIndex::concerns(key),
-        StateKey::Actual(plural, _) => *plural == ReplicaSet::PLURAL,
+        StateKey::Desired(plural, _) => {
+            *plural == Namespace::PLURAL || OwnerIndex::concerns(key) || Autoscalers::concerns(key)
+        }
+        StateKey::Actual(plural, _) => *plural == ReplicaSet::PLURAL || Autoscalers::concerns(key),
         StateKey::Deletion(plural, _) => **plural == *ReplicaSet::PLURAL,
         _ => OwnerIndex::concerns(key),
     }
@@ -68,8 +71,10 @@ pub(crate) fn keys(shared: &Shared, change: &StateKey, view: &View<'_>) -> Vec<O
     let mut index = shared.index.lock();
     index.catch_up(view);
     let mut keys = index.take_touched(PodOwner::ReplicaSet);
+    keys.extend(shared.autoscaled::<ReplicaSet>(view));
     match change {
-        StateKey::Actual(_, key) | StateKey::Deletion(_, key) => keys.push(key.clone()),
+        StateKey::Actual(plural, key) if *plural == ReplicaSet::PLURAL => keys.push(key.clone()),
+        StateKey::Deletion(_, key) => keys.push(key.clone()),
         StateKey::Desired(plural, namespace) if *plural == Namespace::PLURAL => {
             keys.extend(
                 view.desired::<ReplicaSet>()
@@ -142,7 +147,7 @@ fn observe(
     snapshot.uid = object.uid();
     snapshot.generation = object.version;
     snapshot.terminating = writes::terminating::<ReplicaSet>(view, key, &snapshot.uid);
-    snapshot.wanted = set.spec.replicas();
+    snapshot.wanted = shared.wanted::<ReplicaSet>(view, key, set.spec.replicas());
     let min_ready = set
         .spec
         .min_ready_seconds

@@ -1,0 +1,116 @@
+//! How many pods an autoscaler wants.
+//!
+//! An autoscaler records its decision in the status of its HorizontalPodAutoscaler, and the workload's controller uses
+//! that instead of `spec.replicas`. So nobody but its user writes a workload's document, and applying a manifest again
+//! changes no size.
+
+use std::collections::BTreeSet;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use setpoint_apis::autoscaling::HorizontalPodAutoscaler;
+use setpoint_apis::{Kind, ObjectKey};
+use setpoint_runtime::{Cache, StateKey, Subscription, View};
+
+/// A workload: kind and name.
+type Target = (String, ObjectKey);
+
+/// Which autoscalers name which workloads.
+pub struct Autoscalers {
+    subscription: Subscription,
+    targets: FxHashMap<ObjectKey, Target>,
+    by_target: FxHashMap<Target, BTreeSet<ObjectKey>>,
+    touched: FxHashSet<Target>,
+}
+
+impl Autoscalers {
+    /// An empty index of what `cache` holds.
+    pub fn new(cache: &Cache) -> Self {
+        Self {
+            subscription: cache.subscribe(Self::concerns),
+            targets: FxHashMap::default(),
+            by_target: FxHashMap::default(),
+            touched: FxHashSet::default(),
+        }
+    }
+
+    /// What the index is made of, and what it says depends on.
+    pub fn concerns(key: &StateKey) -> bool {
+        match key {
+            StateKey::Desired(plural, _) => *plural == HorizontalPodAutoscaler::PLURAL,
+            StateKey::Actual(plural, _) => *plural == HorizontalPodAutoscaler::PLURAL,
+            _ => false,
+        }
+    }
+
+    /// Brings the index level with `view`.
+    pub fn catch_up(&mut self, view: &View<'_>) {
+        let Some(changes) = self.subscription.try_next() else {
+            return;
+        };
+        if changes.resync {
+            for (key, _) in view.desired::<HorizontalPodAutoscaler>().entries() {
+                self.refresh(view, key);
+            }
+        }
+        for key in &changes.keys {
+            match key {
+                StateKey::Desired(_, key) => self.refresh(view, key),
+                StateKey::Actual(_, key) => self.touched.extend(self.targets.get(key).cloned()),
+                _ => {}
+            }
+        }
+    }
+
+    /// The objects of kind `K` that changes since the last call concern.
+    pub fn take_touched<K: Kind>(&mut self) -> Vec<ObjectKey> {
+        let touched = self.touched.extract_if(|(kind, _)| kind == K::KIND);
+        touched.map(|(_, key)| key).collect()
+    }
+
+    /// How many pods an object of kind `K` is to have, whose document asks for `asked`.
+    ///
+    /// That is `asked` without an autoscaler, before it has decided, and when it is 0: that switches an autoscaler off, as
+    /// in Kubernetes. Otherwise it is what the autoscaler recorded, within its bounds. Of several the first by name counts.
+    pub fn wanted<K: Kind>(&self, view: &View<'_>, key: &ObjectKey, asked: i32) -> i32 {
+        let target = (K::KIND.to_owned(), key.clone());
+        let first = self.by_target.get(&target).and_then(BTreeSet::first);
+        let Some(name) = first.filter(|_| asked > 0) else {
+            return asked;
+        };
+        let scaler = view.desired::<HorizontalPodAutoscaler>().entry(name);
+        let scaler = scaler.and_then(|e| e.last_good());
+        let record = view.actual::<HorizontalPodAutoscaler>().get(name);
+        let (Some(scaler), Some(record)) = (scaler, record) else {
+            return asked;
+        };
+        let spec = &scaler.value.spec;
+        let least = spec.min_replicas.unwrap_or(1).max(0);
+        match record.value.desired_replicas {
+            0 if least > 0 => asked,
+            n => n.clamp(least, spec.max_replicas.max(least)),
+        }
+    }
+
+    fn refresh(&mut self, view: &View<'_>, key: &ObjectKey) {
+        if let Some(old) = self.targets.remove(key) {
+            if let Some(scalers) = self.by_target.get_mut(&old) {
+                scalers.remove(key);
+                if scalers.is_empty() {
+                    self.by_target.remove(&old);
+                }
+            }
+            self.touched.insert(old);
+        }
+        let entry = view.desired::<HorizontalPodAutoscaler>().entry(key);
+        let Some(scaler) = entry.and_then(|e| e.last_good()) else {
+            return;
+        };
+        let target = &scaler.value.spec.scale_target_ref;
+        let name = ObjectKey::namespaced(key.namespace.clone(), target.name.as_str());
+        let target = (target.kind.clone(), name);
+        self.touched.insert(target.clone());
+        let scalers = self.by_target.entry(target.clone()).or_default();
+        scalers.insert(key.clone());
+        self.targets.insert(key.clone(), target);
+    }
+}
