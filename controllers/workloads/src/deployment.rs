@@ -398,7 +398,13 @@ fn set_writes(leader: &Leader, s: &Snapshot, found: &Found, plan: &Plan) -> Vec<
     if let Some(new) = &plan.create {
         let set = ObjectKey::namespaced(s.key.namespace.clone(), new.name.as_str());
         let key = build(ReplicaSet::PLURAL, &set);
-        let text = document::encode(&new_replica_set(&s.key, &uid, &deployment.value, new));
+        let text = document::encode(&new_replica_set(
+            &s.key,
+            &uid,
+            &deployment.value,
+            &s.template,
+            new,
+        ));
         let namespace = build(
             Namespace::PLURAL,
             &ObjectKey::cluster(s.key.namespace.clone()),

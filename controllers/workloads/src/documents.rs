@@ -58,15 +58,16 @@ impl PodWriter {
     }
 }
 
-/// The ReplicaSet of a Deployment's present template.
+/// The ReplicaSet of a Deployment's present template, as it is pinned.
 pub fn new_replica_set(
     key: &ObjectKey,
     uid: &str,
     deployment: &Deployment,
+    template: &PodTemplateSpec,
     new: &NewSet,
 ) -> ReplicaSet {
     let spec = &deployment.spec;
-    let mut template = spec.template.clone();
+    let mut template = template.clone();
     template
         .metadata
         .labels
@@ -173,7 +174,13 @@ spec:
             replicas: 2,
             annotations: [].into(),
         };
-        let set = new_replica_set(&ObjectKey::namespaced("default", "web"), "u", &d, &new);
+        let set = new_replica_set(
+            &ObjectKey::namespaced("default", "web"),
+            "u",
+            &d,
+            &d.spec.template,
+            &new,
+        );
         let read: ReplicaSet = document::decode(document::encode(&set).as_bytes()).unwrap();
         assert_eq!(read, set);
         let mut template = read.spec.template.unwrap();
