@@ -1,0 +1,145 @@
+//! The revisions of a workload: a Deployment's ReplicaSets, the ControllerRevisions of the others.
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+use setpoint_apis::core::PodTemplateSpec;
+use setpoint_apis::{ObjectKey, document};
+
+use super::not_found;
+use crate::client::Client;
+use crate::context::Context;
+use crate::kinds::{self, KindInfo};
+use crate::object::Object;
+use crate::printers::age;
+use crate::printers::table::Table;
+use crate::resolve;
+
+/// The annotation of a ReplicaSet that counts the templates of its Deployment.
+const REVISION: &str = "deployment.kubernetes.io/revision";
+/// The annotation that says why a revision was made.
+const CHANGE_CAUSE: &str = "kubernetes.io/change-cause";
+
+/// One revision.
+pub(super) struct Revision {
+    /// Its number: the one that was asked for last has the greatest.
+    pub(super) number: i64,
+    /// The object that keeps it.
+    pub(super) object: Object,
+    /// Its pod template, as it is kept.
+    pub(super) template: PodTemplateSpec,
+}
+
+/// A workload and its revisions, by number.
+pub(super) async fn revisions(
+    client: &Client,
+    kind: KindInfo,
+    key: &ObjectKey,
+) -> Result<(Object, Vec<Revision>)> {
+    let (plural, path): (_, &[&str]) = match kind.plural {
+        "deployments" => ("replicasets", &["spec", "template"]),
+        "statefulsets" | "daemonsets" => ("controllerrevisions", &["data", "spec", "template"]),
+        other => bail!("{other} have no rollouts"),
+    };
+    let object = client
+        .find(kind, key)
+        .await?
+        .with_context(|| not_found(&kind, key))?;
+    let kept = kinds::by_plural(plural).with_context(|| format!("no kind {plural}"))?;
+    let uid = object.uid().to_owned();
+    let listing = client.list(kept, Some(&key.namespace)).await?;
+    let mut found = Vec::new();
+    for kept in listing.objects {
+        if !owned(&kept, &uid) {
+            continue;
+        }
+        let number = match plural {
+            "replicasets" => kept
+                .text_at(&["metadata", "annotations", REVISION])
+                .parse()
+                .unwrap_or(0),
+            _ => kept.number_at(&["revision"]),
+        };
+        let template = kept.at(path).cloned().unwrap_or(Value::Null);
+        let Ok(template) = serde_json::from_value(template) else {
+            continue;
+        };
+        found.push(Revision {
+            number,
+            object: kept,
+            template,
+        });
+    }
+    found.sort_by_key(|r| r.number);
+    Ok((object, found))
+}
+
+/// Whether the object of this uid is among the owners.
+pub(super) fn owned(object: &Object, uid: &str) -> bool {
+    let owners = object.list_at(&["metadata", "ownerReferences"]);
+    owners.iter().any(|o| o["uid"] == uid)
+}
+
+/// What is remarkable about a revision: it runs, it has failed, ...
+fn note(object: &Object, revision: &Revision, newest: bool) -> &'static str {
+    let name = &*revision.object.key.name;
+    let record = |field: &str| object.text_at(&["status", "rollback", field]) == name;
+    if record("failedRevision") {
+        "failed"
+    } else if record("toRevision") {
+        "runs instead"
+    } else if newest && object.at(&["status", "rollback"]).is_none() {
+        "current"
+    } else {
+        ""
+    }
+}
+
+/// `rollout history`.
+pub(super) async fn run(context: &mut Context, words: &[String], one: Option<i64>) -> Result<()> {
+    let client = context.client().await?;
+    let namespace = context.namespace()?;
+    let now = context.now();
+    for (kind, key) in resolve::named(&client, words, &namespace).await? {
+        let (object, all) = revisions(&client, kind, &key).await?;
+        let name = object.full_name();
+        if let Some(number) = one {
+            let revision = find(&name, &all, number)?;
+            context.out.line(format_args!("{name} revision {number}"));
+            let text = document::encode(&revision.template);
+            context.out.line(text.trim_end());
+            continue;
+        }
+        context.out.line(&name);
+        let mut table = Table::new(["REVISION", "NAME", "AGE", "STATE", "CHANGE-CAUSE"]);
+        let newest = all.last().map(|r| r.number);
+        let row = |r: &Revision| {
+            let cause = r.object.text_at(&["metadata", "annotations", CHANGE_CAUSE]);
+            vec![
+                r.number.to_string(),
+                r.object.key.name.to_string(),
+                age::since(r.object.created, now),
+                note(&object, r, newest == Some(r.number)).to_owned(),
+                if cause.is_empty() { "<none>" } else { cause }.to_owned(),
+            ]
+        };
+        let rows: Vec<Vec<String>> = all.iter().map(row).collect();
+        table.print(&mut context.out, &rows);
+    }
+    Ok(())
+}
+
+/// The revision of a number.
+pub(super) fn find<'a>(name: &str, all: &'a [Revision], number: i64) -> Result<&'a Revision> {
+    let found = all.iter().find(|r| r.number == number);
+    found.with_context(|| {
+        let there: Vec<String> = all.iter().map(|r| r.number.to_string()).collect();
+        format!(
+            "{name} has no revision {number}: there are {}",
+            if there.is_empty() {
+                "none".to_owned()
+            } else {
+                there.join(", ")
+            }
+        )
+    })
+}

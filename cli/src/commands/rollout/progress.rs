@@ -1,0 +1,316 @@
+//! How far a rollout is, told from the status of its workload.
+
+use anyhow::{Result, bail};
+use serde_json::Value;
+
+use crate::object::Object;
+use crate::printers::columns::replicas;
+
+/// How far a rollout is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Progressing {
+    Done(String),
+    Waiting(String),
+}
+
+impl Progressing {
+    pub(super) fn text(&self) -> &str {
+        match self {
+            Self::Done(text) | Self::Waiting(text) => text,
+        }
+    }
+}
+
+/// How far a workload is; an error when it will not get further.
+pub(super) fn progress(o: &Object) -> Result<Progressing> {
+    let status = |field: &str| o.number_at(&["status", field]);
+    let name = &o.key.name;
+    let wanted = replicas(o);
+    let observed = o
+        .at(&["status", "observedGeneration"])
+        .and_then(Value::as_i64);
+    let generation = o.revisions.map_or(0, |r| r.version);
+    refuse_invalid(o)?;
+    if observed.is_none_or(|observed| observed < generation) {
+        return Ok(Progressing::Waiting(format!(
+            "Waiting for {} spec update to be observed...",
+            o.kind.singular()
+        )));
+    }
+    if o.kind.plural == "replicasets" {
+        let ready = status("readyReplicas");
+        return Ok(if ready >= wanted && status("replicas") == wanted {
+            Progressing::Done(format!("replicaset {name:?} has {wanted} ready replicas"))
+        } else {
+            Progressing::Waiting(format!(
+                "Waiting for replicaset {name:?}: {ready} of {wanted} replicas are ready..."
+            ))
+        });
+    }
+    refuse_rolled_back(o)?;
+    match o.kind.plural {
+        "deployments" => deployment(o, wanted),
+        "statefulsets" => stateful_set(o, wanted),
+        "daemonsets" => daemon_set(o),
+        other => bail!("{other} have no rollouts"),
+    }
+}
+
+/// An error when the controller has taken the rollout back.
+fn refuse_rolled_back(o: &Object) -> Result<()> {
+    let Some(condition) = o.condition("RolledBack").filter(|c| c["status"] == "True") else {
+        return Ok(());
+    };
+    bail!(
+        "{} is rolled back: {} Apply another template, or try this one again with `setpoint rollout restart`",
+        o.full_name(),
+        condition["message"].as_str().unwrap_or_default()
+    )
+}
+
+fn stateful_set(o: &Object, wanted: i64) -> Result<Progressing> {
+    let (name, status) = (&o.key.name, |field: &str| o.number_at(&["status", field]));
+    let strategy = o.text_at(&["spec", "updateStrategy", "type"]);
+    if strategy == "OnDelete" {
+        bail!(
+            "statefulset {name:?} has the update strategy OnDelete: its pods are replaced when they are deleted"
+        );
+    }
+    let partition = o.number_at(&["spec", "updateStrategy", "rollingUpdate", "partition"]);
+    let (updated, ready) = (status("updatedReplicas"), status("readyReplicas"));
+    let current = o.text_at(&["status", "currentRevision"]);
+    let update = o.text_at(&["status", "updateRevision"]);
+    let waiting = |what: String| {
+        Progressing::Waiting(format!(
+            "Waiting for statefulset {name:?} rollout to finish: {what}..."
+        ))
+    };
+    Ok(if ready < wanted {
+        waiting(format!("{} pods are not ready", wanted - ready))
+    } else if partition > 0 && updated < wanted - partition {
+        waiting(format!(
+            "{updated} out of {} new pods have been updated",
+            wanted - partition
+        ))
+    } else if partition == 0 && (update != current || updated < wanted) {
+        waiting(format!("{updated} pods are at revision {update}"))
+    } else {
+        Progressing::Done(format!("statefulset {name:?} successfully rolled out"))
+    })
+}
+
+fn daemon_set(o: &Object) -> Result<Progressing> {
+    let (name, status) = (&o.key.name, |field: &str| o.number_at(&["status", field]));
+    if o.text_at(&["spec", "updateStrategy", "type"]) == "OnDelete" {
+        bail!(
+            "daemonset {name:?} has the update strategy OnDelete: its pods are replaced when they are deleted"
+        );
+    }
+    let wanted = status("desiredNumberScheduled");
+    let (updated, available) = (status("updatedNumberScheduled"), status("numberAvailable"));
+    let waiting = |what: String| {
+        Progressing::Waiting(format!(
+            "Waiting for daemonset {name:?} rollout to finish: {what}..."
+        ))
+    };
+    Ok(if updated < wanted {
+        waiting(format!(
+            "{updated} out of {wanted} new pods have been updated"
+        ))
+    } else if available < wanted {
+        waiting(format!(
+            "{available} of {wanted} updated pods are available"
+        ))
+    } else {
+        Progressing::Done(format!("daemonset {name:?} successfully rolled out"))
+    })
+}
+
+fn deployment(o: &Object, wanted: i64) -> Result<Progressing> {
+    let (name, status) = (&o.key.name, |field: &str| o.number_at(&["status", field]));
+    let missing = o
+        .condition("ConfigMissing")
+        .filter(|c| c["status"] == "True");
+    if let Some(missing) = missing {
+        let message = missing["message"].as_str().unwrap_or_default();
+        return Ok(Progressing::Waiting(format!(
+            "Waiting for deployment {name:?} rollout to begin: {message}"
+        )));
+    }
+    if o.condition("Progressing")
+        .is_some_and(|c| c["reason"] == "ProgressDeadlineExceeded")
+    {
+        bail!("deployment {name:?} exceeded its progress deadline");
+    }
+    let (updated, total, available) = (
+        status("updatedReplicas"),
+        status("replicas"),
+        status("availableReplicas"),
+    );
+    let waiting = |what: String| {
+        Progressing::Waiting(format!(
+            "Waiting for deployment {name:?} rollout to finish: {what}..."
+        ))
+    };
+    Ok(if updated < wanted {
+        waiting(format!(
+            "{updated} out of {wanted} new replicas have been updated"
+        ))
+    } else if total > updated {
+        waiting(format!(
+            "{} old replicas are pending termination",
+            total - updated
+        ))
+    } else if available < updated {
+        waiting(format!(
+            "{available} of {updated} updated replicas are available"
+        ))
+    } else {
+        Progressing::Done(format!("deployment {name:?} successfully rolled out"))
+    })
+}
+
+/// An error when the controller has frozen the workload, because a document does not parse.
+fn refuse_invalid(o: &Object) -> Result<()> {
+    let name = o.full_name();
+    if let Some(message) = &o.invalid {
+        bail!("{name} is invalid, so nothing of it is rolled out: {message}");
+    }
+    let Some(condition) = o.condition("Invalid").filter(|c| c["status"] == "True") else {
+        return Ok(());
+    };
+    let text = |field: &str| condition[field].as_str().unwrap_or_default();
+    // Of its own document that was said before it was mended.
+    if text("reason") == "DocumentInvalid" {
+        return Ok(());
+    }
+    bail!(
+        "{name} is not rolled out: {}: {}",
+        text("reason"),
+        text("message")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::object::Revisions;
+    use crate::printers::tests::object;
+
+    fn check(status: Value, expect: &str) {
+        let mut o = object(
+            "deployments",
+            json!({"spec": {"replicas": 3}, "status": status}),
+        );
+        o.revisions = Some(Revisions {
+            created: 1,
+            modified: 2,
+            version: 2,
+        });
+        let text = progress(&o).map_or_else(|e| e.to_string(), |p| p.text().to_owned());
+        assert!(text.contains(expect), "{text}");
+    }
+
+    #[test]
+    fn a_rollout_says_what_it_waits_for() {
+        check(json!({}), "to be observed");
+        check(json!({"observedGeneration": 1}), "to be observed");
+        let at = |updated: i64, total: i64, available: i64| json!({"observedGeneration": 2, "updatedReplicas": updated, "replicas": total, "availableReplicas": available});
+        check(at(1, 3, 3), "1 out of 3 new replicas");
+        check(at(3, 4, 3), "1 old replicas");
+        check(at(3, 3, 2), "2 of 3 updated replicas are available");
+        check(at(3, 3, 3), "successfully rolled out");
+        check(
+            json!({"observedGeneration": 2, "conditions": [{"type": "Progressing", "reason": "ProgressDeadlineExceeded"}]}),
+            "exceeded its progress deadline",
+        );
+    }
+
+    #[test]
+    fn a_rollout_that_was_taken_back_has_failed() {
+        let status = json!({"observedGeneration": 2, "updatedReplicas": 3, "replicas": 3, "availableReplicas": 3,
+            "conditions": [{"type": "RolledBack", "status": "True", "message": "web-2 has failed, web-1 runs instead: no."}]});
+        check(status, "is rolled back: web-2 has failed");
+    }
+
+    #[test]
+    fn other_kinds_say_how_far_they_are_too() {
+        let check = |plural: &'static str, value: Value, expect: &str| {
+            let mut o = object(plural, value);
+            o.revisions = Some(Revisions {
+                created: 1,
+                modified: 2,
+                version: 2,
+            });
+            let text = progress(&o).map_or_else(|e| e.to_string(), |p| p.text().to_owned());
+            assert!(text.contains(expect), "{text}");
+        };
+        let set = |strategy: Value, ready: i64, updated: i64, current: &str| {
+            json!({"spec": {"replicas": 3, "updateStrategy": strategy},
+                "status": {"observedGeneration": 2, "readyReplicas": ready, "updatedReplicas": updated,
+                    "currentRevision": current, "updateRevision": "b"}})
+        };
+        let rolling = || json!({"type": "RollingUpdate"});
+        check(
+            "statefulsets",
+            set(rolling(), 2, 3, "b"),
+            "1 pods are not ready",
+        );
+        check(
+            "statefulsets",
+            set(rolling(), 3, 1, "a"),
+            "1 pods are at revision b",
+        );
+        check(
+            "statefulsets",
+            set(rolling(), 3, 3, "b"),
+            "successfully rolled out",
+        );
+        let partitioned = || json!({"rollingUpdate": {"partition": 2}});
+        check(
+            "statefulsets",
+            set(partitioned(), 3, 0, "a"),
+            "0 out of 1 new pods",
+        );
+        check(
+            "statefulsets",
+            set(partitioned(), 3, 1, "a"),
+            "successfully rolled out",
+        );
+        check(
+            "statefulsets",
+            set(json!({"type": "OnDelete"}), 3, 1, "a"),
+            "OnDelete",
+        );
+        let daemons = |updated: i64, available: i64| {
+            json!({"status": {"observedGeneration": 2, "desiredNumberScheduled": 3,
+                "updatedNumberScheduled": updated, "numberAvailable": available}})
+        };
+        check("daemonsets", daemons(1, 3), "1 out of 3 new pods");
+        check(
+            "daemonsets",
+            daemons(3, 2),
+            "2 of 3 updated pods are available",
+        );
+        check("daemonsets", daemons(3, 3), "successfully rolled out");
+    }
+
+    #[test]
+    fn a_rollout_that_is_frozen_fails_with_the_reason() {
+        let invalid = |reason: &str| {
+            json!({"observedGeneration": 1, "conditions": [
+                {"type": "Invalid", "status": "True", "reason": reason, "message": "ReplicaSet web-1: no"}]})
+        };
+        check(
+            invalid("ReplicaSetInvalid"),
+            "ReplicaSetInvalid: ReplicaSet web-1: no",
+        );
+        // The document is readable by now, and the controller has not looked at it yet.
+        check(invalid("DocumentInvalid"), "to be observed");
+        let mut broken = object("deployments", json!({"invalid": {"message": "no"}}));
+        broken.invalid = Some("no".into());
+        assert!(progress(&broken).is_err());
+    }
+}

@@ -1,0 +1,196 @@
+//! `setpoint rollout undo`: asks for the template of an earlier revision again.
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+use setpoint_apis::ObjectKey;
+use setpoint_apis::core::PodTemplateSpec;
+
+use super::history::{self, Revision};
+use crate::client::Client;
+use crate::context::Context;
+use crate::kinds;
+use crate::object::Object;
+use crate::resolve;
+use crate::term;
+use crate::write::{Modified, modify};
+use crate::yaml_edit::{self, Change};
+
+/// The label that a ReplicaSet's template has and its Deployment's has not.
+const HASH_LABEL: &str = "pod-template-hash";
+/// The annotation of a copy that a revision reads: what it is a copy of.
+const COPY_OF: &str = "setpoint.dev/copy-of";
+
+/// What `rollout undo` was told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct How {
+    /// The revision; the one before otherwise.
+    pub(super) to: Option<i64>,
+    /// Whether the content that the revision read is put back.
+    pub(super) restore_config: bool,
+    /// Whether nothing is written.
+    pub(super) dry_run: bool,
+}
+
+/// Runs the command.
+pub(super) async fn run(context: &mut Context, words: &[String], how: How) -> Result<()> {
+    let client = context.client().await?;
+    let namespace = context.namespace()?;
+    for (kind, key) in resolve::named(&client, words, &namespace).await? {
+        let (object, all) = history::revisions(&client, kind, &key).await?;
+        let name = object.full_name();
+        if object.at(&["spec", "paused"]) == Some(&Value::Bool(true)) {
+            bail!("{name} is paused: `setpoint rollout resume {name}` first");
+        }
+        let revision = choose(&object, &all, how.to)?;
+        let copies = copies(&client, &object).await?;
+        let template = plain(&revision.template, &copies);
+        let changed: Vec<&Copied> = copies
+            .iter()
+            .filter(|c| c.is_read_by(&revision.template) && !c.same)
+            .collect();
+        let number = revision.number;
+        if how.dry_run {
+            context
+                .out
+                .line(format_args!("{name} would go back to revision {number}"));
+        }
+        for copy in &changed {
+            let of = &copy.of;
+            if !how.restore_config {
+                term::warn(format_args!(
+                    "{of} is not what revision {number} read: it stays as it is now, unless you add --restore-config"
+                ));
+            } else if how.dry_run {
+                context.out.line(format_args!("{of} would be put back"));
+            } else {
+                restore(&client, &object.key, copy).await?;
+                context.out.line(format_args!("{of} put back"));
+            }
+        }
+        if how.dry_run {
+            continue;
+        }
+        let change = Change::set(&["spec", "template"], serde_json::to_value(&template)?);
+        let modified = modify(&client, kind, &key, |text, _| {
+            yaml_edit::edit(text, std::slice::from_ref(&change))
+        })
+        .await?;
+        match modified {
+            Modified::Unchanged => context.out.line(format_args!(
+                "{name} asks for the template of revision {number} already"
+            )),
+            Modified::Changed { rewritten } => {
+                if rewritten {
+                    term::warn(format_args!(
+                        "the document of {name} was written anew; its comments are lost"
+                    ));
+                }
+                context
+                    .out
+                    .line(format_args!("{name} goes back to revision {number}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The revision to go back to.
+fn choose<'a>(object: &Object, all: &'a [Revision], to: Option<i64>) -> Result<&'a Revision> {
+    let name = object.full_name();
+    if let Some(number) = to.filter(|n| *n != 0) {
+        return history::find(&name, all, number);
+    }
+    // After an automatic rollback what runs is what people mean by "before".
+    let instead = object.text_at(&["status", "rollback", "toRevision"]);
+    if let Some(revision) = all.iter().find(|r| *r.object.key.name == *instead) {
+        return Ok(revision);
+    }
+    let before = all.len().checked_sub(2).and_then(|i| all.get(i));
+    before.with_context(|| format!("{name} has no revision before its present one"))
+}
+
+/// A copy that a workload's revisions read.
+struct Copied {
+    /// Whether it is of a Secret.
+    secret: bool,
+    /// The name of the copy.
+    name: String,
+    /// `configmap/app`.
+    of: String,
+    /// What it is a copy of.
+    source: String,
+    /// Whether that is the same now.
+    same: bool,
+    copy: Object,
+}
+
+impl Copied {
+    fn is_read_by(&self, template: &PodTemplateSpec) -> bool {
+        let spec = &template.spec;
+        if self.secret {
+            spec.secrets().contains_key(self.name.as_str())
+        } else {
+            spec.config_maps().contains_key(self.name.as_str())
+        }
+    }
+}
+
+/// What an object of this kind holds.
+const CONTENT: [&str; 3] = ["data", "binaryData", "stringData"];
+
+async fn copies(client: &Client, object: &Object) -> Result<Vec<Copied>> {
+    let mut found = Vec::new();
+    for (plural, secret) in [("configmaps", false), ("secrets", true)] {
+        let kind = kinds::by_plural(plural).with_context(|| format!("no kind {plural}"))?;
+        let all = client.list(kind, Some(&object.key.namespace)).await?;
+        for copy in &all.objects {
+            let source = copy.text_at(&["metadata", "annotations", COPY_OF]);
+            if source.is_empty() || !history::owned(copy, object.uid()) {
+                continue;
+            }
+            let now = all.objects.iter().find(|o| *o.key.name == *source);
+            let same = |field: &&str| now.is_some_and(|now| now.at(&[field]) == copy.at(&[field]));
+            found.push(Copied {
+                secret,
+                name: copy.key.name.to_string(),
+                of: format!("{}/{source}", kind.singular()),
+                source: source.to_owned(),
+                same: CONTENT.iter().all(|field| same(&field)),
+                copy: copy.clone(),
+            });
+        }
+    }
+    Ok(found)
+}
+
+/// The template as its user wrote it: without what the controller added.
+fn plain(template: &PodTemplateSpec, copies: &[Copied]) -> PodTemplateSpec {
+    let mut template = template.clone();
+    template.metadata.labels.remove(HASH_LABEL);
+    let source = |secret: bool, name: &str| {
+        let copy = copies.iter().find(|c| c.secret == secret && c.name == name);
+        copy.map(|c| c.source.clone())
+    };
+    std::sync::Arc::make_mut(&mut template.spec)
+        .rename_content(&|name| source(false, name), &|name| source(true, name));
+    template
+}
+
+/// Puts what is in a copy back into what it is a copy of.
+async fn restore(client: &Client, workload: &ObjectKey, copy: &Copied) -> Result<()> {
+    let kind = copy.copy.kind;
+    let key = ObjectKey::namespaced(workload.namespace.clone(), copy.source.as_str());
+    let changes: Vec<Change> = CONTENT
+        .iter()
+        .map(|field| match copy.copy.at(&[field]) {
+            Some(value) => Change::set(&[field], value.clone()),
+            None => Change::remove(&[field]),
+        })
+        .collect();
+    modify(client, kind, &key, |text, _| {
+        yaml_edit::edit(text, &changes)
+    })
+    .await
+    .with_context(|| format!("{} could not be put back", copy.of))?;
+    Ok(())
+}
