@@ -1,3 +1,5 @@
+//! The rules of Jobs and CronJobs.
+
 use super::check;
 use crate::batch::{CronJob, Job};
 

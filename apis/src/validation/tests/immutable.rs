@@ -1,3 +1,5 @@
+//! What may change of an object that is there, and what may not.
+
 use crate::apps::{ControllerRevision, StatefulSet};
 use crate::batch::Job;
 use crate::kind::Kind;

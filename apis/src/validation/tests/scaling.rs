@@ -1,3 +1,5 @@
+//! The rules of autoscalers and of limits.
+
 use super::check;
 use crate::autoscaling::HorizontalPodAutoscaler;
 use crate::core::LimitRange;

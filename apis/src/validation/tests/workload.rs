@@ -1,3 +1,5 @@
+//! The rules of StatefulSets, DaemonSets and ControllerRevisions, and of what Deployments share with them.
+
 use super::check;
 use crate::apps::{ControllerRevision, DaemonSet, Deployment, StatefulSet};
 
