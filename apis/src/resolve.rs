@@ -1,12 +1,16 @@
-//! What follows from documents together: the priority of a pod, what a budget lets go, what a quota counts.
+//! What follows from documents together: the priority of a pod, what a budget lets go, what a quota counts, what a LimitRange
+//! gives and allows.
 //!
 //! Pure functions with Kubernetes' semantics, for the scheduler and for whoever explains it. They look nothing up
 //! themselves.
 
 mod budget;
+pub mod limits;
+mod objects;
 mod priority;
 mod quota;
 
 pub use budget::{Allowance, Disruption, PodHealth, allowance, disruption, selects};
+pub use objects::{claim_usage, object_usage, service_usage};
 pub use priority::{Priority, PriorityProblem, global_default, priority};
 pub use quota::{Excess, excess, quota_covers, quota_usage, unspecified};

@@ -8,7 +8,7 @@ mod generate;
 #[path = "oracle/normal.rs"]
 mod normal;
 
-use k8s_openapi::api::{apps, core, networking, policy, scheduling};
+use k8s_openapi::api::{apps, autoscaling, batch, core, networking, policy, scheduling};
 use proptest::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -33,7 +33,10 @@ fn both(d: &Document) -> Result<(Value, Value), String> {
             setpoint_apis::document::decode_value(d.text.as_bytes()).map_err(|e| e.to_string())?;
         serde_json::to_value(object).map_err(|e| e.to_string())
     }
-    use setpoint_apis::{apps as a, core as c, networking as n, policy as p, scheduling as s};
+    use setpoint_apis::{
+        apps as a, autoscaling as h, batch as b, core as c, networking as n, policy as p,
+        scheduling as s,
+    };
     let (theirs, ours) = match d.kind.kind {
         "Pod" => (through::<core::v1::Pod>(d)?, ours::<c::Pod>(d)?),
         "Node" => (through::<core::v1::Node>(d)?, ours::<c::Node>(d)?),
@@ -57,6 +60,25 @@ fn both(d: &Document) -> Result<(Value, Value), String> {
         "ReplicaSet" => (
             through::<apps::v1::ReplicaSet>(d)?,
             ours::<a::ReplicaSet>(d)?,
+        ),
+        "StatefulSet" => (
+            through::<apps::v1::StatefulSet>(d)?,
+            ours::<a::StatefulSet>(d)?,
+        ),
+        "DaemonSet" => (through::<apps::v1::DaemonSet>(d)?, ours::<a::DaemonSet>(d)?),
+        "ControllerRevision" => (
+            through::<apps::v1::ControllerRevision>(d)?,
+            ours::<a::ControllerRevision>(d)?,
+        ),
+        "Job" => (through::<batch::v1::Job>(d)?, ours::<b::Job>(d)?),
+        "CronJob" => (through::<batch::v1::CronJob>(d)?, ours::<b::CronJob>(d)?),
+        "HorizontalPodAutoscaler" => (
+            through::<autoscaling::v2::HorizontalPodAutoscaler>(d)?,
+            ours::<h::HorizontalPodAutoscaler>(d)?,
+        ),
+        "LimitRange" => (
+            through::<core::v1::LimitRange>(d)?,
+            ours::<c::LimitRange>(d)?,
         ),
         "Ingress" => (
             through::<networking::v1::Ingress>(d)?,

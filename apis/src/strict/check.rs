@@ -125,6 +125,7 @@ impl<'a> Checker<'a> {
             _ => {}
         }
         if types.is_empty() {
+            self.as_every_reader_takes_it(node);
             return Some(node.to_json());
         }
         let wanted = |name: &str| types.contains(&name);

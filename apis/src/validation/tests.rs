@@ -1,4 +1,8 @@
+mod batch;
+mod immutable;
 mod placing;
+mod scaling;
+mod workload;
 
 use crate::apps::Deployment;
 use crate::core::{Pod, Service};
@@ -8,6 +12,17 @@ fn findings<K: Kind>(yaml: &str) -> Vec<String> {
     let mut k: K = serde_yaml::from_str(yaml).unwrap();
     k.apply_defaults();
     k.validate().iter().map(ToString::to_string).collect()
+}
+
+/// Every change of the manifest has a finding that begins with this.
+fn check<K: Kind>(manifest: &str, changes: &[(&str, &str, &str)]) {
+    assert_eq!(findings::<K>(manifest), Vec::<String>::new());
+    for (from, to, path) in changes {
+        let yaml = manifest.replacen(from, to, 1);
+        assert_ne!(yaml, manifest, "{from}");
+        let found = findings::<K>(&yaml);
+        assert!(found.iter().any(|f| f.starts_with(path)), "{to}: {found:?}");
+    }
 }
 
 const POD: &str = "

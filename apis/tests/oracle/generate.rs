@@ -1,5 +1,8 @@
 //! Random manifests, made from our schemas: every field turns up, with values that are mostly valid.
 
+#[path = "workload.rs"]
+mod workload;
+
 use fastrand::Rng;
 use serde_json::{Map, Value, json};
 use setpoint_apis::registry::KindInfo;
@@ -13,6 +16,8 @@ const ONE_OF: &[(&str, &[&str])] = &[
     ("LifecycleHandler", &[]),
     ("IngressBackend", &[]),
     ("ServiceBackendPort", &[]),
+    ("PodFailurePolicyRule", &["action"]),
+    ("MetricSpec", &["type"]),
 ];
 
 const HANDLERS: &[&str] = &["exec", "httpGet", "tcpSocket", "grpc"];
@@ -172,6 +177,8 @@ impl Generator<'_> {
                         | "ports"
                         | "rules"
                         | "accessModes"
+                        | "onPodConditions"
+                        | "policies"
                 ));
                 let n = self.rng.usize(least..3);
                 (0..n)
@@ -421,6 +428,7 @@ impl Generator<'_> {
             "DeploymentStrategy" if text(o, "type").as_deref() == Some("Recreate") => {
                 o.remove("rollingUpdate");
             }
+            _ if workload::FIXED.contains(&type_name) => workload::fix(type_name, o, self.unique()),
             "PersistentVolumeClaimSpec" => {
                 o.insert("accessModes".into(), json!(["ReadWriteOnce"]));
                 o.insert(
@@ -471,7 +479,17 @@ impl Generator<'_> {
 fn repair(kind: &str, value: &mut Value) {
     match kind {
         "Pod" => pod(&mut value["spec"]),
-        "Deployment" | "ReplicaSet" => {
+        "Job" => workload::job(&mut value["spec"]),
+        "CronJob" => {
+            value["spec"]["schedule"] = json!("*/5 0 1,15 * 1-5");
+            value["spec"]["timeZone"] = json!("Europe/Berlin");
+            workload::job(&mut value["spec"]["jobTemplate"]["spec"]);
+        }
+        "ControllerRevision" => {
+            value["data"] =
+                json!({ "spec": { "a": [1, true, "no", 1.5], "b": "1e3", "8": { "c": "" } } });
+        }
+        "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet" => {
             let labels = json!({ "app": "a" });
             value["spec"]["selector"] = json!({ "matchLabels": labels });
             if value["spec"]["template"].is_null() {

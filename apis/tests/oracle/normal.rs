@@ -5,9 +5,19 @@ use setpoint_apis::quantity::Format;
 use setpoint_apis::{Quantity, Timestamp};
 
 /// Maps from a resource to a quantity.
-const RESOURCES: &[&str] = &["limits", "requests", "overhead", "hard"];
+const RESOURCES: &[&str] = &[
+    "limits",
+    "requests",
+    "overhead",
+    "hard",
+    "max",
+    "min",
+    "default",
+    "defaultRequest",
+    "maxLimitRequestRatio",
+];
 /// Fields that are one quantity.
-const QUANTITIES: &[&str] = &["sizeLimit", "divisor"];
+const QUANTITIES: &[&str] = &["sizeLimit", "divisor", "averageValue", "tolerance"];
 
 /// Writes quantities that are numbers as texts.
 pub(crate) fn quantities_to_texts(value: &mut Value) {
@@ -55,6 +65,17 @@ fn prune(value: &mut Value) -> bool {
         Value::Object(map) => {
             // Kept in the text, read by nobody here.
             map.remove("finalizers");
+            // What a claim template is need not be said.
+            for claim in map
+                .get_mut("volumeClaimTemplates")
+                .and_then(Value::as_array_mut)
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_object_mut)
+            {
+                claim.remove("apiVersion");
+                claim.remove("kind");
+            }
             map.retain(|_, v| prune(v));
             !map.is_empty()
         }

@@ -3,6 +3,7 @@
 mod node;
 mod placing;
 mod pod;
+mod workload;
 
 use serde_json::Value;
 use setpoint_apis::time::Timestamp;
@@ -27,9 +28,17 @@ pub(crate) struct Column {
 impl Column {
     /// Whether it shows a number that the object's controller has counted.
     pub(crate) fn is_counted(&self, object: &Object) -> bool {
-        matches!(object.kind.plural, "deployments" | "replicasets")
-            && matches!(self.name, "UP-TO-DATE" | "AVAILABLE" | "CURRENT" | "READY")
-            && object.at(&["status"]).is_some()
+        let counts = match object.kind.plural {
+            "deployments" | "replicasets" | "statefulsets" => {
+                matches!(self.name, "UP-TO-DATE" | "AVAILABLE" | "CURRENT" | "READY")
+            }
+            "daemonsets" => matches!(
+                self.name,
+                "DESIRED" | "UP-TO-DATE" | "AVAILABLE" | "CURRENT" | "READY"
+            ),
+            _ => false,
+        };
+        counts && object.at(&["status"]).is_some()
     }
 }
 
@@ -59,6 +68,13 @@ pub(crate) fn of(plural: &str) -> &'static [Column] {
         "nodes" => node::COLUMNS,
         "deployments" => DEPLOYMENT,
         "replicasets" => REPLICA_SET,
+        "statefulsets" => workload::STATEFUL_SET,
+        "daemonsets" => workload::DAEMON_SET,
+        "controllerrevisions" => workload::REVISION,
+        "jobs" => workload::JOB,
+        "cronjobs" => workload::CRON_JOB,
+        "horizontalpodautoscalers" => workload::AUTOSCALER,
+        "limitranges" => placing::LIMIT_RANGE,
         "namespaces" => NAMESPACE,
         "configmaps" => CONFIG_MAP,
         "secrets" => SECRET,

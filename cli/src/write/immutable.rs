@@ -3,6 +3,7 @@
 mod gated;
 
 use serde_json::Value;
+use setpoint_apis::registry::Registry;
 
 /// What to do instead, for whoever meant the change.
 const ANEW: &str = "to change it, delete the object and apply it again";
@@ -10,9 +11,6 @@ const ANEW: &str = "to change it, delete the object and apply it again";
 /// Why a change of an object is refused, if it is. Both values have their defaults.
 pub(super) fn refusal(plural: &str, old: &Value, new: &Value) -> Option<String> {
     match plural {
-        "deployments" | "replicasets" if old["spec"]["selector"] != new["spec"]["selector"] => {
-            Some(format!("spec.selector: field is immutable; {ANEW}"))
-        }
         "configmaps" | "secrets" if old["immutable"] == true => {
             let content = |v: &Value| {
                 ["data", "binaryData", "stringData", "immutable"].map(|field| v[field].clone())
@@ -25,8 +23,19 @@ pub(super) fn refusal(plural: &str, old: &Value, new: &Value) -> Option<String> 
             .find(|field| old[**field] != new[**field])
             .map(|field| format!("{field}: field is immutable; {ANEW}")),
         "pods" => pod(&old["spec"], &new["spec"]),
-        _ => None,
+        _ => of_kind(plural, old, new),
     }
+}
+
+/// What the kind itself says of the change.
+fn of_kind(plural: &str, old: &Value, new: &Value) -> Option<String> {
+    let kind = Registry::builtin().by_plural(plural)?;
+    let changes = (kind.immutable_changes)(old.clone(), new.clone());
+    if changes.is_empty() {
+        return None;
+    }
+    let all: Vec<String> = changes.iter().map(ToString::to_string).collect();
+    Some(format!("{}; {ANEW}", all.join("; ")))
 }
 
 fn pod(old: &Value, new: &Value) -> Option<String> {
@@ -217,10 +226,30 @@ mod tests {
 
     #[test]
     fn selectors_and_immutable_content_stay() {
-        let selector = |v: &str| json!({"spec": {"selector": {"matchLabels": {"app": v}}}});
-        for plural in ["deployments", "replicasets"] {
-            assert!(refusal(plural, &selector("a"), &selector("b")).is_some());
-            assert_eq!(refusal(plural, &selector("a"), &selector("a")), None);
+        let workload = |kind: &str, app: &str| {
+            json!({
+                "apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "x"},
+                "spec": {
+                    "selector": {"matchLabels": {"app": app}},
+                    "template": {"metadata": {"labels": {"app": app}}, "spec": {"containers": [{"name": "c", "image": "x"}]}},
+                },
+            })
+        };
+        for (plural, kind) in [
+            ("deployments", "Deployment"),
+            ("replicasets", "ReplicaSet"),
+            ("daemonsets", "DaemonSet"),
+            ("statefulsets", "StatefulSet"),
+        ] {
+            let (old, new) = (workload(kind, "a"), workload(kind, "b"));
+            let why = refusal(plural, &old, &new).unwrap();
+            assert!(
+                why.starts_with("spec.selector: field is immutable; ") && why.contains("delete"),
+                "{why}"
+            );
+            let mut scaled = old.clone();
+            scaled["spec"]["minReadySeconds"] = json!(5);
+            assert_eq!(refusal(plural, &old, &scaled), None);
         }
         let map = |v: &str| json!({"data": {"k": v}, "immutable": true});
         assert!(refusal("configmaps", &map("a"), &map("b")).is_some());

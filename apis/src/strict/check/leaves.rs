@@ -116,6 +116,38 @@ impl Checker<'_> {
         Some(Json::String(text.clone()))
     }
 
+    /// What may be anything is kept, in words that every reader of YAML takes for the same.
+    pub(super) fn as_every_reader_takes_it(&mut self, node: &Node) {
+        match &node.value {
+            Value::Text(text) => self.keep_text(node, text),
+            Value::Bool(_) | Value::Int(_) => {
+                self.canonical(node, &node.to_json().to_string(), |written, canonical| {
+                    written == canonical
+                });
+            }
+            Value::Float(_) => {
+                self.canonical(node, &node.to_json().to_string(), |written, _| {
+                    scalar::is_json_number(written)
+                });
+            }
+            Value::Map(entries) => {
+                for entry in entries {
+                    if entry.key_rewritten {
+                        let text = Json::String(entry.key.clone()).to_string();
+                        self.found
+                            .edits
+                            .push(Edit::Replace(entry.key_range.clone(), text));
+                    }
+                    self.as_every_reader_takes_it(&entry.value);
+                }
+            }
+            Value::List(items) => items
+                .iter()
+                .for_each(|item| self.as_every_reader_takes_it(item)),
+            Value::Null => {}
+        }
+    }
+
     /// A text that a later YAML would read as a number is put in quotes.
     pub(super) fn keep_text(&mut self, node: &Node, text: &str) {
         let like_a_number =

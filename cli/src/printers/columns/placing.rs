@@ -91,6 +91,13 @@ pub(super) const PROFILE: &[Column] = &[
     wide("WEIGHTS", |o, _| amounts(o.at(&["spec", "weights"]))),
 ];
 
+pub(super) const LIMIT_RANGE: &[Column] = &[
+    NAME,
+    column("CREATED AT", |o, _| {
+        o.created.map_or_else(String::new, |at| at.to_string())
+    }),
+];
+
 /// A number or a percentage of the spec.
 fn amount(o: &Object, field: &str) -> String {
     match o.at(&["spec", field]) {

@@ -1,0 +1,374 @@
+//! What LimitRanges give to pods, and what they hold them to: Kubernetes' LimitRanger.
+//!
+//! [`apply`] comes first, on a spec with its defaults, then the pod's own validation (a limit that was given can be less
+//! than the request that the pod says), then [`check`].
+
+use crate::core::{
+    Container, LimitRange, LimitRangeItem, LimitType, PersistentVolumeClaimSpec, PodSpec,
+};
+use crate::kind::FieldError;
+use crate::quantity::{Quantity, ResourceList};
+use crate::validation::key_path;
+use crate::view::{pod_limits, pod_requests};
+
+/// The limits of one type, with the name of their LimitRange.
+fn items<'a>(
+    ranges: &[&'a LimitRange],
+    type_: LimitType,
+) -> impl Iterator<Item = (&'a str, &'a LimitRangeItem)> {
+    ranges.iter().flat_map(move |range| {
+        let items = range.spec.limits.iter().filter(move |i| i.type_ == type_);
+        items.map(|i| (range.metadata.name.as_str(), i))
+    })
+}
+
+/// Fills in the limits and requests that containers do not say. The LimitRanges have their defaults; of several the
+/// first that says something of a resource wins, so their order should be that of their names.
+pub fn apply(ranges: &[&LimitRange], spec: &mut PodSpec) {
+    for (_, item) in items(ranges, LimitType::Container) {
+        if item.default.is_empty() && item.default_request.is_empty() {
+            continue;
+        }
+        for c in spec.init_containers.iter_mut().chain(&mut spec.containers) {
+            let resources = c.resources.get_or_insert_default();
+            for (list, given) in [
+                (&mut resources.limits, &item.default),
+                (&mut resources.requests, &item.default_request),
+            ] {
+                for (name, amount) in given {
+                    list.entry(name.clone()).or_insert(*amount);
+                }
+            }
+        }
+    }
+}
+
+/// What of a pod's spec is outside the limits, at paths from `spec` on.
+pub fn check(ranges: &[&LimitRange], spec: &PodSpec) -> Vec<FieldError> {
+    let mut found = Vec::new();
+    for (range, item) in items(ranges, LimitType::Container) {
+        for (list, containers) in [
+            ("initContainers", &spec.init_containers),
+            ("containers", &spec.containers),
+        ] {
+            for (i, c) in containers.iter().enumerate() {
+                let path = format!("spec.{list}[{i}].resources");
+                let (requests, limits) = said(c);
+                let asked = Asked {
+                    what: "container",
+                    path,
+                    requests,
+                    limits,
+                };
+                asked.check(range, item, &mut found);
+            }
+        }
+    }
+    if items(ranges, LimitType::Pod).next().is_some() {
+        // What the node needs besides the containers is nobody's choice.
+        let mut bare = spec.clone();
+        bare.overhead = ResourceList::new();
+        let (requests, limits) = (pod_requests(&bare), pod_limits(&bare));
+        for (range, item) in items(ranges, LimitType::Pod) {
+            let asked = Asked {
+                what: "pod",
+                path: "spec.resources".into(),
+                requests: &requests,
+                limits: &limits,
+            };
+            asked.check(range, item, &mut found);
+        }
+    }
+    found
+}
+
+/// What of a claim's spec is outside the limits.
+pub fn check_claim(ranges: &[&LimitRange], spec: &PersistentVolumeClaimSpec) -> Vec<FieldError> {
+    let nothing = ResourceList::new();
+    let requests = spec.resources.as_ref().map_or(&nothing, |r| &r.requests);
+    let mut found = Vec::new();
+    for (range, item) in items(ranges, LimitType::PersistentVolumeClaim) {
+        let asked = Asked {
+            what: "claim",
+            path: "spec.resources".into(),
+            requests,
+            limits: &nothing,
+        };
+        asked.least(range, &item.min, &mut found);
+        for (name, most) in &item.max {
+            // A claim has no limit, so that its request is held to the most.
+            asked.at_most(
+                "requests",
+                range,
+                name,
+                *most,
+                requests.get(name),
+                &mut found,
+            );
+        }
+    }
+    found
+}
+
+fn said(c: &Container) -> (&ResourceList, &ResourceList) {
+    static NOTHING: ResourceList = ResourceList::new();
+    c.resources
+        .as_ref()
+        .map_or((&NOTHING, &NOTHING), |r| (&r.requests, &r.limits))
+}
+
+/// What something asks for.
+struct Asked<'a> {
+    what: &'static str,
+    path: String,
+    requests: &'a ResourceList,
+    limits: &'a ResourceList,
+}
+
+impl Asked<'_> {
+    fn check(&self, range: &str, item: &LimitRangeItem, found: &mut Vec<FieldError>) {
+        self.least(range, &item.min, found);
+        for (name, most) in &item.max {
+            self.at_most("limits", range, name, *most, self.limits.get(name), found);
+            if let Some(request) = self.requests.get(name).filter(|r| *r > most) {
+                self.at_most("requests", range, name, *most, Some(request), found);
+            }
+        }
+        for (name, ratio) in &item.max_limit_request_ratio {
+            self.ratio(range, name, *ratio, found);
+        }
+    }
+
+    fn add(&self, list: &str, name: &str, message: String, found: &mut Vec<FieldError>) {
+        let path = key_path(&format!("{}.{list}", self.path), name);
+        found.push(FieldError::new(path, message));
+    }
+
+    fn least(&self, range: &str, min: &ResourceList, found: &mut Vec<FieldError>) {
+        let what = self.what;
+        for (name, least) in min {
+            match self.requests.get(name) {
+                None => {
+                    let message = format!(
+                        "is missing: the LimitRange {range:?} wants at least {least} for a {what}"
+                    );
+                    self.add("requests", name, message, found);
+                    continue;
+                }
+                Some(request) if request < least => {
+                    let message = format!(
+                        "{request} is less than {least}, the least for a {what} by the LimitRange {range:?}"
+                    );
+                    self.add("requests", name, message, found);
+                }
+                Some(_) => {}
+            }
+            if let Some(limit) = self.limits.get(name).filter(|l| *l < least) {
+                let message = format!(
+                    "{limit} is less than {least}, the least for a {what} by the LimitRange {range:?}"
+                );
+                self.add("limits", name, message, found);
+            }
+        }
+    }
+
+    fn at_most(
+        &self,
+        list: &str,
+        range: &str,
+        name: &str,
+        most: Quantity,
+        amount: Option<&Quantity>,
+        found: &mut Vec<FieldError>,
+    ) {
+        let what = self.what;
+        let message = match amount {
+            None => {
+                format!("is missing: the LimitRange {range:?} wants at most {most} for a {what}")
+            }
+            Some(amount) if *amount > most => format!(
+                "{amount} is more than {most}, the most for a {what} by the LimitRange {range:?}"
+            ),
+            Some(_) => return,
+        };
+        self.add(list, name, message, found);
+    }
+
+    fn ratio(&self, range: &str, name: &str, most: Quantity, found: &mut Vec<FieldError>) {
+        let what = self.what;
+        let there = |list: &ResourceList| list.get(name).copied().filter(|q| !q.is_zero());
+        let (Some(request), Some(limit)) = (there(self.requests), there(self.limits)) else {
+            let list = if there(self.requests).is_none() {
+                "requests"
+            } else {
+                "limits"
+            };
+            let message = format!(
+                "is missing: the LimitRange {range:?} wants a limit of at most {most} times the request for a {what}"
+            );
+            return self.add(list, name, message, found);
+        };
+        if limit.as_f64() / request.as_f64() > most.as_f64() {
+            let message = format!(
+                "{limit} is more than {most} times the request, {request}, the most for a {what} by the LimitRange {range:?}"
+            );
+            self.add("limits", name, message, found);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::{PersistentVolumeClaim, Pod};
+    use crate::document;
+
+    fn range(limits: &str) -> LimitRange {
+        let text = format!(
+            "{{apiVersion: v1, kind: LimitRange, metadata: {{name: r}}, spec: {{limits: [{limits}]}}}}"
+        );
+        document::decode(text.as_bytes()).unwrap()
+    }
+
+    fn pod(spec: &str) -> PodSpec {
+        let text =
+            format!("{{apiVersion: v1, kind: Pod, metadata: {{name: p}}, spec: {{{spec}}}}}");
+        let pod: Pod = document::decode(text.as_bytes()).unwrap();
+        (*pod.spec).clone()
+    }
+
+    fn of(resources: &str) -> PodSpec {
+        pod(&format!(
+            "containers: [{{name: c, image: host, resources: {{{resources}}}}}]"
+        ))
+    }
+
+    fn said(found: &[FieldError]) -> Vec<String> {
+        found.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn containers_that_say_nothing_get_what_the_range_gives() {
+        let r = range(
+            "{type: Container, max: {cpu: 2}, min: {memory: 1Mi}, default: {memory: 1Gi}, defaultRequest: {cpu: 100m}}",
+        );
+        let mut spec = pod(
+            "containers: [{name: a, image: host}, {name: b, image: host, resources: {limits: {cpu: 500m}}}], \
+             initContainers: [{name: i, image: host}]",
+        );
+        apply(&[&r], &mut spec);
+        let resources = |c: &Container| {
+            let r = c.resources.clone().unwrap();
+            let show = |l: &ResourceList| {
+                let all: Vec<String> = l.iter().map(|(n, q)| format!("{n}={q}")).collect();
+                all.join(",")
+            };
+            format!("{} / {}", show(&r.requests), show(&r.limits))
+        };
+        // The greatest limit is the limit, and a limit that is said is the request.
+        assert_eq!(
+            resources(&spec.containers[0]),
+            "cpu=100m,memory=1Gi / cpu=2,memory=1Gi"
+        );
+        assert_eq!(
+            resources(&spec.containers[1]),
+            "cpu=500m,memory=1Gi / cpu=500m,memory=1Gi"
+        );
+        assert_eq!(
+            resources(&spec.init_containers[0]),
+            resources(&spec.containers[0])
+        );
+        assert_eq!(check(&[&r], &spec), []);
+        let once = spec.clone();
+        apply(&[&r], &mut spec);
+        assert_eq!(spec, once);
+    }
+
+    #[test]
+    fn what_is_outside_the_limits_is_said_at_its_place() {
+        let path = "spec.containers[0].resources";
+        for (limits, resources, wanted) in [
+            (
+                "min: {cpu: 100m}",
+                "requests: {cpu: 50m}, limits: {cpu: 60m}",
+                vec![
+                    format!("{path}.requests.cpu: 50m is less than 100m"),
+                    format!("{path}.limits.cpu: 60m is less than 100m"),
+                ],
+            ),
+            (
+                "min: {cpu: 100m}",
+                "",
+                vec![format!("{path}.requests.cpu: is missing")],
+            ),
+            (
+                "max: {memory: 1Gi}",
+                "requests: {memory: 1Gi}",
+                vec![format!("{path}.limits.memory: is missing")],
+            ),
+            (
+                "max: {memory: 1Gi}",
+                "limits: {memory: 2Gi}",
+                vec![
+                    format!("{path}.limits.memory: 2Gi is more than 1Gi"),
+                    format!("{path}.requests.memory: 2Gi is more than 1Gi"),
+                ],
+            ),
+            (
+                "maxLimitRequestRatio: {cpu: 2}",
+                "requests: {cpu: 1}, limits: {cpu: 2500m}",
+                vec![format!("{path}.limits.cpu: 2500m is more than 2 times")],
+            ),
+            (
+                "maxLimitRequestRatio: {cpu: 2}",
+                "requests: {cpu: 1}, limits: {cpu: 2}",
+                vec![],
+            ),
+            (
+                "maxLimitRequestRatio: {cpu: 2}",
+                "limits: {memory: 1Gi}",
+                vec![format!("{path}.requests.cpu: is missing")],
+            ),
+        ] {
+            let r = range(&format!("{{type: Container, {limits}}}"));
+            let found = said(&check(&[&r], &of(resources)));
+            assert_eq!(found.len(), wanted.len(), "{limits} {resources}: {found:?}");
+            for (found, wanted) in found.iter().zip(wanted) {
+                assert!(found.starts_with(&wanted), "{found}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_pod_is_held_to_the_sum_of_its_containers_without_its_overhead() {
+        let r = range("{type: Pod, max: {cpu: 2}, min: {cpu: 1}}");
+        let two = |cpu: &str| {
+            pod(&format!(
+                "overhead: {{cpu: 5}}, containers: [{{name: a, image: host, resources: {{limits: {{cpu: {cpu}}}}}}}, \
+                 {{name: b, image: host, resources: {{limits: {{cpu: {cpu}}}}}}}]"
+            ))
+        };
+        assert_eq!(check(&[&r], &two("1")), []);
+        assert_eq!(said(&check(&[&r], &two("1100m"))).len(), 2);
+        assert!(
+            said(&check(&[&r], &two("100m")))[0]
+                .starts_with("spec.resources.requests.cpu: 200m is less")
+        );
+    }
+
+    #[test]
+    fn claims_are_held_by_what_they_request() {
+        let r = range("{type: PersistentVolumeClaim, min: {storage: 1Gi}, max: {storage: 10Gi}}");
+        let claim = |storage: &str| {
+            let text = format!(
+                "{{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {{name: c}}, spec: {{accessModes: [ReadWriteOnce], \
+                 resources: {{requests: {{storage: {storage}}}}}}}}}"
+            );
+            let claim: PersistentVolumeClaim = document::decode(text.as_bytes()).unwrap();
+            said(&check_claim(&[&r], &claim.spec))
+        };
+        assert_eq!(claim("5Gi"), Vec::<String>::new());
+        assert!(claim("1Mi")[0].contains("1Mi is less than 1Gi"));
+        assert!(claim("11Gi")[0].contains("11Gi is more than 10Gi"));
+    }
+}
