@@ -143,16 +143,36 @@ fn set_in_text(text: &str, path: &[String], value: &Value) -> Option<String> {
     let scalar = render(value)?;
     let root = parse(text)?;
     let mut at = &root;
+    let mut key_start = 0;
     for (depth, key) in path.iter().enumerate() {
         let entries = at.entries.as_ref()?;
         match entries.iter().find(|(k, ..)| k == key) {
-            Some((_, _, next)) => at = next,
+            Some((_, start, next)) => (at, key_start) = (next, *start),
             None => return insert(text, at, &path[depth..], &scalar),
         }
+    }
+    if value.is_object() || value.is_array() {
+        return replace_block(text, key_start, at, value);
     }
     // An empty value has no text to replace.
     (at.entries.is_none() && at.plain && at.end > at.start)
         .then(|| format!("{}{scalar}{}", &text[..at.start], &text[at.end..]))
+}
+
+/// Replaces what belongs to a key of a block mapping by lines of its own.
+fn replace_block(text: &str, key_start: usize, node: &Node, value: &Value) -> Option<String> {
+    let line = text[..key_start].rfind('\n').map_or(0, |i| i + 1);
+    if !text[line..key_start].trim().is_empty() {
+        return None;
+    }
+    let colon = key_start + text[key_start..].find(':')?;
+    let indent = " ".repeat(key_start - line + 2);
+    let mut lines = String::new();
+    for line in serde_yaml::to_string(value).ok()?.lines() {
+        lines.push_str(&format!("{indent}{line}\n"));
+    }
+    let rest = &text[line_end(text, node.text_end)..];
+    Some(format!("{}:\n{lines}{rest}", &text[..colon]))
 }
 
 /// Adds what is left of a path at the end of a mapping.

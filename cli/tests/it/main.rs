@@ -12,6 +12,7 @@ mod errors;
 mod fixture;
 mod logs;
 mod offline;
+mod rollout;
 mod show;
 mod simulate;
 mod tls;

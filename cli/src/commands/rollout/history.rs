@@ -44,7 +44,7 @@ pub(super) async fn revisions(
         .find(kind, key)
         .await?
         .with_context(|| not_found(&kind, key))?;
-    let kept = kinds::by_plural(plural).with_context(|| format!("no kind {plural}"))?;
+    let kept = kinds::builtin(plural);
     let uid = object.uid().to_owned();
     let listing = client.list(kept, Some(&key.namespace)).await?;
     let mut found = Vec::new();

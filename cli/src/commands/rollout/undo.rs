@@ -141,7 +141,7 @@ const CONTENT: [&str; 3] = ["data", "binaryData", "stringData"];
 async fn copies(client: &Client, object: &Object) -> Result<Vec<Copied>> {
     let mut found = Vec::new();
     for (plural, secret) in [("configmaps", false), ("secrets", true)] {
-        let kind = kinds::by_plural(plural).with_context(|| format!("no kind {plural}"))?;
+        let kind = kinds::builtin(plural);
         let all = client.list(kind, Some(&object.key.namespace)).await?;
         for copy in &all.objects {
             let source = copy.text_at(&["metadata", "annotations", COPY_OF]);

@@ -1,0 +1,142 @@
+//! `setpoint rollout history` and `undo`: what was before, and going back to it.
+
+use setpoint_apis::{Key, ObjectKey};
+
+use crate::fixture::Fixture;
+
+fn key(name: &str) -> ObjectKey {
+    ObjectKey::namespaced("default", name)
+}
+
+const WEB: &str = "apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  # How many people may come.
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+      - {name: c, image: 'host:2', envFrom: [{configMapRef: {name: app}}]}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: app}
+data: {a: two}
+";
+
+/// A Deployment with two revisions; each reads its copy of a ConfigMap.
+async fn two_revisions(name: &str) -> Fixture {
+    let f = Fixture::new(name).await;
+    f.apply(WEB);
+    let uid = f
+        .run(&["get", "deploy", "web", "-o", "jsonpath={.metadata.uid}"])
+        .ok();
+    let uid = uid.trim();
+    let owner = format!(
+        "ownerReferences: [{{apiVersion: apps/v1, kind: Deployment, name: web, uid: {uid}, controller: true}}]"
+    );
+    for (n, word) in [(1, "one"), (2, "two")] {
+        let set = format!(
+            "apiVersion: apps/v1\nkind: ReplicaSet\nmetadata: {{name: web-{n}, namespace: default, annotations: {{deployment.kubernetes.io/revision: '{n}'}}, {owner}}}\n\
+             spec:\n  replicas: 0\n  selector: {{matchLabels: {{app: web}}}}\n  template:\n    metadata: {{labels: {{app: web, pod-template-hash: '{n}'}}}}\n    \
+             spec: {{containers: [{{name: c, image: 'host:{n}', envFrom: [{{configMapRef: {{name: app-{n}}}}}]}}]}}\n"
+        );
+        f.put(&Key::Desired("replicasets", key(&format!("web-{n}"))), &set)
+            .await;
+        let copy = format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: app-{n}, namespace: default, annotations: {{setpoint.dev/copy-of: app}}, {owner}}}\ndata: {{a: {word}}}\n"
+        );
+        f.put(&Key::Desired("configmaps", key(&format!("app-{n}"))), &copy)
+            .await;
+    }
+    f
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn history_lists_the_revisions_and_shows_one() {
+    let f = two_revisions("history").await;
+    let out = f.run(&["rollout", "history", "deploy/web"]).ok();
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines[0], "deployment.apps/web", "{out}");
+    assert!(lines[1].starts_with("REVISION"), "{out}");
+    assert!(
+        lines[2].starts_with('1') && lines[2].contains("web-1"),
+        "{out}"
+    );
+    assert!(
+        lines[3].starts_with('2') && lines[3].contains("current"),
+        "{out}"
+    );
+    let out = f
+        .run(&["rollout", "history", "deploy/web", "--revision=1"])
+        .ok();
+    assert!(out.contains("image: host:1"), "{out}");
+    let err = f
+        .run(&["rollout", "history", "deploy/web", "--revision=7"])
+        .fails();
+    assert!(err.contains("has no revision 7: there are 1, 2"), "{err}");
+    let err = f.run(&["rollout", "history", "cm/app"]).fails();
+    assert!(err.contains("configmaps have no rollouts"), "{err}");
+
+    let record = "rollback: {failedRevision: web-2, toRevision: web-1, reason: PodsCrash, at: 2026-01-01T00:00:00Z}\n";
+    f.put(&Key::Actual("deployments", key("web")), record).await;
+    let out = f.run(&["rollout", "history", "deploy/web"]).ok();
+    assert!(
+        out.contains("runs instead") && out.contains("failed"),
+        "{out}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn undo_asks_for_the_template_before_and_restores_content_only_when_told() {
+    let f = two_revisions("undo").await;
+    let ran = f.run(&["rollout", "undo", "deploy/web", "--dry-run"]);
+    assert!(
+        ran.err
+            .contains("configmap/app is not what revision 1 read"),
+        "{}",
+        ran.err
+    );
+    assert_eq!(
+        ran.ok(),
+        "deployment.apps/web would go back to revision 1\n"
+    );
+    assert!(
+        f.desired("deployments", "web")
+            .await
+            .unwrap()
+            .contains("host:2")
+    );
+
+    let out = f
+        .run(&["rollout", "undo", "deploy/web", "--restore-config"])
+        .ok();
+    assert_eq!(
+        out,
+        "configmap/app put back\ndeployment.apps/web goes back to revision 1\n"
+    );
+    let text = f.desired("deployments", "web").await.unwrap();
+    assert!(
+        text.contains("host:1") && text.contains("name: app\n"),
+        "{text}"
+    );
+    assert!(!text.contains("pod-template-hash"), "{text}");
+    assert!(text.contains("# How many people may come."), "{text}");
+    assert!(
+        f.desired("configmaps", "app")
+            .await
+            .unwrap()
+            .contains("a: one")
+    );
+
+    let err = f
+        .run(&["rollout", "undo", "deploy/web", "--to-revision=9"])
+        .fails();
+    assert!(err.contains("has no revision 9"), "{err}");
+    f.run(&["rollout", "pause", "deploy/web"]).ok();
+    let err = f.run(&["rollout", "undo", "deploy/web"]).fails();
+    assert!(err.contains("is paused"), "{err}");
+}
