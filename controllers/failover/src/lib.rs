@@ -78,7 +78,12 @@ pub async fn run(leader: Leader, _clock: Clock, recorder: Recorder) {
         tokio::select! {
             biased;
             () = leader.lost().cancelled() => return,
-            _ = subscription.next() => {
+            changes = subscription.next() => {
+                // Nodes come, and nothing else: no reason to look at all of them for each one.
+                let idle = account.is_some() && !armed.load(Ordering::Relaxed);
+                if idle && observe::is_quiet(&leader.cache().view(), &changes) {
+                    continue;
+                }
                 // What else changes until then is looked at together.
                 tokio::select! {
                     biased;

@@ -4,6 +4,7 @@ use setpoint_apis::ObjectKey;
 use setpoint_apis::core::Pod;
 use setpoint_apis::records::{Binding, PodActual, PodStage};
 use setpoint_runtime::cache::{Entry, Stored, View};
+use setpoint_runtime::{Changes, StateKey};
 
 use crate::account::Account;
 use crate::decide::{
@@ -67,6 +68,18 @@ pub(crate) fn snapshot(view: &View<'_>, account: &Account) -> Snapshot {
         .pods
         .extend(gone.into_iter().map(|pod| (pod, PodFacts::default())));
     snapshot
+}
+
+/// Whether what has changed concerns no node that is silent.
+pub(crate) fn is_quiet(view: &View<'_>, changes: &Changes) -> bool {
+    let silent = |node: &ObjectKey| {
+        view.health().contains(node) && !view.node_alive().contains(node)
+    };
+    !changes.resync
+        && changes.keys.iter().all(|key| match key {
+            StateKey::NodeAlive(node) | StateKey::Health(node) => !silent(node),
+            _ => false,
+        })
 }
 
 fn node_facts(
