@@ -216,6 +216,8 @@ fn bytes(bytes: u64) -> Quantity {
 
 #[cfg(test)]
 mod tests {
+    use setpoint_apis::core::NodeImage;
+
     use super::*;
 
     fn mk_sample(busy: u64, total: u64, memory_percent: u64) -> Sample {
@@ -329,6 +331,10 @@ mod tests {
     fn this_machine_describes_itself() {
         let config = AgentConfig {
             reserved: ResourceList::from([("cpu".into(), quantity("100m"))]),
+            images: vec![NodeImage {
+                names: vec!["registry.example/app:1".into()],
+                size_bytes: 1 << 20,
+            }],
             ..AgentConfig::new("n1", std::env::temp_dir())
         };
         let machine = Machine::this("process");
@@ -341,5 +347,6 @@ mod tests {
         );
         assert_eq!(status.labels["kubernetes.io/hostname"], "n1");
         assert!(!machine.info.machine_id.is_empty());
+        assert_eq!(status.images, config.images);
     }
 }

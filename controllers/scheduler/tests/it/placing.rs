@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use setpoint_apis::records::ScorePart;
 use setpoint_apis::{Key, ObjectKey};
 use setpoint_store::Txn;
 
@@ -170,8 +171,8 @@ async fn a_pod_goes_where_its_image_is_and_away_from_what_is_measured_there() {
     let binding = rig.until_bound("a").await;
     assert_eq!(binding.value.node, "n2");
     let decision = binding.value.decision.clone().expect("a decision");
-    let best = format!("{:?}", decision.best[0]);
-    assert!(best.contains("imageLocality"), "{best}");
+    let best = &decision.best[0];
+    assert!(best.parts.get(ScorePart::ImageLocality) > 0, "{best:?}");
 
     // Half of the nodes have the image, so that it is worth less than a busy node costs.
     let busy =
