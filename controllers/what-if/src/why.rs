@@ -204,9 +204,10 @@ fn unreadable(world: &World, key: &ObjectKey, known: &KnownPod) -> Vec<String> {
         let Some(before) = stored.strip_suffix(&name) else {
             continue;
         };
-        let what = match before.rsplit('/').next() {
-            Some("pods") if before.ends_with("/desired/pods") => "document",
-            Some("bindings") => "binding",
+        let mut tree = before.rsplit('/');
+        let what = match (tree.next(), tree.next()) {
+            (Some("pods"), Some("desired")) => "document",
+            (Some("bindings"), _) => "binding",
             _ => continue,
         };
         notes.push(format!("its {what} cannot be read ({stored}): {error}"));
