@@ -14,7 +14,7 @@ use crate::model::{Model, group_of};
 use crate::proposal::{Proposal, owner};
 use crate::report::{Displaced, NodeUse, Placed, Plan, ResourceUse, Waiting};
 use crate::text::{self, Nearest};
-use crate::world::World;
+use crate::world::{KnownPod, World};
 
 impl Proposal {
     /// Where the pods of the manifests would go, together with those that wait already, when the scheduler looked at all
@@ -84,7 +84,8 @@ impl Planner<'_> {
     fn enqueue_all(&mut self) {
         let mut gangs: BTreeMap<ObjectKey, Vec<(Order, Wanted)>> = BTreeMap::new();
         let world = self.proposal.world();
-        for (key, known) in world.pods.iter().filter(|(_, k)| k.binding.is_none()) {
+        let idle = |known: &KnownPod| known.binding.is_none() && !known.is_frozen();
+        for (key, known) in world.pods.iter().filter(|(_, k)| idle(k)) {
             let Some(pod) = &known.pod else {
                 continue;
             };

@@ -562,9 +562,44 @@ fn a_document_that_cannot_be_read_is_named_and_its_node_gets_nothing() {
         ["/s/desired/nodes/n1", "/s/desired/pods/default/broken"]
     );
     let broken = why(&world, &key("broken")).unwrap();
-    assert!(broken.notes[0].contains("its document: "), "{broken:?}");
+    assert!(
+        broken.notes[0].contains("its document cannot be read"),
+        "{broken:?}"
+    );
     let waits = why(&world, &key("p")).unwrap().waits.unwrap();
     assert_eq!(waits.reasons[0].constraint, ConstraintKind::NodeNotReady);
+}
+
+#[test]
+fn a_pod_of_which_something_cannot_be_read_is_left_where_it_is_and_displaced_for_nobody() {
+    let store = Store::new()
+        .node("n1", "'2'", "")
+        .put("desired/priorityclasses/high", class("high", 10))
+        .pod("placed", &cpu("2"))
+        .put("bindings/default/placed", "node: [")
+        .running("placed", "n1")
+        .put("desired/pods/default/waiting", "kind: Pod\nspec: [")
+        .pod("p", &format!("priorityClassName: high, {}", cpu("1")));
+    let mut world = World::default();
+    store.fill(&mut world);
+    let told = |name: &str| why(&world, &key(name)).unwrap();
+    for (name, what) in [("placed", "its binding"), ("waiting", "its document")] {
+        let told = told(name);
+        assert_eq!((told.state, &told.waits), (State::Frozen, &None), "{name}");
+        assert!(told.notes[0].starts_with(what), "{:?}", told.notes);
+        assert!(told.notes[1].contains("neither places"), "{:?}", told.notes);
+    }
+    let waits = told("p").waits.unwrap();
+    assert_eq!(waits.reasons[0].constraint, ConstraintKind::Resources);
+    assert_eq!(waits.could_displace, None, "it would never leave");
+    let plan = Proposal::new(world).plan(0);
+    let waiting: Vec<_> = plan.waiting.iter().map(|w| w.pod.as_str()).collect();
+    assert_eq!(waiting, ["default/p"]);
+    assert!(
+        plan.placed.is_empty() && plan.displaced.is_empty(),
+        "{plan:?}"
+    );
+    assert_eq!(plan.nodes[0].pods, 1, "its room is taken");
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub enum State {
     Leaving,
     /// It has run to its end.
     Finished,
+    /// Where it is cannot be told, since its document or its binding cannot be read: nothing is decided about it.
+    Frozen,
 }
 
 /// What there is to say of a pod.
@@ -164,6 +166,7 @@ pub fn why(world: &World, key: &ObjectKey) -> Option<Why> {
         ..Why::default()
     };
     match (&known.pod, &known.binding) {
+        (_, None) if known.is_frozen() => {}
         (Some(pod), None) => why.waits = Some(waits(world, key, known, pod, &mut why.notes)),
         (None, Some(_)) => why
             .notes
@@ -185,14 +188,7 @@ pub fn why(world: &World, key: &ObjectKey) -> Option<Why> {
             "it was placed {times} before, and gave its node up"
         ));
     }
-    let own = known.pod.is_none();
-    if let Some((_, error)) = world
-        .unreadable
-        .iter()
-        .find(|(stored, _)| own && stored.ends_with(&format!("/{key}")))
-    {
-        why.notes.push(format!("its document: {error}"));
-    }
+    why.notes.extend(unreadable(world, key, known));
     if why.waits.is_some() && !world.scheduler {
         why.notes
             .push("no scheduler is running: nothing places it (`setpoint controllers`)".into());
@@ -200,8 +196,34 @@ pub fn why(world: &World, key: &ObjectKey) -> Option<Why> {
     Some(why)
 }
 
+/// What of a pod cannot be read, and what follows from that.
+fn unreadable(world: &World, key: &ObjectKey, known: &KnownPod) -> Vec<String> {
+    let name = format!("/{key}");
+    let mut notes = Vec::new();
+    for (stored, error) in &world.unreadable {
+        let Some(before) = stored.strip_suffix(&name) else {
+            continue;
+        };
+        let mut tree = before.rsplit('/');
+        let what = match (tree.next(), tree.next()) {
+            (Some("pods"), Some("desired")) => "document",
+            (Some("bindings"), _) => "binding",
+            _ => continue,
+        };
+        notes.push(format!("its {what} cannot be read ({stored}): {error}"));
+    }
+    if known.is_frozen() {
+        notes.push(
+            "until that is mended, the scheduler neither places nor withdraws nor displaces it"
+                .into(),
+        );
+    }
+    notes
+}
+
 fn state(known: &KnownPod) -> State {
     match &known.binding {
+        None if known.is_frozen() => State::Frozen,
         None => State::Waiting,
         Some(_) if known.is_finished() => State::Finished,
         Some((binding, _)) if binding.withdrawn.is_some() => State::Leaving,
