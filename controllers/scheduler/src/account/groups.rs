@@ -277,9 +277,10 @@ impl Account {
         let mut later = false;
         for wish in wishes {
             let key = wish.order.pod.clone();
-            if !self.pending.contains(&key) {
-                self.pending.park(wish);
-            }
+            // Whatever it was lined up for: alone it is not placed.
+            self.pending.park(wish);
+            // What it was woken for is of no use to it now, and may be to others.
+            self.quotas.give_up(&key);
             let Some(pod) = turn.view.desired::<Pod>().get(&key) else {
                 continue;
             };

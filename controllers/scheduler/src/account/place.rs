@@ -105,11 +105,8 @@ impl Account {
     pub(super) fn wake_waiting(&mut self, turn: &Turn<'_>) {
         for order in self.quotas.admitted() {
             match self.gangs.of(&order.pod).cloned() {
-                Some(group) if !self.pending.contains(&order.pod) => self.gangs.retry(&group),
-                Some(group) => {
-                    self.gangs.retry(&group);
-                    self.pending.unpark(&order.pod);
-                }
+                // Whether the pod is lined up is for its group to say: alone it may not be placed.
+                Some(group) => self.gangs.retry(&group),
                 None => self.pending.unpark(&order.pod),
             }
         }
@@ -274,8 +271,13 @@ impl Account {
                 refusal.message.clone(),
             )
         };
-        self.quotas.wait(wish.order.clone(), info.usage().clone());
         let key = wish.order.pod.clone();
+        if self.gangs.of(&key).is_some() {
+            self.quotas
+                .wait_in_group(wish.order.clone(), info.usage().clone());
+        } else {
+            self.quotas.wait(wish.order.clone(), info.usage().clone());
+        }
         if self.void_nomination(&key).is_some() {
             self.room_freed |= self.cluster.forget(&key);
         }
