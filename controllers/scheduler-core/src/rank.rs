@@ -4,8 +4,8 @@
 
 /// The score of a place that is out of the question.
 const NONE: i32 = i32::MIN;
-/// How many scores a block has: few enough to look through in a few vector instructions.
-const BLOCK: usize = 64;
+/// How many scores a block has: as many as fit into a line of the processor's cache.
+const BLOCK: usize = 16;
 
 /// What a block knows: its best score and how many places have it; no place has any when `count` is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
