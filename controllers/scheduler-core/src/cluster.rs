@@ -244,7 +244,7 @@ impl Cluster {
     }
 
     /// Counts a pod on the node that was chosen.
-    fn bind(&mut self, request: &PodRequest, id: u32, choice: Choice) -> Decision {
+    pub(crate) fn bind(&mut self, request: &PodRequest, id: u32, choice: Choice) -> Decision {
         let class = &request.class;
         let runner_up = choice.runner_up.map(|(slot, score)| RunnerUp {
             node: self.state.nodes[slot as usize].name.clone(),

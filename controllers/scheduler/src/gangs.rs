@@ -346,6 +346,23 @@ impl Gangs {
         pods
     }
 
+    /// A group does not fit, and others leave to make room for it. `social`: other pods that are placed can help as well.
+    pub(crate) fn waits(&mut self, key: &ObjectKey, social: bool) {
+        if let Some(gang) = self.gangs.get_mut(key) {
+            gang.failed = true;
+            gang.social = social;
+            self.changed.insert(key.clone());
+        }
+    }
+
+    /// All members of a group, sorted.
+    pub(crate) fn members(&self, key: &ObjectKey) -> Vec<ObjectKey> {
+        let members = self.gangs.get(key).into_iter();
+        let mut members: Vec<_> = members.flat_map(|g| g.members.keys()).cloned().collect();
+        members.sort_unstable();
+        members
+    }
+
     /// Bindings of a group are about to be made. Returns the number of the attempt when that is its first step, for
     /// [`Gangs::overdue`].
     pub(crate) fn begin(&mut self, key: &ObjectKey) -> Option<u64> {

@@ -196,14 +196,14 @@ impl Account {
                     run.push(next);
                 }
             }
-            let scores = if many {
-                Vec::new()
+            let (decisions, scores) = if many {
+                let requests: Vec<_> = run.iter().map(Candidate::request).collect();
+                (self.cluster.schedule(&requests, self.seed), Vec::new())
             } else {
-                // All of them: the chosen one is drawn among equals.
-                self.cluster.breakdown(&run[0].wish.class, usize::MAX)
+                let request = run[0].request();
+                let (decision, scores) = self.cluster.schedule_explained(&request, self.seed, BEST);
+                (vec![decision], scores)
             };
-            let requests: Vec<_> = run.iter().map(Candidate::request).collect();
-            let decisions = self.cluster.schedule(&requests, self.seed);
             for (candidate, decision) in run.into_iter().zip(decisions) {
                 match decision {
                     Decision::Bind(placement) => {
