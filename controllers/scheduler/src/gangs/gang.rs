@@ -36,7 +36,7 @@ pub(super) struct Gang {
     /// Other pods that are placed can help then.
     pub(super) social: bool,
     /// It was tried a short while ago, and is not tried again because the cluster changes before
-    /// [`Gangs::rest_is_over`].
+    /// [`super::Gangs::rest_is_over`].
     pub(super) resting: bool,
     /// The cluster changed meanwhile.
     pub(super) stale: bool,
