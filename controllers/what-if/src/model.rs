@@ -344,6 +344,27 @@ impl<'a> Model<'a> {
         cluster.preempt(request, &|pod| budgets.of(pod))
     }
 
+    /// Whom a group would displace, by member: `None` for members beyond those needed.
+    pub(crate) fn preempt_gang(
+        &mut self,
+        group: &ObjectKey,
+        requests: &[PodRequest],
+        needed: usize,
+    ) -> Option<Vec<Option<Preemption>>> {
+        let Self {
+            cluster,
+            budgets,
+            world,
+            ..
+        } = self;
+        let members = world.pods.iter().filter(|(_, known)| {
+            let pod = known.pod.as_ref();
+            pod.is_some_and(|pod| group_of(pod).as_ref() == Some(group))
+        });
+        let members: Vec<ObjectKey> = members.map(|(key, _)| key.clone()).collect();
+        cluster.preempt_gang(requests, needed, &members, &|pod| budgets.of(pod))
+    }
+
     /// Takes a displaced pod out of everything that it counts in.
     pub(crate) fn displace(&mut self, key: &ObjectKey, pod: Option<&Pod>) {
         self.cluster.forget(key);

@@ -320,6 +320,38 @@ fn a_gang_waits_for_its_pods_and_then_for_room_for_all() {
 }
 
 #[test]
+fn a_gang_displaces_others_when_all_of_it_fits_then_and_nobody_else() {
+    let member = format!("priorityClassName: high, {}", cpu("2"));
+    let store = Store::new()
+        .node("n1", "'2'", "")
+        .node("n2", "'2'", "")
+        .put("desired/priorityclasses/high", class("high", 10))
+        .pod("low", &cpu("1"))
+        .bound("low", "n1", "")
+        .running("low", "n1")
+        .put("desired/podgroups/default/g", group(3));
+    let store = ["a", "b", "c"]
+        .into_iter()
+        .fold(store, |store, name| store.labelled(name, IN_GROUP, &member));
+    assert_eq!(store.waits("a").could_displace, None, "three do not fit");
+    assert!(store.proposal().plan(0).displaced.is_empty());
+    let store = store.put("desired/podgroups/default/g", group(2));
+    // Whoever of them it is that gets the room of `low`, and whoever goes to the other node.
+    let displace = ["a", "b", "c"].map(|name| store.waits(name).could_displace);
+    let [victims] = &displace.into_iter().flatten().collect::<Vec<_>>()[..] else {
+        panic!("one of them displaces `low`");
+    };
+    assert_eq!(
+        (&*victims.node, &victims.pods[..]),
+        ("n1", &["default/low".to_owned()][..])
+    );
+    let plan = store.proposal().plan(0);
+    assert_eq!((plan.placed.len(), plan.displaced.len()), (2, 1));
+    let displaces = plan.placed.iter().map(|p| p.displaces.len());
+    assert_eq!(displaces.sum::<usize>(), 1);
+}
+
+#[test]
 fn a_group_that_was_placed_once_gets_its_pods_back_one_by_one() {
     let store = Store::new()
         .node("n1", "'2'", "")
