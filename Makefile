@@ -29,10 +29,10 @@ WITH_ETCD = SETPOINT_ETCD=$$(scripts/etcd.sh --quiet) && export SETPOINT_ETCD PA
 # because there is no way to get it is said at the beginning and at the end.
 MORE_ETCDS = more=$$(scripts/more-etcds.sh) && eval "$$more"
 
-.PHONY: help setup build bin-dir demo test build-tests e2e sim mutants lint bench clean
+.PHONY: help setup build bin-dir demo test build-tests e2e sim check-scheduler mutants lint bench clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what is missing to build and test (etcd, protoc, a C compiler)
 	@scripts/setup.sh
@@ -66,6 +66,14 @@ mutants: setup ## Take one guard after another out of the code; a named test mus
 sim: setup ## Run the simulation with 10,000 seeds (SIM_SEEDS=n, from SIM_FIRST=n)
 	@cargo build --release --locked -p setpoint
 	@$(RELEASE)/setpoint simulate --seeds $(or $(SIM_FIRST),0)..$$(($(or $(SIM_FIRST),0) + $(or $(SIM_SEEDS),10000)))
+
+check-scheduler: setup ## Hold the scheduler's core against the checker on new random clusters (SEEDS="1 2 ..." these, CASES=n of each kind)
+	@cargo test --release --locked -p setpoint-scheduler-check --no-run
+	@for seed in $(or $(SEEDS),$(shell date +%s)); do \
+	  echo "SETPOINT_CHECK_SEED=$$seed SETPOINT_CHECK_CASES=$(or $(CASES),5000)" >&2; \
+	  SETPOINT_CHECK_SEED=$$seed SETPOINT_CHECK_CASES=$(or $(CASES),5000) \
+	    cargo test --release --locked --quiet -p setpoint-scheduler-check --test it differential; \
+	done
 
 build-tests: setup
 	@cargo build $(TESTED) --bins --tests

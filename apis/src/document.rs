@@ -4,6 +4,7 @@
 //! reader can make sense of is an error, never a panic.
 
 mod parts;
+mod plain;
 mod reader;
 mod recent;
 
@@ -118,11 +119,16 @@ pub fn decode_value<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError>
     {
         return Ok(value);
     }
-    match serde_yaml::from_str(text) {
+    match read(text) {
         Ok(value) => Ok(value),
         // The slower reader knows YAML 1.1, merge keys, and that null is the same as nothing.
         Err(e) => decode_slowly(text).ok_or_else(|| DecodeError::Malformed(e.to_string())),
     }
+}
+
+/// Reads YAML; by the quick reader when it is the YAML that our own writers write.
+fn read<T: DeserializeOwned>(text: &str) -> Result<T, serde_yaml::Error> {
+    plain::read(text).map_or_else(|| serde_yaml::from_str(text), Ok)
 }
 
 /// Whether a text may hold a null, which the fast reader takes for a text where a text is wanted.

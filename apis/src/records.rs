@@ -10,7 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::core::{
-    ContainerStatus, NodeAddress, NodeCondition, NodeSystemInfo, PodCondition, ResourceList, Taint,
+    ContainerStatus, NodeAddress, NodeCondition, NodeImage, NodeSystemInfo, PodCondition,
+    ResourceList, Taint,
 };
 use crate::meta::ObjectMeta;
 use crate::time::Timestamp;
@@ -251,14 +252,18 @@ pub struct NodeStatusRecord {
     /// Versions and identity of the machine.
     #[serde(default)]
     pub node_info: NodeSystemInfo,
-    /// What is used of cpu, memory and disk, coarsely quantised so that an idle node writes nothing.
+    /// What is used of cpu, memory and disk, coarsely quantised so that an idle node writes nothing. What cannot be
+    /// measured is left out.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub usage: ResourceList,
     /// When `usage` was measured: when it last moved by more than a tenth of what the node has. An agent that measures the
-    /// same again does not write it, so an old time is no sign of age: `usage` holds as long as the session lives under
-    /// which it was reported.
+    /// same again does not write it, so an old time is no sign of age: `usage` holds as long as `session` lives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage_at: Option<Timestamp>,
+    /// The session under which all of this was reported: an agent that takes a new one says everything again. `None` of
+    /// agents that did not say so yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<i64>,
     /// The images that are there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<NodeImage>,
@@ -268,18 +273,6 @@ pub struct NodeStatusRecord {
     /// The agent's data directory, so that a reader on the same machine (same `machine_id`) opens the files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_dir: Option<String>,
-}
-
-/// An image that a node has.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct NodeImage {
-    /// What it is called by, digests included.
-    #[serde(default)]
-    pub names: Vec<String>,
-    /// Its size, in bytes.
-    #[serde(default)]
-    pub size_bytes: i64,
 }
 
 /// What the control plane concludes about a node.

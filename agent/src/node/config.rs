@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use setpoint_apis::ResourceList;
-use setpoint_apis::core::Taint;
+use setpoint_apis::core::{NodeImage, Taint};
 use setpoint_apis::fnv::fnv32;
 
 use crate::server::Listen;
@@ -26,6 +26,9 @@ pub struct AgentConfig {
     pub capacity: ResourceList,
     /// What is set aside for everything but pods.
     pub reserved: ResourceList,
+    /// Images that are there, for drivers that have none of their own to tell of. Empty for processes, which run what the
+    /// host has.
+    pub images: Vec<NodeImage>,
     /// Addresses for pods, one each, out of this network; `None`: pods have the node's address.
     pub pod_cidr: Option<PodCidr>,
     /// The node's address.
@@ -60,6 +63,7 @@ impl AgentConfig {
             taints: Vec::new(),
             capacity: ResourceList::new(),
             reserved: ResourceList::new(),
+            images: Vec::new(),
             pod_cidr: None,
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             lease_ttl: Duration::from_secs(6),

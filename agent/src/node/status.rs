@@ -19,12 +19,12 @@ const CPU_SMOOTHING: f64 = 0.25;
 /// Less free space than this share of the disk is disk pressure (kubelet's `nodefs.available<10%`).
 const DISK_PRESSURE: f64 = 0.1;
 
-/// Shares of the capacity, as last reported.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// Shares of the capacity, as last reported; `None` of what is not, or not yet, measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Shares {
-    cpu: f64,
-    memory: f64,
-    disk: f64,
+    cpu: Option<f64>,
+    memory: Option<f64>,
+    disk: Option<f64>,
 }
 
 /// Turns samples into reports that change seldom.
@@ -32,17 +32,17 @@ struct Shares {
 pub(crate) struct UsageMeter {
     last: Option<Sample>,
     cpu: Option<f64>,
-    reported: Option<Shares>,
+    reported: Shares,
 }
 
 impl UsageMeter {
-    /// Takes a sample. Returns the usage to report.
+    /// Takes a sample. Returns the usage to report. What cannot be told is left out: of the cpu, everything before the
+    /// second sample.
     pub(crate) fn take(&mut self, cpus: usize, sample: &Sample) -> ResourceList {
         if let Some(last) = &self.last {
             let total = sample.cpu_total.saturating_sub(last.cpu_total);
             let busy = sample.cpu_busy.saturating_sub(last.cpu_busy);
-            if total > 0 {
-                let now = share(busy, total);
+            if let Some(now) = share(busy, total) {
                 self.cpu = Some(
                     self.cpu
                         .map_or(now, |cpu| cpu + (now - cpu) * CPU_SMOOTHING),
@@ -50,50 +50,32 @@ impl UsageMeter {
             }
         }
         self.last = Some(*sample);
-        let now = Shares {
-            cpu: self.cpu.unwrap_or(0.0),
-            memory: share(sample.memory_used, sample.memory_total),
-            disk: share(sample.disk_used, sample.disk_total),
+        let old = self.reported;
+        self.reported = Shares {
+            cpu: follow(old.cpu, self.cpu),
+            memory: follow(old.memory, share(sample.memory_used, sample.memory_total)),
+            disk: follow(old.disk, share(sample.disk_used, sample.disk_total)),
         };
-        let reported = match self.reported {
-            None => Shares {
-                cpu: step(now.cpu),
-                memory: step(now.memory),
-                disk: step(now.disk),
-            },
-            Some(old) => Shares {
-                cpu: follow(old.cpu, now.cpu),
-                memory: follow(old.memory, now.memory),
-                disk: follow(old.disk, now.disk),
-            },
-        };
-        self.reported = Some(reported);
-        ResourceList::from([
+        let millis = |cpu: f64| quantity(&format!("{}m", (cpu * cpus as f64 * 1000.0).round()));
+        let part = |share: f64, of: u64| bytes((share * of as f64) as u64);
+        let Shares { cpu, memory, disk } = self.reported;
+        let measured = [
+            ("cpu", cpu.map(millis)),
+            ("memory", memory.map(|m| part(m, sample.memory_total))),
             (
-                "cpu".into(),
-                quantity(&format!(
-                    "{}m",
-                    (reported.cpu * cpus as f64 * 1000.0).round()
-                )),
+                "ephemeral-storage",
+                disk.map(|d| part(d, sample.disk_total)),
             ),
-            (
-                "memory".into(),
-                bytes((reported.memory * sample.memory_total as f64) as u64),
-            ),
-            (
-                "ephemeral-storage".into(),
-                bytes((reported.disk * sample.disk_total as f64) as u64),
-            ),
-        ])
+        ];
+        let known = measured.into_iter();
+        known
+            .filter_map(|(name, amount)| Some((name.to_owned(), amount?)))
+            .collect()
     }
 }
 
-fn share(part: u64, whole: u64) -> f64 {
-    if whole == 0 {
-        0.0
-    } else {
-        part as f64 / whole as f64
-    }
+fn share(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
 }
 
 fn step(share: f64) -> f64 {
@@ -101,12 +83,12 @@ fn step(share: f64) -> f64 {
 }
 
 /// Stays at what was reported until the present share is more than one step away.
-fn follow(reported: f64, now: f64) -> f64 {
-    if (now - reported).abs() > USAGE_STEP {
-        step(now)
-    } else {
-        reported
-    }
+fn follow(reported: Option<f64>, now: Option<f64>) -> Option<f64> {
+    let now = now?;
+    Some(match reported {
+        Some(reported) if (now - reported).abs() <= USAGE_STEP => reported,
+        _ => step(now),
+    })
 }
 
 /// The report, apart from the usage.
@@ -167,8 +149,8 @@ pub(crate) fn describe(
         node_info: machine.info.clone(),
         usage: ResourceList::new(),
         usage_at: None,
-        // The process driver runs what the host has.
-        images: Vec::new(),
+        session: None,
+        images: config.images.clone(),
         endpoint,
         data_dir: Some(config.data_dir.to_string_lossy().into_owned()),
     }
@@ -176,7 +158,7 @@ pub(crate) fn describe(
 
 fn conditions(sample: &Sample, now: Timestamp) -> Vec<NodeCondition> {
     let disk_pressure =
-        sample.disk_total > 0 && share(sample.disk_used, sample.disk_total) > 1.0 - DISK_PRESSURE;
+        share(sample.disk_used, sample.disk_total).is_some_and(|used| used > 1.0 - DISK_PRESSURE);
     let (status, reason, message) = if disk_pressure {
         (
             "True",
@@ -200,9 +182,15 @@ fn conditions(sample: &Sample, now: Timestamp) -> Vec<NodeCondition> {
     }]
 }
 
-/// Keeps the times of what has not changed since the older report: of conditions, and of the measurement of the usage.
-/// Two reports that say the same are equal then.
-pub(crate) fn keep_times(old: &NodeStatusRecord, new: &mut NodeStatusRecord) {
+/// Takes over from the older report what still holds: what of the usage this agent has not measured yet and the one before
+/// it has, under the same session; and the times of what has not changed, of conditions and of the usage. Two reports that
+/// say the same are equal then.
+pub(crate) fn keep(old: &NodeStatusRecord, new: &mut NodeStatusRecord) {
+    if old.session == new.session
+        && let (Some(cpu), false) = (old.usage.get("cpu"), new.usage.contains_key("cpu"))
+    {
+        new.usage.insert("cpu".into(), *cpu);
+    }
     if old.usage == new.usage && old.usage_at.is_some() {
         new.usage_at = old.usage_at;
     }
@@ -228,6 +216,8 @@ fn bytes(bytes: u64) -> Quantity {
 
 #[cfg(test)]
 mod tests {
+    use setpoint_apis::core::NodeImage;
+
     use super::*;
 
     fn mk_sample(busy: u64, total: u64, memory_percent: u64) -> Sample {
@@ -285,17 +275,17 @@ mod tests {
         };
         let old = report("400m", 10);
         let mut same = report("400m", 70);
-        keep_times(&old, &mut same);
+        keep(&old, &mut same);
         assert_eq!(same, old, "an idle node writes nothing");
         let mut more = report("800m", 70);
-        keep_times(&old, &mut more);
+        keep(&old, &mut more);
         assert_eq!(more.usage_at, at(70));
         let undated = NodeStatusRecord {
             usage_at: None,
             ..report("400m", 0)
         };
         let mut dated = report("400m", 70);
-        keep_times(&undated, &mut dated);
+        keep(&undated, &mut dated);
         assert_eq!(
             dated.usage_at,
             at(70),
@@ -304,9 +294,47 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_measured_is_left_out_instead_of_being_called_nothing() {
+        let mut meter = UsageMeter::default();
+        let first = meter.take(2, &mk_sample(0, 0, 42));
+        assert!(
+            !first.contains_key("cpu"),
+            "one sample is no rate: {first:?}"
+        );
+        let blind = Sample::default();
+        let mut meter = UsageMeter::default();
+        meter.take(2, &blind);
+        assert!(meter.take(2, &blind).is_empty());
+    }
+
+    #[test]
+    fn a_new_session_says_everything_again_and_a_new_agent_of_the_same_keeps_what_was_measured() {
+        let report = |session, usage: &[(&str, &str)]| NodeStatusRecord {
+            usage: usage
+                .iter()
+                .map(|(name, amount)| ((*name).to_owned(), quantity(amount)))
+                .collect(),
+            session: Some(session),
+            ..NodeStatusRecord::default()
+        };
+        let old = report(7, &[("cpu", "800m"), ("memory", "1Gi")]);
+        let mut restarted = report(7, &[("memory", "1Gi")]);
+        keep(&old, &mut restarted);
+        assert_eq!(restarted, old, "nothing to write");
+        let mut anew = report(8, &[("memory", "1Gi")]);
+        keep(&old, &mut anew);
+        assert_ne!(anew, old);
+        assert!(!anew.usage.contains_key("cpu"), "of a former session");
+    }
+
+    #[test]
     fn this_machine_describes_itself() {
         let config = AgentConfig {
             reserved: ResourceList::from([("cpu".into(), quantity("100m"))]),
+            images: vec![NodeImage {
+                names: vec!["registry.example/app:1".into()],
+                size_bytes: 1 << 20,
+            }],
             ..AgentConfig::new("n1", std::env::temp_dir())
         };
         let machine = Machine::this("process");
@@ -319,5 +347,6 @@ mod tests {
         );
         assert_eq!(status.labels["kubernetes.io/hostname"], "n1");
         assert!(!machine.info.machine_id.is_empty());
+        assert_eq!(status.images, config.images);
     }
 }

@@ -160,6 +160,21 @@ pub struct NodeStatus {
     /// Versions and identity of the machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_info: Option<NodeSystemInfo>,
+    /// The images that are there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<NodeImage>,
+}
+
+/// An image that a node has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeImage {
+    /// What it is called by, digests included.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// Its size, in bytes.
+    #[serde(default)]
+    pub size_bytes: i64,
 }
 
 /// One thing about a node that is so or not.

@@ -75,7 +75,7 @@ impl<K: Kind> Reader<K> {
         if mentions_null(parts.metadata) {
             return None;
         }
-        let Head { metadata } = serde_yaml::from_str(parts.metadata).ok()?;
+        let Head { metadata } = super::read(parts.metadata).ok()?;
         *object.metadata_mut() = metadata;
         if !names_its_key(&object, key) || !object.validate().is_empty() {
             return None;
@@ -91,7 +91,7 @@ impl<K: Kind> Reader<K> {
         if suspicious || mentions_null(text) || parts::may_repeat(parts.body) {
             return None;
         }
-        let object: K = serde_yaml::from_str(text).ok()?;
+        let object: K = super::read(text).ok()?;
         if !names_its_key(&object, key) {
             return None;
         }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::core::{
-    Node, NodeAddress, NodeCondition, NodeStatus, NodeSystemInfo, ResourceList, Taint, TaintEffect,
+    Node, NodeAddress, NodeCondition, NodeImage, NodeStatus, NodeSystemInfo, ResourceList, Taint,
+    TaintEffect,
 };
 use crate::records::{NodeHealth, NodeState, NodeStatusRecord};
 
@@ -43,6 +44,8 @@ pub struct NodeView {
     pub addresses: Vec<NodeAddress>,
     /// Versions and identity of the machine.
     pub node_info: NodeSystemInfo,
+    /// The images that are there.
+    pub images: Vec<NodeImage>,
     /// Where the agent serves logs.
     pub endpoint: Option<String>,
     /// The agent's data directory.
@@ -72,6 +75,7 @@ impl NodeView {
             view.drivers.clone_from(&s.drivers);
             view.addresses.clone_from(&s.addresses);
             view.node_info.clone_from(&s.node_info);
+            view.images.clone_from(&s.images);
             view.endpoint.clone_from(&s.endpoint);
             view.data_dir.clone_from(&s.data_dir);
         }
@@ -126,6 +130,7 @@ impl NodeView {
             conditions: self.conditions.clone(),
             addresses: self.addresses.clone(),
             node_info: Some(self.node_info.clone()),
+            images: self.images.clone(),
         }
     }
 }

@@ -9,6 +9,7 @@ use clap::Args;
 use setpoint_agent::fleet::{self, FleetConfig};
 use setpoint_agent::hollow::Latencies;
 use setpoint_agent::node::config::AgentConfig;
+use setpoint_apis::core::NodeImage;
 use setpoint_apis::{Quantity, ResourceList};
 use setpoint_store::SharedStore;
 use setpoint_store::etcd::{ConnectOptions, EtcdStore};
@@ -32,6 +33,9 @@ pub(crate) struct HollowArgs {
     /// In how many zones they are, by turns: the label topology.kubernetes.io/zone is zone-0, zone-1 and so on
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) zones: Option<u32>,
+    /// Images that the nodes say they have, with their sizes: registry.example.com/app:1=300Mi
+    #[arg(long, value_delimiter = ',', value_name = "NAME=SIZE,...", value_parser = image)]
+    pub(crate) images: Vec<NodeImage>,
     /// From the claim of a pod until it is Running: 50ms, or 50ms-2s for a time between these [default: 0s]
     #[arg(long, value_name = "DURATION[-DURATION]", value_parser = latency)]
     pub(crate) start_latency: Option<RangeInclusive<Duration>>,
@@ -46,6 +50,7 @@ impl HollowArgs {
         let given = [
             ("--count", self.count.is_some()),
             ("--zones", self.zones.is_some()),
+            ("--images", !self.images.is_empty()),
             ("--start-latency", self.start_latency.is_some()),
             ("--stop-latency", self.stop_latency.is_some()),
         ];
@@ -121,6 +126,7 @@ pub(crate) async fn run(args: AgentArgs, options: ConnectOptions, part: Part) ->
             taints: args.taints,
             capacity,
             reserved: args.reserved.into_iter().collect(),
+            images: args.hollow.images,
             address: args.address,
             lease_ttl: args.lease_ttl,
             fence_lease_ttl: args.fence_lease_ttl,
@@ -160,9 +166,37 @@ fn latency(text: &str) -> Result<RangeInclusive<Duration>, String> {
     Ok(from..=to)
 }
 
+/// An image and how big it is: the size is behind the last `=`.
+fn image(text: &str) -> Result<NodeImage, String> {
+    let (name, size) = text
+        .rsplit_once('=')
+        .filter(|(name, _)| !name.is_empty())
+        .ok_or_else(|| {
+            format!("{text:?} is not NAME=SIZE, such as registry.example.com/app:1=300Mi")
+        })?;
+    let size: Quantity = size.parse().map_err(|e| format!("{size:?}: {e}"))?;
+    if size.is_negative() {
+        return Err(format!("{text:?}: a size is not less than nothing"));
+    }
+    Ok(NodeImage {
+        names: vec![name.to_owned()],
+        size_bytes: size.value(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn images_have_names_and_sizes() {
+        let app = image("registry.example.com:5000/app@sha256:0a=300Mi").unwrap();
+        assert_eq!(app.names, ["registry.example.com:5000/app@sha256:0a"]);
+        assert_eq!(app.size_bytes, 300 << 20);
+        for bad in ["app", "=1Gi", "app=", "app=big", "app=-1"] {
+            assert!(image(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn latencies_are_a_time_or_two() {

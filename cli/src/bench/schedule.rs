@@ -38,13 +38,14 @@ const USUAL_NODES: usize = 1000;
 #[command(after_help = "\
 The nodes are written into etcd by the benchmark, a session and a status each, and have no agents: only binding is
 measured, and what a stopping pod holds back is free at once. The scheduler is `setpoint controllers --only scheduler`,
-a process of its own. When all pods are bound the placements are checked against what the pods ask for.
+a process of its own. When all pods are bound, the placements are checked: against what the pods ask for, the room of
+the nodes, and the groups that are all or nothing.
 
 pods_per_second is from the first to the last binding (preloaded) or from the first creation to the last binding
 (streaming), middle80_pods_per_second without the first and the last tenth of the bindings. p50_ms and p99_ms are from
 the creation to the binding of a pod; preloaded pods wait for the scheduler to start as well. scheduler_cpu_seconds
 counts what it spent from its start (preloaded) or from the first creation (streaming) on. raw_binds_per_second is what
-group commit does, in the same run, of writes of the shape of a bind, without anybody who decides.
+group commit does, in the same run, of the same writes under the same guards, without anybody who decides.
 
 With --core the decisions alone are measured, without etcd and without documents: the case that is named, or all of
 them and `growth`, which fits the exponent with which the time per pod grows with the nodes. What etcd and a scheduler
@@ -173,11 +174,8 @@ async fn measure(
     crate::init::initialise(&lab.store, &lab.keyspace).await?;
     lab.put_nodes(nodes(args), plan).await?;
     let (store, keyspace) = (lab.store.clone(), lab.keyspace.clone());
-    let raw = Raw {
-        store: &store,
-        keyspace: &keyspace,
-        document_bytes: plan.pod_document(&Role::Measured.name(0), 0).len(),
-    };
+    let document = plan.pod_document(&Role::Measured.name(0), 0);
+    let raw = Raw::new(&store, &keyspace, &document, nodes(args))?;
     // The first one warms the connection.
     raw.binds_per_second(1).await?;
     let mut raws = vec![raw.binds_per_second(plan.pods).await?];
@@ -209,8 +207,7 @@ async fn measure(
     };
     let figures = figures::figures(&seen, begin);
     lab.stop_scheduler().await;
-    plan.check(&lab.placements(Role::Measured).await?)
-        .map_err(|wrong| anyhow!("the pods are bound, but not as they ask: {wrong}"))?;
+    check(plan, lab).await?;
     raws.push(raw.binds_per_second(plan.pods).await?);
     let raw_binds_per_second = median(&mut raws).round();
     let (idle_p50_ms, idle_p99_ms) = idle.map(|samples| samples.beyond_raw(&seen)).unzip();
@@ -229,6 +226,19 @@ async fn measure(
         idle_p50_ms,
         idle_p99_ms,
     })
+}
+
+/// Looks whether the pods are bound as they may be.
+async fn check(plan: &Plan, lab: &Lab) -> Result<()> {
+    let (mut measured, mut others) = (Vec::new(), Vec::new());
+    for (role, placed) in lab.placements().await? {
+        match role {
+            Role::Measured => measured.push(placed),
+            Role::Fill | Role::Warm => others.push(placed.1),
+        }
+    }
+    plan.check(&measured, &others)
+        .map_err(|wrong| anyhow!("the pods are bound, but not as they may be: {wrong}"))
 }
 
 /// Binds what is to be there before.
@@ -373,8 +383,10 @@ async fn stalled(
 
 /// One pod of a role that has no binding.
 async fn unbound(lab: &Lab, role: Role, pods: usize) -> Result<Option<String>> {
-    let placed = lab.placements(role).await?;
-    let bound: BTreeSet<usize> = placed.into_iter().map(|(pod, _)| pod).collect();
+    let placed = lab.placements().await?.into_iter();
+    let bound: BTreeSet<usize> = placed
+        .filter_map(|(of, (pod, _))| (of == role).then_some(pod))
+        .collect();
     let without = (0..pods).find(|number| !bound.contains(number));
     Ok(without.map(|number| role.name(number)))
 }

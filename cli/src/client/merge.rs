@@ -200,10 +200,6 @@ pub(super) fn node(kind: KindInfo, key: ObjectKey, parts: &NodeParts<'_>) -> Opt
         ("drivers", json!(merged.drivers)),
         ("usage", json!(merged.usage)),
         ("usageAt", json!(status.as_ref().and_then(|s| s.usage_at))),
-        (
-            "images",
-            json!(status.as_ref().map(|s| &s.images).filter(|i| !i.is_empty())),
-        ),
         ("endpoint", json!(merged.endpoint)),
         ("dataDir", json!(merged.data_dir)),
         ("session", json!(merged.session)),

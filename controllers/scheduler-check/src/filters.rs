@@ -121,12 +121,14 @@ pub(crate) fn nominated_over(world: &World, pod: &ObjectKey) -> BTreeSet<ObjectK
         .collect()
 }
 
-/// The world once the victims of `nominated` pods have gone and these are placed.
+/// The world once all victims have gone, also those of other nominated pods, and the `nominated` ones are placed.
 pub(crate) fn after_nominations(world: &World, nominated: &BTreeSet<ObjectKey>) -> World {
     let mut after = world.clone();
+    for nomination in world.nominations.values() {
+        after = after.without(world.leaving(nomination));
+    }
     for key in nominated {
         let nomination = &world.nominations[key];
-        after = after.without(world.leaving(nomination));
         if let Some(pod) = world.pods.get(key) {
             after = after.with(key, pod, &nomination.node);
         }

@@ -10,6 +10,8 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::strategy::Union;
 
+use crate::score::Strategy as Room;
+
 mod build;
 
 pub use build::{namespace_labels, pod_labels};
@@ -24,6 +26,8 @@ pub struct Scenario {
     pub nodes: Vec<NodeShape>,
     /// What happens, in order.
     pub steps: Vec<Step>,
+    /// How free room is valued, for all pods.
+    pub strategy: Room,
 }
 
 /// One thing that happens. Nodes and pods are counted from 0 and taken modulo how many there are.
@@ -91,6 +95,8 @@ pub struct NodeShape {
     pub ready: bool,
     /// 0: programs of the host, 1: images, else both.
     pub drivers: u8,
+    /// What was measured: halves of a cpu, and as many halves of a gibibyte; 0: nothing was.
+    pub load: u8,
 }
 
 /// What a pod is like.
@@ -247,8 +253,18 @@ pub struct Kinds {
 
 /// Scenarios of 1 to 8 nodes.
 pub fn scenarios(kinds: Kinds) -> impl Strategy<Value = Scenario> {
-    (vec(node(), 1..=8), vec(step(kinds), 1..24))
-        .prop_map(|(nodes, steps)| Scenario { nodes, steps })
+    let strategy = prop_oneof![
+        2 => Just(Room::LeastAllocated),
+        1 => Just(Room::MostAllocated),
+        1 => Just(Room::Balanced),
+    ];
+    (vec(node(), 1..=8), vec(step(kinds), 1..24), strategy).prop_map(|(nodes, steps, strategy)| {
+        Scenario {
+            nodes,
+            steps,
+            strategy,
+        }
+    })
 }
 
 /// True once in `n` times.
@@ -365,8 +381,17 @@ fn node() -> impl Strategy<Value = NodeShape> {
     );
     let room = (2..10u8, 2..10u8, 0..3u8, 1..7u8);
     let taints = prop_oneof![4 => Just(Vec::new()), 1 => vec((0..2u8, 0..2u8, 0..3u8), 1..3)];
-    (labels, room, taints, rarely(10), rarely(10), 0..12u8).prop_map(
-        |((zone, rack, size), (cpu, memory, gpu, pods), taints, cordoned, lost, drivers)| {
+    let load = prop_oneof![2 => Just(0u8), 1 => 1..8u8];
+    let kind = (0..12u8, load);
+    (labels, room, taints, rarely(10), rarely(10), kind).prop_map(
+        |(
+            (zone, rack, size),
+            (cpu, memory, gpu, pods),
+            taints,
+            cordoned,
+            lost,
+            (drivers, load),
+        )| {
             NodeShape {
                 zone,
                 rack,
@@ -379,6 +404,7 @@ fn node() -> impl Strategy<Value = NodeShape> {
                 cordoned,
                 ready: !lost,
                 drivers,
+                load,
             }
         },
     )

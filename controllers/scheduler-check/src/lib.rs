@@ -8,7 +8,8 @@
 //! several terms of affinity must be one that all of them mean, and a pod on a node without the topology key does not
 //! make a self-affine pod wait.
 //!
-//! Scores are not computed. [`tables`] has cases in which one node must come out best.
+//! Of scores only the part for free room is computed ([`room_score`]); for all parts [`tables`] has cases in which one
+//! node must come out best.
 //!
 //! [`tables`] holds cases as data, for this checker and for the core alike; [`generate`] makes random clusters.
 
@@ -21,12 +22,14 @@ mod matching;
 mod neighbours;
 mod preemption;
 mod room;
+mod score;
 mod spread;
 pub mod tables;
 mod world;
 
 pub use checks::{Complaint, check_binding, check_unschedulable};
 pub use filters::{Violation, feasible, feasible_nodes};
-pub use gang::{check_gang_placed, check_gang_refused};
+pub use gang::{Search, check_gang_placed, check_gang_refused, gang_placement};
 pub use preemption::{Budgets, Proposal, check_preemption, proposals};
+pub use score::{Strategy, room_score};
 pub use world::{Node, Nomination, Pod, Reservation, World};

@@ -58,6 +58,8 @@ pub enum Expected {
 pub struct Profile {
     /// `LeastAllocated`, `MostAllocated` or `Balanced`.
     pub strategy: Option<String>,
+    /// Weights by the names of the parts; the documented ones for those that are not named.
+    pub weights: BTreeMap<String, i32>,
 }
 
 /// A case that cannot be read.
@@ -146,6 +148,8 @@ struct NodeText {
     not_ready: bool,
     cordoned: bool,
     images: BTreeMap<String, i64>,
+    /// What was measured.
+    usage: ResourceList,
     drivers: Option<Vec<String>>,
 }
 
@@ -304,6 +308,7 @@ impl NodeText {
             ready: !self.not_ready,
             cordoned: self.cordoned,
             images: self.images,
+            usage: self.usage,
             drivers: self.drivers.unwrap_or_else(|| vec!["process".into()]),
         }
     }

@@ -37,6 +37,8 @@ pub struct Node {
     pub cordoned: bool,
     /// The images that are there, with their sizes in bytes.
     pub images: BTreeMap<String, i64>,
+    /// What was measured of it, `cpu` and `memory`; empty when nothing was.
+    pub usage: ResourceList,
     /// The drivers that run containers.
     pub drivers: Vec<String>,
 }

@@ -2,7 +2,7 @@
 
 mod classes;
 mod explain;
-mod gang;
+pub(crate) mod gang;
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
@@ -228,15 +228,24 @@ impl Cluster {
         let class = &request.class;
         self.forget(&request.pod);
         let id = self.shape(class);
-        let choice = if self.shapes[id].only_node().is_some() {
-            self.choose_alone(id)
-        } else {
-            self.sync(id);
-            self.shapes[id].choose(draw(&request.pod, seed), &self.state)
-        };
-        let Some(choice) = choice else {
-            return Decision::Unschedulable(self.verdict(id));
-        };
+        match self.choice(id, &request.pod, seed) {
+            Some(choice) => self.bind(request, id, choice),
+            None => Decision::Unschedulable(self.verdict(id)),
+        }
+    }
+
+    /// The same of a pod that is promised a node.
+    fn schedule_at(&mut self, request: &PodRequest, slot: u32, seed: u64) -> Decision {
+        let id = self.shape(&request.class);
+        match self.choice_at(id, slot) {
+            Some(choice) => self.bind(request, id, choice),
+            None => self.schedule_one(request, seed),
+        }
+    }
+
+    /// Counts a pod on the node that was chosen.
+    pub(crate) fn bind(&mut self, request: &PodRequest, id: u32, choice: Choice) -> Decision {
+        let class = &request.class;
         let runner_up = choice.runner_up.map(|(slot, score)| RunnerUp {
             node: self.state.nodes[slot as usize].name.clone(),
             score,
@@ -258,6 +267,34 @@ impl Cluster {
         let since = state.latest.saturating_add(1);
         state.add(&request.pod, choice.slot, class.clone(), since, None);
         Decision::Bind(placement)
+    }
+
+    /// The best node for a pod of a shape.
+    pub(crate) fn choice(&mut self, id: u32, pod: &ObjectKey, seed: u64) -> Option<Choice> {
+        if self.shapes[id].only_node().is_some() {
+            return self.choose_alone(id);
+        }
+        self.sync(id);
+        self.shapes[id].choose(draw(pod, seed), &self.state)
+    }
+
+    /// A node for a pod of a shape that is promised that node, when it can run there now.
+    fn choice_at(&mut self, id: u32, slot: u32) -> Option<Choice> {
+        self.refresh(id);
+        let shape = &self.shapes[id];
+        let admission = &self.admissions[shape.kind.admission];
+        let score = shape.score_alone(slot, admission, &self.state)?;
+        let others = shape.only_node().is_none();
+        Some(Choice {
+            slot,
+            score,
+            feasible: if others {
+                shape.feasible(&self.state)
+            } else {
+                1
+            },
+            runner_up: None,
+        })
     }
 
     /// The node that pods of a shape name, if it can run them.

@@ -26,6 +26,7 @@ mod affinity;
 pub mod bench;
 mod class;
 mod cluster;
+mod few;
 mod intern;
 mod log;
 mod node;
@@ -43,6 +44,7 @@ mod score;
 mod shape;
 mod slab;
 mod state;
+mod tally;
 mod terms;
 mod topology;
 

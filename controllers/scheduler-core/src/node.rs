@@ -10,6 +10,7 @@ use setpoint_apis::ResourceList;
 use setpoint_apis::core::Taint;
 
 use crate::admission::image_name;
+use crate::few::Few;
 use crate::intern::{Interner, Symbol};
 use crate::ports::Taken;
 use crate::profile::Strategy;
@@ -185,19 +186,19 @@ pub(crate) struct Node {
     pub(crate) weighed: [i64; 2],
     /// Cpu and memory as they were measured; 0 when they were not.
     pub(crate) measured: [i64; 2],
-    /// 1 / allocatable of cpu and memory; 0 where there is none.
-    pub(crate) reciprocal: [f64; 2],
-    /// The pods that are counted on it, in no particular order.
-    pub(crate) pods: Vec<u32>,
+    pub(crate) name: Arc<str>,
+    pub(crate) session: i64,
     /// Changes when anything changed that is asked besides free resources.
     pub(crate) facts_version: u32,
     pub(crate) runs: Runs,
+    /// The pods that are counted on it, in no particular order.
+    pub(crate) pods: Few,
     /// The pods that are nominated for it.
     pub(crate) nominated: Vec<u32>,
     /// The reservations that are placed on it.
     pub(crate) reserved: Vec<u32>,
-    pub(crate) name: Arc<str>,
-    pub(crate) session: i64,
+    /// 1 / allocatable of cpu and memory; 0 where there is none.
+    pub(crate) reciprocal: [f64; 2],
     /// `None`: the node does not exist, yet pods are counted on it.
     pub(crate) facts: Option<Arc<NodeFacts>>,
     /// Extended resources, sorted: name, allocatable, used.
@@ -222,7 +223,7 @@ impl Node {
             reciprocal: [0.0; 2],
             extended: Vec::new(),
             ports: Taken::default(),
-            pods: Vec::new(),
+            pods: Few::default(),
             nominated: Vec::new(),
             reserved: Vec::new(),
             images: Box::default(),

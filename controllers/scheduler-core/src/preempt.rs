@@ -4,6 +4,7 @@
 //! change, so that one more preemptor costs the nodes that changed since the last. For others every node is looked at.
 
 mod costs;
+mod gang;
 
 use std::cmp::Reverse;
 use std::sync::Arc;

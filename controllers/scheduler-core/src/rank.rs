@@ -2,10 +2,13 @@
 //! on, brought up to date when the best is asked for. A change costs a write; a question costs a pass over one block of
 //! each level for every block that was touched.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
 /// The score of a place that is out of the question.
 const NONE: i32 = i32::MIN;
-/// How many scores a block has: few enough to look through in a few vector instructions.
-const BLOCK: usize = 64;
+/// How many scores a block has: as many as fit into a line of the processor's cache.
+const BLOCK: usize = 16;
 
 /// What a block knows: its best score and how many places have it; no place has any when `count` is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,10 +212,38 @@ impl Ranking {
         }
     }
 
-    /// All places that have a score.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, i32)> + '_ {
-        let all = self.scores.iter().copied().enumerate();
-        all.filter(|(_, s)| *s != NONE)
+    /// The places that have a score, the best first and of equals the first, each found when it is asked for. The bests
+    /// must be up to date.
+    pub(crate) fn best_first(&self) -> impl Iterator<Item = (usize, i32)> + '_ {
+        let mut heap = BinaryHeap::new();
+        if let Some((score, _)) = self.best() {
+            heap.push((score, Reverse(0), self.levels.len()));
+        }
+        std::iter::from_fn(move || {
+            loop {
+                // What is left of a block begins where the block does, and is no better than its best.
+                let (score, Reverse(begins), level) = heap.pop()?;
+                let Some(below) = level.checked_sub(1) else {
+                    return Some((begins, score));
+                };
+                let width = BLOCK.pow(below as u32);
+                let mut push = |i: usize, score: i32| {
+                    if score != NONE {
+                        heap.push((score, Reverse(begins + i * width), below));
+                    }
+                };
+                match below.checked_sub(1) {
+                    None => {
+                        let scores = self.scores[begins..].iter().take(BLOCK);
+                        scores.enumerate().for_each(|(i, score)| push(i, *score));
+                    }
+                    Some(at) => {
+                        let bests = children(&self.levels[at].bests, begins / width / BLOCK);
+                        bests.iter().enumerate().for_each(|(i, b)| push(i, b.score));
+                    }
+                }
+            }
+        })
     }
 }
 
@@ -252,12 +283,12 @@ mod tests {
         fn the_ranking_agrees_with_a_walk_over_all_places(
             first in proptest::collection::vec(proptest::option::of(-3..4_i32), 1..200),
             wide: bool,
-            changes in proptest::collection::vec((0..BLOCK * BLOCK + 70, proptest::option::of(-3..4_i32)), 0..60),
+            changes in proptest::collection::vec((0..BLOCK * BLOCK * 3 + 7, proptest::option::of(-3..4_i32)), 0..60),
         ) {
             // Also with more than one block of blocks.
             let mut scores = first;
             if wide {
-                scores.resize(BLOCK * BLOCK + 70, None);
+                scores.resize(BLOCK * BLOCK * 3 + 7, None);
             }
             let mut ranking = Ranking::default();
             if wide {
@@ -272,6 +303,9 @@ mod tests {
                 ranking.set(place, score);
             }
             ranking.settle();
+            let mut sorted: Vec<_> = (0..scores.len()).filter_map(|i| Some((i, scores[i]?))).collect();
+            sorted.sort_by_key(|(i, score)| (Reverse(*score), *i));
+            prop_assert_eq!(ranking.best_first().collect::<Vec<_>>(), sorted);
             let max = scores.iter().flatten().max().copied();
             let holders: Vec<_> = (0..scores.len()).filter(|i| max.is_some() && scores[*i] == max).collect();
             prop_assert_eq!(ranking.best(), max.map(|m| (m, holders.len() as u32)));

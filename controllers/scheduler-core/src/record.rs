@@ -177,7 +177,7 @@ impl From<&NodeScore> for records::NodeScore {
 }
 
 /// Up to `most` nodes as they are kept with a binding: the chosen one first, then the best of the others. `scores` holds
-/// all nodes that could be chosen, the best first. None when the chosen one is not among them.
+/// the best nodes that could be chosen, the best first, and the chosen one. None when that is not among them.
 pub fn best(scores: &[NodeScore], placement: &Placement, most: usize) -> Vec<records::NodeScore> {
     let is_chosen = |score: &&NodeScore| score.node == placement.node;
     let Some(chosen) = scores.iter().find(is_chosen) else {

@@ -50,17 +50,26 @@ pub(crate) fn resources(
     if shares.is_empty() {
         return 0;
     }
-    // No node is a thousand times over-full; the bounds keep the numbers small.
-    let mean = |of: fn(f64) -> f64| shares.iter().map(|s| of(*s)).sum::<f64>() / count as f64;
+    let mean = |sum: f64| sum / count as f64;
     let good = match strategy {
-        Strategy::LeastAllocated => mean(|s| (1.0 - s).max(-1000.0)),
-        Strategy::MostAllocated => mean(|s| if s > 1.0 { 0.0 } else { s }),
+        // No node is a thousand times over-full; the bounds keep the numbers small.
+        Strategy::LeastAllocated => mean(shares.iter().map(|s| (1.0 - s).max(-1000.0)).sum()),
+        Strategy::MostAllocated => {
+            mean(shares.iter().map(|s| if *s > 1.0 { 0.0 } else { *s }).sum())
+        }
         Strategy::Balanced => match shares {
             [a, b] => 1.0 - (a.min(1.0) - b.min(1.0)).abs() / 2.0,
             _ => 1.0,
         },
     };
-    (FULL as f64 * good).floor() as i32 * weight
+    floor(FULL as f64 * good) * weight
+}
+
+/// The greatest whole number that is not above a small number; the library's own is a call where the processor that is
+/// compiled for has no instruction for it.
+fn floor(value: f64) -> i32 {
+    let whole = value as i32;
+    whole - i32::from(f64::from(whole) > value)
 }
 
 /// The score for `matched` of `all` weight of preferences.

@@ -157,6 +157,16 @@ impl State {
         Some(pod)
     }
 
+    /// Counts a pod again that was counted out, as it was.
+    pub(crate) fn put_back(&mut self, pod: Pod) {
+        // The slot may have been given up with the pod, when the node does not exist; nobody took it since.
+        let node = self.nodes[pod.slot as usize].name.clone();
+        let slot = self.slot_of(&node);
+        self.add(&pod.key, slot, pod.class, pod.since, pod.nominated);
+        self.set_leaving(&pod.key, pod.going);
+        self.set_staying(&pod.key, pod.stays);
+    }
+
     /// Says whether a pod is on its way out, whyever.
     pub(crate) fn set_leaving(&mut self, key: &ObjectKey, going: bool) {
         let Some(id) = self.pods_by_key.get(key).copied() else {

@@ -14,6 +14,7 @@ use crate::log::ChangeLog;
 use crate::node::Node;
 use crate::own::Own;
 use crate::slab::Slab;
+use crate::tally::Tally;
 use crate::topology::{Counts, Key, NOWHERE};
 
 /// The label that every namespace has with its name, also when its document does not say so.
@@ -38,7 +39,7 @@ pub(crate) struct Identity {
     /// Sorted.
     pub(crate) matchers: Vec<u32>,
     /// How many such pods each node has.
-    slots: FxHashMap<u32, u32>,
+    slots: Tally,
 }
 
 /// Selects pods: all of the members must hold.
@@ -46,7 +47,7 @@ pub(crate) struct Identity {
 pub(crate) struct Matcher {
     members: Arc<[Member]>,
     /// How many matching pods each node has.
-    pub(crate) slots: FxHashMap<u32, u32>,
+    pub(crate) slots: Tally,
     terms: Vec<u32>,
     /// Whether it says who owns a reservation.
     pub(crate) owners: u32,
@@ -129,7 +130,7 @@ impl Registry {
             namespace: Arc::from(namespace),
             labels: labels.clone(),
             matchers: Vec::new(),
-            slots: FxHashMap::default(),
+            slots: Tally::default(),
         };
         let anchored = labels
             .iter()
@@ -166,7 +167,7 @@ impl Registry {
         let matching: Vec<_> = candidates.into_iter().filter(holds).collect();
         let id = self.matchers.insert(Matcher {
             members: members.clone(),
-            slots: FxHashMap::default(),
+            slots: Tally::default(),
             terms: Vec::new(),
             owners: 0,
         });
@@ -176,8 +177,8 @@ impl Registry {
             if let Err(at) = identity.matchers.binary_search(&id) {
                 identity.matchers.insert(at, id);
             }
-            for (slot, count) in &identity.slots {
-                *slots.entry(*slot).or_insert(0) += count;
+            for (slot, count) in identity.slots.iter() {
+                slots.add(slot, count);
             }
         }
         match anchor {
@@ -195,10 +196,10 @@ impl Registry {
             return (*known, false);
         }
         let mut pods = Counts::default();
-        for (slot, count) in &self.matchers[matcher].slots {
-            let domain = self.keys[key].of(*slot);
+        for (slot, count) in self.matchers[matcher].slots.iter() {
+            let domain = self.keys[key].of(slot);
             if domain != NOWHERE {
-                pods.add(domain, i64::from(*count));
+                pods.add(domain, i64::from(count));
             }
         }
         let id = self.terms.insert(Term {
@@ -456,23 +457,19 @@ impl Registry {
                 1
             }
         };
-        for (slot, count) in &identity.slots {
-            let here = matcher.slots.entry(*slot).or_insert(0);
-            *here = if sign > 0 {
-                *here + count
+        for (slot, count) in identity.slots.iter() {
+            if sign > 0 {
+                matcher.slots.add(slot, count);
             } else {
-                here.saturating_sub(*count)
-            };
-            if *here == 0 {
-                matcher.slots.remove(slot);
+                matcher.slots.take(slot, count);
             }
-            log.push(*slot);
+            log.push(slot);
             for term in &matcher.terms {
                 let term = &mut terms[*term];
                 let key = &keys[term.key];
-                let domain = key.of(*slot);
+                let domain = key.of(slot);
                 if domain != NOWHERE {
-                    term.pods.add(domain, sign * i64::from(*count));
+                    term.pods.add(domain, sign * i64::from(count));
                     tell(key, domain, log);
                 }
             }
@@ -600,15 +597,11 @@ fn tell(key: &Key, domain: u32, log: &mut ChangeLog) {
     }
 }
 
-fn step(slots: &mut FxHashMap<u32, u32>, slot: u32, more: bool) {
-    let count = slots.entry(slot).or_insert(0);
+fn step(slots: &mut Tally, slot: u32, more: bool) {
     if more {
-        *count += 1;
+        slots.add(slot, 1);
     } else {
-        *count = count.saturating_sub(1);
-        if *count == 0 {
-            slots.remove(&slot);
-        }
+        slots.take(slot, 1);
     }
 }
 

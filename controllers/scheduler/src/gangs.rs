@@ -6,14 +6,18 @@
 //! halves wait for one another. A group that has been placed once is left running when it loses pods: those are placed
 //! again as soon as they fit, and further pods are placed one by one.
 
+mod gang;
+
 use std::collections::BTreeSet;
 
 use rustc_hash::FxHashMap;
 use setpoint_apis::ObjectKey;
-use setpoint_apis::records::ConstraintKind;
 
 use crate::asks::Hold;
 use crate::pending::{Order, Wish};
+
+pub(crate) use gang::Counts;
+use gang::Gang;
 
 /// How a member is.
 #[derive(Clone, Debug)]
@@ -41,13 +45,6 @@ pub(crate) enum Group {
     Of(u32),
 }
 
-/// Why a group is not placed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lack {
-    Members,
-    Willing,
-}
-
 /// What is to be done about a group.
 #[derive(Debug)]
 pub(crate) enum Step {
@@ -61,57 +58,6 @@ pub(crate) enum Step {
     Singly(Vec<Wish>),
     /// It cannot become complete: take these back.
     TakeApart(Vec<ObjectKey>),
-}
-
-#[derive(Debug)]
-struct Gang {
-    group: Group,
-    members: FxHashMap<ObjectKey, Member>,
-    counts: Counts,
-    /// Those that want a node.
-    queue: BTreeSet<Order>,
-    /// Those that cannot be taken back.
-    fixed: BTreeSet<ObjectKey>,
-    /// Whether it has been placed, and not been without any bound pod since.
-    placed: bool,
-    /// The attempt to place it that is under way: from its first binding until it is placed, or nothing of it is bound.
-    attempt: Option<u64>,
-    /// It was tried, and does not fit.
-    failed: bool,
-    /// Other pods that are placed can help then.
-    social: bool,
-    /// It was tried a short while ago, and is not tried again because the cluster changes before
-    /// [`Gangs::rest_is_over`].
-    resting: bool,
-    /// The cluster changed meanwhile.
-    stale: bool,
-    /// Its order while it is among those to be looked at.
-    awake: Option<(bool, Order)>,
-}
-
-/// How many members there are, and how they are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) members: usize,
-    pub(crate) bound: usize,
-    pub(crate) binding: usize,
-    pub(crate) wants: usize,
-    pub(crate) soon: usize,
-    pub(crate) held: usize,
-}
-
-impl Counts {
-    fn add(&mut self, member: &Member, by: isize) {
-        let own = match member {
-            Member::Wants(_) => &mut self.wants,
-            Member::Binding => &mut self.binding,
-            Member::Bound => &mut self.bound,
-            Member::Soon => &mut self.soon,
-            Member::Held => &mut self.held,
-        };
-        *own = own.saturating_add_signed(by);
-        self.members = self.members.saturating_add_signed(by);
-    }
 }
 
 /// All groups that have members or a document.
@@ -168,7 +114,7 @@ impl Gangs {
             self.of.insert(pod.clone(), group.clone());
         }
         let gang = self.gang(group);
-        if let (Some(Member::Wants(known)), Member::Wants(wish)) = (gang.members.get(pod), &member)
+        if let (Some(Member::Wants(known)), Member::Wants(wish)) = (gang.member(pod), &member)
             && known.revision == wish.revision
             && known.class == wish.class
             && known.order == wish.order
@@ -176,7 +122,7 @@ impl Gangs {
             return;
         }
         let same = matches!(
-            (gang.members.get(pod), &member),
+            (gang.member(pod), &member),
             (Some(Member::Binding), Member::Binding)
                 | (Some(Member::Bound), Member::Bound)
                 | (Some(Member::Soon), Member::Soon)
@@ -346,6 +292,23 @@ impl Gangs {
         pods
     }
 
+    /// A group does not fit, and others leave to make room for it. `social`: other pods that are placed can help as well.
+    pub(crate) fn waits(&mut self, key: &ObjectKey, social: bool) {
+        if let Some(gang) = self.gangs.get_mut(key) {
+            gang.failed = true;
+            gang.social = social;
+            self.changed.insert(key.clone());
+        }
+    }
+
+    /// All members of a group, sorted.
+    pub(crate) fn members(&self, key: &ObjectKey) -> Vec<ObjectKey> {
+        let members = self.gangs.get(key).into_iter();
+        let mut members: Vec<_> = members.flat_map(Gang::members).cloned().collect();
+        members.sort_unstable();
+        members
+    }
+
     /// Bindings of a group are about to be made. Returns the number of the attempt when that is its first step, for
     /// [`Gangs::overdue`].
     pub(crate) fn begin(&mut self, key: &ObjectKey) -> Option<u64> {
@@ -401,20 +364,7 @@ impl Gangs {
     }
 
     fn gang(&mut self, key: &ObjectKey) -> &mut Gang {
-        self.gangs.entry(key.clone()).or_insert_with(|| Gang {
-            group: Group::Missing,
-            members: FxHashMap::default(),
-            counts: Counts::default(),
-            queue: BTreeSet::new(),
-            fixed: BTreeSet::new(),
-            placed: false,
-            attempt: None,
-            failed: false,
-            social: false,
-            resting: false,
-            stale: false,
-            awake: None,
-        })
+        self.gangs.entry(key.clone()).or_insert_with(Gang::new)
     }
 
     /// Takes note of what a change of a member, or of the document, makes of a group.
@@ -470,7 +420,7 @@ impl Gangs {
         if let Some((whole, order)) = gang.awake.take() {
             self.awake.remove(&(whole, order, key.clone()));
         }
-        if gang.members.is_empty() && gang.group == Group::Missing {
+        if gang.counts.members == 0 && gang.group == Group::Missing {
             self.gangs.remove(key);
             return;
         }
@@ -490,121 +440,6 @@ impl Parting {
             group: group.clone(),
             leaving: pods.iter().cloned().collect(),
         }
-    }
-}
-
-impl Gang {
-    fn put(&mut self, pod: &ObjectKey, member: Member) {
-        if let Member::Wants(wish) = &member {
-            self.queue.insert(wish.order.clone());
-        }
-        self.counts.add(&member, 1);
-        self.members.insert(pod.clone(), member);
-    }
-
-    fn take(&mut self, pod: &ObjectKey) {
-        let Some(member) = self.members.remove(pod) else {
-            return;
-        };
-        if let Member::Wants(wish) = &member {
-            self.queue.remove(&wish.order);
-        }
-        self.counts.add(&member, -1);
-    }
-
-    /// In their order.
-    fn wishes(&self) -> impl Iterator<Item = &Wish> {
-        let queued = self.queue.iter().map(|order| self.members.get(&order.pod));
-        queued.filter_map(|member| match member {
-            Some(Member::Wants(wish)) => Some(wish),
-            _ => None,
-        })
-    }
-
-    /// Those that are bound and can be taken back.
-    fn movable(&self) -> Vec<ObjectKey> {
-        let bound = self.members.iter();
-        let bound = bound.filter(|(p, m)| matches!(m, Member::Bound) && !self.fixed.contains(*p));
-        let mut pods: Vec<_> = bound.map(|(pod, _)| pod.clone()).collect();
-        pods.sort_unstable();
-        pods
-    }
-
-    /// Whether some pods are bound of a group that has never been placed.
-    fn is_half_bound(&self) -> bool {
-        let counts = self.counts;
-        let min = match self.group {
-            Group::Of(min) => min as usize,
-            Group::Missing | Group::Unknown => return false,
-        };
-        let bound = counts.bound + counts.binding;
-        !self.placed && bound > 0 && bound < min
-    }
-
-    fn step(&self) -> Step {
-        let counts = self.counts;
-        if counts.wants == 0 {
-            return Step::Rest;
-        }
-        let min = match self.group {
-            Group::Missing => {
-                return Step::Hold(self.hold("there is no PodGroup of this name".into()));
-            }
-            Group::Unknown => {
-                return Step::Hold(self.hold("the PodGroup of this name is not valid".into()));
-            }
-            Group::Of(min) => min as usize,
-        };
-        let there = counts.bound + counts.binding;
-        let wishes = || self.wishes().cloned().collect();
-        if there >= min {
-            return Step::Singly(wishes());
-        }
-        let need = min - there;
-        let lack = if counts.members < min && !self.placed {
-            Lack::Members
-        } else if counts.wants < need && !self.placed {
-            // Those that come back in a while are waited for; those that are held back are not.
-            if counts.wants + counts.soon < need
-                && let Some(apart) = self.take_apart()
-            {
-                return apart;
-            }
-            Lack::Willing
-        } else {
-            return Step::Place {
-                wishes: wishes(),
-                need: need.min(counts.wants),
-            };
-        };
-        if lack == Lack::Members
-            && let Some(apart) = self.take_apart()
-        {
-            return apart;
-        }
-        let exist = match lack {
-            Lack::Members => format!("{} of {min} members exist", counts.members),
-            Lack::Willing => format!(
-                "{} of {min} members can be placed now",
-                counts.wants + there
-            ),
-        };
-        Step::Hold(self.hold(exist))
-    }
-
-    /// Once no binding is under way, when there is anything to take back.
-    fn take_apart(&self) -> Option<Step> {
-        let pods = self.movable();
-        (self.counts.binding == 0 && !pods.is_empty()).then_some(Step::TakeApart(pods))
-    }
-
-    fn hold(&self, what: String) -> Hold {
-        // The group's name is in the pods' label.
-        Hold::new(
-            ConstraintKind::PodGroup,
-            &what,
-            format!("pod group: {what}"),
-        )
     }
 }
 

@@ -52,11 +52,22 @@ struct Account {
 struct Books {
     quotas: BTreeMap<Arc<str>, Account>,
     charged: FxHashMap<Arc<str>, Arc<PodUse>>,
-    waiting: BTreeMap<Order, Arc<PodUse>>,
+    waiting: BTreeMap<Order, Waiter>,
     /// Those who waited and may be bound by now, and are not charged yet: others were not woken because of them.
     woken: FxHashSet<Arc<str>>,
+    /// Counts the times that something changed that can help those who wait, but for what groups give up.
+    round: u64,
     /// Something fell or was raised: some who wait may be admitted now.
     eased: bool,
+}
+
+/// A pod that waits.
+#[derive(Debug)]
+struct Waiter {
+    usage: Arc<PodUse>,
+    /// The round in which the group of the pod was tried in vain. What another group gives up in the same round does not
+    /// wake it, or two groups that fail would wake one another for ever.
+    tried: Option<u64>,
 }
 
 /// The quotas of all namespaces. Namespaces without quotas cost nothing.
@@ -190,7 +201,27 @@ impl Quotas {
     pub(crate) fn wait(&mut self, order: Order, usage: Arc<PodUse>) {
         self.forgo(&order.pod);
         if let Some(books) = self.books.get_mut(&*order.pod.namespace) {
-            books.waiting.insert(order, usage);
+            books.waiting.insert(order, Waiter { usage, tried: None });
+        }
+    }
+
+    /// A pod waits for a quota, and with it the group that it belongs to.
+    pub(crate) fn wait_in_group(&mut self, order: Order, usage: Arc<PodUse>) {
+        self.give_up(&order.pod);
+        if let Some(books) = self.books.get_mut(&*order.pod.namespace) {
+            let tried = Some(books.round);
+            books.waiting.insert(order, Waiter { usage, tried });
+        }
+    }
+
+    /// A pod is not bound with what it was woken for, because its group is not: others may have that. Groups that were
+    /// tried since anything changed are not woken because of it.
+    pub(crate) fn give_up(&mut self, pod: &ObjectKey) {
+        if let Some(books) = self.books.get_mut(&*pod.namespace)
+            && books.woken.remove(&pod.name)
+        {
+            books.eased = true;
+            self.eased.insert(pod.namespace.clone());
         }
     }
 
@@ -255,6 +286,7 @@ impl Quotas {
     fn ease(&mut self, namespace: &Arc<str>) {
         if let Some(books) = self.books.get_mut(&**namespace) {
             books.eased = true;
+            books.round += 1;
             self.eased.insert(namespace.clone());
         }
     }
@@ -321,8 +353,8 @@ impl Books {
         // here.
         let mut refused = FxHashSet::default();
         let mut woken = Vec::new();
-        for (order, pod) in &self.waiting {
-            if refused.contains(&Arc::as_ptr(pod)) {
+        for (order, Waiter { usage: pod, tried }) in &self.waiting {
+            if *tried == Some(self.round) || refused.contains(&Arc::as_ptr(pod)) {
                 continue;
             }
             if self.admit(pod, &mut more).is_err() {

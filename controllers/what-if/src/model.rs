@@ -71,25 +71,28 @@ impl<'a> Model<'a> {
                 members.all += usize::from(!known.is_finished());
                 members.bound += usize::from(known.node().is_some());
             }
-            if known.binding.is_some() {
+            if known.binding.is_some() || known.node().is_some() {
                 self.count_in_quotas(pod, known.is_finished(), true);
             }
         }
-        let (Some(node), Some((binding, since))) = (known.node(), &known.binding) else {
+        let Some(node) = known.node() else {
             return;
         };
+        let binding = known.binding.as_ref();
         let class = match &known.pod {
             Some(pod) => self.class(pod).unwrap_or_else(|_| self.plain_class(pod)),
             None => {
                 let spec = PodSpec {
-                    overhead: binding.requests.clone(),
+                    overhead: binding.map_or_else(ResourceList::new, |(b, _)| b.requests.clone()),
                     ..PodSpec::default()
                 };
                 self.cluster
                     .class(&ask(&key.namespace, &BTreeMap::new(), &spec, 0))
             }
         };
-        self.cluster.place(key, node, &class, *since);
+        let since = binding.map_or(known.created, |(_, since)| *since);
+        self.cluster.place(key, node, &class, since);
+        self.cluster.set_staying(key, known.is_frozen());
     }
 
     /// The class of a pod that runs although its priority class or profile is gone.
@@ -339,6 +342,27 @@ impl<'a> Model<'a> {
             cluster, budgets, ..
         } = self;
         cluster.preempt(request, &|pod| budgets.of(pod))
+    }
+
+    /// Whom a group would displace, by member: `None` for members beyond those needed.
+    pub(crate) fn preempt_gang(
+        &mut self,
+        group: &ObjectKey,
+        requests: &[PodRequest],
+        needed: usize,
+    ) -> Option<Vec<Option<Preemption>>> {
+        let Self {
+            cluster,
+            budgets,
+            world,
+            ..
+        } = self;
+        let members = world.pods.iter().filter(|(_, known)| {
+            let pod = known.pod.as_ref();
+            pod.is_some_and(|pod| group_of(pod).as_ref() == Some(group))
+        });
+        let members: Vec<ObjectKey> = members.map(|(key, _)| key.clone()).collect();
+        cluster.preempt_gang(requests, needed, &members, &|pod| budgets.of(pod))
     }
 
     /// Takes a displaced pod out of everything that it counts in.

@@ -42,6 +42,7 @@ impl NodeParts {
                 capacity: status.capacity,
                 allocatable,
                 conditions: status.conditions,
+                images: status.images,
                 drivers: vec!["process".into(), "cri".into()],
                 ..NodeStatusRecord::default()
             }),

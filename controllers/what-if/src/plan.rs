@@ -8,13 +8,15 @@ use setpoint_apis::core::Pod;
 use setpoint_apis::records::{Hope, WaitReason};
 use setpoint_apis::view::pod_requests;
 use setpoint_apis::{ObjectKey, Quantity, ResourceList};
-use setpoint_scheduler_core::{Class, Decision, Placement, PodRequest, Unschedulable, record};
+use setpoint_scheduler_core::{
+    Class, Decision, Placement, PodRequest, Preemption, Unschedulable, record,
+};
 
 use crate::model::{Model, group_of};
 use crate::proposal::{Proposal, owner};
 use crate::report::{Displaced, NodeUse, Placed, Plan, ResourceUse, Waiting};
 use crate::text::{self, Nearest};
-use crate::world::World;
+use crate::world::{KnownPod, World};
 
 impl Proposal {
     /// Where the pods of the manifests would go, together with those that wait already, when the scheduler looked at all
@@ -84,7 +86,8 @@ impl Planner<'_> {
     fn enqueue_all(&mut self) {
         let mut gangs: BTreeMap<ObjectKey, Vec<(Order, Wanted)>> = BTreeMap::new();
         let world = self.proposal.world();
-        for (key, known) in world.pods.iter().filter(|(_, k)| k.binding.is_none()) {
+        let idle = |known: &KnownPod| known.binding.is_none() && !known.is_frozen();
+        for (key, known) in world.pods.iter().filter(|(_, k)| idle(k)) {
             let Some(pod) = &known.pod else {
                 continue;
             };
@@ -162,6 +165,12 @@ impl Planner<'_> {
             let reasons = why.wait_reasons(&pod.spec);
             return self.waits(&request.pod, pod, reasons, text::nearest(why, &pod.spec));
         };
+        self.displace(&request.pod, &found);
+        self.takes(request, pod, &found);
+    }
+
+    /// Those who give way to a pod wait for another place.
+    fn displace(&mut self, by: &ObjectKey, found: &Preemption) {
         let world = self.proposal.world();
         for victim in &found.victims {
             let document = world.pods.get(victim).and_then(|known| known.pod.as_ref());
@@ -170,7 +179,7 @@ impl Planner<'_> {
             let displaced = Displaced {
                 pod: victim.to_string(),
                 from: found.node.to_string(),
-                by: request.pod.to_string(),
+                by: by.to_string(),
                 to: None,
             };
             self.displaced.push((victim.clone(), displaced));
@@ -191,6 +200,37 @@ impl Planner<'_> {
                 Err(reason) => self.waits(victim, document, vec![reason], Vec::new()),
             }
         }
+    }
+
+    /// Members of a group get their places, some of which others give up. Further members wait.
+    fn displace_together(
+        &mut self,
+        requests: &[PodRequest],
+        members: &[Wanted],
+        places: Vec<Option<Preemption>>,
+        why: &Unschedulable,
+    ) {
+        // Members on one node have the same victims: the first one displaces them.
+        let mut cleared = BTreeSet::new();
+        for ((request, wanted), place) in requests.iter().zip(members).zip(places) {
+            let Some(mut place) = place else {
+                let spec = &wanted.pod.spec;
+                let (reasons, nearest) = (why.wait_reasons(spec), text::nearest(why, spec));
+                self.waits(&wanted.key, &wanted.pod, reasons, nearest);
+                continue;
+            };
+            if cleared.insert(place.node.clone()) {
+                self.displace(&request.pod, &place);
+            } else {
+                place.victims.clear();
+                place.violations = 0;
+            }
+            self.takes(request, &wanted.pod, &place);
+        }
+    }
+
+    /// A pod gets the room of those who gave way.
+    fn takes(&mut self, request: &PodRequest, pod: &Pod, found: &Preemption) {
         // Newer than everything that is there: its own victims are gone, and it is the last to give way to others.
         self.model
             .cluster
@@ -248,6 +288,10 @@ impl Planner<'_> {
             }
             Some(Err(why)) => {
                 let reason = in_part(why.gang.map_or(0, |(fit, _)| fit));
+                if let Some(places) = self.model.preempt_gang(group, &requests, needed) {
+                    self.displace_together(&requests, &fine, places, &why);
+                    fine.clear();
+                }
                 for wanted in fine.into_iter().chain(over.into_iter().map(|(w, _)| w)) {
                     let spec = &wanted.pod.spec;
                     let mut reasons = vec![reason.clone()];

@@ -320,6 +320,38 @@ fn a_gang_waits_for_its_pods_and_then_for_room_for_all() {
 }
 
 #[test]
+fn a_gang_displaces_others_when_all_of_it_fits_then_and_nobody_else() {
+    let member = format!("priorityClassName: high, {}", cpu("2"));
+    let store = Store::new()
+        .node("n1", "'2'", "")
+        .node("n2", "'2'", "")
+        .put("desired/priorityclasses/high", class("high", 10))
+        .pod("low", &cpu("1"))
+        .bound("low", "n1", "")
+        .running("low", "n1")
+        .put("desired/podgroups/default/g", group(3));
+    let store = ["a", "b", "c"]
+        .into_iter()
+        .fold(store, |store, name| store.labelled(name, IN_GROUP, &member));
+    assert_eq!(store.waits("a").could_displace, None, "three do not fit");
+    assert!(store.proposal().plan(0).displaced.is_empty());
+    let store = store.put("desired/podgroups/default/g", group(2));
+    // Whoever of them it is that gets the room of `low`, and whoever goes to the other node.
+    let displace = ["a", "b", "c"].map(|name| store.waits(name).could_displace);
+    let [victims] = &displace.into_iter().flatten().collect::<Vec<_>>()[..] else {
+        panic!("one of them displaces `low`");
+    };
+    assert_eq!(
+        (&*victims.node, &victims.pods[..]),
+        ("n1", &["default/low".to_owned()][..])
+    );
+    let plan = store.proposal().plan(0);
+    assert_eq!((plan.placed.len(), plan.displaced.len()), (2, 1));
+    let displaces = plan.placed.iter().map(|p| p.displaces.len());
+    assert_eq!(displaces.sum::<usize>(), 1);
+}
+
+#[test]
 fn a_group_that_was_placed_once_gets_its_pods_back_one_by_one() {
     let store = Store::new()
         .node("n1", "'2'", "")
@@ -562,9 +594,44 @@ fn a_document_that_cannot_be_read_is_named_and_its_node_gets_nothing() {
         ["/s/desired/nodes/n1", "/s/desired/pods/default/broken"]
     );
     let broken = why(&world, &key("broken")).unwrap();
-    assert!(broken.notes[0].contains("its document: "), "{broken:?}");
+    assert!(
+        broken.notes[0].contains("its document cannot be read"),
+        "{broken:?}"
+    );
     let waits = why(&world, &key("p")).unwrap().waits.unwrap();
     assert_eq!(waits.reasons[0].constraint, ConstraintKind::NodeNotReady);
+}
+
+#[test]
+fn a_pod_of_which_something_cannot_be_read_is_left_where_it_is_and_displaced_for_nobody() {
+    let store = Store::new()
+        .node("n1", "'2'", "")
+        .put("desired/priorityclasses/high", class("high", 10))
+        .pod("placed", &cpu("2"))
+        .put("bindings/default/placed", "node: [")
+        .running("placed", "n1")
+        .put("desired/pods/default/waiting", "kind: Pod\nspec: [")
+        .pod("p", &format!("priorityClassName: high, {}", cpu("1")));
+    let mut world = World::default();
+    store.fill(&mut world);
+    let told = |name: &str| why(&world, &key(name)).unwrap();
+    for (name, what) in [("placed", "its binding"), ("waiting", "its document")] {
+        let told = told(name);
+        assert_eq!((told.state, &told.waits), (State::Frozen, &None), "{name}");
+        assert!(told.notes[0].starts_with(what), "{:?}", told.notes);
+        assert!(told.notes[1].contains("neither places"), "{:?}", told.notes);
+    }
+    let waits = told("p").waits.unwrap();
+    assert_eq!(waits.reasons[0].constraint, ConstraintKind::Resources);
+    assert_eq!(waits.could_displace, None, "it would never leave");
+    let plan = Proposal::new(world).plan(0);
+    let waiting: Vec<_> = plan.waiting.iter().map(|w| w.pod.as_str()).collect();
+    assert_eq!(waiting, ["default/p"]);
+    assert!(
+        plan.placed.is_empty() && plan.displaced.is_empty(),
+        "{plan:?}"
+    );
+    assert_eq!(plan.nodes[0].pods, 1, "its room is taken");
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub enum State {
     Leaving,
     /// It has run to its end.
     Finished,
+    /// Where it is cannot be told, since its document or its binding cannot be read: nothing is decided about it.
+    Frozen,
 }
 
 /// What there is to say of a pod.
@@ -164,6 +166,7 @@ pub fn why(world: &World, key: &ObjectKey) -> Option<Why> {
         ..Why::default()
     };
     match (&known.pod, &known.binding) {
+        (_, None) if known.is_frozen() => {}
         (Some(pod), None) => why.waits = Some(waits(world, key, known, pod, &mut why.notes)),
         (None, Some(_)) => why
             .notes
@@ -185,14 +188,7 @@ pub fn why(world: &World, key: &ObjectKey) -> Option<Why> {
             "it was placed {times} before, and gave its node up"
         ));
     }
-    let own = known.pod.is_none();
-    if let Some((_, error)) = world
-        .unreadable
-        .iter()
-        .find(|(stored, _)| own && stored.ends_with(&format!("/{key}")))
-    {
-        why.notes.push(format!("its document: {error}"));
-    }
+    why.notes.extend(unreadable(world, key, known));
     if why.waits.is_some() && !world.scheduler {
         why.notes
             .push("no scheduler is running: nothing places it (`setpoint controllers`)".into());
@@ -200,8 +196,34 @@ pub fn why(world: &World, key: &ObjectKey) -> Option<Why> {
     Some(why)
 }
 
+/// What of a pod cannot be read, and what follows from that.
+fn unreadable(world: &World, key: &ObjectKey, known: &KnownPod) -> Vec<String> {
+    let name = format!("/{key}");
+    let mut notes = Vec::new();
+    for (stored, error) in &world.unreadable {
+        let Some(before) = stored.strip_suffix(&name) else {
+            continue;
+        };
+        let mut tree = before.rsplit('/');
+        let what = match (tree.next(), tree.next()) {
+            (Some("pods"), Some("desired")) => "document",
+            (Some("bindings"), _) => "binding",
+            _ => continue,
+        };
+        notes.push(format!("its {what} cannot be read ({stored}): {error}"));
+    }
+    if known.is_frozen() {
+        notes.push(
+            "until that is mended, the scheduler neither places nor withdraws nor displaces it"
+                .into(),
+        );
+    }
+    notes
+}
+
 fn state(known: &KnownPod) -> State {
     match &known.binding {
+        None if known.is_frozen() => State::Frozen,
         None => State::Waiting,
         Some(_) if known.is_finished() => State::Finished,
         Some((binding, _)) if binding.withdrawn.is_some() => State::Leaving,
@@ -276,18 +298,18 @@ fn waits(
             pod: key.clone(),
             class,
         };
-        let found = model.preempt(&request).filter(|p| !p.victims.is_empty());
-        waits.could_displace = found.map(|p| Victims {
-            node: p.node.to_string(),
-            pods: p.victims.iter().map(ToString::to_string).collect(),
-            violated_budgets: p.violations,
-        });
+        waits.could_displace = could_displace(&mut model, world, &request, pod);
     } else if let Some(group) = group_of(pod)
         && waits.reasons.is_empty()
         && let Some(reason) = together(&mut model, world, &group)
     {
         waits.reasons.extend(reason);
         waits.fits.clear();
+        let request = PodRequest {
+            pod: key.clone(),
+            class,
+        };
+        waits.could_displace = could_displace(&mut model, world, &request, pod);
     }
     waits.hope = hope(&waits.reasons);
     waits.record_differs = differs(&waits);
@@ -316,8 +338,40 @@ fn meant(world: &World, pod: &Pod, reason: &WaitReason) -> Option<String> {
     Some(format!("instead of {name:?}, did it mean {near:?}?"))
 }
 
-/// Why the waiting pods of a group do not fit together, although one of them does.
-fn together(model: &mut Model<'_>, world: &World, group: &ObjectKey) -> Option<Vec<WaitReason>> {
+/// Whom a pod could displace: for a member of a group that is not placed, when all of the group fits then.
+fn could_displace(
+    model: &mut Model<'_>,
+    world: &World,
+    request: &PodRequest,
+    pod: &Pod,
+) -> Option<Victims> {
+    let group = group_of(pod).filter(|group| model.still_needed(group, 1) > 0);
+    let found = match group {
+        None => model.preempt(request)?,
+        Some(group) => {
+            let (requests, _) = waiting(model, world, &group);
+            let needed = model.still_needed(&group, requests.len());
+            let places = model.preempt_gang(&group, &requests, needed)?;
+            let mut own = requests
+                .iter()
+                .zip(places)
+                .filter(|(r, _)| r.pod == request.pod);
+            own.find_map(|(_, place)| place)?
+        }
+    };
+    (!found.victims.is_empty()).then(|| Victims {
+        node: found.node.to_string(),
+        pods: found.victims.iter().map(ToString::to_string).collect(),
+        violated_budgets: found.violations,
+    })
+}
+
+/// The pods of a group that want a node, and one of them.
+fn waiting<'w>(
+    model: &mut Model<'_>,
+    world: &'w World,
+    group: &ObjectKey,
+) -> (Vec<PodRequest>, Option<&'w Pod>) {
     let mut requests = Vec::new();
     let mut some = None;
     for (key, known) in &world.pods {
@@ -328,13 +382,19 @@ fn together(model: &mut Model<'_>, world: &World, group: &ObjectKey) -> Option<V
             && Model::gates(pod).is_none()
             && let Ok(class) = model.class(pod)
         {
-            some = Some(pod);
+            some = Some(&**pod);
             requests.push(PodRequest {
                 pod: key.clone(),
                 class,
             });
         }
     }
+    (requests, some)
+}
+
+/// Why the waiting pods of a group do not fit together, although one of them does.
+fn together(model: &mut Model<'_>, world: &World, group: &ObjectKey) -> Option<Vec<WaitReason>> {
+    let (requests, some) = waiting(model, world, group);
     let needed = model.still_needed(group, requests.len());
     let reason = |fit: usize| record::group_fits_in_part(&group.name, fit, needed);
     if requests.len() < needed {

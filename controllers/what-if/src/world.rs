@@ -87,6 +87,10 @@ pub struct KnownPod {
     pub binding: Option<(Binding, i64)>,
     /// What nodes report, by node.
     pub actual: BTreeMap<String, PodActual>,
+    /// Whether its document cannot be read.
+    pub unreadable_document: bool,
+    /// Whether its binding cannot be read.
+    pub unreadable_binding: bool,
     /// What the scheduler says of it while it waits.
     pub scheduling: Option<PodScheduling>,
 }
@@ -99,15 +103,30 @@ impl KnownPod {
 
     /// Whether it has run to its end.
     pub fn is_finished(&self) -> bool {
-        self.report()
-            .is_some_and(|a| matches!(a.stage, PodStage::Succeeded | PodStage::Failed))
+        self.report().is_some_and(has_ended)
     }
 
-    /// The node whose room it takes.
-    pub fn node(&self) -> Option<&str> {
-        let (binding, _) = self.binding.as_ref()?;
-        (!self.is_finished()).then_some(binding.node.as_str())
+    /// Whether the scheduler decides nothing about it, and displaces it for nobody: what is stored of it cannot be read.
+    pub fn is_frozen(&self) -> bool {
+        self.unreadable_document || self.unreadable_binding
     }
+
+    /// The node whose room it takes. Where the binding cannot be read that is the node that says it runs there.
+    pub fn node(&self) -> Option<&str> {
+        match &self.binding {
+            Some((binding, _)) => (!self.is_finished()).then_some(binding.node.as_str()),
+            None if self.is_frozen() => {
+                let mut reports = self.actual.iter();
+                let there = reports.find(|(_, actual)| !has_ended(actual));
+                there.map(|(node, _)| node.as_str())
+            }
+            None => None,
+        }
+    }
+}
+
+fn has_ended(actual: &PodActual) -> bool {
+    matches!(actual.stage, PodStage::Succeeded | PodStage::Failed)
 }
 
 impl World {
@@ -150,9 +169,14 @@ impl World {
         let value = record.value;
         let taken = match key {
             Key::Desired(plural, object) => self.take_desired(plural, &object, record),
-            Key::Binding(pod) => decode(value, |binding| {
-                self.pod(pod).binding = Some((binding, record.mod_revision));
-            }),
+            Key::Binding(pod) => {
+                let known = self.pod(pod);
+                let read = decode(value, |binding| {
+                    known.binding = Some((binding, record.mod_revision));
+                });
+                known.unreadable_binding = read.is_err();
+                read
+            }
             Key::Actual(Pod::PLURAL, pod) => {
                 decode(value, |said| self.pod(pod).scheduling = Some(said))
             }
@@ -200,7 +224,7 @@ impl World {
             .retain(|_, r| !r.reservation.metadata.name.is_empty());
         // Reports of nodes that a pod was on before, and of pods that are gone.
         self.pods
-            .retain(|_, p| p.created > 0 || p.binding.is_some());
+            .retain(|_, p| p.created > 0 || p.binding.is_some() || p.is_frozen());
     }
 
     fn pod(&mut self, key: ObjectKey) -> &mut KnownPod {
@@ -219,7 +243,9 @@ impl World {
     ) -> Result<(), DecodeError> {
         let read = self.set(plural, key, record.value);
         if plural == Pod::PLURAL {
-            self.pod(key.clone()).created = record.create_revision;
+            let known = self.pod(key.clone());
+            known.created = record.create_revision;
+            known.unreadable_document = read.is_err();
         }
         if plural == Node::PLURAL && read.is_err() {
             self.node(&key.name).unreadable = true;
@@ -267,7 +293,12 @@ impl World {
                     .or_default()
                     .reservation = read(key, text)?;
             }
-            Pod::PLURAL => self.pod(key.clone()).pod = Some(Arc::new(read(key, text)?)),
+            Pod::PLURAL => {
+                let pod = read(key, text)?;
+                let known = self.pod(key.clone());
+                known.pod = Some(Arc::new(pod));
+                known.unreadable_document = false;
+            }
             ReplicaSet::PLURAL => {
                 self.sets.insert(key.clone(), read(key, text)?);
             }

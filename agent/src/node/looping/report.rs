@@ -6,7 +6,7 @@ use tracing::warn;
 
 use super::NodeLoop;
 use crate::node::session::Session;
-use crate::node::status::{describe, keep_times};
+use crate::node::status::{describe, keep};
 
 impl NodeLoop {
     /// Looks at the machine, and writes the node's status when it says something new. Returns whether it is unknown what
@@ -24,6 +24,7 @@ impl NodeLoop {
         );
         record.usage = self.meter.take(machine.cpus, &seen);
         record.usage_at = Some(now);
+        record.session = Some(session.id);
         let key = self
             .parts
             .keyspace
@@ -35,7 +36,7 @@ impl NodeLoop {
             }
         }
         if let Some(reported) = &self.reported {
-            keep_times(reported, &mut record);
+            keep(reported, &mut record);
             if *reported == record {
                 return false;
             }

@@ -60,8 +60,22 @@ pub(super) struct Plan {
     pub(super) zones: usize,
 }
 
-/// Where a pod that was measured is: its number, and its node's.
+/// Where a pod is: its number, and its node's.
 pub(super) type Placed = (usize, usize);
+
+/// What every node has, beside [`Plan::cpus`].
+pub(super) const NODE_MEMORY_MIB: u64 = 64 * 1024;
+pub(super) const NODE_PODS: u64 = 110;
+/// What every pod takes.
+const POD_MEMORY_MIB: u64 = 64;
+
+/// What is taken of a node.
+#[derive(Clone, Copy, Debug, Default)]
+struct Taken {
+    millicpus: u64,
+    memory_mib: u64,
+    pods: u64,
+}
 
 impl Plan {
     /// A run of a case.
@@ -133,13 +147,7 @@ impl Plan {
 
     /// The PodGroups: names and documents.
     pub(super) fn pod_groups(&self) -> Vec<(String, String)> {
-        let mut members = BTreeMap::<usize, usize>::new();
-        for number in 0..self.pods {
-            if let Shape::Gang(gang) = self.shape(number) {
-                *members.entry(gang).or_default() += 1;
-            }
-        }
-        members
+        self.gang_members()
             .into_iter()
             .map(|(gang, members)| {
                 let name = format!("gang-{gang}");
@@ -217,11 +225,7 @@ impl Plan {
                  labelSelector:\n      matchLabels:\n        spread: g{group}\n"
             ),
         };
-        let cpu = match (self.case, shape) {
-            (Case::Preemption, Shape::High) => "3000m",
-            (Case::Preemption, _) => "900m",
-            _ => "100m",
-        };
+        let millicpus = self.millicpus(shape);
         format!(
             "apiVersion: v1
 kind: Pod
@@ -260,8 +264,8 @@ spec:
       value: http://payments.default.svc:8080
     resources:
       requests:
-        cpu: {cpu}
-        memory: 64Mi
+        cpu: {millicpus}m
+        memory: {POD_MEMORY_MIB}Mi
       limits:
         memory: 128Mi
     readinessProbe:
@@ -278,11 +282,92 @@ spec:
         )
     }
 
-    /// What the placements break of what the pods ask for, in words. Room is not counted.
+    /// What a pod takes of a node's cpus, in thousandths.
+    fn millicpus(&self, shape: Shape) -> u64 {
+        match (self.case, shape) {
+            (Case::Preemption, Shape::High) => 3000,
+            (Case::Preemption, _) => 900,
+            _ => 100,
+        }
+    }
+
+    /// What the placements break, in words: of what the pods ask for, of the room that the nodes have, or of the groups
+    /// that are placed as a whole or not at all. `others` are the nodes of pods that are not measured, one for each.
     ///
     /// # Errors
     /// The first thing that does not hold.
-    pub(super) fn check(&self, placed: &[Placed]) -> Result<(), String> {
+    pub(super) fn check(&self, placed: &[Placed], others: &[usize]) -> Result<(), String> {
+        self.check_room(placed, others)?;
+        self.check_gangs(placed)?;
+        self.check_asks(placed)
+    }
+
+    fn check_room(&self, placed: &[Placed], others: &[usize]) -> Result<(), String> {
+        let mut nodes = vec![Taken::default(); self.nodes];
+        // Those that are there before, or show that the scheduler is at work, are made by `fill_document`.
+        let other = self.millicpus(Shape::Low);
+        let measured = placed
+            .iter()
+            .map(|&(pod, node)| (node, self.millicpus(self.shape(pod))));
+        for (node, millicpus) in measured.chain(others.iter().map(|node| (*node, other))) {
+            let Some(taken) = nodes.get_mut(node) else {
+                return Err(format!("a pod is on node {node}, which does not exist"));
+            };
+            taken.millicpus += millicpus;
+            taken.memory_mib += POD_MEMORY_MIB;
+            taken.pods += 1;
+        }
+        for (node, taken) in nodes.iter().enumerate() {
+            for (what, taken, most) in [
+                (
+                    "thousandths of a cpu",
+                    taken.millicpus,
+                    u64::from(self.cpus()) * 1000,
+                ),
+                ("MiB of memory", taken.memory_mib, NODE_MEMORY_MIB),
+                ("pods", taken.pods, NODE_PODS),
+            ] {
+                if taken > most {
+                    return Err(format!(
+                        "node {node} has {most} {what}, of which {taken} are taken"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_gangs(&self, placed: &[Placed]) -> Result<(), String> {
+        let mut bound = BTreeMap::<usize, usize>::new();
+        for &(pod, _) in placed {
+            if let Shape::Gang(gang) = self.shape(pod) {
+                *bound.entry(gang).or_default() += 1;
+            }
+        }
+        let members = self.gang_members();
+        for (gang, bound) in bound {
+            let members = members.get(&gang).copied().unwrap_or_default();
+            if bound != members {
+                return Err(format!(
+                    "of the {members} pods of gang {gang}, which is all or nothing, {bound} are bound"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// How many pods each gang has.
+    fn gang_members(&self) -> BTreeMap<usize, usize> {
+        let mut members = BTreeMap::new();
+        for number in 0..self.pods {
+            if let Shape::Gang(gang) = self.shape(number) {
+                *members.entry(gang).or_default() += 1;
+            }
+        }
+        members
+    }
+
+    fn check_asks(&self, placed: &[Placed]) -> Result<(), String> {
         let mut near = BTreeMap::<usize, BTreeSet<usize>>::new();
         let mut apart = BTreeSet::new();
         let mut spread = BTreeMap::<usize, Vec<usize>>::new();
@@ -406,15 +491,38 @@ mod tests {
     #[test]
     fn placements_that_break_a_constraint_are_named() {
         let near = plan(Case::Affinity);
-        assert!(near.check(&[(0, 3), (1, 13), (100, 4)]).is_ok());
-        assert!(near.check(&[(0, 3), (1, 4)]).is_err());
+        assert!(near.check(&[(0, 3), (1, 13), (100, 4)], &[]).is_ok());
+        assert!(near.check(&[(0, 3), (1, 4)], &[]).is_err());
         let apart = plan(Case::AntiAffinity);
-        assert!(apart.check(&[(0, 3), (1, 13), (20, 3)]).is_ok());
-        assert!(apart.check(&[(0, 3), (1, 3)]).is_err());
+        assert!(apart.check(&[(0, 3), (1, 13), (20, 3)], &[]).is_ok());
+        assert!(apart.check(&[(0, 3), (1, 3)], &[]).is_err());
         let spread = plan(Case::Spread);
         let even: Vec<Placed> = (0..15).map(|n| (n, n)).collect();
-        assert!(spread.check(&even).is_ok());
-        assert!(spread.check(&[(0, 3), (1, 13)]).is_err());
+        assert!(spread.check(&even, &[]).is_ok());
+        assert!(spread.check(&[(0, 3), (1, 13)], &[]).is_err());
+    }
+
+    #[test]
+    fn nodes_that_have_given_away_more_than_they_have_are_named() {
+        let basic = Plan::new(Case::Basic, 2, Some(200), 10).unwrap();
+        let on_one: Vec<Placed> = (0..110).map(|pod| (pod, 1)).collect();
+        assert!(basic.check(&on_one, &[0; 110]).is_ok());
+        let why = basic.check(&on_one, &[1]).unwrap_err();
+        assert!(why.contains("node 1 has 110 pods"), "{why}");
+        assert!(basic.check(&[(0, 2)], &[]).is_err(), "no such node");
+
+        let full = Plan::new(Case::Preemption, 2, Some(2), 10).unwrap();
+        assert!(full.check(&[(0, 0), (1, 1)], &[0]).is_ok());
+        let why = full.check(&[(0, 0)], &[0, 0]).unwrap_err();
+        assert!(why.contains("4000 thousandths of a cpu"), "{why}");
+    }
+
+    #[test]
+    fn gangs_of_which_a_part_is_bound_are_named() {
+        let gangs = plan(Case::Gang);
+        let first: Vec<Placed> = (0..10).map(|pod| (pod, pod)).collect();
+        assert!(gangs.check(&first, &[]).is_ok());
+        assert!(gangs.check(&first[1..], &[]).is_err());
     }
 
     #[test]

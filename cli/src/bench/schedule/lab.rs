@@ -13,7 +13,7 @@ use setpoint_store::lease::LeaseKeeper;
 use setpoint_store::{RangeRequest, SharedStore, Txn};
 use tokio::process::Command;
 
-use super::cases::{Placed, Plan};
+use super::cases::{NODE_MEMORY_MIB, NODE_PODS, Placed, Plan};
 use super::watch::{NAMESPACE, Role};
 use crate::dev::Managed;
 
@@ -58,8 +58,11 @@ impl Lab {
         let quantity = |text: String| text.parse::<Quantity>().context("a node's capacity");
         let capacity = ResourceList::from([
             ("cpu".to_owned(), quantity(plan.cpus().to_string())?),
-            ("memory".to_owned(), quantity("64Gi".to_owned())?),
-            ("pods".to_owned(), quantity("110".to_owned())?),
+            (
+                "memory".to_owned(),
+                quantity(format!("{NODE_MEMORY_MIB}Mi"))?,
+            ),
+            ("pods".to_owned(), quantity(NODE_PODS.to_string())?),
         ]);
         let mut batches = Vec::new();
         let mut txn = Txn::new();
@@ -242,8 +245,8 @@ impl Lab {
         Ok(record.conditions.first().map(say).unwrap_or_default())
     }
 
-    /// Where the pods of a role are bound now.
-    pub(super) async fn placements(&self, role: Role) -> Result<Vec<Placed>> {
+    /// Where pods are bound now.
+    pub(super) async fn placements(&self) -> Result<Vec<(Role, Placed)>> {
         const PAGE: i64 = 5_000;
         let range = self.keyspace.binding_range(Some(NAMESPACE));
         let mut start = range.start;
@@ -263,11 +266,11 @@ impl Lab {
                 let Ok(Key::Binding(key)) = self.keyspace.split(&kv.key) else {
                     continue;
                 };
-                let Some((_, pod)) = Role::parse(&key.name).filter(|(of, _)| *of == role) else {
+                let Some((role, pod)) = Role::parse(&key.name) else {
                     continue;
                 };
                 match node_of(&kv.value) {
-                    Some(node) => placed.push((pod, node)),
+                    Some(node) => placed.push((role, (pod, node))),
                     None => bail!("the binding {} names no node of the benchmark", kv.key),
                 }
             }

@@ -32,6 +32,7 @@ fn verdict(why: &Why) -> String {
         (State::Placed, _) => format!("placed on {node}"),
         (State::Leaving, _) => format!("stopping on {node}"),
         (State::Finished, _) => format!("has run to its end on {node}"),
+        (State::Frozen, _) => "frozen: what is stored of it cannot be read".into(),
         (State::Waiting, None) => "waits".into(),
         (State::Waiting, Some(w)) => match (&w.nominated, w.hope) {
             (Some(n), _) if !n.waits_for.is_empty() => {

@@ -101,6 +101,7 @@ impl NodeShape {
             ready: self.ready,
             cordoned: self.cordoned,
             images: BTreeMap::new(),
+            usage: resources(self.load, self.load / 2, 0),
             drivers: match self.drivers {
                 0 => vec!["cri".into()],
                 1 => vec!["process".into()],

@@ -9,10 +9,10 @@ use setpoint_scheduler_check::generate::{
     Kinds, NAMESPACES, NodeShape, PodShape, Scenario, Step, namespace_labels, pod_labels,
 };
 use setpoint_scheduler_check::{
-    Budgets, Proposal, check_binding, check_gang_placed, check_gang_refused, check_preemption,
-    check_unschedulable, feasible,
+    Budgets, Proposal, Strategy as Room, check_binding, check_gang_placed, check_gang_refused,
+    check_preemption, check_unschedulable, feasible, room_score,
 };
-use setpoint_scheduler_core::{Decision, NodeScore, Profile};
+use setpoint_scheduler_core::{Decision, NodeScore, Part, Strategy};
 
 use crate::budgets::states;
 use crate::search::search;
@@ -69,21 +69,36 @@ fn all_of_it_together_is_right_as_well() {
     });
 }
 
+fn strategy(room: Room) -> Strategy {
+    match room {
+        Room::LeastAllocated => Strategy::LeastAllocated,
+        Room::MostAllocated => Strategy::MostAllocated,
+        Room::Balanced => Strategy::Balanced,
+    }
+}
+
 /// One scenario, written down.
 pub(crate) fn run(nodes: Vec<NodeShape>, steps: Vec<Step>) -> TestCaseResult {
-    Run::default().all(&Scenario { nodes, steps })
+    Run::default().all(&Scenario {
+        nodes,
+        steps,
+        strategy: Room::default(),
+    })
 }
 
 #[derive(Default)]
 struct Run {
     twin: Twin,
     pods: usize,
+    room: Room,
     /// All decisions of the core.
     told: Vec<Decision>,
 }
 
 impl Run {
     fn all(&mut self, scenario: &Scenario) -> TestCaseResult {
+        self.room = scenario.strategy;
+        self.twin.profile.strategy = strategy(scenario.strategy);
         for name in NAMESPACES {
             self.twin.set_namespace(name, &namespace_labels(None));
         }
@@ -104,7 +119,7 @@ impl Run {
 
     /// A cluster that is told all of this at once thinks the same of every pod that waits, scores included.
     fn history_does_not_matter(&mut self) -> TestCaseResult {
-        let mut fresh = Twin::of(&self.twin.world, Profile::default());
+        let mut fresh = Twin::of(&self.twin.world, self.twin.profile.clone());
         for key in self.waiting() {
             let (old, new) = (self.twin.class(&key), fresh.class(&key));
             let all = self.twin.world.nodes.len();
@@ -274,6 +289,9 @@ impl Run {
                 let best = self.twin.cluster.breakdown(&class, world.nodes.len());
                 let scores: Vec<_> = best.iter().map(|s| s.score).collect();
                 prop_assert!(scores.is_sorted_by(|a, b| a >= b), "{best:?}");
+                for told in &best {
+                    self.room_is_valued(key, told)?;
+                }
                 let mut best: Vec<_> = best.iter().map(|s| &*s.node).collect();
                 best.sort_unstable();
                 prop_assert_eq!(&best, &fits, "{}", key);
@@ -282,6 +300,22 @@ impl Run {
                 prop_assert!(wrong.is_none(), "{key}: {}", wrong.unwrap());
             }
         }
+        Ok(())
+    }
+
+    /// The part of the score for free room is as it is described.
+    fn room_is_valued(&self, key: &ObjectKey, told: &NodeScore) -> TestCaseResult {
+        let world = &self.twin.world;
+        let weight = f64::from(self.twin.profile.weights.resources);
+        let right = room_score(world, key, &told.node, self.room) * 10_000.0 * weight;
+        let part = told.parts.get(&Part::Resources).copied().unwrap_or(0);
+        prop_assert!(
+            // Rounded down.
+            (part as f64 - right).abs() < 1.01 * weight,
+            "{key} on {}: {part}, not {right}, by {:?}",
+            told.node,
+            self.room
+        );
         Ok(())
     }
 

@@ -1,7 +1,8 @@
 //! Random scenarios, as many as asked for, from a seed.
 //!
 //! `SETPOINT_CHECK_CASES` says how many (of each kind), `SETPOINT_CHECK_SEED` which. What fails is made smaller before
-//! it is shown.
+//! it is shown. Without them it is the same scenarios each time, so that a change is to blame for what it breaks;
+//! `make check-scheduler` looks at new ones.
 
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseResult, TestRng, TestRunner};
 use setpoint_scheduler_check::generate::{Kinds, Scenario, scenarios};

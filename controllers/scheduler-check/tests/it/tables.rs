@@ -142,8 +142,21 @@ fn profile(text: &tables::Profile) -> Profile {
         Some("Balanced") => Strategy::Balanced,
         Some(other) => panic!("no strategy {other}"),
     };
-    Profile {
+    let mut profile = Profile {
         strategy,
         ..Profile::default()
+    };
+    for (part, weight) in &text.weights {
+        let of = &mut profile.weights;
+        *match part.as_str() {
+            "resources" => &mut of.resources,
+            "nodeAffinity" => &mut of.node_affinity,
+            "podAffinity" => &mut of.pod_affinity,
+            "topologySpread" => &mut of.spread,
+            "taintToleration" => &mut of.taints,
+            "imageLocality" => &mut of.image_locality,
+            other => panic!("no part {other}"),
+        } = *weight;
     }
+    profile
 }

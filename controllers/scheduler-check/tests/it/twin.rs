@@ -8,7 +8,7 @@ use setpoint_apis::core::{Taint, TaintEffect};
 use setpoint_scheduler_check::{Node, Nomination, Pod, Reservation, Violation, World, feasible};
 use setpoint_scheduler_core::{
     Class, Cluster, NodeFacts, NodeImage, NotReady, PodAsk, PodRequest, Profile, Reason,
-    ReservationFacts, Unschedulable,
+    ReservationFacts, Unschedulable, Usage,
 };
 
 /// The core's cluster and the checker's world, kept alike.
@@ -17,7 +17,7 @@ pub(crate) struct Twin {
     pub(crate) world: World,
     pub(crate) cluster: Cluster,
     classes: BTreeMap<ObjectKey, Class>,
-    profile: Profile,
+    pub(crate) profile: Profile,
     since: i64,
 }
 
@@ -200,7 +200,10 @@ fn facts(name: &str, node: &Node) -> NodeFacts {
                 bytes: u64::try_from(*bytes).unwrap_or(0),
             })
             .collect(),
-        usage: None,
+        usage: (!node.usage.is_empty()).then(|| Usage {
+            cpu_milli: node.usage.get("cpu").map_or(0, |q| q.milli_value()),
+            memory_bytes: node.usage.get("memory").map_or(0, |q| q.value()),
+        }),
     }
 }
 

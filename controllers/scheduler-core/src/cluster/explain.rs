@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::class::Class;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Decision, PodRequest};
 use crate::reasons::{Reason, Unschedulable};
 use crate::shape::{Finding, Social};
 
@@ -92,29 +92,51 @@ impl Cluster {
         verdict
     }
 
-    /// The best nodes for a pod of the class now, at most `nodes`, the best first, with the parts of their scores.
+    /// The best nodes for a pod of the class now, at most `nodes`, the best first, with the parts of their scores. Costs
+    /// what is shown: of nodes with equal scores some may be left out for others with later names.
     pub fn breakdown(&mut self, class: &Class, nodes: usize) -> Vec<NodeScore> {
         let id = self.shape(class);
-        let all = match self.shapes[id].only_node() {
+        let best = match self.shapes[id].only_node() {
             Some(_) => {
                 let alone = self.choose_alone(id);
-                alone
-                    .map(|c| (c.slot, Social::default()))
-                    .into_iter()
-                    .collect()
+                let alone = alone.map(|c| (c.slot, Social::default()));
+                alone.into_iter().collect()
             }
             None => {
                 self.sync(id);
-                self.shapes[id].all(&self.state)
+                self.shapes[id].best(nodes, &self.state)
             }
         };
-        let mut all: Vec<_> = all
-            .into_iter()
+        let best = best.into_iter();
+        let mut best: Vec<_> = best
             .map(|(slot, social)| self.node_score(id, slot, social))
             .collect();
-        all.sort_by(|a, b| b.score.cmp(&a.score).then_with(|| a.node.cmp(&b.node)));
-        all.truncate(nodes);
-        all
+        best.sort_by(|a, b| b.score.cmp(&a.score).then_with(|| a.node.cmp(&b.node)));
+        best.truncate(nodes);
+        best
+    }
+
+    /// Decides on one pod as [`Cluster::schedule`] does. When it is bound, the best `nodes` nodes as they were before are
+    /// given back as well, and the chosen one if it is not among them: it is drawn among equals.
+    pub fn schedule_explained(
+        &mut self,
+        pod: &PodRequest,
+        seed: u64,
+        nodes: usize,
+    ) -> (Decision, Vec<NodeScore>) {
+        self.batch += 1;
+        self.forget(&pod.pod);
+        let id = self.shape(&pod.class);
+        let Some(choice) = self.choice(id, &pod.pod, seed) else {
+            return (Decision::Unschedulable(self.verdict(id)), Vec::new());
+        };
+        let mut scores = self.breakdown(&pod.class, nodes);
+        let chosen = &self.state.nodes[choice.slot as usize].name;
+        if !scores.iter().any(|s| s.node == *chosen) {
+            let [social, _] = self.shapes[id].social_of([choice.slot; 2], &self.state);
+            scores.push(self.node_score(id, choice.slot, social));
+        }
+        (self.bind(pod, id, choice), scores)
     }
 
     /// Brings up to date what the reasons are read from.

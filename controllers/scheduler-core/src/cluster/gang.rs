@@ -3,9 +3,9 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
 use setpoint_apis::ObjectKey;
 
-use crate::class::Class;
 use crate::cluster::{Cluster, Decision, PodRequest};
 use crate::reasons::Unschedulable;
 use crate::resources::{CPU, MEMORY};
@@ -15,8 +15,9 @@ impl Cluster {
     /// All or nothing: at least `min` of the pods are placed, and as many more as fit, or none is and the cluster is as
     /// before. Decisions are in the order of the pods.
     ///
-    /// The pods are tried in the given order first, then those that ask for the most first. Where constraints between
-    /// pods make some orders fail, one that would succeed can be missed.
+    /// Pods that are nominated go to their nodes when enough of the gang fits then. Otherwise the pods are tried in the
+    /// given order first, then those that ask for the most first. Where constraints between pods make some orders fail,
+    /// one that would succeed can be missed.
     ///
     /// # Errors
     ///
@@ -32,25 +33,24 @@ impl Cluster {
             .filter_map(|p| self.state.remove(&p.pod))
             .collect();
         let latest = self.state.latest;
-        let given: Vec<usize> = (0..pods.len()).collect();
-        let mut largest = given.clone();
-        largest.sort_by_key(|i| {
-            let requests = &pods[*i].class.0.kind.requests;
-            (
-                Reverse(requests.fixed[CPU]),
-                Reverse(requests.fixed[MEMORY]),
-                *i,
-            )
-        });
-        let mut orders = vec![given];
-        if orders[0] != largest {
-            orders.push(largest);
+        let promised = before.iter().filter(|p| p.nominated.is_some());
+        let promised: FxHashMap<ObjectKey, u32> =
+            promised.map(|p| (p.key.clone(), p.slot)).collect();
+        let nobody = FxHashMap::default();
+        let mut attempts: Vec<_> = orders(pods).into_iter().map(|o| (o, &nobody)).collect();
+        if !promised.is_empty() {
+            // Those who were promised a node first, so that the others do not take it.
+            let mut order = attempts[0].0.clone();
+            order.sort_by_key(|i| !promised.contains_key(&pods[*i].pod));
+            attempts.insert(0, (order, &promised));
         }
         let mut failed = None;
-        for order in orders {
-            match self.try_gang(pods, &order, min, seed) {
+        for (order, promised) in attempts {
+            match self.try_gang(pods, &order, promised, min, seed) {
                 Ok(decisions) => return Ok(decisions),
-                Err(why) => failed = failed.or(Some(why)),
+                // What is told is what keeps it from any other place.
+                Err(why) if promised.is_empty() => failed = failed.or(Some(why)),
+                Err(_) => {}
             }
             self.state.latest = latest;
         }
@@ -65,6 +65,7 @@ impl Cluster {
         &mut self,
         pods: &[PodRequest],
         order: &[usize],
+        promised: &FxHashMap<ObjectKey, u32>,
         min: usize,
         seed: u64,
     ) -> Result<Vec<Decision>, Arc<Unschedulable>> {
@@ -73,7 +74,10 @@ impl Cluster {
         let mut placed = 0;
         let mut why = None;
         for i in order {
-            let decision = self.schedule_one(&pods[*i], seed);
+            let decision = match promised.get(&pods[*i].pod) {
+                Some(slot) => self.schedule_at(&pods[*i], *slot, seed),
+                None => self.schedule_one(&pods[*i], seed),
+            };
             match &decision {
                 Decision::Bind(_) => placed += 1,
                 Decision::Unschedulable(reasons) => why = why.or_else(|| Some(reasons.clone())),
@@ -95,10 +99,25 @@ impl Cluster {
 
     /// Puts back what was taken out.
     pub(crate) fn restore(&mut self, pod: Pod) {
-        let (key, class): (ObjectKey, Class) = (pod.key, pod.class);
-        // The slot may have been given up with the pod, when the node does not exist; nobody took it since.
-        let node = self.state.nodes[pod.slot as usize].name.clone();
-        let slot = self.state.slot_of(&node);
-        self.state.add(&key, slot, class, pod.since, pod.nominated);
+        self.state.put_back(pod);
     }
+}
+
+/// The orders in which the pods of a gang are tried: as they are given, and those that ask for the most first.
+pub(crate) fn orders(pods: &[PodRequest]) -> Vec<Vec<usize>> {
+    let given: Vec<usize> = (0..pods.len()).collect();
+    let mut largest = given.clone();
+    largest.sort_by_key(|i| {
+        let requests = &pods[*i].class.0.kind.requests;
+        (
+            Reverse(requests.fixed[CPU]),
+            Reverse(requests.fixed[MEMORY]),
+            *i,
+        )
+    });
+    let mut orders = vec![given];
+    if orders[0] != largest {
+        orders.push(largest);
+    }
+    orders
 }

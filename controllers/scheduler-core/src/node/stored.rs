@@ -1,7 +1,7 @@
 //! From what is stored about a node to what the scheduler is told of it.
 
-use setpoint_apis::core::Node;
-use setpoint_apis::records::{self, NodeHealth, NodeState, NodeStatusRecord};
+use setpoint_apis::core::{self, Node};
+use setpoint_apis::records::{NodeHealth, NodeState, NodeStatusRecord};
 use setpoint_apis::view::NodeView;
 
 use super::{NodeFacts, NodeImage, NotReady, Usage};
@@ -30,6 +30,9 @@ impl NodeFacts {
             (Some(_), NodeState::Ready) if status.is_none() => Some(NotReady::NotReported),
             (Some(_), NodeState::Ready) => (!view.ready).then_some(NotReady::AgentNotReady),
         };
+        let usage = status
+            .filter(|s| view.state == NodeState::Ready && is_of(s, view.session))
+            .and_then(usage);
         Self {
             name: name.into(),
             session: view.session.unwrap_or_default(),
@@ -39,18 +42,24 @@ impl NodeFacts {
             taints: view.taints,
             drivers: view.drivers,
             allocatable: view.allocatable,
-            images: status.map_or_else(Vec::new, |s| s.images.iter().map(image).collect()),
-            // An agent reports its usage when that changes, so what it reported last holds while its session lives.
-            usage: view.session.and(status).and_then(usage),
+            images: view.images.iter().map(image).collect(),
+            usage,
         }
     }
 }
 
-fn image(stored: &records::NodeImage) -> NodeImage {
+fn image(stored: &core::NodeImage) -> NodeImage {
     NodeImage {
         names: stored.names.clone(),
         bytes: u64::try_from(stored.size_bytes).unwrap_or(0),
     }
+}
+
+/// Whether a status was reported under the session that is alive. An agent reports its usage when that changes and says
+/// everything again under a new session, so what was reported last holds until then, however long ago that was: an age
+/// limit would make idle nodes write, or forget what they said.
+fn is_of(status: &NodeStatusRecord, session: Option<i64>) -> bool {
+    session.is_some_and(|alive| status.session.is_none_or(|under| under == alive))
 }
 
 fn usage(status: &NodeStatusRecord) -> Option<Usage> {
@@ -90,11 +99,32 @@ mod tests {
     }
 
     #[test]
-    fn usage_holds_as_long_as_the_session_under_which_it_was_reported() {
-        let status = status("usage: {cpu: 1500m}");
-        let used = |session| NodeFacts::stored("n", None, Some(&status), None, session, false);
-        let usage = used(Some(7)).usage.unwrap();
+    fn usage_holds_as_long_as_the_session_lives_and_nobody_doubts_the_node() {
+        let used = |status: &NodeStatusRecord, session, state| {
+            let health = NodeHealth {
+                state,
+                ..NodeHealth::default()
+            };
+            NodeFacts::stored("n", None, Some(status), Some(&health), session, false).usage
+        };
+        let dated = status("usage: {cpu: 1500m}, session: 7");
+        let usage = used(&dated, Some(7), NodeState::Ready).unwrap();
         assert_eq!((usage.cpu_milli, usage.memory_bytes), (1500, 0));
-        assert_eq!(used(None).usage, None);
+        assert_eq!(used(&dated, None, NodeState::Ready), None);
+        assert_eq!(
+            used(&dated, Some(9), NodeState::Ready),
+            None,
+            "of a former session"
+        );
+        for doubt in [
+            NodeState::Unreachable,
+            NodeState::Suspended,
+            NodeState::Removed,
+        ] {
+            assert_eq!(used(&dated, Some(7), doubt), None, "{doubt:?}");
+        }
+        let undated = status("usage: {cpu: 1500m}");
+        let usage = used(&undated, Some(9), NodeState::Ready);
+        assert_eq!(usage.map(|u| u.cpu_milli), Some(1500), "of an older agent");
     }
 }

@@ -124,20 +124,19 @@ impl Shape {
         })
     }
 
-    /// All nodes that can run a pod, with what they are worth by themselves and by other pods.
-    pub(crate) fn all(&self, state: &State) -> Vec<(u32, Social)> {
+    /// The best nodes for a pod, at least `most` of them if there are so many, with what other pods make them worth; in no
+    /// particular order, and of equals those that are found first.
+    pub(crate) fn best(&self, most: usize, state: &State) -> Vec<(u32, Social)> {
         if self.plan.flat {
-            let all = self.groups[0].ranking.iter();
-            return all
+            let best = self.groups[0].ranking.best_first().take(most);
+            return best
                 .map(|(slot, _)| (slot as u32, Social::default()))
                 .collect();
         }
         let nodes = |o: Open| {
             let group = &self.groups[o.group];
-            group
-                .ranking
-                .iter()
-                .map(move |(place, _)| (group.slots[place], o.social))
+            let best = group.ranking.best_first().take(most);
+            best.map(move |(place, _)| (group.slots[place], o.social))
         };
         self.open(state).into_iter().flat_map(nodes).collect()
     }

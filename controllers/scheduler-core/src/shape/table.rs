@@ -61,8 +61,8 @@ impl Table {
             && (!self.spread.honor_taints || cell.tolerated);
         let key = &registry.keys[self.key];
         let now = if counts {
-            let pods = registry.matchers[self.matcher].slots.get(&slot);
-            (key.of(slot), pods.copied().unwrap_or(0))
+            let pods = registry.matchers[self.matcher].slots.get(slot);
+            (key.of(slot), pods)
         } else {
             (NOWHERE, 0)
         };

@@ -118,6 +118,7 @@ impl Account {
             if ready || self.cluster.nominated_fits(&waited) {
                 self.pending.rouse(&waited);
             }
+            self.rouse_group_of(&waited);
         }
     }
 

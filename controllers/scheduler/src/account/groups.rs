@@ -148,6 +148,7 @@ impl Account {
                 // As `setpoint why` has it.
                 hold.detail = record::group_waits(&group.name, &hold.detail).detail;
                 let wishes: Vec<_> = self.gangs.wishes(&group).cloned().collect();
+                self.void_together(wishes.iter().map(|w| w.order.pod.clone()));
                 self.hold_group(turn, &group, wishes, |_| Says::held(&hold), out);
             }
             Step::Singly(wishes) => {
@@ -194,6 +195,8 @@ impl Account {
             return;
         }
         if candidates.len() < need {
+            let pods = candidates.iter().map(|c| c.wish.order.pod.clone());
+            self.void_together(pods);
             let why = refused.first().map(|(_, r)| r.clone());
             for (candidate, refusal) in refused {
                 self.refused(turn, candidate, &refusal, out);
@@ -247,6 +250,7 @@ impl Account {
                     let rest = rest.clamp(REST_LEAST, REST_MOST);
                     self.retry(turn.tick + rest, Retry::GroupRested(group.clone()));
                 }
+                let promised = self.preempt_together(group, need, &candidates);
                 let wishes = candidates.into_iter().map(|c| c.wish).collect();
                 let says = |pod: &Stored<Pod>| {
                     let mut says = verdict::says(&verdict, &pod.value.spec, None);
@@ -257,8 +261,14 @@ impl Account {
                     says
                 };
                 self.hold_group(turn, group, wishes, says, out);
-                let apart = self.gangs.failed(group, verdict.helps().arrivals);
-                self.take_apart(apart);
+                let social = verdict.helps().arrivals;
+                if promised {
+                    // Half of it need not be taken back: those who leave make room for the rest.
+                    self.gangs.waits(group, social);
+                } else {
+                    let apart = self.gangs.failed(group, social);
+                    self.take_apart(apart);
+                }
             }
         }
     }
@@ -277,18 +287,22 @@ impl Account {
         let mut later = false;
         for wish in wishes {
             let key = wish.order.pod.clone();
-            if !self.pending.contains(&key) {
-                self.pending.park(wish);
-            }
+            // Whatever it was lined up for: alone it is not placed.
+            self.pending.park(wish);
+            // What it was woken for is of no use to it now, and may be to others.
+            self.quotas.give_up(&key);
             let Some(pod) = turn.view.desired::<Pod>().get(&key) else {
                 continue;
             };
-            let says = says(pod);
+            let mut says = says(pod);
+            if let Some(nomination) = self.nominations.get(&key) {
+                says = verdict::while_others_leave(says, nomination.node.clone());
+            }
             let recorded = self.pods.get(&key).and_then(|s| s.recorded.as_ref());
             if says.is_said_by(recorded) {
                 continue;
             }
-            if rests && recorded.is_some_and(|r| r.unschedulable) {
+            if rests && recorded.is_some_and(|r| r.unschedulable && r.nominated == says.nominated) {
                 later = true;
                 continue;
             }

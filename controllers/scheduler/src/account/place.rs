@@ -105,11 +105,8 @@ impl Account {
     pub(super) fn wake_waiting(&mut self, turn: &Turn<'_>) {
         for order in self.quotas.admitted() {
             match self.gangs.of(&order.pod).cloned() {
-                Some(group) if !self.pending.contains(&order.pod) => self.gangs.retry(&group),
-                Some(group) => {
-                    self.gangs.retry(&group);
-                    self.pending.unpark(&order.pod);
-                }
+                // Whether the pod is lined up is for its group to say: alone it may not be placed.
+                Some(group) => self.gangs.retry(&group),
                 None => self.pending.unpark(&order.pod),
             }
         }
@@ -199,14 +196,14 @@ impl Account {
                     run.push(next);
                 }
             }
-            let scores = if many {
-                Vec::new()
+            let (decisions, scores) = if many {
+                let requests: Vec<_> = run.iter().map(Candidate::request).collect();
+                (self.cluster.schedule(&requests, self.seed), Vec::new())
             } else {
-                // All of them: the chosen one is drawn among equals.
-                self.cluster.breakdown(&run[0].wish.class, usize::MAX)
+                let request = run[0].request();
+                let (decision, scores) = self.cluster.schedule_explained(&request, self.seed, BEST);
+                (vec![decision], scores)
             };
-            let requests: Vec<_> = run.iter().map(Candidate::request).collect();
-            let decisions = self.cluster.schedule(&requests, self.seed);
             for (candidate, decision) in run.into_iter().zip(decisions) {
                 match decision {
                     Decision::Bind(placement) => {
@@ -274,8 +271,13 @@ impl Account {
                 refusal.message.clone(),
             )
         };
-        self.quotas.wait(wish.order.clone(), info.usage().clone());
         let key = wish.order.pod.clone();
+        if self.gangs.of(&key).is_some() {
+            self.quotas
+                .wait_in_group(wish.order.clone(), info.usage().clone());
+        } else {
+            self.quotas.wait(wish.order.clone(), info.usage().clone());
+        }
         if self.void_nomination(&key).is_some() {
             self.room_freed |= self.cluster.forget(&key);
         }

@@ -1,5 +1,7 @@
-//! Preemption: a pod that fits nowhere makes others of lower priority leave, and is promised their room.
+//! Preemption: a pod that fits nowhere makes others of lower priority leave, and is promised their room; a group of pods
+//! does when all of it fits then, and not otherwise.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use setpoint_apis::ObjectKey;
@@ -7,7 +9,9 @@ use setpoint_apis::core::Pod;
 use setpoint_runtime::{Stored, View};
 use setpoint_scheduler_core::{BudgetState, Class, PodRequest};
 
+use super::place::Candidate;
 use super::{Account, Tell};
+use crate::budgets::Budgets;
 use crate::decide::Why;
 use crate::nominations::Nomination;
 use crate::observe;
@@ -35,18 +39,7 @@ impl Account {
             return;
         }
         let budgets = &self.budgets;
-        let state = |victim: &ObjectKey| BudgetState {
-            budgets: budgets
-                .of(victim)
-                .map(|(name, counts)| {
-                    let budget = ObjectKey {
-                        namespace: victim.namespace.clone(),
-                        name: name.clone(),
-                    };
-                    (budget, u32::try_from(counts.allowed).unwrap_or(0))
-                })
-                .collect(),
-        };
+        let state = |victim: &ObjectKey| protection(budgets, victim);
         let request = PodRequest {
             pod: key.clone(),
             class: wish.class.clone(),
@@ -66,12 +59,7 @@ impl Account {
             return;
         }
         self.cluster.nominate(key, &found.node, &wish.class, &there);
-        for victim in &asked {
-            self.nominations.set_leaving(victim, Some(&found.node));
-            // Down from now on, and not only when that is written: others ask the same budgets before.
-            self.budgets.disrupt(victim);
-            self.touch(victim.clone());
-        }
+        self.ask_to_make_room(&found.node, &asked);
         if !asked.is_empty() {
             let names: Vec<_> = asked.iter().map(ToString::to_string).collect();
             let tell = Tell {
@@ -88,6 +76,131 @@ impl Account {
         }
         // What is possible for one may be possible for the next of its class.
         self.rouse_next(&wish.class);
+    }
+
+    /// A group does not fit. Keeps the promises that were made to its members, or finds others who are to leave so that
+    /// all of it fits. Returns whether somebody leaves for it.
+    pub(super) fn preempt_together(
+        &mut self,
+        group: &ObjectKey,
+        need: usize,
+        candidates: &[Candidate<'_>],
+    ) -> bool {
+        if self.is_promised(need, candidates) {
+            return true;
+        }
+        let pods = candidates.iter().map(|c| c.wish.order.pod.clone());
+        self.void_together(pods);
+        if !candidates.iter().any(|c| self.may_preempt(&c.info)) {
+            return false;
+        }
+        let requests: Vec<_> = candidates.iter().map(Candidate::request).collect();
+        let spared = self.gangs.members(group);
+        let budgets = &self.budgets;
+        let state = |victim: &ObjectKey| protection(budgets, victim);
+        let found = self.cluster.preempt_gang(&requests, need, &spared, &state);
+        let Some(found) = found else {
+            return false;
+        };
+        let places = candidates.iter().zip(found);
+        let places: Vec<_> = places.filter_map(|(c, place)| Some((c, place?))).collect();
+        for (candidate, place) in &places {
+            let pod = &candidate.wish.order.pod;
+            self.nominations
+                .set(pod, place.node.clone(), place.victims.clone());
+        }
+        let there = |a: &Self, c: &Candidate<'_>| -> Vec<ObjectKey> {
+            let nomination = a.nominations.get(&c.wish.order.pod);
+            nomination.map_or_else(Vec::new, |n| n.there.iter().cloned().collect())
+        };
+        if places.iter().all(|(c, _)| there(self, c).is_empty()) {
+            // Whoever was to leave stays after all, which is about to be looked at.
+            for (candidate, _) in &places {
+                self.nominations.remove(&candidate.wish.order.pod);
+            }
+            return false;
+        }
+        for (candidate, place) in &places {
+            let (wish, there) = (&candidate.wish, there(self, candidate));
+            self.cluster
+                .nominate(&wish.order.pod, &place.node, &wish.class, &there);
+        }
+        // Members on one node have the same victims.
+        let by_node: BTreeMap<_, _> = places.iter().map(|(_, p)| (&p.node, &p.victims)).collect();
+        for (node, victims) in &by_node {
+            self.ask_to_make_room(node, victims);
+        }
+        let victims = by_node.values().copied().flatten();
+        let victims: Vec<_> = victims.map(ToString::to_string).collect();
+        if let (Some((first, _)), false) = (places.first(), victims.is_empty()) {
+            let nodes: Vec<_> = by_node.iter().filter(|(_, v)| !v.is_empty()).collect();
+            let nodes: Vec<&str> = nodes.into_iter().map(|(node, _)| &***node).collect();
+            let tell = Tell {
+                uid: first.pod.uid(),
+                warning: false,
+                reason: "Preempting",
+                message: format!(
+                    "makes room for pod group {} on {}: {} gives way",
+                    group.name,
+                    nodes.join(", "),
+                    victims.join(", ")
+                ),
+            };
+            self.notices.push((first.wish.order.pod.clone(), tell));
+        }
+        true
+    }
+
+    /// Whether enough members of a group have been promised nodes that they can still use, and somebody is to leave there.
+    fn is_promised(&mut self, need: usize, candidates: &[Candidate<'_>]) -> bool {
+        let Self {
+            nominations,
+            cluster,
+            ..
+        } = self;
+        let (mut promised, mut waits) = (0, false);
+        for wish in candidates.iter().map(|c| &c.wish) {
+            let Some(nomination) = nominations.get(&wish.order.pod) else {
+                continue;
+            };
+            if !cluster.admits(&wish.class, &nomination.node) {
+                return false;
+            }
+            promised += 1;
+            waits |= !nomination.there.is_empty();
+        }
+        promised >= need && waits
+    }
+
+    /// The promises to pods of a group are void: it cannot use them.
+    pub(super) fn void_together(&mut self, pods: impl Iterator<Item = ObjectKey>) {
+        for pod in pods {
+            if self.void_nomination(&pod).is_some() && self.cluster.placed(&pod).is_none() {
+                self.room_freed |= self.cluster.forget(&pod);
+            }
+        }
+    }
+
+    /// The group of a pod, some of whose victims are gone, is tried again once none of them is left.
+    pub(super) fn rouse_group_of(&mut self, pod: &ObjectKey) {
+        let Some(group) = self.gangs.of(pod).cloned() else {
+            return;
+        };
+        let nominations = &self.nominations;
+        let wishes: Vec<_> = self.gangs.wishes(&group).map(|w| &w.order.pod).collect();
+        let mut promises = wishes.into_iter().filter_map(|pod| nominations.get(pod));
+        if promises.all(|promise| promise.there.is_empty()) {
+            self.gangs.retry(&group);
+        }
+    }
+
+    fn ask_to_make_room(&mut self, node: &str, victims: &[ObjectKey]) {
+        for victim in victims {
+            self.nominations.set_leaving(victim, Some(node));
+            // Down from now on, and not only when that is written: others ask the same budgets before.
+            self.budgets.disrupt(victim);
+            self.touch(victim.clone());
+        }
     }
 
     /// The promise to a pod is void. Those who have not begun to leave stay: they are looked at again, and budgets count
@@ -108,12 +221,16 @@ impl Account {
             nominations,
             pending,
             cluster,
+            gangs,
             ..
         } = self;
         for (pod, nomination) in nominations.all() {
             let class = pending.class_of(pod).cloned();
             if class.is_some_and(|class| !cluster.admits(&class, &nomination.node)) {
                 pending.rouse(pod);
+                if let Some(group) = gangs.of(pod).cloned() {
+                    gangs.retry(&group);
+                }
             }
         }
     }
@@ -188,5 +305,19 @@ impl Account {
             self.cluster.nominate(&key, &node, &info.class, &there);
             self.nominations.set(&key, node, there);
         }
+    }
+}
+
+/// What disruption budgets say of a pod that others need the room of.
+fn protection(budgets: &Budgets, victim: &ObjectKey) -> BudgetState {
+    let budgets = budgets.of(victim).map(|(name, counts)| {
+        let budget = ObjectKey {
+            namespace: victim.namespace.clone(),
+            name: name.clone(),
+        };
+        (budget, u32::try_from(counts.allowed).unwrap_or(0))
+    });
+    BudgetState {
+        budgets: budgets.collect(),
     }
 }

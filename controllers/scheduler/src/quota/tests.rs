@@ -314,3 +314,26 @@ fn when_a_woken_pod_is_refused_again_a_smaller_one_gets_what_is_left() {
     q.wait(order("large", 1), cpu("1"));
     assert_eq!(q.admitted(), [order("small", 2)]);
 }
+
+#[test]
+fn what_a_group_gives_up_is_for_others_and_groups_that_fail_do_not_wake_one_another_for_ever() {
+    let mut q = with(&[("cpu", "1")], vec![]);
+    q.charge(&key("a"), &cpu("1"));
+    q.wait_in_group(order("g2", 1), cpu("1"));
+    q.wait_in_group(order("h2", 2), cpu("1"));
+    q.wait(order("single", 3), cpu("500m"));
+    q.discharge(&key("a"));
+    // One after the other is tried, together with another member that leaves too little of the quota.
+    assert_eq!(q.admitted(), [order("g2", 1)]);
+    q.wait_in_group(order("g2", 1), cpu("1"));
+    assert_eq!(q.admitted(), [order("h2", 2)]);
+    q.wait_in_group(order("h2", 2), cpu("1"));
+    assert_eq!(q.admitted(), [order("single", 3)]);
+    assert!(!q.has_eased());
+    // Whatever really changes wakes them again.
+    q.forgo(&key("single"));
+    assert_eq!(q.admitted(), [order("g2", 1)]);
+    // What it was woken for was not enough: the nodes have no room for it.
+    q.give_up(&key("g2"));
+    assert_eq!(q.admitted(), [order("h2", 2)]);
+}

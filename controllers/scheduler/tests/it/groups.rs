@@ -231,3 +231,78 @@ async fn a_member_that_has_ended_keeps_no_other_half_of_a_group_waiting() {
     rig.until_unbound("h1").await;
     assert_eq!(rig.until_bound("g1").await.value.placement, 1);
 }
+
+const HIGH: &str =
+    "{apiVersion: scheduling.k8s.io/v1, kind: PriorityClass, metadata: {name: high}, value: 1000}";
+
+fn high(name: &str, group: &str) -> String {
+    member(name, group).replace("spec:\n", "spec:\n  priorityClassName: high\n")
+}
+
+#[tokio::test]
+async fn a_group_makes_others_leave_when_all_of_it_fits_then_and_for_nothing_less() {
+    let (rig, _s, agents) = Rig::with_nodes("group_preempt", &[1, 1]).await;
+    rig.apply_as("priorityclasses", "high", HIGH).await;
+    for name in ["low1", "low2"] {
+        rig.apply(name, pod(name).replace("cpu: 100m", "cpu: 1"))
+            .await;
+    }
+    for name in ["low1", "low2"] {
+        let node = rig.until_bound(name).await.value.node.clone();
+        let agent = agents.iter().find(|a| a.node == node).expect("an agent");
+        agent.run(&rig, name).await;
+    }
+    // Three do not fit whoever leaves.
+    rig.apply_as("podgroups", "g", &group("g", 3)).await;
+    for name in ["a", "b", "c"] {
+        rig.apply(name, high(name, "g")).await;
+    }
+    rig.until_record("c", "nodes are available").await;
+    let bound = rig.until_bound("low1").await;
+    assert!(bound.value.withdrawn.is_none());
+    rig.apply_as("podgroups", "g", &group("g", 2)).await;
+    for name in ["low1", "low2"] {
+        assert_eq!(rig.until_withdrawn(name).await, "Preempted");
+    }
+    rig.until_record("a", "Others make room on").await;
+    // What the first one leaves is kept for the group, and no half of the group is placed there.
+    let node = bound.value.node.clone();
+    let first = agents.iter().find(|a| a.node == node).expect("an agent");
+    first.stopped("low1").await;
+    rig.apply("between", pod("between")).await;
+    rig.until_record("between", "Insufficient cpu").await;
+    for name in ["a", "b", "c"] {
+        assert!(!rig.cache.view().bindings().contains(&pod_key(name)));
+    }
+    let second = agents.iter().find(|a| a.node != node).expect("an agent");
+    second.stopped("low2").await;
+    rig.until_status("podgroups", "g", "phase: Placed\nmembers: 3\nbound: 2")
+        .await;
+    rig.until_record("low1", "Insufficient cpu").await;
+    let view = rig.cache.view();
+    assert!(!view.bindings().contains(&pod_key("between")));
+}
+
+#[tokio::test]
+async fn who_was_to_leave_for_a_group_stays_when_that_lost_a_member() {
+    let (rig, _s, agents) = Rig::with_nodes("group_preempt_lost", &[1, 1]).await;
+    rig.apply_as("priorityclasses", "high", HIGH).await;
+    rig.apply("low1", pod("low1").replace("cpu: 100m", "cpu: 1"))
+        .await;
+    let node = rig.until_bound("low1").await.value.node.clone();
+    let agent = agents.iter().find(|a| a.node == node).expect("an agent");
+    agent.run(&rig, "low1").await;
+    rig.apply_as("podgroups", "g", &group("g", 2)).await;
+    for name in ["a", "b"] {
+        rig.apply(name, high(name, "g")).await;
+    }
+    rig.until_withdrawn("low1").await;
+    // The other node is free, and kept all the same.
+    rig.apply("small", pod("small")).await;
+    rig.until_record("small", "Insufficient cpu").await;
+    rig.delete_pod("b").await;
+    rig.until_bound("small").await;
+    rig.until_record("a", "1 of 2 members exist").await;
+    agent.stopped("low1").await;
+    rig.until_bound("low1").await;
+}

@@ -1,6 +1,7 @@
 //! The scheduler against a real etcd, with agents whose behaviour is written out here: every row of the table of
 //! protocols, races, broken documents, faults, many pods, and what pods share: priorities, quotas, budgets, groups, room.
 
+mod bad_input;
 mod bindings;
 mod budgets;
 mod content;

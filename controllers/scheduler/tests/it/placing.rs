@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use setpoint_apis::records::ScorePart;
 use setpoint_apis::{Key, ObjectKey};
 use setpoint_store::Txn;
 
@@ -143,4 +144,54 @@ async fn many_pods_are_bound_each_once_and_no_node_is_over_full() {
             .then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_pod_goes_where_its_image_is_and_away_from_what_is_measured_there() {
+    let (rig, _s, agents) = Rig::with_nodes("images", &[4, 4]).await;
+    let reports = |more: String| {
+        format!(
+            "allocatable: {{cpu: '4', memory: 8Gi, pods: '1000'}}\ncapacity: {{cpu: '4'}}\ndrivers: [cri]\n{more}"
+        )
+    };
+    let images = "images: [{names: ['registry.example/app:1'], sizeBytes: 900000000}]\n";
+    for (node, more) in [("n1", String::new()), ("n2", images.to_owned())] {
+        rig.put(&Key::NodeStatus(node), reports(more)).await;
+    }
+    let seen = |usage: bool| {
+        move |v: &setpoint_runtime::View<'_>| {
+            let status = v.node_status().get(&ObjectKey::cluster("n2"))?;
+            let known = !status.value.images.is_empty() && status.value.usage.is_empty() != usage;
+            known.then_some(())
+        }
+    };
+    rig.until("the images are seen", seen(false)).await;
+    let app = |name: &str| pod(name).replace("image: host", "image: registry.example/app:1");
+    rig.apply("a", app("a")).await;
+    let binding = rig.until_bound("a").await;
+    assert_eq!(binding.value.node, "n2");
+    let decision = binding.value.decision.clone().expect("a decision");
+    let best = &decision.best[0];
+    assert!(best.parts.get(ScorePart::ImageLocality) > 0, "{best:?}");
+
+    // Half of the nodes have the image, so that it is worth less than a busy node costs.
+    let busy =
+        |session: i64| format!("{images}usage: {{cpu: '4', memory: 8Gi}}\nsession: {session}\n");
+    let report = reports(busy(agents[1].session));
+    rig.put(&Key::NodeStatus("n2"), report).await;
+    rig.until("the load is seen", seen(true)).await;
+    rig.apply("b", app("b")).await;
+    assert_eq!(rig.until_bound("b").await.value.node, "n1");
+
+    // What was measured under a former session is not believed.
+    let report = reports(busy(agents[1].session - 1));
+    rig.put(&Key::NodeStatus("n2"), report).await;
+    let former = agents[1].session - 1;
+    rig.until("the other session is seen", |v| {
+        let status = v.node_status().get(&ObjectKey::cluster("n2"))?;
+        (status.value.session == Some(former)).then_some(())
+    })
+    .await;
+    rig.apply("c", app("c")).await;
+    assert_eq!(rig.until_bound("c").await.value.node, "n2");
 }

@@ -164,3 +164,67 @@ async fn a_node_that_evicts_what_does_not_tolerate_it_gets_nothing_new() {
     rig.apply("b", pod_with("b", some)).await;
     rig.until_bound("b").await;
 }
+
+fn member(name: &str) -> String {
+    pod_with(name, "  nodeSelector: {a: nobody}\n")
+        .replace("{app: x}", "{setpoint.dev/pod-group: g}")
+}
+
+#[tokio::test]
+async fn a_group_that_has_no_room_keeps_no_quota_from_others() {
+    let (rig, _s, _agents) = Rig::with_nodes("quota_group", &[9]).await;
+    rig.apply_as("resourcequotas", "compute", &quota("requests.cpu: 200m"))
+        .await;
+    rig.until_status("resourcequotas", "compute", "requests.cpu: '0'")
+        .await;
+    let large = pod("large").replace("cpu: 100m", "cpu: 200m");
+    rig.apply("large", large).await;
+    rig.until_bound("large").await;
+    let group = "{apiVersion: setpoint.dev/v1, kind: PodGroup, metadata: {name: g, namespace: default}, spec: {minMember: 2}}";
+    rig.apply_as("podgroups", "g", group).await;
+    for name in ["g1", "g2"] {
+        rig.apply(name, member(name)).await;
+        rig.until_record(
+            name,
+            if name == "g1" {
+                "members exist"
+            } else {
+                "quota"
+            },
+        )
+        .await;
+    }
+    rig.apply("single", pod("single")).await;
+    rig.until_record("single", "exceeded quota: compute").await;
+    // The group is older: it is asked first, and can do nothing with it.
+    rig.delete_pod("large").await;
+    rig.until_bound("single").await;
+}
+
+#[tokio::test]
+async fn a_member_whose_group_lost_another_is_not_placed_alone_when_there_is_quota_for_it() {
+    let (rig, _s, _agents) = Rig::with_nodes("quota_alone", &[9]).await;
+    rig.apply_as("resourcequotas", "compute", &quota("requests.cpu: 200m"))
+        .await;
+    rig.apply("large", pod("large").replace("cpu: 100m", "cpu: 200m"))
+        .await;
+    rig.until_bound("large").await;
+    let group = "{apiVersion: setpoint.dev/v1, kind: PodGroup, metadata: {name: g, namespace: default}, spec: {minMember: 2}}";
+    rig.apply_as("podgroups", "g", group).await;
+    let member = |name: &str| pod(name).replace("{app: x}", "{setpoint.dev/pod-group: g}");
+    rig.apply("g1", member("g1")).await;
+    rig.apply("g2", member("g2")).await;
+    rig.until_record("g1", "exceeded quota: compute").await;
+    rig.delete_pod("g2").await;
+    rig.until_record("g1", "1 of 2 members exist").await;
+    rig.delete_pod("large").await;
+    // Placed after everything that the quota let in before.
+    rig.apply("later", pod("later")).await;
+    rig.until_bound("later").await;
+    assert!(rig.get(&Key::Binding(pod_key("g1"))).await.is_none());
+    rig.apply("g2", member("g2")).await;
+    rig.until_record("g2", "exceeded quota: compute").await;
+    rig.delete_pod("later").await;
+    rig.until_bound("g1").await;
+    rig.until_bound("g2").await;
+}

@@ -1,0 +1,153 @@
+//! What nobody meant to write: each gets a condition that says so, and everything else goes on as if it were not there.
+//! All of it is put past the door, as `etcdctl put` does.
+
+use setpoint_apis::Key;
+use setpoint_apis::ObjectKey;
+use setpoint_apis::core::{Node, Pod};
+
+use crate::rig::{Rig, pod, pod_key, pod_with};
+
+fn labelled(name: &str, labels: &str) -> String {
+    format!(
+        "{{apiVersion: v1, kind: Node, metadata: {{name: {name}, labels: {{{labels}}}}}, spec: {{}}}}"
+    )
+}
+
+#[tokio::test]
+async fn what_can_never_hold_is_said_and_disturbs_nobody() {
+    let (rig, _s, _agents) = Rig::with_nodes("absurd", &[4, 4]).await;
+    rig.apply_as("nodes", "n1", &labelled("n1", "disk: ssd"))
+        .await;
+    let spread = |key: &str| {
+        format!(
+            "  topologySpreadConstraints: [{{maxSkew: 1, topologyKey: {key}, whenUnsatisfiable: DoNotSchedule, labelSelector: {{matchLabels: {{app: x}}}}}}]\n"
+        )
+    };
+    let affinity = |kind: &str| {
+        format!(
+            "  affinity: {{{kind}: {{requiredDuringSchedulingIgnoredDuringExecution: [{{topologyKey: nowhere, labelSelector: {{matchLabels: {{app: x}}}}}}]}}}}\n"
+        )
+    };
+    let contradiction = "  nodeSelector: {disk: ssd}\n  affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: disk, operator: DoesNotExist}]}]}}}\n";
+    let cases = [
+        (
+            "contradiction",
+            pod_with("contradiction", contradiction),
+            "2 node(s) didn't match",
+        ),
+        (
+            "no-domain",
+            pod_with("no-domain", &spread("nowhere")),
+            "missing required label",
+        ),
+        (
+            "near-nowhere",
+            pod_with("near-nowhere", &affinity("podAffinity")),
+            "pod affinity rules",
+        ),
+        (
+            "no-node",
+            pod_with("no-node", "  nodeName: n99\n"),
+            "requested node name",
+        ),
+        (
+            "endless",
+            pod("endless").replace("cpu: 100m", "cpu: 5P"),
+            "2 Insufficient cpu",
+        ),
+        (
+            "without-group",
+            pod("without-group").replace("{app: x}", "{app: x, setpoint.dev/pod-group: nowhere}"),
+            "there is no PodGroup of this name",
+        ),
+        (
+            "no-class",
+            pod_with("no-class", "  priorityClassName: nowhere\n"),
+            "nowhere",
+        ),
+    ];
+    for (name, document, _) in &cases {
+        rig.apply(name, document.clone()).await;
+    }
+    // Nothing to be apart from, anywhere: it goes where it likes.
+    rig.apply("apart", pod_with("apart", &affinity("podAntiAffinity")))
+        .await;
+    rig.until_bound("apart").await;
+    for (name, _, says) in &cases {
+        let record = rig.until_record(name, says).await;
+        assert_eq!(record.conditions[0].status, "False", "{name}");
+    }
+    rig.apply("fine", pod("fine")).await;
+    rig.until_bound("fine").await;
+}
+
+#[tokio::test]
+async fn amounts_below_nothing_take_nothing_and_give_nothing() {
+    let (rig, _s, _agents) = Rig::with_nodes("negative", &[1]).await;
+    rig.apply("less", pod("less").replace("cpu: 100m", "cpu: '-8'"))
+        .await;
+    rig.apply("whole", pod("whole").replace("cpu: 100m", "cpu: 1"))
+        .await;
+    rig.until_bound("whole").await;
+    // It has made no room for more than there is.
+    rig.apply("more", pod("more").replace("cpu: 100m", "cpu: 1"))
+        .await;
+    rig.until_record("more", "Insufficient cpu").await;
+    // It is no valid document: nothing is decided about it, and `setpoint why` says what is wrong with it.
+    let view = rig.cache.view();
+    assert!(!view.bindings().contains(&pod_key("less")));
+    let invalid = view.desired::<Pod>().entry(&pod_key("less"));
+    let message = invalid
+        .and_then(|e| e.invalid())
+        .map(|i| i.message.to_string());
+    assert!(
+        message.as_deref().is_some_and(|m| m.contains("negative")),
+        "{message:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_group_that_wants_more_members_than_there_are_waits_alone() {
+    let (rig, _s, _agents) = Rig::with_nodes("short_group", &[4]).await;
+    let group = "{apiVersion: setpoint.dev/v1, kind: PodGroup, metadata: {name: many, namespace: default}, spec: {minMember: 5}}";
+    rig.apply_as("podgroups", "many", group).await;
+    rig.apply(
+        "one",
+        pod("one").replace("{app: x}", "{app: x, setpoint.dev/pod-group: many}"),
+    )
+    .await;
+    rig.until_record("one", "1 of 5 members exist").await;
+    rig.apply("fine", pod("fine")).await;
+    rig.until_bound("fine").await;
+}
+
+#[tokio::test]
+async fn as_many_labels_as_a_document_holds_are_borne_by_their_node_alone() {
+    let (rig, _s, _agents) = Rig::with_nodes("labels", &[4, 4]).await;
+    // A request to etcd is at most 1.5 MiB, so that a million do not get this far.
+    let labels: Vec<String> = (0..90_000).map(|i| format!("l{i}: v{i}")).collect();
+    let many = labelled("n2", &labels.join(", "));
+    assert!(
+        (1_200_000..1_500_000).contains(&many.len()),
+        "{}",
+        many.len()
+    );
+    rig.apply_as("nodes", "n2", &many).await;
+    rig.until("the labels are seen", |v| {
+        let node = v.desired::<Node>().get(&ObjectKey::cluster("n2"))?;
+        (node.value.metadata.labels.len() >= 90_000).then_some(())
+    })
+    .await;
+    rig.apply(
+        "last",
+        pod_with("last", "  nodeSelector: {l89999: v89999}\n"),
+    )
+    .await;
+    assert_eq!(rig.until_bound("last").await.value.node, "n2");
+    rig.apply("none", pod_with("none", "  nodeSelector: {l89999: v0}\n"))
+        .await;
+    rig.until_record("none", "2 node(s) didn't match").await;
+    let work = rig.get(&Key::WorkPod("n2", pod_key("last"))).await;
+    let size = work.expect("its work copy").value.len();
+    assert!(size < 10_000, "nobody is given the labels: {size} bytes");
+}
