@@ -75,12 +75,14 @@ impl Account {
                 state.not_before = revision.0;
             }
             state.work.retain(|w| {
-                !effects.work_gone.contains(&w.node) && Some(&w.node) != effects.work_put.as_ref()
+                !effects.work_gone.contains(&w.node) && !effects.work_put.contains(&w.node)
             });
-            state.work.extend(effects.work_put.map(|node| WorkCopy {
-                node,
-                revision: revision.0,
-            }));
+            state
+                .work
+                .extend(effects.work_put.into_iter().map(|node| WorkCopy {
+                    node,
+                    revision: revision.0,
+                }));
             if let Some(recorded) = effects.recorded {
                 state.recorded = recorded;
             }

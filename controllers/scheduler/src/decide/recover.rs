@@ -132,6 +132,7 @@ fn rebuilt(facts: &Facts<'_>, report: &Report<'_>, actual: &PodActual) -> Bindin
         requests: wanted.map_or_else(Default::default, |pod| pod_requests(&pod.value.spec)),
         withdrawn: None,
         decision: None,
+        ..Binding::default()
     }
 }
 
@@ -165,6 +166,7 @@ mod tests {
             requests: Default::default(),
             withdrawn: None,
             decision: None,
+            ..Binding::default()
         }
     }
 
@@ -231,6 +233,8 @@ mod tests {
                 actual: Seen::Absent,
                 session: Session::Absent,
                 fenced: false,
+                other: None,
+                now: Timestamp::EPOCH,
                 work: &self.work,
                 recorded: None,
                 intents: &[],
