@@ -108,6 +108,14 @@ impl KnownPod {
         let (binding, _) = self.binding.as_ref()?;
         (!self.is_finished()).then_some(binding.node.as_str())
     }
+
+    /// The other node whose room it takes while it is moved.
+    pub fn other_node(&self) -> Option<&str> {
+        let (binding, _) = self.binding.as_ref()?;
+        let other = binding.other_node()?;
+        let takes = binding.moving.is_some() || self.actual.contains_key(other);
+        takes.then_some(other)
+    }
 }
 
 impl World {

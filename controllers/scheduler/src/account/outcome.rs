@@ -138,6 +138,9 @@ impl Account {
         {
             self.touch(key);
         }
+        for (group, attempt) in self.gangs.take_found() {
+            self.set_group_deadline(turn, group, attempt);
+        }
         while let Some(entry) = self.retries.first_entry()
             && entry.key().0 <= turn.tick
         {
@@ -151,8 +154,10 @@ impl Account {
                 }
                 Retry::GroupRested(group) => self.gangs.rest_is_over(&group),
                 Retry::GroupDeadline(group, attempt) => {
-                    let late = self.gangs.overdue(&group, attempt);
-                    self.take_apart(late);
+                    if let Some(late) = self.gangs.overdue(&group, attempt) {
+                        self.take_apart(late);
+                        self.set_group_deadline(turn, group, attempt);
+                    }
                 }
                 Retry::Reservation(key) => {
                     self.reservations.timer_is_over(&key);
