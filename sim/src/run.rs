@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use setpoint_apis::core::{Namespace, Node};
+use setpoint_apis::records::Intent;
 use setpoint_apis::registry::Registry;
 use setpoint_apis::{Key, Kind, ObjectKey, document};
 use setpoint_store::list::{List, list_all};

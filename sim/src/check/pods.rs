@@ -77,7 +77,9 @@ impl PodCheck {
             (None, _) => ("bound to", node, binding.session),
             (Some(before), Some(moving)) if before.moving.is_none() => {
                 if self.never_twice.contains(pod) && binding.withdrawn.is_none() {
-                    wrong(format!("{pod} moves from {node}, and must stop there first"));
+                    wrong(format!(
+                        "{pod} moves from {node}, and must stop there first"
+                    ));
                 }
                 if let Some(leaving) = &before.leaving {
                     wrong(format!("{pod} moves while it has not left {leaving}"));
@@ -173,9 +175,8 @@ impl PodCheck {
             return;
         };
         let binding = self.bindings.get(pod);
-        let known = |node: &str| {
-            binding.is_some_and(|b| b.node == node || b.other_node() == Some(node))
-        };
+        let known =
+            |node: &str| binding.is_some_and(|b| b.node == node || b.other_node() == Some(node));
         if !claims.iter().all(|node| known(node)) {
             let nodes: Vec<&str> = claims.iter().map(AsRef::as_ref).collect();
             found.push((
