@@ -36,7 +36,7 @@ pub fn never_twice(metadata: &ObjectMeta) -> bool {
 }
 
 /// `bindings/<ns>/<pod>`: where a pod is. Written by the scheduler.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Binding {
     /// The node.
@@ -63,7 +63,106 @@ pub struct Binding {
     /// Why this node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<PlacementDecision>,
+    /// The mod revision of the node's work copy where it is not the binding's own: a move changes the binding, and not the
+    /// copy under which the pod runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work_revision: Option<i64>,
+    /// A move in progress. Together with `withdrawn`: the pod is stopped here first, and then started there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moving: Option<Box<Moving>>,
+    /// Another node, on which the pod is being stopped: it was moved from there, or was not moved there after all. Its
+    /// room is not free until that is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaving: Option<String>,
+    /// The highest number that a placement of the pod was given, where that is not `placement`: a move that was undone
+    /// took it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placements: Option<u32>,
+    /// What became of the last request to move the pod that was acted on here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_move: Option<Box<MoveResult>>,
 }
+
+impl Binding {
+    /// The highest number that a placement of the pod was given.
+    pub fn most_placements(&self) -> u32 {
+        let moving = self.moving.as_ref().map_or(0, |m| m.placement);
+        self.placement.max(self.placements.unwrap_or(0)).max(moving)
+    }
+
+    /// The node beside `node` that has, or is to have, an instance of the pod.
+    pub fn other_node(&self) -> Option<&str> {
+        let moving = self.moving.as_ref().map(|m| m.to.as_str());
+        moving.or(self.leaving.as_deref())
+    }
+}
+
+/// A move in progress.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Moving {
+    /// The node that the pod goes to.
+    pub to: String,
+    /// That node's session when it was chosen.
+    pub session: i64,
+    /// The number of the placement there.
+    pub placement: u32,
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when the pod must be ready there. Then the move is undone.
+    pub deadline: Timestamp,
+    /// How long it must have been ready there, in seconds, before it is stopped here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_ready_seconds: Option<i64>,
+    /// Who asked.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub by: String,
+    /// Why, in the words of who asked.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// The mod revision of the request.
+    pub request: i64,
+    /// Why that node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<PlacementDecision>,
+}
+
+/// What became of a request to move a pod.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MoveResult {
+    /// What.
+    pub outcome: MoveOutcome,
+    /// The node that the pod was on.
+    pub from: String,
+    /// The node that it was to go to; `None` when none was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// When.
+    pub at: Timestamp,
+    /// The mod revision of the request.
+    pub request: i64,
+    /// Why, for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+/// See [`MoveResult`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum MoveOutcome {
+    /// It is on the other node.
+    Moved,
+    /// It was started on the other node, which came to nothing: it is where it was.
+    Undone,
+    /// Nothing was done: no node can take it, or it cannot be moved.
+    #[default]
+    Refused,
+}
+
+/// How long a move may take until the pod is ready on the other node, when the request does not say, in seconds.
+pub const MOVE_TIMEOUT_SECONDS: i64 = 60;
+/// The most that a request to move a pod may give it, and the most that it may ask it to be ready for, in seconds.
+pub const MOST_MOVE_SECONDS: i64 = 86_400;
 
 /// Why a binding is being taken back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -339,10 +438,18 @@ pub struct Intent {
     /// For `move`: the node it is to go to. `None`: the scheduler chooses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
+    /// For `move`: how long the pod may take to become ready on the other node, in seconds; then the move is undone. 1 to
+    /// 86400. Default 60.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<i64>,
+    /// For `move`: how long the pod must have been ready on the other node, in seconds, before it is stopped where it is.
+    /// Less than the time-out. Default 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_ready_seconds: Option<i64>,
     /// For `evict` and `move`: seconds between TERM and KILL, instead of the pod's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grace_period_seconds: Option<i64>,
-    /// For `evict` and `move`: do it although a disruption budget forbids it.
+    /// For `evict`, and for `move` of pods that are stopped first: do it although a disruption budget forbids it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ignore_budgets: bool,
     /// When it was asked for.

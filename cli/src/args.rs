@@ -150,6 +150,10 @@ pub(crate) enum Command {
     Label(commands::label::LabelArgs),
     /// Change annotations
     Annotate(commands::label::LabelArgs),
+    /// Start a pod on another node, and stop it where it is once it is ready there
+    Move(commands::displace::MoveArgs),
+    /// Stop a pod where it is and place it again, within disruption budgets
+    Evict(commands::displace::EvictArgs),
     /// Keep new pods away from nodes
     Cordon(commands::cordon::CordonArgs),
     /// Let new pods onto nodes again

@@ -3,7 +3,7 @@
 mod merge;
 mod read;
 mod timeline;
-mod watch;
+pub(crate) mod watch;
 mod world;
 
 use std::collections::BTreeSet;

@@ -8,6 +8,7 @@ pub(crate) mod cordon;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod describe;
+pub(crate) mod displace;
 pub(crate) mod edit;
 pub(crate) mod get;
 pub(crate) mod init;
@@ -59,6 +60,8 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<ExitCode> {
         Command::Why(args) => why::run(args, context).await,
         Command::Label(args) => label::run(args, label::What::Labels, context).await,
         Command::Annotate(args) => label::run(args, label::What::Annotations, context).await,
+        Command::Move(args) => displace::run_move(args, context).await,
+        Command::Evict(args) => displace::run_evict(args, context).await,
         Command::Cordon(args) => cordon::run(args, true, context).await,
         Command::Uncordon(args) => cordon::run(args, false, context).await,
         Command::Validate(args) => validate::run(args, context).await,

@@ -73,6 +73,7 @@ pub fn standard(seed: u64) -> Scenario {
     };
     let deployments = workloads::add(&mut rng, &mut spec, size);
     faults::add(&mut rng, &mut spec, size, &deployments);
+    moves(seed, &mut spec);
     // However bad it was: from here on the network is good, and everything that died has been started again.
     spec.timeline.push(Event {
         at: Time::milliseconds(FAULTS_UNTIL + 2 * LONGEST_FAULT),
@@ -86,6 +87,21 @@ pub fn standard(seed: u64) -> Scenario {
         },
         spec,
         ..Scenario::default()
+    }
+}
+
+/// For half of the seeds, pods that are to be moved while all else happens. By luck of its own, as below.
+fn moves(seed: u64, spec: &mut ScenarioSpec) {
+    let mut rng = Rng::with_seed(Fnv::seed(seed, "moves"));
+    if rng.bool() {
+        return;
+    }
+    for _ in 0..rng.u32(1..=8) {
+        spec.timeline.push(Event {
+            at: Time::milliseconds(rng.u64(2_000..=FAULTS_UNTIL)),
+            moves: rng.u32(1..=6),
+            ..Event::default()
+        });
     }
 }
 

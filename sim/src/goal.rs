@@ -235,6 +235,12 @@ impl State {
         if binding.withdrawn.is_some() {
             return Some(format!("is being withdrawn from {}", binding.node));
         }
+        if let Some(moving) = &binding.moving {
+            return Some(format!("moves from {} to {}", binding.node, moving.to));
+        }
+        if let Some(leaving) = &binding.leaving {
+            return Some(format!("has not left {leaving}"));
+        }
         match self.actual.get(pod).map(Vec::as_slice) {
             None => Some(format!("is not claimed on {}", binding.node)),
             Some([(node, actual)]) if *node == binding.node => {

@@ -102,6 +102,9 @@ impl<F: FnMut(&Scenario, u64)> Search<F> {
                     at += usize::from(!dropped);
                 }
             }
+            while self.best.spec.timeline[i].moves > 0
+                && self.attempt(|s| s.spec.timeline[i].moves -= 1)
+            {}
         }
     }
 

@@ -231,6 +231,9 @@ pub struct Event {
     /// Nodes that no new pods are placed on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cordon: Vec<String>,
+    /// So many of the pods that are bound then are asked to be moved, by the seed.
+    #[serde(default, rename = "move", skip_serializing_if = "is_zero")]
+    pub moves: u32,
     /// Documents that are overwritten with what does not parse: as with `delete`, desired objects or keys. It is undone
     /// only where nobody has mended it by then.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -148,6 +148,7 @@ mod tests {
             requests: Default::default(),
             withdrawn: None,
             decision: None,
+            ..Binding::default()
         }
     }
 

@@ -3,7 +3,7 @@
 //! The reasons of a pod that waits are worked out here, from the state at one revision: they are right also when no
 //! scheduler runs, or when what it wrote is old.
 
-mod print;
+pub(super) mod print;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;

@@ -8,6 +8,7 @@ mod apply;
 mod broken;
 mod delete;
 mod devstore;
+mod displace;
 mod errors;
 mod fixture;
 mod logs;

@@ -8,6 +8,7 @@ mod audit;
 mod changes;
 mod count;
 mod groups;
+mod moves;
 mod outcome;
 mod place;
 mod preempt;
@@ -128,6 +129,10 @@ struct PodState {
     told: Option<i64>,
     /// The revision of the request to evict it that people were told has to wait.
     told_blocked: Option<i64>,
+    /// What it takes on another node, while it is moved.
+    aside: Option<moves::Aside>,
+    /// The time for which it is looked at again though nothing changes, and when.
+    look_again: Option<(Timestamp, Instant)>,
 }
 
 /// What to look at again after a while.
@@ -160,6 +165,8 @@ pub(crate) struct Account {
     nominations: Nominations,
     reservations: Reservations,
     statuses: statuses::Statuses,
+    /// The pods that take something of a node beside their own.
+    asides: FxHashMap<Arc<str>, BTreeSet<ObjectKey>>,
     /// Why pods are to leave their nodes that nobody else asked to.
     leave: FxHashMap<ObjectKey, Why>,
     group_reasons: groups::GroupReasons,
@@ -209,6 +216,7 @@ impl Account {
             nominations: Nominations::default(),
             reservations: Reservations::default(),
             statuses: statuses::Statuses::default(),
+            asides: FxHashMap::default(),
             leave: FxHashMap::default(),
             group_reasons: groups::GroupReasons::default(),
             dirty: VecDeque::new(),

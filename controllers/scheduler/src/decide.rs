@@ -4,6 +4,7 @@
 //! that was decided from an outdated snapshot fails in the store and is decided again. The steps are idempotent in the
 //! sense that the state after a step never asks for the same step again.
 
+mod moves;
 mod recover;
 
 use std::sync::Arc;
@@ -12,7 +13,9 @@ use setpoint_apis::Kind;
 use setpoint_apis::core::Pod;
 use setpoint_apis::records::{Binding, Intent, PodActual, PodStage, never_twice};
 use setpoint_apis::stored::{Entry, Stored};
+use setpoint_apis::time::Timestamp;
 
+pub use moves::{Switch, Undo, look_again, stops_first};
 pub use recover::{Broken, Report};
 pub use setpoint_apis::records::PARTITION_POLICY;
 
@@ -124,6 +127,10 @@ pub struct Facts<'a> {
     pub session: Session,
     /// Whether that node's fence lease stands.
     pub fenced: bool,
+    /// The other node that a move concerns, when there is one: [`Binding::other_node`].
+    pub other: Option<Other<'a>>,
+    /// Wall time: moves have deadlines.
+    pub now: Timestamp,
     /// Its work keys, on any node.
     pub work: &'a [WorkCopy],
     /// The placements counted by its scheduling record, when there is one.
@@ -134,6 +141,15 @@ pub struct Facts<'a> {
     pub leave: Option<Why>,
     /// Whether disruption budgets allow it to be evicted now.
     pub may_evict: bool,
+}
+
+/// The other node that a move of a pod concerns.
+#[derive(Clone, Copy, Debug)]
+pub struct Other<'a> {
+    /// What it reports of the pod.
+    pub actual: Seen<'a, PodActual>,
+    /// Its session.
+    pub session: Session,
 }
 
 /// Why a pod is withdrawn: the word in the binding.
@@ -149,6 +165,8 @@ pub enum Why {
     Preempted,
     /// Its group was placed in part, and cannot be completed.
     GroupIncomplete,
+    /// It is to be moved, and must be stopped first.
+    Moved,
 }
 
 impl Why {
@@ -160,6 +178,7 @@ impl Why {
             Self::Evicted => "Evicted",
             Self::Preempted => "Preempted",
             Self::GroupIncomplete => "GroupIncomplete",
+            Self::Moved => "Moved",
         }
     }
 }
@@ -173,6 +192,8 @@ pub enum Stale {
     NodeAlive(i64),
     /// The pod has ended: this mod revision of its status says so.
     Ended(i64),
+    /// It is being moved already, as they ask.
+    Moving,
     /// The pod must never run twice, and was claimed without a fence, so that nothing proves that its lost node has stopped
     /// it: this mod revision of its document says so, or its binding when there is no document any more.
     NeverTwice(Option<i64>),
@@ -226,6 +247,27 @@ pub enum Step {
     },
     /// Write binding and work copy again from the present document.
     Refresh,
+    /// It is to be moved: a node is to be chosen.
+    Move {
+        /// The index of the request.
+        which: usize,
+        /// Whether it must be stopped before it is started there.
+        stop_first: bool,
+    },
+    /// The move is done: the binding is the other node's.
+    Switch {
+        /// Indices of the intents that this carries out.
+        consume: Vec<usize>,
+        /// What has been reached.
+        how: Switch,
+    },
+    /// The move has come to nothing: the pod stays where it is, and is stopped on the other node.
+    Undo(Undo),
+    /// The other node has nothing of the pod any more.
+    Left {
+        /// Because it is lost: what it reported is to be deleted.
+        lost: bool,
+    },
     /// Delete intents that ask for nothing that can be done.
     DropIntents {
         /// Indices.
@@ -304,12 +346,14 @@ fn bound(facts: &Facts<'_>, binding: &Stored<Binding>) -> Step {
         };
     }
     let releases = of_verb(facts, &asked, Verb::Release);
-    if !releases.is_empty() {
+    // A pod that is being moved and is not wanted any more, or must not run twice any more, is withdrawn first.
+    if !releases.is_empty() && moves::may_release(bound, wanted) {
         return release(facts, bound, wanted, releases);
     }
     let evictions = of_verb(facts, &asked, Verb::Evict);
+    let moves = of_verb(facts, &asked, Verb::Move);
     if bound.withdrawn.is_some() {
-        return withdrawn(facts, evictions);
+        return withdrawn(facts, bound, wanted, [evictions, moves].concat());
     }
     let why = match wanted {
         None => Some(Why::Deleted),
@@ -331,22 +375,25 @@ fn bound(facts: &Facts<'_>, binding: &Stored<Binding>) -> Step {
     };
     if let Some(why) = why {
         // What cannot be read exists all the same.
-        let claimed = !matches!(facts.actual, Seen::Absent);
+        let claimed = !matches!(facts.actual, Seen::Absent) || bound.other_node().is_some();
+        // A status that cannot be read may say that it has ended: placing it again would run it a second time.
+        if why != Why::Deleted && matches!(facts.actual, Seen::Frozen) {
+            return Step::Frozen("status");
+        }
         return Step::Withdraw {
             why,
             claimed,
-            consume: evictions,
+            consume: [evictions, moves].concat(),
         };
     }
-    let copy = facts.work.iter().find(|w| *w.node == *bound.node);
-    let current = wanted.is_some_and(|pod| pod.mod_revision == bound.pod_revision);
-    if !current || copy.is_none_or(|w| w.revision != binding.mod_revision) {
+    let wanted_pod = wanted.filter(|pod| pod.mod_revision == bound.pod_revision);
+    let (Some(pod), true) = (wanted_pod, moves::copies_are_current(facts, binding)) else {
         return Step::Refresh;
-    }
+    };
     let strays: Vec<_> = facts
         .work
         .iter()
-        .filter(|w| *w.node != *bound.node)
+        .filter(|w| !moves::stands(bound, &w.node))
         .map(|w| w.node.clone())
         .collect();
     if !strays.is_empty() {
@@ -354,6 +401,9 @@ fn bound(facts: &Facts<'_>, binding: &Stored<Binding>) -> Step {
     }
     if facts.recorded.is_some() {
         return Step::DropRecord;
+    }
+    if let Some(step) = moves::step(facts, bound, pod, &moves) {
+        return step;
     }
     if !evictions.is_empty() {
         return Step::Wait(BUDGET);
@@ -374,11 +424,16 @@ fn may_evict(facts: &Facts<'_>, evictions: &[usize]) -> bool {
 }
 
 /// A binding that is being taken back.
-fn withdrawn(facts: &Facts<'_>, evictions: Vec<usize>) -> Step {
-    if !evictions.is_empty() {
+fn withdrawn(
+    facts: &Facts<'_>,
+    bound: &Binding,
+    wanted: Option<&Stored<Pod>>,
+    asked: Vec<usize>,
+) -> Step {
+    if !asked.is_empty() {
         // It is leaving already.
         return Step::DropIntents {
-            which: evictions,
+            which: asked,
             why: Stale::Elsewhere,
         };
     }
@@ -388,10 +443,20 @@ fn withdrawn(facts: &Facts<'_>, evictions: Vec<usize>) -> Step {
         };
     }
     match facts.actual {
-        Seen::Absent => Step::Finish,
-        Seen::Frozen => Step::Frozen("status"),
-        Seen::Valid(_) => Step::Wait("its agent to stop it"),
+        Seen::Absent => {}
+        Seen::Frozen => return Step::Frozen("status"),
+        Seen::Valid(_) => return Step::Wait("its agent to stop it"),
     }
+    if let Some(step) = moves::still_there(facts, bound) {
+        return step;
+    }
+    if moves::may_start_now(facts, bound, wanted) {
+        return Step::Switch {
+            consume: Vec::new(),
+            how: Switch::Stopped,
+        };
+    }
+    Step::Finish
 }
 
 fn release(
@@ -414,6 +479,16 @@ fn release(
     }
     if matches!(facts.actual, Seen::Frozen) {
         return Step::Frozen("status");
+    }
+    if bound.moving.is_some() && bound.withdrawn.is_none() {
+        // It has been started elsewhere already.
+        return Step::Switch {
+            consume,
+            how: Switch::Lost,
+        };
+    }
+    if let Some(step) = moves::still_there(facts, bound) {
+        return step;
     }
     // Also when the document is that of a new pod of the same name, which must not run beside the former.
     let says = match facts.desired {
@@ -466,13 +541,9 @@ fn concerns(intent: &Intent, binding: &Binding, wanted: Option<&Stored<Pod>>) ->
             .is_none_or(|session| binding.session <= session)
 }
 
-/// The intents that can be read and of which `pick` holds. Moves are left alone: nobody carries them out yet.
+/// The intents that can be read and of which `pick` holds.
 fn readable(facts: &Facts<'_>, pick: impl Fn(&Intent) -> bool) -> Vec<usize> {
-    let candidates = facts
-        .intents
-        .iter()
-        .enumerate()
-        .filter(|(_, i)| i.verb != Verb::Move);
+    let candidates = facts.intents.iter().enumerate();
     candidates
         .filter(|(_, i)| i.intent.as_ref().is_some_and(&pick))
         .map(|(n, _)| n)

@@ -74,6 +74,8 @@ pub(crate) struct Gangs {
     parting: Option<Parting>,
     /// How many attempts to place a group there have been.
     attempts: u64,
+    /// Attempts that were found under way, and have no deadline yet.
+    found: Vec<(ObjectKey, u64)>,
 }
 
 /// A group that is being taken apart.
@@ -321,25 +323,34 @@ impl Gangs {
         gang.attempt
     }
 
-    /// The time of an attempt is over in which all bindings of a group were to stand. Returns the pods to be taken back when they do not.
-    pub(crate) fn overdue(&mut self, key: &ObjectKey, attempt: u64) -> Vec<ObjectKey> {
-        match self.gangs.get_mut(key) {
-            Some(gang) if gang.attempt == Some(attempt) => gang.attempt = None,
-            // What is there by now is not what that attempt made.
-            _ => return Vec::new(),
-        }
-        let late = |gang: &&Gang| match gang.group {
+    /// The time of an attempt is over in which all bindings of a group were to stand. Returns the pods to be taken back when
+    /// they do not; `None` when that attempt is over anyway.
+    ///
+    /// An attempt that is late stays one until nothing of it is bound: some pods may not be able to leave now, and some
+    /// bindings may be under way. So its deadline is to be set anew.
+    pub(crate) fn overdue(&mut self, key: &ObjectKey, attempt: u64) -> Option<Vec<ObjectKey>> {
+        // What is there by now may not be what that attempt made.
+        let gang = self.gangs.get_mut(key);
+        let gang = gang.filter(|gang| gang.attempt == Some(attempt))?;
+        let late = match gang.group {
             Group::Of(min) => !gang.placed && gang.counts.bound < min as usize,
             Group::Missing | Group::Unknown => false,
         };
-        let Some(gang) = self.gangs.get(key).filter(late) else {
-            return Vec::new();
-        };
+        if !late {
+            gang.attempt = None;
+            return None;
+        }
         let pods = gang.movable();
         if !pods.is_empty() {
             self.parting.get_or_insert_with(|| Parting::of(key, &pods));
         }
-        pods
+        Some(pods)
+    }
+
+    /// The attempts that were found under way since the last call: those of a former leader, and what is half bound for
+    /// any other reason. They get a deadline like those that were begun here.
+    pub(crate) fn take_found(&mut self) -> Vec<(ObjectKey, u64)> {
+        std::mem::take(&mut self.found)
     }
 
     /// The groups of which anything changed since the last call.
@@ -382,6 +393,11 @@ impl Gangs {
         if counts.bound + counts.binding == 0 {
             gang.placed = false;
             gang.attempt = None;
+        }
+        if gang.attempt.is_none() && gang.is_half_bound() {
+            self.attempts += 1;
+            gang.attempt = Some(self.attempts);
+            self.found.push((key.clone(), self.attempts));
         }
         // What it held is free by now, or it needs not be taken apart any more: the others that are half-bound can be
         // completed, or are next.

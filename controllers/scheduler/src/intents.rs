@@ -107,9 +107,6 @@ fn read(kv: &KeyValue, keyspace: &Keyspace) -> Option<(ObjectKey, IntentFacts)> 
             })
             .ok()
     };
-    if verb == Verb::Move && !kv.value.is_empty() {
-        warn!(object = %pod, %by, "pods cannot be moved yet: the request is left alone");
-    }
     Some((
         pod,
         IntentFacts {

@@ -38,11 +38,15 @@
 //! - **A group (PodGroup) is placed with `minMember` of its pods at least, or not at all.** Of a group that was never
 //!   complete no part stays: half a group is completed before anything else is placed, or taken apart. Groups do not
 //!   preempt.
+//! - **`move` starts a pod on another node, and stops it where it is when it is ready there.** Until then it is the first
+//!   node's; it takes room on both. A move that comes to nothing in its time is undone. One that cannot be made is refused
+//!   with the reasons. A pod that must never run twice is stopped first, within budgets. All of it is in the binding, so a
+//!   new leader goes on with it; a binding is not deleted while any node has an instance of its pod.
+//! - **What has ended is not run again**: a withdrawal for another reason than that the pod was deleted guards on the status
+//!   that was seen.
 //! - **A reservation keeps room for its owners** until it is deleted or its time is over.
 //! - The statuses of quotas, budgets, groups and reservations are written when they change, and of one object not more
 //!   often than twice a second.
-//!
-//! `move` requests are left alone for now.
 //!
 //! # How
 //! One task owns an `account`: a pure structure that takes changes and outcomes and returns writes. Writes go out in

@@ -8,12 +8,13 @@ use setpoint_apis::policy::PodDisruptionBudget;
 use setpoint_apis::records::{Binding, PodStage};
 use setpoint_apis::resolve::PodHealth;
 use setpoint_apis::scheduling::PriorityClass;
+use setpoint_apis::time::Timestamp;
 use setpoint_apis::{Kind, ObjectKey};
 use setpoint_runtime::{Entry, StateKey, Stored, View};
 use setpoint_scheduler_core::NodeFacts;
 
 use crate::decide::{
-    Broken, Facts, IntentFacts, Report, Seen, Session, WorkCopy, belongs, is_terminal,
+    Broken, Facts, IntentFacts, Other, Report, Seen, Session, WorkCopy, belongs, is_terminal,
 };
 
 /// What a change is about.
@@ -65,14 +66,20 @@ pub(crate) fn facts<'a>(
     work: &'a [WorkCopy],
     recorded: Option<u32>,
     intents: &'a [IntentFacts],
+    now: Timestamp,
 ) -> Facts<'a> {
     let binding = Seen::from(view.bindings().entry(key));
     let (mut actual, mut session, mut fenced) = (Seen::Absent, Session::Absent, false);
+    let mut other = None;
     if let Seen::Valid(bound) = binding {
         let node = &bound.value.node;
         actual = Seen::from(view.pod_on(node, key));
         session = node_session(view, node);
         fenced = view.fence_stands(node);
+        other = bound.value.other_node().map(|node| Other {
+            actual: Seen::from(view.pod_on(node, key)),
+            session: node_session(view, node),
+        });
     }
     Facts {
         desired: Seen::from(view.desired::<Pod>().entry(key)),
@@ -81,6 +88,8 @@ pub(crate) fn facts<'a>(
         actual,
         session,
         fenced,
+        other,
+        now,
         work,
         recorded,
         intents,

@@ -12,6 +12,15 @@ use setpoint_apis::records::{Binding, WorkHeader};
 
 /// A binding as YAML.
 pub(crate) fn binding(b: &Binding) -> String {
+    // Of moves there are few.
+    let moves = b.moving.is_some()
+        || b.leaving.is_some()
+        || b.last_move.is_some()
+        || b.work_revision.is_some()
+        || b.placements.is_some();
+    if moves {
+        return document::encode(b);
+    }
     let mut out = String::with_capacity(256);
     field(&mut out, "node", &b.node);
     let _ = write!(
@@ -269,6 +278,7 @@ mod tests {
                 requests: Default::default(),
                 withdrawn: None,
                 decision: None,
+                ..Binding::default()
             };
             assert_eq!(seen::<Binding>(&binding(&b)), b);
             b.never_twice = true;
@@ -308,6 +318,17 @@ mod tests {
                 ..b.decision.unwrap()
             });
             assert_eq!(seen::<Binding>(&binding(&b)), b);
+            for move_of in [
+                |b: &mut Binding| b.moving = Some(Box::default()),
+                |b: &mut Binding| b.leaving = Some("n2".into()),
+                |b: &mut Binding| b.last_move = Some(Box::default()),
+                |b: &mut Binding| b.work_revision = Some(9),
+                |b: &mut Binding| b.placements = Some(9),
+            ] {
+                let mut b = b.clone();
+                move_of(&mut b);
+                assert_eq!(seen::<Binding>(&binding(&b)), b);
+            }
         }
     }
 

@@ -2,6 +2,8 @@
 //!
 //! The guards follow the table of protocols in the design; the epoch is added by the leader.
 
+mod moves;
+
 use std::sync::Arc;
 
 use setpoint_apis::core::{Pod, PodCondition};
@@ -20,13 +22,15 @@ use crate::asks::{Hold, UNSCHEDULABLE};
 use crate::decide::{Facts, Seen, Stale, Step, Verb, Why, stops};
 use crate::text;
 
+pub(crate) use moves::{NewMove, Refusal};
+
 /// What a write changes of what the account remembers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Effects {
     /// The binding is written or deleted: the pod is not decided again before the cache has seen it.
     pub(crate) binding: bool,
-    /// The work copy is written for this node, at the revision of the write.
-    pub(crate) work_put: Option<Arc<str>>,
+    /// The work copies are written for these nodes, at the revision of the write.
+    pub(crate) work_put: Vec<Arc<str>>,
     /// The work copies on these nodes are gone.
     pub(crate) work_gone: Vec<Arc<str>>,
     /// The scheduling record becomes this.
@@ -151,21 +155,8 @@ impl Writer<'_> {
             bound_at: self.now,
             never_twice: stops(&pod.value),
             requests: pod_requests(&pod.value.spec),
-            withdrawn: None,
-            decision: Some(PlacementDecision {
-                revision,
-                nodes: placement.nodes,
-                feasible: placement.feasible,
-                score: placement.score,
-                runner_up: placement
-                    .runner_up
-                    .as_ref()
-                    .map(|r| ((*r.node).into(), r.score)),
-                best: extras.best,
-                profile: extras.profile,
-                preempted: extras.preempted,
-                ..PlacementDecision::default()
-            }),
+            decision: Some(decision(placement, extras, revision)),
+            ..Binding::default()
         };
         let mut ops = vec![
             put(self.binding_key(), text::binding(&binding)),
@@ -191,7 +182,7 @@ impl Writer<'_> {
         };
         let effects = Effects {
             binding: true,
-            work_put: Some(placement.node.clone()),
+            work_put: vec![placement.node.clone()],
             recorded: Some(None),
             ..Effects::default()
         };
@@ -244,7 +235,9 @@ impl Writer<'_> {
         spec: impl Fn(&Pod) -> String,
     ) -> Option<(Write, Effects)> {
         match step {
-            Step::Rest | Step::Wait(_) | Step::Frozen(_) | Step::Stuck { .. } | Step::Place => None,
+            // The account chooses the node first.
+            Step::Place | Step::Move { .. } => None,
+            Step::Rest | Step::Wait(_) | Step::Frozen(_) | Step::Stuck { .. } => None,
             Step::Restore { binding, leaving } => Some(self.restore(facts, binding, *leaving)),
             Step::Forget { node } => Some(self.forget(facts, node.as_deref())),
             Step::Withdraw {
@@ -255,6 +248,9 @@ impl Writer<'_> {
             Step::Finish => self.finish(facts),
             Step::Release { consume, fence } => self.release(facts, consume, *fence),
             Step::Refresh => self.refresh(facts, spec),
+            Step::Switch { consume, how } => self.switch(facts, consume, *how, spec),
+            Step::Undo(undo) => self.undo(facts, undo),
+            Step::Left { lost } => self.left(facts, *lost),
             Step::DropIntents { which, why } => Some(self.drop_intents(facts, which, *why)),
             Step::DropWork { nodes } => Some(self.drop_work(facts, nodes)),
             Step::DropRecord => Some(self.drop_record(facts)),
@@ -277,14 +273,26 @@ impl Writer<'_> {
         if let Seen::Valid(binding) = facts.binding {
             let node = binding.value.node.as_str();
             b.drop_work(node);
+            let other = binding.value.other_node();
+            if let Some(moving) = &binding.value.moving {
+                b.drop_work(&moving.to);
+            }
             b.effects.binding = true;
             if claimed {
+                // What has ended meanwhile would run again.
+                if why != Why::Deleted {
+                    b.guard_status(node);
+                }
                 let withdrawn = Withdrawal {
                     reason: why.as_str().into(),
                     at: self.now,
                 };
                 let binding = Binding {
                     withdrawn: Some(withdrawn),
+                    placements: moves::most_placements(&binding.value),
+                    work_revision: None,
+                    moving: None,
+                    leaving: other.map(Into::into),
                     ..binding.value.clone()
                 };
                 b.write
@@ -338,6 +346,11 @@ impl Writer<'_> {
         let node = binding.value.node.as_str();
         let mut b = Building::new(self, facts, format!("end of the binding of {}", self.key));
         b.write.guards.push(Compare::absent(self.actual_key(node)));
+        if let Some(leaving) = &binding.value.leaving {
+            b.write
+                .guards
+                .push(Compare::absent(self.actual_key(leaving)));
+        }
         let why = binding
             .value
             .withdrawn
@@ -405,17 +418,15 @@ impl Writer<'_> {
             pod_revision: pod.mod_revision,
             never_twice: stops(&pod.value),
             requests: pod_requests(&pod.value.spec),
+            work_revision: None,
             ..binding.value.clone()
         };
-        b.write
-            .ops
-            .push(put(self.binding_key(), text::binding(&binding)));
-        b.write.ops.push(put(
-            self.work_key(&binding.node),
-            work(pod, binding.placement, &spec(&pod.value)),
-        ));
-        b.effects.binding = true;
-        b.effects.work_put = Some(binding.node.into());
+        b.put_binding(&binding);
+        let spec = spec(&pod.value);
+        b.put_work(pod, &binding.node, binding.placement, &spec);
+        if let Some(moving) = &binding.moving {
+            b.put_work(pod, &moving.to, moving.placement, &spec);
+        }
         Some(b.done())
     }
 
@@ -425,7 +436,7 @@ impl Writer<'_> {
         if let Seen::Valid(binding) = facts.binding {
             let node = binding.value.node.as_str();
             match why {
-                Stale::Elsewhere => {}
+                Stale::Elsewhere | Stale::Moving => {}
                 Stale::NodeAlive(session) => {
                     b.write.guards.push(Compare::CreateRevision(
                         self.keyspace.build(&Key::NodeAlive(node)),
@@ -559,6 +570,30 @@ impl<'a, 'b> Building<'a, 'b> {
         }
     }
 
+    /// What the node reports is as it was seen.
+    fn guard_status(&mut self, node: &str) {
+        if let Seen::Valid(actual) = self.facts.actual {
+            let key = self.writer.actual_key(node);
+            self.write
+                .guards
+                .push(Compare::ModRevision(key, actual.mod_revision));
+        }
+    }
+
+    fn put_binding(&mut self, binding: &Binding) {
+        self.write
+            .ops
+            .push(put(self.writer.binding_key(), text::binding(binding)));
+        self.effects.binding = true;
+    }
+
+    fn put_work(&mut self, pod: &Stored<Pod>, node: &str, placement: u32, spec: &str) {
+        self.write
+            .ops
+            .push(put(self.writer.work_key(node), work(pod, placement, spec)));
+        self.effects.work_put.push(node.into());
+    }
+
     fn drop_work(&mut self, node: &str) {
         self.write
             .ops
@@ -575,7 +610,7 @@ impl<'a, 'b> Building<'a, 'b> {
         if let Some((reason, message)) = record {
             let since = self.writer.now.whole_seconds();
             let record = PodScheduling {
-                placements: binding.placement,
+                placements: binding.most_placements(),
                 conditions: vec![
                     PodCondition::new(SCHEDULED, false, since).because(reason, &message),
                 ],
@@ -593,6 +628,24 @@ impl<'a, 'b> Building<'a, 'b> {
 
     fn done(self) -> (Write, Effects) {
         (self.write, self.effects)
+    }
+}
+
+/// What is kept of a decision.
+fn decision(placement: &Placement, extras: Extras, revision: i64) -> PlacementDecision {
+    PlacementDecision {
+        revision,
+        nodes: placement.nodes,
+        feasible: placement.feasible,
+        score: placement.score,
+        runner_up: placement
+            .runner_up
+            .as_ref()
+            .map(|r| ((*r.node).into(), r.score)),
+        best: extras.best,
+        profile: extras.profile,
+        preempted: extras.preempted,
+        ..PlacementDecision::default()
     }
 }
 

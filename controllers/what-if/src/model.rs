@@ -93,6 +93,16 @@ impl<'a> Model<'a> {
         let since = binding.map_or(known.created, |(_, since)| *since);
         self.cluster.place(key, node, &class, since);
         self.cluster.set_staying(key, known.is_frozen());
+        // While it is moved it takes room on two nodes.
+        if let Some(other) = known.other_node() {
+            let name = ObjectKey {
+                namespace: key.namespace.clone(),
+                // No object has such a name.
+                name: format!("{}#aside", key.name).into(),
+            };
+            self.cluster.place(&name, other, &class, since);
+            self.cluster.set_staying(&name, true);
+        }
     }
 
     /// The class of a pod that runs although its priority class or profile is gone.

@@ -3,7 +3,8 @@
 use serde::Serialize;
 use setpoint_apis::core::Pod;
 use setpoint_apis::records::{
-    ConstraintKind, Hope, NodeScore, PlacementDecision, PodScheduling, WaitReason,
+    ConstraintKind, Hope, MoveResult, Moving, NodeScore, PlacementDecision, PodScheduling,
+    WaitReason,
 };
 use setpoint_apis::strict::nearest;
 use setpoint_apis::time::Timestamp;
@@ -76,6 +77,15 @@ pub struct Decided {
     /// Why the node is taken from the pod, and since when.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub withdrawn: Option<(String, Timestamp)>,
+    /// The move in progress.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moving: Option<Moving>,
+    /// The node on which it still stops after a move, or after one that was undone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leaving: Option<String>,
+    /// What became of the last request to move it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_move: Option<MoveResult>,
 }
 
 /// Why a pod waits.
@@ -245,6 +255,9 @@ fn decided(known: &KnownPod) -> Option<Decided> {
         runner_up_lost: lost,
         decision,
         withdrawn: binding.withdrawn.as_ref().map(|w| (w.reason.clone(), w.at)),
+        moving: binding.moving.as_deref().cloned(),
+        leaving: binding.leaving.clone(),
+        last_move: binding.last_move.as_deref().cloned(),
     })
 }
 

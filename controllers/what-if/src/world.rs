@@ -123,6 +123,14 @@ impl KnownPod {
             None => None,
         }
     }
+
+    /// The other node whose room it takes while it is moved.
+    pub fn other_node(&self) -> Option<&str> {
+        let (binding, _) = self.binding.as_ref()?;
+        let other = binding.other_node()?;
+        let takes = binding.moving.is_some() || self.actual.contains_key(other);
+        takes.then_some(other)
+    }
 }
 
 fn has_ended(actual: &PodActual) -> bool {

@@ -298,6 +298,7 @@ pub(crate) mod tests {
             requests: Default::default(),
             withdrawn: None,
             decision: None,
+            ..Binding::default()
         };
         let ready = PodCondition::new("Ready", true, Timestamp::from_unix_seconds(7));
         let actual = |placement, uid: &str| PodActual {

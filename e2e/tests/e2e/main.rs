@@ -8,5 +8,6 @@ mod builtin;
 mod failover;
 mod hollow;
 mod manifests;
+mod moves;
 mod outages;
 mod workloads;

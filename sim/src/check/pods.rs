@@ -1,10 +1,11 @@
-//! No pod claimed on two nodes at once, no node over its allocatable, no `stop` pod running twice.
+//! No pod claimed on two nodes at once but for one that is moved, no node over its allocatable, no `stop` pod running
+//! twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use setpoint_apis::core::Pod;
-use setpoint_apis::records::{Binding, NodeStatusRecord, PARTITION_POLICY};
+use setpoint_apis::records::{Binding, NodeStatusRecord, PARTITION_POLICY, PodActual};
 use setpoint_apis::view::pod_requests;
 use setpoint_apis::{Key, ObjectKey, ResourceList, document};
 
@@ -15,10 +16,13 @@ use crate::ledger::Entry;
 pub(super) struct PodCheck {
     /// What each pod requests, by its document; shared among pods of equal requests.
     requests: BTreeMap<ObjectKey, Wanted>,
-    /// Where each pod is bound, with what it requested then.
-    bound: BTreeMap<ObjectKey, (Box<str>, Arc<Amounts>)>,
+    bindings: BTreeMap<ObjectKey, Binding>,
+    /// What each pod takes of which nodes: of the one that it is bound to, and of another one while it is moved.
+    takes: BTreeMap<ObjectKey, BTreeMap<Box<str>, Arc<Amounts>>>,
     /// Which nodes have a record of a pod.
     claims: BTreeMap<ObjectKey, BTreeSet<Box<str>>>,
+    /// Where pods are ready, and as which placement.
+    ready: BTreeMap<(ObjectKey, Box<str>), u32>,
     nodes: BTreeMap<Box<str>, Node>,
     /// Which nodes have ever claimed a pod.
     claimed: BTreeSet<(ObjectKey, Box<str>)>,
@@ -54,67 +58,131 @@ fn amounts(list: &ResourceList) -> Amounts {
 impl PodCheck {
     /// What a new binding is made from must be so when it takes effect.
     fn check_binding(&self, pod: &ObjectKey, binding: &Binding, found: &mut Vec<Finding>) {
+        let mut wrong = |message| found.push(("binding", message));
         let node = binding.node.as_str();
-        if let Some((at, _)) = self.bound.get(pod) {
-            if **at != *node {
-                found.push((
-                    "binding",
-                    format!("{pod} was bound to {node} while it was bound to {at}"),
-                ));
-            }
+        let before = self.bindings.get(pod);
+        if let Some(before) = before.filter(|before| before.node != node) {
+            self.check_switch(pod, before, binding, found);
             return;
         }
         let document = self.documents.get(pod).copied();
-        if document != Some(binding.pod_revision) {
-            let message = format!(
+        if before.is_none() && document != Some(binding.pod_revision) {
+            wrong(format!(
                 "{pod} was bound as of {}, and is at {document:?}",
                 binding.pod_revision
-            );
-            found.push(("binding", message));
+            ));
         }
-        let session = self.sessions.get(node).copied();
-        if session != Some(binding.session) {
-            let message = format!(
-                "{pod} was bound to {node} in session {}, and that is {session:?}",
-                binding.session
-            );
-            found.push(("binding", message));
+        // What a move begins with must be so as well.
+        let (of, node, session) = match (before, &binding.moving) {
+            (None, _) => ("bound to", node, binding.session),
+            (Some(before), Some(moving)) if before.moving.is_none() => {
+                if self.never_twice.contains(pod) && binding.withdrawn.is_none() {
+                    wrong(format!(
+                        "{pod} moves from {node}, and must stop there first"
+                    ));
+                }
+                if let Some(leaving) = &before.leaving {
+                    wrong(format!("{pod} moves while it has not left {leaving}"));
+                }
+                ("moved to", moving.to.as_str(), moving.session)
+            }
+            _ => return,
+        };
+        let present = self.sessions.get(node).copied();
+        if present != Some(session) {
+            wrong(format!(
+                "{pod} was {of} {node} in session {session}, and that is {present:?}"
+            ));
         }
     }
 
-    fn bind(&mut self, pod: &ObjectKey, node: &str, found: &mut Vec<Finding>) {
-        if self.bound.get(pod).is_some_and(|(at, _)| **at == *node) {
+    /// A binding becomes another node's only by the move that it speaks of, when that is done.
+    fn check_switch(
+        &self,
+        pod: &ObjectKey,
+        before: &Binding,
+        binding: &Binding,
+        found: &mut Vec<Finding>,
+    ) {
+        let (from, to) = (before.node.as_str(), binding.node.as_str());
+        let moving = before.moving.as_ref().filter(|m| m.to == to);
+        let Some(moving) = moving.filter(|m| m.placement == binding.placement) else {
+            let message = format!("{pod} was bound to {to} while it was bound to {from}");
+            found.push(("binding", message));
+            return;
+        };
+        let claims = |node: &str| self.claims.get(pod).is_some_and(|c| c.contains(node));
+        if before.withdrawn.is_some() {
+            if claims(from) {
+                let message = format!("{pod} was moved to {to} before it had stopped on {from}");
+                found.push(("move", message));
+            }
             return;
         }
-        self.unbind(pod);
+        // From a node that is lost it may be moved before.
+        let ready = self.ready.get(&(pod.clone(), to.into())) == Some(&moving.placement);
+        if !ready && self.sessions.contains_key(from) {
+            let message = format!("{pod} was moved from {from} to {to}, where it is not ready");
+            found.push(("move", message));
+        }
+    }
+
+    /// Counts what a pod takes of which nodes.
+    fn count(&mut self, pod: &ObjectKey, found: &mut Vec<Finding>) {
+        let mut now: BTreeSet<Box<str>> = BTreeSet::new();
+        if let Some(binding) = self.bindings.get(pod) {
+            now.insert(binding.node.as_str().into());
+            now.extend(binding.moving.iter().map(|m| Box::from(m.to.as_str())));
+            let claims = self.claims.get(pod);
+            let left = binding.leaving.as_deref().map(Box::from);
+            now.extend(left.filter(|node| claims.is_some_and(|c| c.contains(node))));
+        }
         let amounts = self
             .requests
             .get(pod)
             .map(|w| Arc::clone(&w.amounts))
             .unwrap_or_default();
-        let held = self.nodes.entry(node.into()).or_default();
-        held.pods += 1;
-        for (name, amount) in &*amounts {
-            *held.used.entry(name.clone()).or_default() += amount;
+        let takes = self.takes.entry(pod.clone()).or_default();
+        takes.retain(|node, amounts| {
+            let stays = now.contains(node);
+            if !stays && let Some(held) = self.nodes.get_mut(node) {
+                held.take(amounts, -1);
+            }
+            stays
+        });
+        for node in now {
+            if takes.contains_key(&node) {
+                continue;
+            }
+            let held = self.nodes.entry(node.clone()).or_default();
+            held.take(&amounts, 1);
+            if let Some(over) = held.over() {
+                found.push((
+                    "allocatable",
+                    format!("{pod} was bound to {node}, which then has {over}"),
+                ));
+            }
+            takes.insert(node, Arc::clone(&amounts));
         }
-        if let Some(over) = held.over() {
-            found.push((
-                "allocatable",
-                format!("{pod} was bound to {node}, which then has {over}"),
-            ));
+        if takes.is_empty() {
+            self.takes.remove(pod);
         }
-        self.bound.insert(pod.clone(), (node.into(), amounts));
     }
 
-    fn unbind(&mut self, pod: &ObjectKey) {
-        let Some((node, amounts)) = self.bound.remove(pod) else {
+    /// Whether the nodes that have a record of a pod are those that its binding speaks of.
+    fn check_claims(&self, pod: &ObjectKey, found: &mut Vec<Finding>) {
+        let Some(claims) = self.claims.get(pod).filter(|c| c.len() > 1) else {
             return;
         };
-        if let Some(held) = self.nodes.get_mut(&node) {
-            held.pods -= 1;
-            for (name, amount) in &*amounts {
-                *held.used.entry(name.clone()).or_default() -= amount;
-            }
+        let binding = self.bindings.get(pod);
+        let known =
+            |node: &str| binding.is_some_and(|b| b.node == node || b.other_node() == Some(node));
+        if !claims.iter().all(|node| known(node)) {
+            let nodes: Vec<&str> = claims.iter().map(AsRef::as_ref).collect();
+            found.push((
+                "single placement",
+                format!("{pod} is claimed on {}", nodes.join(" and on ")),
+            ));
         }
     }
 
@@ -158,6 +226,13 @@ impl PodCheck {
 }
 
 impl Node {
+    fn take(&mut self, amounts: &Amounts, sign: i64) {
+        self.pods += sign;
+        for (name, amount) in amounts {
+            *self.used.entry(name.clone()).or_default() += sign * amount;
+        }
+    }
+
     /// What there is too much of.
     fn over(&self) -> Option<String> {
         let pods = self.allocatable.get("pods").copied().unwrap_or(0);
@@ -202,31 +277,40 @@ impl Check for PodCheck {
             (Key::Binding(pod), Some(value)) => {
                 if let Ok(binding) = document::decode_value::<Binding>(value) {
                     self.check_binding(pod, &binding, found);
-                    self.bind(pod, &binding.node, found);
+                    self.bindings.insert(pod.clone(), binding);
+                    self.count(pod, found);
                 }
             }
-            (Key::Binding(pod), None) => self.unbind(pod),
+            (Key::Binding(pod), None) => {
+                self.bindings.remove(pod);
+                self.count(pod, found);
+            }
             (Key::NodeStatus(node), Some(value)) => {
                 if let Ok(status) = document::decode_value::<NodeStatusRecord>(value) {
                     self.nodes.entry((*node).into()).or_default().allocatable =
                         amounts(&status.allocatable);
                 }
             }
-            (Key::NodePod(node, pod), Some(_)) => {
+            (Key::NodePod(node, pod), Some(value)) => {
                 self.claimed.insert((pod.clone(), (*node).into()));
+                let place = (pod.clone(), Box::from(*node));
+                match document::decode_value::<PodActual>(value) {
+                    Ok(actual) if actual.is_ready() => {
+                        self.ready.insert(place, actual.placement);
+                    }
+                    _ => drop(self.ready.remove(&place)),
+                }
                 let claims = self.claims.entry(pod.clone()).or_default();
-                if claims.insert((*node).into()) && claims.len() > 1 {
-                    let nodes: Vec<&str> = claims.iter().map(AsRef::as_ref).collect();
-                    found.push((
-                        "single placement",
-                        format!("{pod} is claimed on {}", nodes.join(" and on ")),
-                    ));
+                if claims.insert((*node).into()) {
+                    self.check_claims(pod, found);
                 }
             }
             (Key::NodePod(node, pod), None) => {
+                self.ready.remove(&(pod.clone(), Box::from(*node)));
                 if let Some(claims) = self.claims.get_mut(pod) {
                     claims.remove(*node);
                 }
+                self.count(pod, found);
             }
             _ => {}
         }

@@ -5,6 +5,7 @@ use serde_json::Value;
 use setpoint_apis::records::Binding;
 use setpoint_apis::{Key, document};
 
+use super::super::why::print;
 use super::sheet::Sheet;
 use super::workload::conditions;
 use crate::client::Client;
@@ -130,6 +131,16 @@ async fn placement(sheet: &mut Sheet, client: &Client, pod: &Object) -> Result<(
         ));
     }
     sheet.field("Placement", text);
+    if let Some(moving) = &binding.moving {
+        let text = print::move_in_progress(moving, binding.withdrawn.is_some());
+        sheet.field("Moving", text);
+    }
+    if let Some(leaving) = &binding.leaving {
+        sheet.field("Still On", format!("{leaving}, until it has stopped there"));
+    }
+    if let Some(last) = &binding.last_move {
+        sheet.field("Last Move", print::last_move(last));
+    }
     Ok(())
 }
 

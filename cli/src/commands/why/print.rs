@@ -1,6 +1,6 @@
 //! What there is to say of a pod, for people.
 
-use setpoint_apis::records::{Hope, NodeScore, PlacementDecision};
+use setpoint_apis::records::{Hope, MoveOutcome, MoveResult, Moving, NodeScore, PlacementDecision};
 use setpoint_what_if::{Decided, State, Waits, Why, describe};
 
 use super::super::describe::sheet::Sheet;
@@ -29,7 +29,10 @@ pub(super) fn sheet(why: &Why, wide: bool) -> Sheet {
 fn verdict(why: &Why) -> String {
     let node = why.decided.as_ref().map_or("", |d| d.node.as_str());
     match (why.state, &why.waits) {
-        (State::Placed, _) => format!("placed on {node}"),
+        (State::Placed, _) => match why.decided.as_ref().and_then(|d| d.moving.as_ref()) {
+            Some(moving) => format!("placed on {node}, and moving to {}", moving.to),
+            None => format!("placed on {node}"),
+        },
         (State::Leaving, _) => format!("stopping on {node}"),
         (State::Finished, _) => format!("has run to its end on {node}"),
         (State::Frozen, _) => "frozen: what is stored of it cannot be read".into(),
@@ -66,6 +69,7 @@ fn decided(sheet: &mut Sheet, decided: &Decided, wide: bool) {
         let text = format!("since {}: {reason}", at.whole_seconds());
         sheet.field("Withdrawn", text);
     }
+    moves(sheet, decided);
     let Some(decision) = &decided.decision else {
         sheet.field("Decision", "was not kept");
         return;
@@ -80,6 +84,63 @@ fn decided(sheet: &mut Sheet, decided: &Decided, wide: bool) {
             sheet.field("Next Best", "none: no other node could run it");
         }
         (None, None) => {}
+    }
+}
+
+/// The move in progress, and the last one.
+fn moves(sheet: &mut Sheet, decided: &Decided) {
+    if let Some(moving) = &decided.moving {
+        sheet.field(
+            "Moving",
+            move_in_progress(moving, decided.withdrawn.is_some()),
+        );
+    }
+    if let Some(leaving) = &decided.leaving {
+        sheet.field("Still On", format!("{leaving}, until it has stopped there"));
+    }
+    if let Some(last) = &decided.last_move {
+        sheet.field("Last Move", last_move(last));
+    }
+}
+
+/// A move in progress, in words.
+pub(in crate::commands) fn move_in_progress(moving: &Moving, stops_first: bool) -> String {
+    let how = match stops_first {
+        true => "when it has stopped here".to_owned(),
+        false => format!(
+            "when it is ready there, which must be by {}",
+            moving.deadline.whole_seconds()
+        ),
+    };
+    let mut text = format!(
+        "to {} since {}: {how}",
+        moving.to,
+        moving.since.whole_seconds()
+    );
+    if !moving.reason.is_empty() {
+        text.push_str(&format!(" ({})", moving.reason));
+    }
+    if let Some(d) = &moving.decision {
+        text.push_str(&format!(
+            "\n{} of {} nodes could take it; score {}",
+            d.feasible, d.nodes, d.score
+        ));
+    }
+    text
+}
+
+/// What became of the last request to move a pod, in words.
+pub(in crate::commands) fn last_move(last: &MoveResult) -> String {
+    let at = last.at.whole_seconds();
+    let to = last.to.as_deref().unwrap_or("another node");
+    let message = match last.message.as_str() {
+        "" => String::new(),
+        message => format!(": {message}"),
+    };
+    match last.outcome {
+        MoveOutcome::Moved => format!("from {} to {to} at {at}{message}", last.from),
+        MoveOutcome::Undone => format!("to {to} came to nothing at {at}{message}"),
+        MoveOutcome::Refused => format!("to {to} was refused at {at}{message}"),
     }
 }
 

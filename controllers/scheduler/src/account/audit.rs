@@ -104,6 +104,7 @@ impl Account {
             &state.work,
             recorded,
             self.intents.about(key),
+            turn.now,
         );
         facts.may_evict = self.budgets.may_disrupt(key).is_ok();
         let missed = match decide(&facts) {
@@ -130,6 +131,9 @@ impl Account {
         let Some(binding) = turn.view.bindings().get(key) else {
             return counted.is_some() && !turn.view.bindings().contains(key);
         };
+        if self.aside_is_wrong(key, &binding.value, turn.view) {
+            return true;
+        }
         let node = binding.value.node.as_str();
         let ended = turn
             .view

@@ -9,6 +9,7 @@ use setpoint_apis::resolve::PodHealth;
 use setpoint_runtime::{Stored, View};
 use setpoint_scheduler_core::{Class, PodAsk, Profile};
 
+use super::moves::Aside;
 use super::{Account, PodState};
 use crate::content::{Contents, Somewhere, Uses};
 use crate::decide::{belongs, is_terminal};
@@ -29,6 +30,7 @@ impl Account {
         self.count_budgets(key, state, view);
         let desired = observe::last_good(view.desired::<Pod>().entry(key));
         let Some(binding) = observe::binding(view, key) else {
+            self.count_aside(key, state, None, view);
             if view.bindings().contains(key) {
                 uses_unknown(&mut self.contents, state, Some(Somewhere::Anywhere));
             } else {
@@ -83,6 +85,10 @@ impl Account {
                 self.quotas.charge(key, &usage);
             }
         }
+        if state.aside.is_some() || binding.value.other_node().is_some() {
+            let there = Some((binding, info.as_deref()));
+            self.count_aside(key, state, there, view);
+        }
         let contents = &mut self.contents;
         if let Some(info) = &info {
             uses_content(contents, key, state, Some((node, &info.uses)));
@@ -130,7 +136,7 @@ impl Account {
     }
 
     /// The class of a pod that is bound.
-    fn class_there(
+    pub(super) fn class_there(
         &mut self,
         key: &ObjectKey,
         binding: &Stored<Binding>,
@@ -223,6 +229,22 @@ pub(super) fn uses_content(
     }
     if let Some((node, uses)) = std::mem::replace(&mut state.content, now) {
         contents.remove(&node, &key.namespace, &uses);
+    }
+}
+
+/// Counts a pod as a user of content on a node beside its own.
+pub(super) fn uses_content_aside(
+    contents: &mut Contents,
+    key: &ObjectKey,
+    before: Option<&Aside>,
+    now: Option<&Aside>,
+) {
+    // First in, then out, so that what stays is not taken away in between.
+    if let Some(now) = now.filter(|a| !a.uses.is_empty()) {
+        contents.add(&now.node, &key.namespace, &now.uses);
+    }
+    if let Some(before) = before.filter(|a| !a.uses.is_empty()) {
+        contents.remove(&before.node, &key.namespace, &before.uses);
     }
 }
 

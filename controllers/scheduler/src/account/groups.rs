@@ -220,14 +220,8 @@ impl Account {
         match self.cluster.schedule_gang(&requests, need, self.seed) {
             Ok(decisions) => {
                 let quiet = candidates.len() > MOST_EVENTS;
-                let document = turn.view.desired::<PodGroup>().get(group);
-                let timeout = document
-                    .and_then(|g| g.value.spec.schedule_timeout_seconds)
-                    .and_then(|seconds| u64::try_from(seconds).ok())
-                    .map_or(PLACING, Duration::from_secs);
                 if let Some(attempt) = self.gangs.begin(group) {
-                    let deadline = Retry::GroupDeadline(group.clone(), attempt);
-                    self.retry(turn.tick + timeout, deadline);
+                    self.set_group_deadline(turn, group.clone(), attempt);
                 }
                 for (candidate, decision) in candidates.into_iter().zip(decisions) {
                     match decision {
@@ -271,6 +265,17 @@ impl Account {
                 }
             }
         }
+    }
+
+    /// All bindings of an attempt to place a group have to stand after a while.
+    pub(super) fn set_group_deadline(&mut self, turn: &Turn<'_>, group: ObjectKey, attempt: u64) {
+        let document = turn.view.desired::<PodGroup>().get(&group);
+        let timeout = document
+            .and_then(|g| g.value.spec.schedule_timeout_seconds)
+            .and_then(|seconds| u64::try_from(seconds).ok())
+            .map_or(PLACING, Duration::from_secs);
+        let deadline = Retry::GroupDeadline(group, attempt);
+        self.retry(turn.tick + timeout, deadline);
     }
 
     /// Members of a group wait for something that they share.

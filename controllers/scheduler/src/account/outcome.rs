@@ -75,12 +75,14 @@ impl Account {
                 state.not_before = revision.0;
             }
             state.work.retain(|w| {
-                !effects.work_gone.contains(&w.node) && Some(&w.node) != effects.work_put.as_ref()
+                !effects.work_gone.contains(&w.node) && !effects.work_put.contains(&w.node)
             });
-            state.work.extend(effects.work_put.map(|node| WorkCopy {
-                node,
-                revision: revision.0,
-            }));
+            state
+                .work
+                .extend(effects.work_put.into_iter().map(|node| WorkCopy {
+                    node,
+                    revision: revision.0,
+                }));
             if let Some(recorded) = effects.recorded {
                 state.recorded = recorded;
             }
@@ -136,6 +138,9 @@ impl Account {
         {
             self.touch(key);
         }
+        for (group, attempt) in self.gangs.take_found() {
+            self.set_group_deadline(turn, group, attempt);
+        }
         while let Some(entry) = self.retries.first_entry()
             && entry.key().0 <= turn.tick
         {
@@ -149,8 +154,10 @@ impl Account {
                 }
                 Retry::GroupRested(group) => self.gangs.rest_is_over(&group),
                 Retry::GroupDeadline(group, attempt) => {
-                    let late = self.gangs.overdue(&group, attempt);
-                    self.take_apart(late);
+                    if let Some(late) = self.gangs.overdue(&group, attempt) {
+                        self.take_apart(late);
+                        self.set_group_deadline(turn, group, attempt);
+                    }
                 }
                 Retry::Reservation(key) => {
                     self.reservations.timer_is_over(&key);

@@ -7,7 +7,7 @@ use tracing::{debug, warn};
 use super::tell::{stuck, tell, uid};
 use super::{Account, Planned, PodState, Tell, Then, Turn};
 use crate::budgets::Blocked;
-use crate::decide::{Facts, Seen, Stale, Step, Verb, Why, decide};
+use crate::decide::{Facts, Seen, Stale, Step, Verb, Why, decide, stops_first};
 use crate::observe;
 
 impl Account {
@@ -37,7 +37,15 @@ impl Account {
         let recorded = state.recorded.as_ref().map(|r| r.placements);
         let intents = self.intents.about(&key).to_vec();
         let work = state.work.clone();
-        let mut facts = observe::facts(turn.view, &key, broken.as_ref(), &work, recorded, &intents);
+        let mut facts = observe::facts(
+            turn.view,
+            &key,
+            broken.as_ref(),
+            &work,
+            recorded,
+            &intents,
+            turn.now,
+        );
         let blocked = self.ask_to_leave(&key, &mut facts);
         let step = decide(&facts);
         if let Some(blocked) = blocked {
@@ -75,7 +83,11 @@ impl Account {
             _ => {}
         }
         self.tell_group(&key, &facts, &step);
-        let planned = if let (Step::Place, Seen::Valid(pod)) = (&step, facts.desired) {
+        self.look_again(&key, &mut state, &facts, turn);
+        let planned = if let Step::Move { which, stop_first } = step {
+            self.unwant(&key);
+            self.begin_move(&key, &mut state, &facts, which, stop_first, turn)
+        } else if let (Step::Place, Seen::Valid(pod)) = (&step, facts.desired) {
             self.want(&state, &key, pod, info.as_ref(), turn)
         } else {
             self.unwant(&key);
@@ -107,7 +119,15 @@ impl Account {
         };
         let known = !matches!((facts.desired, facts.binding), (Seen::Absent, Seen::Absent));
         state.busy = planned.is_some();
-        if let Step::Withdraw { .. } = step {
+        let withdraws = matches!(
+            step,
+            Step::Withdraw { .. }
+                | Step::Move {
+                    stop_first: true,
+                    ..
+                }
+        );
+        if withdraws && planned.is_some() {
             self.budgets.disrupt(&key);
         }
         if known || state.busy || !state.work.is_empty() || state.recorded.is_some() {
@@ -131,7 +151,11 @@ impl Account {
             self.is_asked_to_leave(key, Some(&binding.value))
                 .then_some(Why::Preempted)
         });
-        if !facts.intents.iter().any(|i| i.verb == Verb::Evict) {
+        let stops = match facts.desired {
+            Seen::Valid(pod) => stops_first(&pod.value, &binding.value),
+            _ => false,
+        };
+        if !facts.intents.iter().any(|i| is_disruptive(i.verb, stops)) {
             return None;
         }
         let blocked = self.budgets.may_disrupt(key).err();
@@ -148,12 +172,20 @@ impl Account {
         step: &Step,
         blocked: &Blocked,
     ) {
-        if let Step::Withdraw { .. } = step {
+        if let Step::Withdraw { .. } | Step::Move { .. } = step {
             return;
         }
         self.budgets.wait(key, blocked);
-        let asked = facts.intents.iter().filter(|i| i.verb == Verb::Evict);
-        let asked = asked.map(|i| i.revision).max();
+        let asked = facts
+            .intents
+            .iter()
+            .filter(|i| is_disruptive(i.verb, true))
+            .max_by_key(|i| i.revision);
+        let what = match asked.map(|i| i.verb) {
+            Some(Verb::Move) => "moved",
+            _ => "evicted",
+        };
+        let asked = asked.map(|i| i.revision);
         if state.told_blocked == asked {
             return;
         }
@@ -162,8 +194,18 @@ impl Account {
             uid: uid(facts),
             warning: true,
             reason: "EvictionBlocked",
-            message: format!("not evicted yet: {}", blocked.message()),
+            message: format!("not {what} yet: {}", blocked.message()),
         };
         self.notices.push((key.clone(), tell));
+    }
+}
+
+/// Whether a request takes the pod down, so that it needs the leave of the budgets. `stops`: to be moved, it has to be
+/// stopped first.
+fn is_disruptive(verb: Verb, stops: bool) -> bool {
+    match verb {
+        Verb::Evict => true,
+        Verb::Move => stops,
+        Verb::Release => false,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::decide::{Facts, Seen, Stale, Step, Why};
+use crate::decide::{Facts, Seen, Stale, Step, Switch, Why};
 
 /// Something to tell people, when a write has been carried out or at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +76,35 @@ pub(super) fn tell(facts: &Facts<'_>, step: &Step, detail: Option<String>) -> Op
         return None;
     };
     let node = &binding.value.node;
+    let moving = binding.value.moving.as_deref();
     let (warning, reason, message) = match step {
+        Step::Switch { how, .. } => {
+            let to = moving.map_or("", |m| m.to.as_str());
+            let message = match how {
+                Switch::Ready(_) => format!("moved from {node} to {to}, where it is ready"),
+                Switch::Stopped => {
+                    format!("moved from {node}, where it has stopped, to {to}")
+                }
+                Switch::Lost => format!("moved from {node}, which is lost, to {to}"),
+            };
+            (false, "Moved", message)
+        }
+        Step::Undo(undo) => {
+            let moving = moving?;
+            let message = format!(
+                "not moved to {}: {}; it stays on {node}",
+                moving.to,
+                undo.message(moving)
+            );
+            (true, "MoveUndone", message)
+        }
+        Step::Finish if moving.is_some() => {
+            let to = moving.map_or("", |m| m.to.as_str());
+            let message = format!(
+                "has stopped on {node} to be moved to {to}, which cannot take it any more; placing it elsewhere"
+            );
+            (true, "MoveUndone", message)
+        }
         Step::Withdraw {
             why: Why::Preempted,
             ..

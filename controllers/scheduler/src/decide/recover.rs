@@ -40,6 +40,17 @@ pub struct Report<'a> {
 /// Decides.
 pub(super) fn recover(facts: &Facts<'_>, broken: &Broken<'_>) -> Step {
     let places = places(facts, broken);
+    // While it is moved it may be on two nodes, and the binding that was last read says on which.
+    if let Some(last) = broken.last_good
+        && let Some(other) = last.other_node()
+        && places.iter().all(|p| **p == *last.node || **p == *other)
+        && broken.reports.iter().all(|report| match report.actual {
+            Seen::Valid(actual) => actual.value.placement <= last.most_placements(),
+            _ => true,
+        })
+    {
+        return restore(last.clone());
+    }
     let work = |node: &str| facts.work.iter().any(|w| *w.node == *node);
     let [node] = &places[..] else {
         return match (broken.last_good, facts.desired, places.is_empty()) {
@@ -132,6 +143,7 @@ fn rebuilt(facts: &Facts<'_>, report: &Report<'_>, actual: &PodActual) -> Bindin
         requests: wanted.map_or_else(Default::default, |pod| pod_requests(&pod.value.spec)),
         withdrawn: None,
         decision: None,
+        ..Binding::default()
     }
 }
 
@@ -165,6 +177,7 @@ mod tests {
             requests: Default::default(),
             withdrawn: None,
             decision: None,
+            ..Binding::default()
         }
     }
 
@@ -231,6 +244,8 @@ mod tests {
                 actual: Seen::Absent,
                 session: Session::Absent,
                 fenced: false,
+                other: None,
+                now: Timestamp::EPOCH,
                 work: &self.work,
                 recorded: None,
                 intents: &[],
@@ -247,6 +262,26 @@ mod tests {
                 }
                 other => panic!("{other:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn a_pod_that_is_moved_is_where_its_last_binding_says() {
+        use setpoint_apis::records::Moving;
+        let last = Binding {
+            moving: Some(Box::new(Moving {
+                to: "n2".into(),
+                placement: 3,
+                ..Moving::default()
+            })),
+            ..binding("n1", 2)
+        };
+        let state = || State::new(true, Some(last.clone())).work("n1").work("n2");
+        assert_eq!(state().restored(), last);
+        assert_eq!(state().report("n2").restored(), last);
+        let newer = state().report("n2").change(|a| a.placement = 4);
+        for elsewhere in [state().work("n3"), newer] {
+            assert!(matches!(elsewhere.decide(), Step::Stuck { .. }));
         }
     }
 

@@ -1,3 +1,5 @@
+mod moves;
+
 use std::sync::Arc;
 
 use setpoint_apis::core::PodSpec;
@@ -14,6 +16,9 @@ struct State {
     actual: Option<Stored<PodActual>>,
     session: Session,
     fenced: bool,
+    /// What the other node of a move reports, and its session.
+    other: Option<(Option<Stored<PodActual>>, Session)>,
+    now: Timestamp,
     work: Vec<WorkCopy>,
     recorded: Option<u32>,
     intents: Vec<IntentFacts>,
@@ -41,6 +46,7 @@ fn binding() -> Binding {
         requests: Default::default(),
         withdrawn: None,
         decision: None,
+        ..Binding::default()
     }
 }
 
@@ -86,6 +92,8 @@ impl State {
             actual: actual(PodStage::Running),
             session: Session::Alive(5),
             fenced: false,
+            other: None,
+            now: Timestamp::EPOCH,
             work: vec![work("n1", 20)],
             recorded: None,
             intents: Vec::new(),
@@ -135,6 +143,11 @@ impl State {
             actual: seen(self.frozen.contains(&"actual"), self.actual.as_ref()),
             session: self.session,
             fenced: self.fenced,
+            other: self.other.as_ref().map(|(actual, session)| Other {
+                actual: seen(self.frozen.contains(&"other"), actual.as_ref()),
+                session: *session,
+            }),
+            now: self.now,
             work: &self.work,
             recorded: self.recorded,
             intents: &self.intents,
@@ -568,7 +581,7 @@ fn an_evicted_pod_is_withdrawn_and_a_finished_one_is_not_run_again() {
 }
 
 #[test]
-fn requests_that_cannot_be_read_and_moves_are_left_alone() {
+fn requests_that_cannot_be_read_are_left_alone() {
     let unreadable = IntentFacts {
         intent: None,
         ..intent(Verb::Evict, None, None)
@@ -579,20 +592,14 @@ fn requests_that_cannot_be_read_and_moves_are_left_alone() {
             .decide(),
         Step::Rest
     );
-    assert_eq!(
-        State::bound()
-            .with(|s| s.intents = vec![intent(Verb::Move, None, None)])
-            .decide(),
-        Step::Rest
-    );
     let both = vec![
-        intent(Verb::Move, Some("n9"), None),
+        intent(Verb::Move, None, None),
         intent(Verb::Evict, None, None),
     ];
     let step = Step::Withdraw {
         why: Why::Evicted,
         claimed: true,
-        consume: vec![1],
+        consume: vec![1, 0],
     };
     assert_eq!(State::bound().with(|s| s.intents = both).decide(), step);
 }

@@ -221,7 +221,8 @@ fn a_group_that_became_whole_while_it_was_taken_apart_keeps_no_other_waiting() {
     r.pods("a", "a1w a2w a3w");
     let attempt = r.gangs.begin(&key("a")).unwrap();
     r.pods("a", "a1b a2b a3i");
-    assert_eq!(r.gangs.overdue(&key("a"), attempt), [key("a1"), key("a2")]);
+    let late = r.gangs.overdue(&key("a"), attempt);
+    assert_eq!(late, Some(vec![key("a1"), key("a2")]));
     r.pods("a", "a3b");
     assert!(r.gangs.parting.is_none());
 
@@ -265,14 +266,42 @@ fn a_group_whose_bindings_do_not_all_come_in_time_is_taken_back() {
     let attempt = r.gangs.begin(&key("a")).unwrap();
     r.pods("a", "p1i p2i p3i");
     r.pods("a", "p1b p2b");
-    assert_eq!(r.gangs.overdue(&key("a"), attempt), [key("p1"), key("p2")]);
+    let pods = |names: &[&str]| Some(names.iter().map(|n| key(n)).collect::<Vec<_>>());
+    assert_eq!(r.gangs.overdue(&key("a"), attempt), pods(&["p1", "p2"]));
+    // One of them cannot leave now, and the other has left: the attempt is not over.
+    r.gangs.set_fixed(&key("p1"), true);
+    r.pods("a", "p2s p3b");
+    assert_eq!(r.gangs.overdue(&key("a"), attempt), pods(&["p3"]));
+    r.gangs.set_fixed(&key("p1"), false);
+    assert_eq!(r.gangs.overdue(&key("a"), attempt), pods(&["p1", "p3"]));
+    r.pods("a", "p1s p3s");
+    assert_eq!(r.gangs.overdue(&key("a"), attempt), None);
     let mut r = Rig::new();
     r.group("a", 2);
     r.pods("a", "p1w p2w p3w");
     let attempt = r.gangs.begin(&key("a")).unwrap();
     r.pods("a", "p1b p2b p3i");
-    assert_eq!(r.gangs.overdue(&key("a"), attempt), []);
-    assert_eq!(r.gangs.overdue(&key("none"), attempt), []);
+    assert_eq!(r.gangs.overdue(&key("a"), attempt), None);
+    assert_eq!(r.gangs.overdue(&key("none"), attempt), None);
+}
+
+#[test]
+fn half_a_group_that_a_former_leader_left_behind_has_a_deadline_though_nothing_changes() {
+    let mut r = Rig::new();
+    r.pods("a", "p1b p2s p3s");
+    r.group("a", 3);
+    let found = r.gangs.take_found();
+    let [(group, attempt)] = &found[..] else {
+        panic!("{found:?}")
+    };
+    assert_eq!(*group, key("a"));
+    assert_eq!(r.gangs.overdue(&key("a"), *attempt), Some(vec![key("p1")]));
+    assert_eq!(r.gangs.take_found(), []);
+    // One that is placed needs none.
+    let mut r = Rig::new();
+    r.pods("a", "p1b p2b p3b");
+    r.group("a", 3);
+    assert_eq!(r.gangs.take_found(), []);
 }
 
 #[test]
@@ -292,9 +321,11 @@ fn the_deadline_of_an_attempt_says_nothing_about_a_later_one() {
     r.pods("a", "p1w p2w");
     let second = r.gangs.begin(&key("a")).unwrap();
     r.pods("a", "p1b p2b p3i");
-    assert_eq!(r.gangs.overdue(&key("a"), first), []);
-    assert_eq!(r.gangs.overdue(&key("a"), second), [key("p1"), key("p2")]);
-    assert!(r.gangs.begin(&key("a")).is_some());
+    assert_eq!(r.gangs.overdue(&key("a"), first), None);
+    let late = r.gangs.overdue(&key("a"), second);
+    assert_eq!(late, Some(vec![key("p1"), key("p2")]));
+    assert_eq!(r.gangs.begin(&key("a")), None, "it is the same attempt");
+    assert!(r.gangs.overdue(&key("a"), second).is_some());
     // A group that is placed has no deadline.
     r.pods("a", "p3b");
     assert_eq!(r.gangs.begin(&key("a")), None);

@@ -32,6 +32,7 @@ fn binding() -> Stored<Binding> {
         requests: Default::default(),
         withdrawn: None,
         decision: None,
+        ..Binding::default()
     };
     stored(binding, 20, 21)
 }
@@ -72,6 +73,8 @@ fn check(
         actual: Seen::Valid(&actual),
         session: Session::Alive(5),
         fenced: false,
+        other: None,
+        now: Timestamp::EPOCH,
         work: &[WorkCopy {
             node: "n1".into(),
             revision: 21,
@@ -156,6 +159,19 @@ fn every_write_guards_on_all_that_it_was_decided_from() {
         consume: none(),
     };
     check(false, &claimed, &[bound()], &[BINDING], &[WORK]);
+    // What has ended meanwhile would run again.
+    let evicted = Step::Withdraw {
+        why: Why::Evicted,
+        claimed: true,
+        consume: none(),
+    };
+    check(
+        true,
+        &evicted,
+        &[bound(), at(ACTUAL, 31)],
+        &[BINDING],
+        &[WORK],
+    );
     check(
         false,
         &Step::Finish,
@@ -321,7 +337,7 @@ fn a_bind_guards_on_document_binding_and_session() {
         );
         assert_eq!(
             (effects.recorded, effects.work_put),
-            (Some(None), Some("n1".into()))
+            (Some(None), vec!["n1".into()])
         );
     }
     let (write, _) = writer.record(&pod, Some(&recorded), says("no"));
@@ -394,3 +410,5 @@ fn a_record_says_for_which_node_a_pod_is_nominated_and_a_new_leader_reads_it() {
     };
     assert!(!elsewhere.is_said_by(Some(&recorded)));
 }
+
+mod moves;

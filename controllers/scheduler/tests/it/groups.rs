@@ -35,6 +35,7 @@ async fn bind_by_hand(rig: &Rig, agent: &Agent, name: &str) {
         requests: Default::default(),
         withdrawn: None,
         decision: None,
+        ..Binding::default()
     };
     rig.put(&Key::Binding(pod_key(name)), document::encode(&binding))
         .await;

@@ -7,6 +7,7 @@ mod budgets;
 mod content;
 mod faults;
 mod groups;
+mod moves;
 mod placing;
 mod preemption;
 mod protocols;

@@ -357,11 +357,11 @@ async fn what_has_ended_takes_no_room_keeps_its_binding_and_is_not_run_again() {
 }
 
 #[tokio::test]
-async fn moves_are_left_alone_and_keys_of_others_do_no_harm() {
-    let (rig, _s, _agents) = Rig::with_nodes("move", &[2]).await;
+async fn requests_that_cannot_be_read_and_keys_of_others_do_no_harm() {
+    let (rig, _s, _agents) = Rig::with_nodes("foreign", &[2]).await;
     rig.apply("a", pod("a")).await;
     rig.until_bound("a").await;
-    rig.ask("move", "a", &Intent::default()).await;
+    rig.put(&request("move", "a"), "[ not a request").await;
     rig.put(&request("evict", "a"), "[ not a request").await;
     let foreign = format!(
         "{}/intents/dance/default/a/x",

@@ -457,11 +457,12 @@ impl Agent {
 
     /// It serves.
     pub(crate) async fn report_ready(&self, rig: &Rig, name: &str) {
+        let claim = self.store.get(&self.actual(name)).await.expect("a get").0;
+        let claim = claim.expect("a claim");
         let actual = PodActual {
-            placement: 1,
             stage: PodStage::Running,
             conditions: vec![PodCondition::new("Ready", true, Timestamp::EPOCH)],
-            ..PodActual::default()
+            ..document::decode_value(&claim.value).expect("a claim that can be read")
         };
         let txn = Txn::new()
             .when(self.own_session())
@@ -476,6 +477,19 @@ impl Agent {
 
     pub(crate) async fn report(&self, name: &str, stage: PodStage) {
         self.report_under(name, stage, None).await;
+    }
+
+    /// The same of a placement that is not the first.
+    pub(crate) async fn report_placement(&self, name: &str, placement: u32, stage: PodStage) {
+        let actual = PodActual {
+            placement,
+            stage,
+            ..PodActual::default()
+        };
+        let txn = Txn::new()
+            .when(self.own_session())
+            .put(self.actual(name), document::encode(&actual));
+        assert!(self.store.txn(txn).await.expect("a status").succeeded);
     }
 
     /// The same of a pod that was claimed under a fence.

@@ -338,6 +338,7 @@ fn step(view: &View<'_>, keyspace: &Keyspace, many: usize, stops: bool, node: us
             requests: Default::default(),
             withdrawn: None,
             decision: None,
+            ..Binding::default()
         };
         let ready = pod.value.spec.containers[0].image != BROKEN;
         let actual = PodActual {

@@ -1,5 +1,7 @@
 //! `single placement`: no pod is on record at two nodes at once, and a node claims only what is bound to it.
 //!
+//! A pod that is moved may be on record at two: those that its binding speaks of.
+//!
 //! A binding keeps the session under which it was made: a node that was away so shortly that nothing was released claims
 //! under its next one. Under a former one nothing is claimed.
 
@@ -74,14 +76,24 @@ impl State {
             return Ok(());
         }
         records.push(node.to_owned());
-        if records.len() > 1 {
+        let binding = self.bindings.get(pod);
+        let known =
+            |at: &String| binding.is_some_and(|b| b.node == *at || b.other_node() == Some(at));
+        if records.len() > 1 && !records.iter().all(known) {
             return Err(format!(
                 "{pod} is on record at {}",
                 records.join(" and at ")
             ));
         }
         let session = self.sessions.get(node);
-        match self.bindings.get(pod) {
+        if let Some(moving) = binding.and_then(|b| b.moving.as_deref())
+            && moving.to == node
+            && moving.placement == record.placement
+            && session.is_some_and(|now| *now >= moving.session)
+        {
+            return Ok(());
+        }
+        match binding {
             Some(b)
                 if b.node == node
                     && session.is_some_and(|now| *now >= b.session)
