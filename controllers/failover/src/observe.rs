@@ -1,5 +1,7 @@
 //! From the cache and the account to the facts that are decided on.
 
+use std::sync::Arc;
+
 use setpoint_apis::ObjectKey;
 use setpoint_apis::core::Pod;
 use setpoint_apis::records::{Binding, PodActual, PodStage};
@@ -72,8 +74,9 @@ pub(crate) fn snapshot(view: &View<'_>, account: &Account) -> Snapshot {
 
 /// Whether what has changed concerns no node that is silent.
 pub(crate) fn is_quiet(view: &View<'_>, changes: &Changes) -> bool {
-    let silent = |node: &ObjectKey| {
-        view.health().contains(node) && !view.node_alive().contains(node)
+    let silent = |node: &Arc<str>| {
+        let node = ObjectKey::cluster(node.clone());
+        view.health().contains(&node) && !view.node_alive().contains(&node)
     };
     !changes.resync
         && changes.keys.iter().all(|key| match key {
