@@ -157,6 +157,9 @@ pub enum MoveOutcome {
     /// Nothing was done: no node can take it, or it cannot be moved.
     #[default]
     Refused,
+    /// What a newer version has written.
+    #[serde(other)]
+    Other,
 }
 
 /// How long a move may take until the pod is ready on the other node, when the request does not say, in seconds.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use clap::Args;
 use setpoint_apis::records::{
-    Binding, Intent, MOST_MOVE_SECONDS, MOVE_TIMEOUT_SECONDS, MoveOutcome,
+    Binding, Intent, MOST_MOVE_SECONDS, MOVE_TIMEOUT_SECONDS, MoveOutcome, MoveResult,
 };
 use setpoint_apis::time::Timestamp;
 use setpoint_apis::{Key, ObjectKey, document, strict};
@@ -113,10 +113,10 @@ pub(crate) async fn run_move(args: MoveArgs, context: &mut Context) -> Result<()
         target.binding.node
     ));
     context.out.flush()?;
+    warn_without_scheduler(&client).await?;
     if !args.common.wait {
         return Ok(());
     }
-    warn_without_scheduler(&client).await?;
     let limit = args.timeout + GRACE;
     let moved = wait_for_move(&client, &target, request, limit, context).await?;
     context.out.line(moved);
@@ -136,10 +136,10 @@ pub(crate) async fn run_evict(args: EvictArgs, context: &mut Context) -> Result<
         target.binding.node
     ));
     context.out.flush()?;
+    warn_without_scheduler(&client).await?;
     if !args.common.wait {
         return Ok(());
     }
-    warn_without_scheduler(&client).await?;
     let left = wait_for_eviction(&client, &target, request, args.timeout).await?;
     context.out.line(left);
     Ok(())
@@ -348,6 +348,11 @@ async fn wait_for_move(
                     last.from
                 ),
                 MoveOutcome::Refused => bail!("{name} cannot be moved: {}", last.message),
+                MoveOutcome::Other => bail!(
+                    "{name} is on {}; a newer version of Setpoint has ended the move: {}",
+                    state.binding.as_ref().map_or("no node", |b| b.node.as_str()),
+                    last.message
+                ),
             };
         }
         match (moving, state.asked) {
@@ -371,7 +376,14 @@ async fn wait_for_move(
                     .line(format_args!("{name} is moving to {}: it {how}", moving.to));
                 context.out.flush()?;
             }
-            (None, None) => bail!("{}", gone(&name, &state)),
+            // One move can be the answer to several requests, and names one of them.
+            (None, None) => match last.filter(|last| answers(last, target)) {
+                Some(last) => {
+                    let to = last.to.as_deref().unwrap_or("another node");
+                    return Ok(format!("{name} moved from {} to {to}", last.from));
+                }
+                None => bail!("{}", gone(&name, &state)),
+            },
             _ => {}
         }
         if Instant::now() >= end {
@@ -384,6 +396,18 @@ async fn wait_for_move(
         wait(&mut changes, target, end).await?;
         state = State::read(client, "move", target).await?;
     }
+}
+
+/// Whether a move that is over took the pod away from where it was when it was asked for.
+fn answers(last: &MoveResult, target: &Target) -> bool {
+    last.outcome == MoveOutcome::Moved
+        && last.from == target.binding.node
+        && last.to.as_deref() != Some(&target.binding.node)
+        && target
+            .binding
+            .last_move
+            .as_ref()
+            .is_none_or(|before| before.request < last.request)
 }
 
 /// Waits until a pod has left its node. Returns what to say of it.

@@ -36,6 +36,9 @@ impl PartitionPolicy {
 /// What is known, at one revision.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
+    /// While a node is silent: whether there are bindings that do not parse. A pod of that node may be among them, so
+    /// bindings are watched until that is known.
+    pub unreadable_bindings: bool,
     /// The nodes that have no session, or that own requests are about, by name.
     pub nodes: BTreeMap<Arc<str>, NodeFacts>,
     /// The pods that are bound to them, and those that own requests are about, by key.
@@ -287,7 +290,10 @@ pub fn decide(snapshot: &Snapshot, batch: usize) -> Plan {
             (None, Some((Verdict::Stay, _))) => {}
         }
     }
-    plan.losing = !due.is_empty() || !plan.held.is_empty() || !snapshot.requested.is_empty();
+    plan.losing = !due.is_empty()
+        || !plan.held.is_empty()
+        || !snapshot.requested.is_empty()
+        || snapshot.unreadable_bindings;
     plan.more = due.len() > batch;
     due.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
     plan.steps.extend(due.into_iter().take(batch).map(

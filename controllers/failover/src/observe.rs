@@ -40,6 +40,7 @@ pub(crate) fn snapshot(view: &View<'_>, account: &Account) -> Snapshot {
     for (pod, entry) in view.bindings().entries() {
         let requested = snapshot.requested.contains_key(pod);
         let Some(binding) = entry.valid() else {
+            snapshot.unreadable_bindings |= silent;
             if requested {
                 // Frozen: neither carried out nor to be taken back.
                 snapshot.requested.remove(pod);

@@ -141,6 +141,7 @@ pub(in crate::commands) fn last_move(last: &MoveResult) -> String {
         MoveOutcome::Moved => format!("from {} to {to} at {at}{message}", last.from),
         MoveOutcome::Undone => format!("to {to} came to nothing at {at}{message}"),
         MoveOutcome::Refused => format!("to {to} was refused at {at}{message}"),
+        MoveOutcome::Other => format!("to {to} ended at {at}{message}"),
     }
 }
 
