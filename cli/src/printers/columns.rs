@@ -1,5 +1,6 @@
 //! The columns of each kind's table: kubectl's, by name and content.
 
+mod daemon_set;
 mod node;
 mod placing;
 mod pod;
@@ -27,9 +28,14 @@ pub(crate) struct Column {
 impl Column {
     /// Whether it shows a number that the object's controller has counted.
     pub(crate) fn is_counted(&self, object: &Object) -> bool {
-        matches!(object.kind.plural, "deployments" | "replicasets")
-            && matches!(self.name, "UP-TO-DATE" | "AVAILABLE" | "CURRENT" | "READY")
-            && object.at(&["status"]).is_some()
+        let counted = match object.kind.plural {
+            "deployments" | "replicasets" => {
+                matches!(self.name, "UP-TO-DATE" | "AVAILABLE" | "CURRENT" | "READY")
+            }
+            "daemonsets" => daemon_set::is_counted(self.name),
+            _ => false,
+        };
+        counted && object.at(&["status"]).is_some()
     }
 }
 
@@ -59,6 +65,8 @@ pub(crate) fn of(plural: &str) -> &'static [Column] {
         "nodes" => node::COLUMNS,
         "deployments" => DEPLOYMENT,
         "replicasets" => REPLICA_SET,
+        "daemonsets" => daemon_set::COLUMNS,
+        "controllerrevisions" => daemon_set::REVISION,
         "namespaces" => NAMESPACE,
         "configmaps" => CONFIG_MAP,
         "secrets" => SECRET,

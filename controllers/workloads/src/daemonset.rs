@@ -41,7 +41,7 @@ use crate::children::Children;
 use crate::config::{self, Sources, copy_writes};
 use crate::content::{ContentIndex, Named};
 use crate::documents::PinnedPodWriter;
-use crate::hash::{has_stem, stem};
+use crate::hash::{cut_stem, has_stem, stem};
 use crate::index::{OwnerIndex, PodRow};
 use crate::manager::{Manager, ReadPod};
 use crate::memory::Memory;
@@ -122,6 +122,14 @@ pub(crate) fn keys(shared: &Shared, change: &StateKey, view: &View<'_>) -> Vec<O
     match change {
         StateKey::Actual(plural, key) if *plural == DaemonSet::PLURAL => keys.push(key.clone()),
         StateKey::Deletion(_, key) => keys.push(key.clone()),
+        // A node may have been waited for until this pod had stopped. The index finds whose it was by its name.
+        StateKey::Binding(pod) => {
+            if let Some(cut) = cut_stem(&pod.name) {
+                let all = view.desired::<DaemonSet>().namespace(&pod.namespace);
+                let all = all.map(|(key, _)| key).filter(|k| stem(&k.name) == cut);
+                keys.extend(all.cloned());
+            }
+        }
         StateKey::Desired(plural, key) if *plural == DaemonSet::PLURAL => keys.push(key.clone()),
         StateKey::Desired(plural, namespace) if *plural == Namespace::PLURAL => {
             let all = view.desired::<DaemonSet>().namespace(&namespace.name);

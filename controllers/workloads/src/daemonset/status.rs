@@ -203,17 +203,17 @@ fn progress(
         .any(|m| says(m));
     let all = &mut status.conditions;
     let finding = |holds, reason: &str, message| Finding::new(PROGRESSING, holds, reason, message);
-    if !own {
-        // Another revision: whatever was said about the one before is not about this one.
-        conditions::touch(all, finding(true, CREATED, created), now);
-        return;
-    }
     // A rollout that was complete stays so while pods come and go.
     if says(&complete) && old == 0 {
         return;
     }
     if target.write.is_none() && ground.is_complete() {
         conditions::set(all, finding(true, AVAILABLE, complete), now);
+        return;
+    }
+    if !own {
+        // Another revision: whatever was said about the one before is not about this one.
+        conditions::touch(all, finding(true, CREATED, created), now);
         return;
     }
     let n = |n: Option<i32>| n.unwrap_or(0);
