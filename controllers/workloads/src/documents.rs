@@ -62,8 +62,7 @@ impl PodWriter {
 }
 
 /// Writes the pods of a template of which each is for one node. They differ in `metadata.name` and in the name of the
-/// node, in the affinity that pins them to it; so this is serialised once as well. The block of the spec is another one
-/// on each node, though, so readers decode each of them.
+/// node, in the affinity that pins them to it; so this is serialised once as well, and readers decode it once.
 pub struct PinnedPodWriter {
     head: String,
     middle: String,
