@@ -401,13 +401,20 @@ async fn execute(
     if tally.conflicts > 0 {
         action.requeue_after = Some(writes::SOON);
     }
-    match tally.first_error {
-        Some(source) => Err(Error::Refused {
+    if let Some(source) = tally.first_error {
+        return Err(Error::Refused {
             refused: refused.max(1),
             source,
-        }),
-        None => Ok(action),
+        });
     }
+    if s.failure.is_some() && plan.create.is_empty() && plan.revision.is_none() {
+        // Nothing is left of what could not be written: the status says so no more.
+        shared
+            .daemons
+            .with(&s.key, |memo| memo.notes.failure = None);
+        action.requeue_after = Some(writes::SOON);
+    }
+    Ok(action)
 }
 
 /// Writes what a plan has but for the status. `false` when nothing more may be written on this snapshot.
@@ -433,7 +440,11 @@ async fn act(
         if !go_on || tally.conflicts > 0 {
             return Ok(false);
         }
-        if tally.first_error.is_some() {
+        if let Some(error) = &tally.first_error {
+            let failure = Some(("RevisionCreateError".to_owned(), error.to_string()));
+            shared
+                .daemons
+                .with(&s.key, |memo| memo.notes.failure = failure);
             return Ok(true);
         }
     }
