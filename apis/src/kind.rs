@@ -55,6 +55,13 @@ pub trait Kind:
         Vec::new()
     }
 
+    /// Names another node in the requirement that pins the object to one, when it has one and no other. What makes objects
+    /// for each node writes them so, and the [`Reader`](crate::document::Reader) reads what they have in common once.
+    fn pin_to(&mut self, node: &str) -> bool {
+        let _ = node;
+        false
+    }
+
     /// What `new`, a later version of this object, changes and may not: empty when the change is fine. Both have their
     /// defaults. `apply` refuses such a change; a controller that meets one, written by hand, says so in a condition.
     fn immutable_changes(&self, new: &Self) -> Vec<FieldError> {

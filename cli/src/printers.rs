@@ -320,6 +320,27 @@ pub(crate) mod tests {
             ),
             "x | <none>"
         );
+        let daemon_set = object(
+            "daemonsets",
+            json!({
+                "spec": {"template": {"spec": {"nodeSelector": {"disk": "ssd"}}}},
+                "status": {"desiredNumberScheduled": 4, "currentNumberScheduled": 3, "numberReady": 2,
+                           "updatedNumberScheduled": 1},
+            }),
+        );
+        assert_eq!(
+            row("", TableOptions::default(), &daemon_set),
+            "x | 4 | 3 | 2 | 1 | 0 | disk=ssd | 60s"
+        );
+        let owner = json!([{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "d", "controller": true}]);
+        let revision = object(
+            "controllerrevisions",
+            json!({"metadata": {"ownerReferences": owner}, "revision": 3}),
+        );
+        assert_eq!(
+            row("", TableOptions::default(), &revision),
+            "x | daemonset.apps/d | 3 | 60s"
+        );
         let service = object(
             "services",
             json!({"spec": {"clusterIP": "10.0.0.1", "ports": [{"port": 80}, {"port": 53, "protocol": "UDP", "nodePort": 30053}]}}),

@@ -4,7 +4,7 @@ mod room;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use setpoint_apis::apps::{Deployment, DeploymentStatus, ReplicaSet};
+use setpoint_apis::apps::{DaemonSetStatus, Deployment, DeploymentStatus, ReplicaSet};
 use setpoint_apis::core::ConfigMap;
 use setpoint_apis::records::{Binding, PodActual, PodStage};
 use setpoint_apis::{Key, KeyRange, ObjectKey, document};
@@ -65,6 +65,8 @@ struct State {
     replica_sets: BTreeMap<ObjectKey, ObjectKey>,
     /// ReplicaSets that nothing owns, with how many pods they are to have.
     own_replica_sets: BTreeMap<ObjectKey, u32>,
+    /// DaemonSets, with what they say.
+    daemon_sets: BTreeMap<ObjectKey, DaemonSetStatus>,
     config_maps: BTreeMap<ObjectKey, ConfigMap>,
     /// What nodes were given of ConfigMaps.
     content: BTreeMap<(String, ObjectKey), ConfigMap>,
@@ -123,6 +125,15 @@ impl State {
                 let entry = self.deployments.entry(object.clone()).or_default();
                 entry.1 = document::decode_value(value).ok();
             }
+            Key::Desired("daemonsets", object) => {
+                self.daemon_sets.entry(object.clone()).or_default();
+            }
+            Key::Actual("daemonsets", object) => match document::decode_value(value) {
+                Ok(status) => drop(self.daemon_sets.insert(object.clone(), status)),
+                Err(_) => self
+                    .broken
+                    .push(format!("status of daemonset {object} cannot be read")),
+            },
             Key::Desired("replicasets", object) => {
                 if let Some(owner) = owner(object) {
                     self.replica_sets.insert(object.clone(), owner);
@@ -215,6 +226,7 @@ impl State {
                 ));
             }
         }
+        unmet.extend(self.unmet_daemons());
         let stray = |what: &str, pod: &ObjectKey| {
             (!self.pods.contains_key(pod)).then(|| format!("{what} of {pod}, which nobody wants"))
         };
@@ -223,6 +235,30 @@ impl State {
         for (pod, node) in &self.work {
             if self.bindings.get(pod).is_none_or(|b| b.node != *node) {
                 unmet.push(format!("work of {pod} on {node}, where it is not bound"));
+            }
+        }
+        unmet
+    }
+
+    /// Nodes without the one pod that they should have of a DaemonSet. That pods are bound and run is seen elsewhere.
+    fn unmet_daemons(&self) -> Vec<String> {
+        let mut unmet = Vec::new();
+        for (set, status) in &self.daemon_sets {
+            let own = |owner: &Option<ObjectKey>| owner.as_ref() == Some(set);
+            let own = self.pods.iter().filter(|(_, owner)| own(owner));
+            let pins: Vec<_> = own.map(|(pod, _)| self.room.pin(pod)).collect();
+            for node in self.room.with_daemons() {
+                let pods = pins.iter().filter(|pin| **pin == Some(node)).count();
+                if pods != 1 {
+                    unmet.push(format!("daemonset {set} has {pods} pods on {node}"));
+                }
+            }
+            let (nodes, n) = (self.room.with_daemons().count(), status.number_available);
+            if usize::try_from(n.unwrap_or(0)).ok() != Some(nodes) {
+                unmet.push(format!(
+                    "daemonset {set} says that {} of {nodes} are available",
+                    n.unwrap_or(0)
+                ));
             }
         }
         unmet

@@ -21,6 +21,27 @@ pub struct Affinity {
     pub pod_anti_affinity: Option<PodAffinity>,
 }
 
+impl Affinity {
+    /// The name of the only node that it admits by name, and nothing else that is required of nodes.
+    pub(crate) fn pin(&mut self) -> Option<&mut String> {
+        let nodes = self.node_affinity.as_mut()?;
+        let required = nodes
+            .required_during_scheduling_ignored_during_execution
+            .as_mut()?;
+        let [term] = &mut required.node_selector_terms[..] else {
+            return None;
+        };
+        let [field] = &mut term.match_fields[..] else {
+            return None;
+        };
+        let by_name = field.key == "metadata.name" && field.operator == NodeSelectorOperator::In;
+        match &mut field.values[..] {
+            [name] if by_name && term.match_expressions.is_empty() => Some(name),
+            _ => None,
+        }
+    }
+}
+
 /// Rules about nodes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, Eq)]
 #[serde(rename_all = "camelCase")]

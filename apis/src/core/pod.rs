@@ -53,6 +53,12 @@ impl Kind for Pod {
     fn validate(&self) -> Vec<FieldError> {
         crate::validation::pod(self)
     }
+
+    fn pin_to(&mut self, node: &str) -> bool {
+        let spec = Arc::make_mut(&mut self.spec);
+        let pin = spec.affinity.as_mut().and_then(Affinity::pin);
+        pin.map(|name| node.clone_into(name)).is_some()
+    }
 }
 
 /// What a controller makes pods from.

@@ -102,6 +102,21 @@ fn ends_on_its_line(line: &str) -> bool {
     }
 }
 
+/// What comes before the name of a node to which a body pins its object, as programs write it.
+const PIN: &str = "\n        nodeSelectorTerms:\n        - matchFields:\n          - key: metadata.name\n            \
+                   operator: In\n            values:\n            - '";
+
+/// A body that names a node, apart from that name: what is before it, the name, what is behind it. These lines may be
+/// part of a longer text as well, so whoever takes them for a pin has to make sure.
+pub(super) fn pin(body: &str) -> Option<(&str, &str, &str)> {
+    let at = body.find(PIN)? + PIN.len();
+    let (before, rest) = body.split_at(at);
+    let (node, _) = rest.split_once('\'')?;
+    let after = &rest[node.len()..];
+    let plain = crate::names::dns_subdomain(node).is_ok() && !super::mentions_null(node);
+    (plain && after.starts_with("'\n") && !after.contains(PIN)).then_some((before, node, after))
+}
+
 /// Whether a text may hold an alias to an anchor of its own. What aliases cost is counted over a whole document, so
 /// such a text does not stand alone.
 pub(super) fn may_repeat(text: &str) -> bool {

@@ -16,12 +16,15 @@ const METADATA_BYTES: usize = 1 << 20;
 ///
 /// What it gives back, errors included, is what [`decode_keyed`](super::decode_keyed) gives back for the same document.
 /// Documents whose text behind the metadata is the same share what was read from it, and documents that differ in the
-/// name alone are hardly read at all: the pods of one template take a microsecond each, and the memory of one spec.
+/// name alone are hardly read at all: the pods of one template take a microsecond each, and the memory of one spec. So do
+/// bodies that differ in the node alone that they pin their object to, but for the memory ([`Kind::pin_to`]).
 /// Only kinds that say so ([`Kind::PARTS_STAND_ALONE`]) profit.
 ///
 /// It remembers a bounded amount of text, the latest that was of use.
 pub struct Reader<K> {
     bodies: Recent<K>,
+    /// Bodies that pin their object to a node, by their text without its name.
+    pinned: Recent<K>,
     metadata: Recent<ObjectMeta>,
 }
 
@@ -29,6 +32,7 @@ impl<K: Kind> Default for Reader<K> {
     fn default() -> Self {
         Self {
             bodies: Recent::new(BODY_BYTES),
+            pinned: Recent::new(BODY_BYTES),
             metadata: Recent::new(METADATA_BYTES),
         }
     }
@@ -60,8 +64,13 @@ impl<K: Kind> Reader<K> {
         }
         let text = std::str::from_utf8(bytes).ok()?;
         let parts = parts::split(text, K::API_VERSION, K::KIND)?;
-        let Some(mut object) = self.bodies.get(parts.body) else {
-            return self.whole(key, text, &parts);
+        let pin = parts::pin(parts.body);
+        let known = match pin {
+            Some((before, node, after)) => self.on_node(before, node, after),
+            None => None,
+        };
+        let Some(mut object) = known.or_else(|| self.bodies.get(parts.body)) else {
+            return self.whole(key, text, &parts, pin);
         };
         let known = parts.named.and_then(|(name, others)| {
             let mut meta = self.metadata.get(others)?;
@@ -85,7 +94,13 @@ impl<K: Kind> Reader<K> {
     }
 
     /// Reads a document as a whole, by the first of the ways that an ordinary read takes, and remembers its parts.
-    fn whole(&self, key: &ObjectKey, text: &str, parts: &parts::Parts<'_>) -> Option<K> {
+    fn whole(
+        &self,
+        key: &ObjectKey,
+        text: &str,
+        parts: &parts::Parts<'_>,
+        pin: Option<(&str, &str, &str)>,
+    ) -> Option<K> {
         // Half, because the metadata of other documents may hold some as well.
         let suspicious = brackets(text) > SUSPICIOUS_BRACKETS / 2;
         if suspicious || mentions_null(text) || parts::may_repeat(parts.body) {
@@ -98,9 +113,20 @@ impl<K: Kind> Reader<K> {
         let object = finish(object).ok()?;
         let mut body = object.clone();
         *body.metadata_mut() = ObjectMeta::default();
-        self.bodies.insert(parts.body, body);
+        match pin {
+            Some((before, _, after)) if pins(&object, text, parts, (before, after)) => {
+                self.pinned.insert(&nowhere(before, after), body);
+            }
+            _ => self.bodies.insert(parts.body, body),
+        }
         self.remember_metadata(&object, parts);
         Some(object)
+    }
+
+    /// A body that is known from another node.
+    fn on_node(&self, before: &str, node: &str, after: &str) -> Option<K> {
+        let mut object = self.pinned.get(&nowhere(before, after))?;
+        object.pin_to(node).then_some(object)
     }
 
     fn remember_metadata(&self, object: &K, parts: &parts::Parts<'_>) {
@@ -110,6 +136,29 @@ impl<K: Kind> Reader<K> {
             self.metadata.insert(others, meta);
         }
     }
+}
+
+/// The text of a body that is on no node yet. No text that is YAML holds this mark.
+fn nowhere(before: &str, after: &str) -> String {
+    [before, "\0", after].concat()
+}
+
+/// Whether the name of the node in a body is what pins its object, and nothing else: another name there makes the object
+/// that is pinned to that node. The name is plain and in quotes, so what holds for one holds for all.
+fn pins<K: Kind>(
+    object: &K,
+    text: &str,
+    parts: &parts::Parts<'_>,
+    (before, after): (&str, &str),
+) -> bool {
+    const ELSEWHERE: &str = "else.where-7";
+    let head = &text[..text.len() - parts.body.len()];
+    let text = [head, before, ELSEWHERE, after].concat();
+    let mut moved = object.clone();
+    let read = serde_yaml::from_str(&text)
+        .ok()
+        .and_then(|k| finish(k).ok());
+    moved.pin_to(ELSEWHERE) && read == Some(moved)
 }
 
 /// Whether the metadata says itself what the key says, so that nothing has to be taken from the key.

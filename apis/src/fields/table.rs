@@ -89,10 +89,6 @@ pub const KINDS: &[(&str, &str)] = &[
         "a StatefulSet is stored and shown; its controller comes later",
     ),
     (
-        "DaemonSet",
-        "a DaemonSet is stored and shown; its controller comes later",
-    ),
-    (
         "Job",
         "a Job is stored and shown; its controller comes later",
     ),

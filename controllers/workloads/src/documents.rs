@@ -1,9 +1,12 @@
 //! The documents that these controllers write: pods and ReplicaSets.
 
+use std::sync::Arc;
+
 use setpoint_apis::apps::{Deployment, ReplicaSet, ReplicaSetSpec};
 use setpoint_apis::core::{Pod, PodTemplateSpec};
 use setpoint_apis::{Kind, ObjectKey, ObjectMeta, OwnerReference, document};
 
+use crate::daemonset::fit::only_on;
 use crate::deployment::plan::{Change, HASH_LABEL, NewSet};
 
 /// A reference to the object of kind `K` that manages another one.
@@ -55,6 +58,45 @@ impl PodWriter {
     /// The document of the pod of this name.
     pub fn document(&self, name: &str) -> String {
         [&self.head, name, &self.tail].concat()
+    }
+}
+
+/// Writes the pods of a template of which each is for one node. They differ in `metadata.name` and in the name of the
+/// node, in the affinity that pins them to it; so this is serialised once as well, and readers decode it once.
+pub struct PinnedPodWriter {
+    head: String,
+    middle: String,
+    tail: String,
+}
+
+impl PinnedPodWriter {
+    /// Pods in `namespace`, of `template`, managed by `owner`. What the template requires of nodes is replaced by the
+    /// pin: whoever chose the node has looked at it.
+    pub fn new(namespace: &str, template: &PodTemplateSpec, owner: OwnerReference) -> Self {
+        let plain = PodWriter::new(namespace, template, owner.clone());
+        // Stands for the node while the template is serialised; no name has capitals.
+        let mut mark = "NODE".to_owned();
+        while plain.head.contains(&mark) || plain.tail.contains(&mark) {
+            mark.push('X');
+        }
+        let mut template = template.clone();
+        let spec = Arc::make_mut(&mut template.spec);
+        let affinity = spec.affinity.get_or_insert_default();
+        let affinity = affinity.node_affinity.get_or_insert_default();
+        affinity.required_during_scheduling_ignored_during_execution = Some(only_on(&mark));
+        let PodWriter { head, tail } = PodWriter::new(namespace, &template, owner);
+        let (middle, tail) = tail.split_once(&mark).unwrap_or((&tail, ""));
+        Self {
+            head,
+            middle: middle.into(),
+            tail: tail.into(),
+        }
+    }
+
+    /// The document of the pod of this name on this node.
+    pub fn document(&self, name: &str, node: &str) -> String {
+        // In quotes: the name of a node may look like a number.
+        [&self.head, name, &self.middle, "'", node, "'", &self.tail].concat()
     }
 }
 
@@ -162,6 +204,31 @@ spec:
             "spec comes last:\n{a}"
         );
         assert_eq!(a.replace("aaaaa", "bbbbb"), b);
+    }
+
+    #[test]
+    fn pinned_pods_read_back_as_their_template_on_their_node_alone() {
+        let mut template = deployment().spec.template;
+        let spec = Arc::make_mut(&mut template.spec);
+        spec.containers[0].args.push("NODE NODEX".into());
+        spec.affinity = serde_yaml::from_str(
+            "{nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: \
+             [{matchExpressions: [{key: disk, operator: Exists}]}]}, \
+             preferredDuringSchedulingIgnoredDuringExecution: [{weight: 1, preference: \
+             {matchExpressions: [{key: NODE, operator: Exists}]}}]}, podAntiAffinity: {}}",
+        )
+        .unwrap();
+        let writer = PinnedPodWriter::new("default", &template, owner());
+        for node in ["n1", "12", "1e3", "true", "rack-1.host-7"] {
+            let text = writer.document("web-1-aaaaa", node);
+            let pod: Pod = document::decode(text.as_bytes()).unwrap();
+            let mut spec = template.spec.clone();
+            let affinity = Arc::make_mut(&mut spec).affinity.as_mut().unwrap();
+            let nodes = affinity.node_affinity.as_mut().unwrap();
+            nodes.required_during_scheduling_ignored_during_execution = Some(only_on(node));
+            assert_eq!(pod.spec, spec);
+            assert_eq!(pod.metadata.name, "web-1-aaaaa");
+        }
     }
 
     #[test]

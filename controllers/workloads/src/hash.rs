@@ -42,6 +42,12 @@ pub fn stem(owner: &str) -> String {
     format!("{cut}-")
 }
 
+/// The stem of a generated name that may be that of a longer name: then the name does not say whose it is.
+pub fn cut_stem(name: &str) -> Option<&str> {
+    let stem = name.get(..STEM)?;
+    has_stem(name, stem).then_some(stem)
+}
+
 /// Whether `name` is one that [`PodNames`] would make with `stem`.
 pub fn has_stem(name: &str, stem: &str) -> bool {
     name.strip_prefix(stem)
@@ -118,6 +124,16 @@ mod tests {
         assert_ne!(take("u", 1), take("v", 1));
         assert!(take("u", 1).iter().all(|n| has_stem(n, "web-1-")));
         assert!(!has_stem("web-1-aeiou", "web-1-") && !has_stem("web-1-bcdfgh", "web-1-"));
+    }
+
+    #[test]
+    fn a_name_says_whose_it_is_unless_that_was_shortened() {
+        for (length, cut) in [(56, false), (57, true), (58, true), (100, true)] {
+            let owner = "a".repeat(length);
+            let name = PodNames::new(&owner, "u", 0).next().unwrap();
+            assert_eq!(cut_stem(&name), cut.then_some(&*stem(&owner)), "{length}");
+        }
+        assert_eq!(cut_stem("web-1-bcdfg"), None);
     }
 
     #[test]

@@ -1,16 +1,17 @@
-//! Workload controllers: Deployment -> ReplicaSet -> Pods.
+//! Workload controllers: Deployment -> ReplicaSet -> Pods, and DaemonSet -> Pods.
 //!
 //! Each controller observes (a plain snapshot out of one view of the cache), decides (`decide.rs`: a pure function of
-//! snapshot and time, whose plan is data), and executes (guarded writes through the leader). The two share an index of
+//! snapshot and time, whose plan is data), and executes (guarded writes through the leader). They share an index of
 //! who owns what, so that a pass looks at its own objects alone.
 //!
-//! Start with [`replicaset::decide`] and [`deployment::decide`].
+//! Start with [`replicaset::decide`], [`deployment::decide`] and [`daemonset::decide`].
 
 pub mod autoscale;
 pub mod children;
 pub mod conditions;
 pub mod config;
 pub mod content;
+pub mod daemonset;
 pub mod deployment;
 pub mod documents;
 pub mod hash;
@@ -30,15 +31,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use setpoint_apis::apps::{Deployment, ReplicaSet};
+use setpoint_apis::apps::{ControllerRevision, DaemonSet, Deployment, ReplicaSet};
 use setpoint_apis::autoscaling::HorizontalPodAutoscaler;
-use setpoint_apis::core::{ConfigMap, Namespace, Pod, Secret};
+use setpoint_apis::core::{ConfigMap, Namespace, Node, Pod, Secret};
 use setpoint_apis::{Kind, ObjectKey};
 use setpoint_runtime::events::Recorder;
 use setpoint_runtime::{Action, CacheBuilder, Clock, Controller, Leader, StateKey, View};
 
 use crate::autoscale::Autoscalers;
+use crate::children::Children;
 use crate::content::ContentIndex;
+use crate::daemonset::nodes::NodeIndex;
 use crate::index::OwnerIndex;
 use crate::owner::{PodOwner, Takers, takers};
 
@@ -51,12 +54,17 @@ struct Shared {
     index: Mutex<OwnerIndex>,
     /// Locked after `index`, where both are.
     content: Mutex<ContentIndex>,
-    /// Locked last.
+    /// Locked after `content`, where both are.
+    revisions: Mutex<Children<ControllerRevision>>,
+    /// Locked after the others; nothing is locked while it is.
     autoscalers: Mutex<Autoscalers>,
+    /// Locked last.
+    nodes: Mutex<NodeIndex>,
     clock: Clock,
     recorder: Recorder,
     sets: replicaset::Sets,
     deployments: deployment::Deployments,
+    daemons: daemonset::Daemons,
     salt: AtomicU64,
 }
 
@@ -88,28 +96,37 @@ pub fn register(builder: CacheBuilder) -> CacheBuilder {
         .kind::<Namespace>()
         .kind::<ConfigMap>()
         .kind::<Secret>()
+        .kind::<Node>()
         .kind::<Pod>()
+        .kind::<ControllerRevision>()
         .kind::<ReplicaSet>()
         .kind::<Deployment>()
         .kind::<HorizontalPodAutoscaler>()
+        .kind::<DaemonSet>()
 }
 
-/// Reconciles Deployments and ReplicaSets until the leadership is lost or given up.
+/// Reconciles Deployments, ReplicaSets and DaemonSets until the leadership is lost or given up.
 ///
 /// `seed` makes the names of pods.
 ///
 /// # Cancel safety
 /// What was handed to the store is carried out; everything else is decided afresh by the next leader.
 pub async fn run(leader: Leader, clock: Clock, recorder: Recorder, seed: u64) {
-    let takers: Vec<(PodOwner, Takers)> = vec![(PodOwner::ReplicaSet, takers::<ReplicaSet>)];
+    let takers: Vec<(PodOwner, Takers)> = vec![
+        (PodOwner::ReplicaSet, takers::<ReplicaSet>),
+        (PodOwner::DaemonSet, takers::<DaemonSet>),
+    ];
     let shared = Arc::new(Shared {
         index: Mutex::new(OwnerIndex::new(leader.cache(), takers)),
         content: Mutex::new(ContentIndex::new(leader.cache())),
         autoscalers: Mutex::new(Autoscalers::new(leader.cache())),
+        revisions: Mutex::new(Children::new(leader.cache())),
+        nodes: Mutex::new(NodeIndex::new(leader.cache())),
         clock,
         recorder,
         sets: replicaset::Sets::default(),
         deployments: deployment::Deployments::default(),
+        daemons: daemonset::Daemons::default(),
         // Far apart for neighbouring seeds and for successive leaders, so that names do not come again.
         salt: AtomicU64::new(
             seed.rotate_left(32) ^ leader.epoch().0.unsigned_abs().rotate_left(20),
@@ -131,7 +148,15 @@ pub async fn run(leader: Leader, clock: Clock, recorder: Recorder, seed: u64) {
         deployment::keys,
         deployment::reconcile,
     );
-    tokio::join!(sets, deployments);
+    let daemons = drive::<DaemonSet, _, _>(
+        "daemonset",
+        &shared,
+        &leader,
+        daemonset::concerns,
+        daemonset::keys,
+        daemonset::reconcile,
+    );
+    tokio::join!(sets, deployments, daemons);
 }
 
 /// Reconciles the objects of one kind.

@@ -7,7 +7,24 @@
 //! A revision is named by its hash. It is *good* once all pods were of it and available; the status names the last such
 //! one, so a workload that was never available has nothing to go back to.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use crate::pod::{PodFacts, Trouble};
+
+/// The annotation of a StatefulSet or DaemonSet that says how many seconds its rollout may stand still; 600 without it.
+/// A Deployment has a field for that.
+pub const PROGRESS_DEADLINE: &str = "setpoint.dev/progress-deadline-seconds";
+
+/// How long a rollout of a workload with these annotations may stand still before it has failed; `None`: for ever, which
+/// is written as Kubernetes does it, as the greatest number of 32 bits.
+pub fn progress_deadline(annotations: &BTreeMap<String, String>) -> Option<Duration> {
+    let written = annotations.get(PROGRESS_DEADLINE);
+    let seconds = written.and_then(|s| s.parse().ok().filter(|s| *s > 0));
+    let seconds: i32 = seconds.unwrap_or(600);
+    let limit = Duration::from_secs(u64::from(seconds.unsigned_abs()));
+    (seconds != i32::MAX).then_some(limit)
+}
 
 /// Which revision runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +86,23 @@ pub fn crashing<'a>(pods: impl Iterator<Item = &'a PodFacts>) -> Option<Failure>
 mod tests {
     use super::*;
     use crate::pod::tests::facts;
+
+    #[test]
+    fn the_deadline_is_ten_minutes_unless_the_annotation_says_otherwise() {
+        let deadline = |text: &str| {
+            let annotations = [(PROGRESS_DEADLINE.to_owned(), text.to_owned())];
+            progress_deadline(&annotations.into()).map(|d| d.as_secs())
+        };
+        assert_eq!(
+            progress_deadline(&BTreeMap::new()),
+            Some(Duration::from_secs(600))
+        );
+        assert_eq!(deadline("30"), Some(30));
+        assert_eq!(deadline("2147483647"), None);
+        for not_a_limit in ["", "0", "-5", "10m"] {
+            assert_eq!(deadline(not_a_limit), Some(600), "{not_a_limit:?}");
+        }
+    }
 
     #[test]
     fn a_record_holds_for_the_revision_that_has_failed_and_no_other() {

@@ -75,12 +75,14 @@ fn owners(key: &Key<'_>, deletes: bool) -> &'static [&'static str] {
         Key::Binding(_) | Key::WorkPod(..) | Key::WorkContent(..) => &["scheduler"],
         Key::Health(_) => &["node-lifecycle"],
         Key::Actual("pods", _) => &["scheduler"],
-        Key::Actual("deployments" | "replicasets", _) if deletes => &["workloads", "gc"],
-        Key::Actual("deployments" | "replicasets", _) => &["workloads"],
+        Key::Actual("deployments" | "replicasets" | "daemonsets", _) if deletes => {
+            &["workloads", "gc"]
+        }
+        Key::Actual("deployments" | "replicasets" | "daemonsets", _) => &["workloads"],
         Key::NodePod(..) if deletes => &["scheduler", "node-lifecycle"],
         Key::NodeStatus(_) | Key::NodeFence(_) if deletes => &["node-lifecycle"],
         Key::Intent { .. } => &["failover", "scheduler"],
-        Key::Desired("pods" | "replicasets", _) => &["workloads", "gc"],
+        Key::Desired("pods" | "replicasets" | "controllerrevisions", _) => &["workloads", "gc"],
         // Nodes are registered by whoever sees their sessions.
         Key::Desired("nodes", _) if !deletes => &["node-lifecycle"],
         Key::Desired(..) if deletes => &["gc"],

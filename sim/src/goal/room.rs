@@ -12,6 +12,8 @@ use setpoint_apis::{Key, ObjectKey, ResourceList, document};
 pub(super) struct Room {
     nodes: BTreeMap<String, Facts>,
     requests: BTreeMap<ObjectKey, ResourceList>,
+    /// Pods that are for one node.
+    pins: BTreeMap<ObjectKey, String>,
     /// Pods of which the scheduler says why they wait.
     explained: BTreeSet<ObjectKey>,
 }
@@ -20,9 +22,23 @@ pub(super) struct Room {
 struct Facts {
     /// There is a document of it that lets pods come.
     open: bool,
+    /// There is a document of it.
+    known: bool,
     alive: bool,
     ready: bool,
     allocatable: ResourceList,
+}
+
+/// The only node that a pod's affinity admits by name.
+fn pinned(pod: &Pod) -> Option<String> {
+    let nodes = pod.spec.affinity.as_ref()?.node_affinity.as_ref()?;
+    let required = nodes
+        .required_during_scheduling_ignored_during_execution
+        .as_ref()?;
+    match &required.node_selector_terms[..] {
+        [term] => term.match_fields.first()?.values.first().cloned(),
+        _ => None,
+    }
 }
 
 impl Room {
@@ -32,7 +48,9 @@ impl Room {
         match key {
             Key::Desired("nodes", object) => match document::decode_keyed::<Node>(object, value) {
                 Ok(node) => {
-                    self.node(&object.name).open = node.spec.unschedulable != Some(true);
+                    let facts = self.node(&object.name);
+                    facts.open = node.spec.unschedulable != Some(true);
+                    facts.known = true;
                     None
                 }
                 Err(_) => unread(&format!("node {object}")),
@@ -58,6 +76,8 @@ impl Room {
             Key::Desired("pods", object) => match document::decode_keyed::<Pod>(object, value) {
                 Ok(pod) => {
                     let requests = pod_requests(&pod.spec);
+                    let pin = pinned(&pod).map(|node| (object.clone(), node));
+                    self.pins.extend(pin);
                     self.requests.insert(object.clone(), requests);
                     None
                 }
@@ -81,6 +101,18 @@ impl Room {
         self.nodes.entry(name.to_owned()).or_default()
     }
 
+    /// The nodes on which each DaemonSet has a pod: being closed to others does not matter.
+    pub(super) fn with_daemons(&self) -> impl Iterator<Item = &String> {
+        let nodes = self.nodes.iter();
+        let up = nodes.filter(|(_, node)| node.known && node.alive && node.ready);
+        up.map(|(name, _)| name)
+    }
+
+    /// The node that a pod is for, when it is for one.
+    pub(super) fn pin(&self, pod: &ObjectKey) -> Option<&String> {
+        self.pins.get(pod)
+    }
+
     /// Why a pod without a binding should have one, or what else is wrong; `None`: it may wait.
     pub(super) fn should_be_bound<'a>(
         &self,
@@ -96,13 +128,15 @@ impl Room {
             }
         }
         let asked = self.requests.get(pod)?;
+        let pin = self.pins.get(pod);
         let fits = |(name, node): &(&String, &Facts)| {
             let (pods, amounts) = used.get(name.as_str()).cloned().unwrap_or_default();
             let most = |resource: &str| {
                 let quantity = node.allocatable.get(resource);
                 quantity.map_or(0, |q| q.milli_value())
             };
-            node.open
+            pin.is_none_or(|pin| pin == *name)
+                && (node.open || pin.is_some())
                 && node.alive
                 && node.ready
                 && (pods + 1) * 1000 <= most("pods")

@@ -199,6 +199,72 @@ const BODIES: &[&str] = &[
     "",
 ];
 
+/// A body as what makes pods for each node writes it.
+fn pinned(node: &str, args: &str) -> String {
+    let required = "requiredDuringSchedulingIgnoredDuringExecution";
+    format!(
+        "{BODY}    args:\n{args}  affinity:\n    nodeAffinity:\n      {required}:\n        nodeSelectorTerms:\n        \
+         - matchFields:\n          - key: metadata.name\n            operator: In\n            values:\n            - {node}\n"
+    )
+}
+
+#[test]
+fn pods_that_differ_in_their_node_are_read_once_and_none_is_taken_for_another() {
+    let reader = Reader::default();
+    let metadata = |name: &str| format!("  name: {name}\n  namespace: default\n");
+    let see = |name: &str, body: &str| read(&reader, name, &pod(&metadata(name), body));
+    let known = |body: &str| {
+        let (before, node, after) = parts::pin(body)?;
+        reader.on_node(before, node, after)
+    };
+    let plain = "    - x\n";
+    assert!(known(&pinned("'n1'", plain)).is_none());
+    let first = pinned("'n1'", plain);
+    see("a", &first);
+    for node in ["n1", "n2", "12", "1e3", "true", "rack-1.x"] {
+        let body = pinned(&format!("'{node}'"), plain);
+        assert!(known(&body).is_some(), "{node}");
+        let mut found = see("b", &body);
+        let affinity = Arc::make_mut(&mut found.spec).affinity.as_mut().unwrap();
+        assert_eq!(affinity.pin().unwrap(), node);
+    }
+    // As the pods of a DaemonSet are written.
+    let mut daemon = see("a", &first);
+    assert!(daemon.pin_to("NODE"));
+    let text = document::encode(&daemon).replace("- NODE\n", "- 'n8'\n");
+    let (_, body) = text.split_once("\nspec:\n").unwrap();
+    assert_eq!(parts::pin(body).map(|(_, node, _)| node), Some("n8"));
+    // The same lines within a text, before a pin that is written otherwise.
+    let lines = pinned("'n1'", plain);
+    let (_, lines) = lines.split_once("nodeSelectorTerms").unwrap();
+    let text = format!("    - |\n      x\n        nodeSelectorTerms{lines}");
+    let flow = "  affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: \
+                [{matchFields: [{key: metadata.name, operator: In, values: [n1]}]}]}}}\n";
+    let hidden = format!("{BODY}    args:\n{text}{flow}");
+    see("a", &hidden);
+    assert!(parts::pin(&hidden).is_some() && known(&hidden).is_none());
+    see("a", &hidden.replace("'n1'", "'n2'"));
+    // Twice, so that nobody can say which one it is.
+    let twice = pinned("'n1'", &text);
+    assert!(parts::pin(&twice).is_none());
+    see("a", &twice);
+    // Several values, a text that YAML ends otherwise, no value at all.
+    for values in [
+        "'n1'\n            - 'n2'",
+        "'n''1'",
+        "''",
+        "'n1' # x",
+        "n1",
+        "'null'",
+        "'N1'",
+    ] {
+        let text = pod(&metadata("a"), &pinned(values, plain));
+        for _ in 0..2 {
+            check(&reader, &key("a"), &text).unwrap();
+        }
+    }
+}
+
 const NAMES: &[&str] = &[
     "a",
     "web-1",
@@ -222,7 +288,13 @@ fn texts() -> impl Strategy<Value = String> {
     let pick = proptest::sample::select::<&str>;
     let metadata = proptest::collection::vec(pick(METADATA.to_vec()), 0..4);
     let name = prop_oneof![3 => Just("a"), 2 => pick(NAMES.to_vec())];
-    let body = prop_oneof![1 => Just(BODY), 2 => pick(BODIES.to_vec())];
+    let node = pick(vec!["'n1'", "'n2'", "n3", "'n''4'", "'N5'", "'null'"]);
+    let on_node = node.prop_map(|node| pinned(node, "    - x\n"));
+    let body = prop_oneof![
+        1 => Just(BODY.to_owned()),
+        2 => pick(BODIES.to_vec()).prop_map(str::to_owned),
+        1 => on_node,
+    ];
     (
         name,
         metadata,
@@ -242,7 +314,7 @@ fn texts() -> impl Strategy<Value = String> {
                 0
             };
             lines.insert(place, &name);
-            let mut text = pod(&lines.concat(), body);
+            let mut text = pod(&lines.concat(), &body);
             if shape % 16 == 1 {
                 // One character more, or one less.
                 let at = at.index(text.len());

@@ -2,6 +2,7 @@
 //! ready a few at a time.
 
 mod revisions;
+mod daemonset;
 mod rig;
 
 use std::sync::Arc;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
-use setpoint_apis::apps::{Deployment, ReplicaSet};
+use setpoint_apis::apps::{DaemonSet, Deployment, ReplicaSet};
 use setpoint_apis::core::{Namespace, Pod, PodCondition};
 use setpoint_apis::records::{Binding, PodActual, PodStage};
 use setpoint_apis::{Key, Keyspace, Kind, ObjectKey, document};
@@ -15,6 +15,7 @@ use setpoint_runtime::{Cache, CacheBuilder, Clock, Elector, Leader, View};
 use setpoint_store::group_commit::{GroupCommit, Options};
 use setpoint_store::testing::TestEtcd;
 use setpoint_store::{Event, EventKind, Revision, SharedStore, Txn, WatchRequest};
+use setpoint_workloads::daemonset::fit::pinned_to;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -149,6 +150,9 @@ impl Rig {
                 "replicaset {key} at {}: {:?}\n",
                 r.mod_revision, r.value.spec.replicas
             );
+        }
+        for (key, d) in view.actual::<DaemonSet>().iter() {
+            text += &format!("daemonset {key}: {}\n", document::encode(&d.value));
         }
         for (key, _) in view.desired::<Pod>().entries().take(30) {
             text += &format!(
@@ -326,7 +330,12 @@ fn step(view: &View<'_>, keyspace: &Keyspace, many: usize, stops: bool, node: us
         .desired::<Pod>()
         .iter()
         .filter(|(k, _)| !view.bindings().contains(k));
-    for (key, pod) in unbound.take(many) {
+    // A pod that names its node waits for that one.
+    let placed = unbound.filter_map(|(key, pod)| match pinned_to(&pod.value.spec) {
+        Some(pin) => view.session(pin).map(|_| (key, pod, pin.to_owned())),
+        None => Some((key, pod, node.clone())),
+    });
+    for (key, pod, node) in placed.take(many) {
         let now = Clock::system().now();
         let binding = Binding {
             node: node.clone(),
@@ -422,6 +431,11 @@ impl History {
             });
         }
         counts
+    }
+
+    /// All events, oldest first.
+    pub(crate) fn events(&self) -> Vec<Event> {
+        self.events.lock().clone()
     }
 
     /// The keys that were written, elections aside.

@@ -1,0 +1,129 @@
+//! Which revision of a DaemonSet runs: that of the present template, or the last good one when that has failed.
+
+use setpoint_apis::Timestamp;
+use setpoint_apis::apps::RollbackRecord;
+use setpoint_apis::core::PodTemplateSpec;
+
+use super::plan::Snapshot;
+use super::status::{DEADLINE_EXCEEDED, PROGRESSING, timed_out};
+use crate::conditions;
+use crate::revisions::{Revision, Wanted, wanted};
+use crate::rollback::{Failure, Run, choose};
+
+/// The revision that the pods are to be of.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Target<'a> {
+    /// Its name; `None` when there is none at all.
+    pub(super) name: Option<String>,
+    /// What its pods are made from.
+    pub(super) template: &'a PodTemplateSpec,
+    /// The revision of the present template, when it is to be written first.
+    pub(super) write: Option<Wanted>,
+    /// The revision that is asked for; `None` while nobody knows what it reads.
+    pub(super) asked: Option<String>,
+    /// Whether what is asked for has failed, and another one runs instead.
+    pub(super) failed: bool,
+}
+
+/// Chooses.
+pub(super) fn target(s: &Snapshot) -> Target<'_> {
+    if s.missing.is_some() {
+        // Nobody knows what the present template is. What runs goes on running.
+        let newest = s.revisions.iter().rev().find(|r| r.template.is_some());
+        return Target {
+            name: newest.map(|r| r.name().to_owned()),
+            template: newest
+                .and_then(|r| r.template.as_ref())
+                .unwrap_or(&s.template),
+            write: None,
+            asked: None,
+            failed: false,
+        };
+    }
+    let collisions = s.status.as_ref().and_then(|s| s.collision_count);
+    let wanted = wanted(
+        &s.key.name,
+        &s.template,
+        &s.revisions,
+        collisions.unwrap_or(0),
+        &s.taken_revisions,
+    );
+    let frozen = wanted.there.is_some_and(|i| s.revisions[i].frozen);
+    let mut target = Target {
+        name: Some(wanted.name.clone()),
+        template: &s.template,
+        asked: Some(wanted.name.clone()),
+        write: (!wanted.is_settled(&s.revisions) && !frozen).then_some(wanted),
+        failed: false,
+    };
+    let (Some(name), Some(record)) = (&target.name, record(s)) else {
+        return target;
+    };
+    let found = choose(name, Some(record), |to| usable(s, to).is_some());
+    if let Run::Instead(to) = found
+        && let Some((revision, template)) = usable(s, to)
+    {
+        target.name = Some(revision.name().to_owned());
+        target.template = template;
+        target.failed = true;
+    }
+    target
+}
+
+/// What the record of a rollback says: which revision has failed, and which one runs instead.
+fn record(s: &Snapshot) -> Option<(&str, &str)> {
+    let record = s.status.as_ref()?.rollback.as_ref()?;
+    s.rolls_back
+        .then_some((&*record.failed_revision, &*record.to_revision))
+}
+
+/// A revision that is there and can be read.
+fn usable<'a>(s: &'a Snapshot, name: &str) -> Option<(&'a Revision, &'a PodTemplateSpec)> {
+    let revision = s.revisions.iter().find(|r| r.name() == name)?;
+    Some((revision, revision.template.as_ref()?))
+}
+
+/// The last revision of which all pods were available.
+pub(super) fn last_available(s: &Snapshot) -> Option<&str> {
+    s.status.as_ref()?.last_available_revision.as_deref()
+}
+
+/// The record of a rollback, when the rollout of what is asked for has failed and there is something to go back to.
+/// `crash` is what is wrong with its pods.
+///
+/// A missed deadline is the verdict that the status has given before: so people see it before its consequence.
+pub(super) fn rollback(
+    s: &Snapshot,
+    target: &Target<'_>,
+    crash: Option<Failure>,
+    now: Timestamp,
+) -> Option<RollbackRecord> {
+    if !s.rolls_back || !s.rolls() {
+        return None;
+    }
+    let name = target.asked.as_deref()?;
+    let good = last_available(s).filter(|good| *good != name)?;
+    usable(s, good)?;
+    let failure = crash.or_else(|| missed_deadline(s, name))?;
+    Some(RollbackRecord {
+        failed_revision: name.to_owned(),
+        to_revision: good.to_owned(),
+        reason: failure.reason.to_owned(),
+        message: failure.message,
+        at: now.whole_seconds(),
+    })
+}
+
+fn missed_deadline(s: &Snapshot, name: &str) -> Option<Failure> {
+    let conditions = &s.status.as_ref()?.conditions;
+    let c = conditions::get(conditions, PROGRESSING)?;
+    let missed = c.reason.as_deref() == Some(DEADLINE_EXCEEDED)
+        && c.message.as_deref() == Some(&timed_out(name));
+    missed.then(|| Failure {
+        reason: DEADLINE_EXCEEDED,
+        message: format!(
+            "there was no progress for {} s",
+            s.progress_deadline.map_or(0, |d| d.as_secs())
+        ),
+    })
+}

@@ -1,0 +1,188 @@
+//! Rolling updates, OnDelete, and the revisions that they go along.
+
+use setpoint_apis::apps::{DaemonSetUpdateStrategy, DaemonSetUpdateStrategyType};
+
+use super::{World, daemon_set, rolling, running, template};
+
+impl World {
+    /// Nodes on which a pod is ready.
+    fn served(&self) -> usize {
+        let ready = self.s.pods.iter().filter(|p| p.facts.ready_since.is_some());
+        let nodes: std::collections::BTreeSet<_> = ready.map(|p| &p.node).collect();
+        nodes.len()
+    }
+
+    /// Pods beyond the first of their node, those that still stop included.
+    fn doubled(&self) -> usize {
+        let nodes = self.s.nodes.keys();
+        let here = |node: &str| {
+            let pods = self
+                .s
+                .pods
+                .iter()
+                .filter(|p| p.node.as_deref() == Some(node));
+            pods.count() + usize::from(self.s.stopping.contains(node))
+        };
+        nodes.map(|n| here(n).saturating_sub(1)).sum()
+    }
+}
+
+#[test]
+fn rolling_updates_keep_within_their_bounds_at_every_step() {
+    for (surge, unavailable, doubled, missing) in [
+        ("0", "1", 0, 1),
+        ("0", "3", 0, 3),
+        // Percentages are rounded up: of 9 nodes.
+        ("0", "25%", 0, 3),
+        ("0", "1%", 0, 1),
+        ("1", "0", 1, 0),
+        ("25%", "0", 3, 0),
+        ("100%", "0", 9, 0),
+        // Nothing could move, so one may be missing.
+        ("0", "0", 0, 1),
+    ] {
+        let context = format!("surge {surge}, unavailable {unavailable}");
+        let mut s = daemon_set(9, "a");
+        s.strategy = rolling(surge, unavailable);
+        let mut w = World::new(s);
+        w.run();
+        w.s.template = template("b");
+        w.s.generation = 2;
+        let mut least = 9;
+        let mut most = 0;
+        for step in 0..200 {
+            let plan = w.plan();
+            w.apply(&plan);
+            // What surges may have a third that still stops.
+            if step % 3 == 2 || surge != "0" {
+                w.stops();
+            }
+            (least, most) = (least.min(w.served()), most.max(w.doubled()));
+            w.starts(1);
+            (least, most) = (least.min(w.served()), most.max(w.doubled()));
+        }
+        assert_eq!((9 - least, most), (missing, doubled), "{context}");
+        let all: Vec<String> = (1..10).map(|i| format!("n{i}:b")).collect();
+        assert_eq!(w.pods(), all.join(" "), "{context}");
+        let verdict = w.condition("Progressing");
+        assert_eq!(
+            verdict.as_deref(),
+            Some("True/NewRevisionAvailable"),
+            "{context}"
+        );
+        assert!(w.plan().is_empty(), "{context}");
+    }
+}
+
+#[test]
+fn the_next_pod_waits_until_the_last_one_has_stopped() {
+    let mut w = running(2, "a");
+    w.s.template = template("b");
+    let plans = w.settle();
+    assert_eq!(w.pods(), "n2:a");
+    assert!(plans.iter().all(|p| p.create.is_empty()));
+    w.stops();
+    w.settle();
+    assert_eq!(w.pods(), "n1:b? n2:a");
+}
+
+#[test]
+fn with_surge_the_new_pod_is_there_before_the_old_one_goes() {
+    let mut s = daemon_set(2, "a");
+    s.strategy = rolling("1", "0");
+    s.min_ready = std::time::Duration::from_secs(10);
+    let mut w = World::new(s);
+    w.run();
+    w.now += 10;
+    w.run();
+    w.s.template = template("b");
+    w.settle();
+    assert_eq!(w.pods(), "n1:a n1:b? n2:a");
+    w.starts(1);
+    w.settle();
+    assert_eq!(w.pods(), "n1:a n1:b n2:a", "ready is not yet available");
+    w.now += 10;
+    w.settle();
+    assert_eq!(w.pods(), "n1:b n2:a n2:b?");
+    // The old one does not serve any more: nothing is lost with it.
+    w.s.pods[1].facts.ready_since = None;
+    w.settle();
+    assert_eq!(w.pods(), "n1:b n2:b?");
+}
+
+#[test]
+fn what_is_not_available_anyway_is_replaced_at_once() {
+    for (surge, unavailable) in [("0", "1"), ("1", "0")] {
+        let mut s = daemon_set(4, "a");
+        s.strategy = rolling(surge, unavailable);
+        let mut w = World::new(s);
+        w.run();
+        for i in [1, 2, 3] {
+            w.s.pods[i].facts.ready_since = None;
+        }
+        w.s.template = template("b");
+        w.settle();
+        w.stops();
+        w.settle();
+        // Three that were missing already, and one within the bounds.
+        assert_eq!(w.pods().matches(":b?").count(), 4, "{}", w.pods());
+    }
+}
+
+#[test]
+fn on_delete_leaves_it_to_whoever_deletes() {
+    let mut w = running(2, "a");
+    w.s.strategy = DaemonSetUpdateStrategy {
+        type_: Some(DaemonSetUpdateStrategyType::OnDelete),
+        rolling_update: None,
+    };
+    w.s.template = template("b");
+    w.run();
+    assert_eq!(w.pods(), "n1:a n2:a");
+    assert_eq!(w.numbers(), [2, 2, 0, 0, 2, 2, 0]);
+    assert_eq!(w.condition("Progressing"), None);
+    w.s.pods.remove(0);
+    w.run();
+    assert_eq!(w.pods(), "n1:b n2:a");
+    // An old pod is not replaced for being broken either, and nothing is taken back.
+    w.s.pods[1].facts.ready_since = None;
+    w.now += 10_000;
+    assert!(w.settle().iter().all(|p| !p.acts()));
+}
+
+#[test]
+fn a_rollout_goes_on_while_nodes_are_lost_and_leaves_them_alone() {
+    let mut w = running(4, "a");
+    w.lose("n1");
+    w.lose("n2");
+    w.release("n2");
+    w.settle();
+    w.s.template = template("b");
+    w.run();
+    // n1 may still run its pod; that of n2 runs nowhere, and the next one comes with the node.
+    assert_eq!(w.pods(), "n1:a n3:b n4:b");
+    assert_eq!(
+        w.condition("Progressing").as_deref(),
+        Some("True/NewRevisionAvailable")
+    );
+    w.regain("n1");
+    w.regain("n2");
+    w.run();
+    assert_eq!(w.pods(), "n1:b n2:b n3:b n4:b");
+    assert_eq!(w.condition("RolledBack"), None);
+}
+
+#[test]
+fn a_template_that_was_there_before_finds_its_revision_and_history_is_bounded() {
+    let mut w = running(1, "a");
+    w.s.history_limit = 2;
+    for image in ["b", "c", "a", "d", "e"] {
+        w.s.template = template(image);
+        w.run();
+        assert_eq!(w.pods(), format!("n1:{image}"));
+    }
+    let mut numbers: Vec<_> = w.s.revisions.iter().map(|r| r.number).collect();
+    numbers.sort_unstable();
+    // a came back as the fourth; b, c and the first number are gone.
+    assert_eq!(numbers, [4, 5, 6]);
+}
