@@ -1,10 +1,10 @@
-//! Workload controllers: Deployment -> ReplicaSet -> Pods.
+//! Workload controllers: Deployment -> ReplicaSet -> Pods, and StatefulSet -> Pods.
 //!
 //! Each controller observes (a plain snapshot out of one view of the cache), decides (`decide.rs`: a pure function of
-//! snapshot and time, whose plan is data), and executes (guarded writes through the leader). The two share an index of
+//! snapshot and time, whose plan is data), and executes (guarded writes through the leader). They share an index of
 //! who owns what, so that a pass looks at its own objects alone.
 //!
-//! Start with [`replicaset::decide`] and [`deployment::decide`].
+//! Start with [`replicaset::decide`], [`deployment::decide`] and [`statefulset::decide`].
 
 pub mod children;
 pub mod conditions;
@@ -23,18 +23,20 @@ pub mod replicaset;
 pub mod revisions;
 pub mod rollback;
 pub mod seen;
+pub mod statefulset;
 mod writes;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use setpoint_apis::apps::{Deployment, ReplicaSet};
-use setpoint_apis::core::{ConfigMap, Namespace, Pod, Secret};
+use setpoint_apis::apps::{ControllerRevision, Deployment, ReplicaSet, StatefulSet};
+use setpoint_apis::core::{ConfigMap, Namespace, PersistentVolumeClaim, Pod, Secret};
 use setpoint_apis::{Kind, ObjectKey};
 use setpoint_runtime::events::Recorder;
 use setpoint_runtime::{Action, CacheBuilder, Clock, Controller, Leader, StateKey, View};
 
+use crate::children::Children;
 use crate::content::ContentIndex;
 use crate::index::OwnerIndex;
 use crate::owner::{PodOwner, Takers, takers};
@@ -48,10 +50,13 @@ struct Shared {
     index: Mutex<OwnerIndex>,
     /// Locked after `index`, where both are.
     content: Mutex<ContentIndex>,
+    /// Locked after `index`, where both are.
+    revisions: Mutex<Children<ControllerRevision>>,
     clock: Clock,
     recorder: Recorder,
     sets: replicaset::Sets,
     deployments: deployment::Deployments,
+    stateful_sets: statefulset::StatefulSets,
     salt: AtomicU64,
 }
 
@@ -70,25 +75,33 @@ pub fn register(builder: CacheBuilder) -> CacheBuilder {
         .kind::<ConfigMap>()
         .kind::<Secret>()
         .kind::<Pod>()
+        .kind::<PersistentVolumeClaim>()
         .kind::<ReplicaSet>()
         .kind::<Deployment>()
+        .kind::<ControllerRevision>()
+        .kind::<StatefulSet>()
 }
 
-/// Reconciles Deployments and ReplicaSets until the leadership is lost or given up.
+/// Reconciles the objects of all kinds until the leadership is lost or given up.
 ///
 /// `seed` makes the names of pods.
 ///
 /// # Cancel safety
 /// What was handed to the store is carried out; everything else is decided afresh by the next leader.
 pub async fn run(leader: Leader, clock: Clock, recorder: Recorder, seed: u64) {
-    let takers: Vec<(PodOwner, Takers)> = vec![(PodOwner::ReplicaSet, takers::<ReplicaSet>)];
+    let takers: Vec<(PodOwner, Takers)> = vec![
+        (PodOwner::ReplicaSet, takers::<ReplicaSet>),
+        (PodOwner::StatefulSet, takers::<StatefulSet>),
+    ];
     let shared = Arc::new(Shared {
         index: Mutex::new(OwnerIndex::new(leader.cache(), takers)),
         content: Mutex::new(ContentIndex::new(leader.cache())),
+        revisions: Mutex::new(Children::new(leader.cache())),
         clock,
         recorder,
         sets: replicaset::Sets::default(),
         deployments: deployment::Deployments::default(),
+        stateful_sets: statefulset::StatefulSets::default(),
         // Far apart for neighbouring seeds and for successive leaders, so that names do not come again.
         salt: AtomicU64::new(
             seed.rotate_left(32) ^ leader.epoch().0.unsigned_abs().rotate_left(20),
@@ -110,7 +123,15 @@ pub async fn run(leader: Leader, clock: Clock, recorder: Recorder, seed: u64) {
         deployment::keys,
         deployment::reconcile,
     );
-    tokio::join!(sets, deployments);
+    let stateful_sets = drive::<StatefulSet, _, _>(
+        "statefulset",
+        &shared,
+        &leader,
+        statefulset::concerns,
+        statefulset::keys,
+        statefulset::reconcile,
+    );
+    tokio::join!(sets, deployments, stateful_sets);
 }
 
 /// Reconciles the objects of one kind.

@@ -7,7 +7,21 @@
 //! A revision is named by its hash. It is *good* once all pods were of it and available; the status names the last such
 //! one, so a workload that was never available has nothing to go back to.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use crate::pod::{PodFacts, Trouble};
+
+/// The annotation of a StatefulSet or DaemonSet, which have no field for it: how many seconds a rollout may stand still
+/// before it has failed.
+pub const PROGRESS_DEADLINE: &str = "setpoint.dev/progress-deadline-seconds";
+
+/// How long a rollout may stand still, as the annotations say; 600 s where they say nothing that can be used.
+pub fn progress_deadline(annotations: &BTreeMap<String, String>) -> Duration {
+    let seconds = annotations.get(PROGRESS_DEADLINE);
+    let seconds = seconds.and_then(|s| s.parse::<u32>().ok());
+    Duration::from_secs(seconds.map_or(600, u64::from))
+}
 
 /// Which revision runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +97,18 @@ mod tests {
     fn what_is_gone_cannot_be_gone_back_to() {
         assert_eq!(choose("b", Some(("b", "a")), |_| false), Run::Wanted);
         assert_eq!(choose("b", Some(("b", "b")), |_| true), Run::Wanted);
+    }
+
+    #[test]
+    fn a_deadline_is_what_the_annotation_says_or_ten_minutes() {
+        let deadline = |value: Option<&str>| {
+            let pair = value.map(|v| (PROGRESS_DEADLINE.to_owned(), v.to_owned()));
+            progress_deadline(&pair.into_iter().collect()).as_secs()
+        };
+        assert_eq!(deadline(None), 600);
+        assert_eq!(deadline(Some("30")), 30);
+        assert_eq!(deadline(Some("-1")), 600);
+        assert_eq!(deadline(Some("soon")), 600);
     }
 
     #[test]

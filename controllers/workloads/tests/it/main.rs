@@ -2,6 +2,7 @@
 //! ready a few at a time.
 
 mod rig;
+mod stateful_set;
 
 use std::sync::Arc;
 use std::time::Duration;
