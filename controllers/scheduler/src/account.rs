@@ -29,6 +29,7 @@ use tokio::time::Instant;
 
 use crate::asks::Asks;
 use crate::budgets::Budgets;
+use crate::claims::Watchers;
 use crate::content::{self, Contents, Somewhere, Uses};
 use crate::decide::{Why, WorkCopy};
 use crate::gangs::Gangs;
@@ -154,6 +155,7 @@ pub(crate) struct Account {
     intents: Intents,
     /// Priority classes and profiles.
     asks: Asks,
+    claims: Watchers,
     quotas: Quotas,
     budgets: Budgets,
     gangs: Gangs,
@@ -203,6 +205,7 @@ impl Account {
             contents: Contents::default(),
             intents: Intents::default(),
             asks: Asks::default(),
+            claims: Watchers::default(),
             quotas: Quotas::default(),
             budgets: Budgets::default(),
             gangs: Gangs::default(),

@@ -3,6 +3,7 @@
 
 mod bindings;
 mod budgets;
+mod claims;
 mod content;
 mod faults;
 mod groups;
