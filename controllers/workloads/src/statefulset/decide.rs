@@ -17,7 +17,7 @@ use crate::revisions::excess;
 /// - Nothing is created or deleted while the document, or that of one of its revisions, does not parse.
 /// - A pod is created only when no pod of its name is there, and the former one has stopped.
 /// - OrderedReady: a pod is created when all pods of lower numbers are available. Scaled down is from the highest number,
-///   when all pods that are wanted are available, each when the one above has stopped.
+///   when all pods of lower numbers are available, each when the one above has stopped.
 /// - A rollout makes no available pod unavailable while `max_unavailable` pods are. It goes from the highest number down,
 ///   and leaves what is below the partition.
 /// - A pod that is not available and of a revision that it is not to be of, and that was never good, is replaced at
@@ -162,16 +162,17 @@ impl<'a> Pass<'a> {
 
     /// Pods of a revision that never was good and is not wanted here any more do not become ready by waiting.
     fn replace_stuck(&mut self) {
-        if !self.s.rolling {
-            return;
-        }
-        let good = revision::last_available(self.s);
         for m in self.s.wanted_members() {
-            let proven = m.revision.is_some() && m.revision.as_deref() == good;
-            if self.is_outdated(m) && !self.is_available(m) && !proven {
+            if self.is_stuck(m) {
                 self.delete(m, Why::Stuck);
             }
         }
+    }
+
+    fn is_stuck(&self, m: &Member) -> bool {
+        let good = revision::last_available(self.s);
+        let proven = m.revision.is_some() && m.revision.as_deref() == good;
+        self.s.rolling && self.is_outdated(m) && !self.is_available(m) && !proven
     }
 
     /// Creates what is missing from the lowest number up, and clears away what has ended.
@@ -274,7 +275,8 @@ impl<'a> Pass<'a> {
         i64::from(self.s.wanted) - there + unavailable
     }
 
-    /// Removes pods whose numbers are not wanted, the highest first. They need not be available: they are to go anyway.
+    /// Removes pods whose numbers are not wanted, the highest first. In order that halts, as in Kubernetes, while one of
+    /// lower number is not available either; a pod that is stuck with what nobody wants any more is not waited for.
     fn scale_down(&mut self) {
         let s = self.s;
         let stopping = s.stopping.iter().any(|n| !s.in_range(*n));
@@ -282,18 +284,22 @@ impl<'a> Pass<'a> {
             self.waits = true;
             return;
         }
+        let lowest = s.members.iter().find(|m| !self.is_available(m));
+        let lowest = lowest.map(|m| m.ordinal);
         for m in s.members.iter().rev().filter(|m| !s.in_range(m.ordinal)) {
-            if s.ordered {
-                self.waits = true;
-            }
+            let name = &m.facts.key.name;
+            let waits = s.ordered && m.counts() && !self.is_available(m) && !self.is_stuck(m);
             if m.facts.frozen {
-                let name = &m.facts.key.name;
                 let note = format!("pod {name} is to go and does not parse: left alone");
+                self.plan.notes.push(note);
+            } else if waits && lowest != Some(m.ordinal) {
+                let note = format!("pod {name} is to go, and one of lower number is not available");
                 self.plan.notes.push(note);
             } else {
                 self.delete(m, Why::ScaledDown);
             }
             if s.ordered {
+                self.waits = true;
                 break;
             }
         }

@@ -322,3 +322,27 @@ fn strays(s: &mut Snapshot, view: &View<'_>, set: &StatefulSet) {
         s.taken.insert(wanted.name);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use setpoint_apis::document;
+
+    use super::*;
+
+    #[test]
+    fn a_percentage_is_rounded_down_and_never_none() {
+        let room = |replicas: i32, strategy: &str| {
+            let text = format!(
+                "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: db, namespace: default}}\nspec:\n  replicas: {replicas}\n  \
+                 selector: {{matchLabels: {{app: db}}}}\n  updateStrategy: {strategy}\n  template:\n    \
+                 metadata: {{labels: {{app: db}}}}\n    spec: {{containers: [{{name: c, image: host}}]}}\n"
+            );
+            max_unavailable(&document::decode(text.as_bytes()).unwrap())
+        };
+        assert_eq!(room(10, "{}"), 1);
+        assert_eq!(room(10, "{rollingUpdate: {maxUnavailable: 3}}"), 3);
+        assert_eq!(room(10, "{rollingUpdate: {maxUnavailable: 25%}}"), 2);
+        assert_eq!(room(3, "{rollingUpdate: {maxUnavailable: 25%}}"), 1);
+        assert_eq!(room(0, "{rollingUpdate: {maxUnavailable: 100%}}"), 1);
+    }
+}

@@ -151,9 +151,9 @@ async fn a_rollout_makes_one_pod_unavailable_at_a_time_also_when_the_controller_
         let mut process = controllers(&rig).await;
         let _agents = rig.agents();
         let more = format!("  podManagementPolicy: {policy}\n");
+        let history = rig.history().await;
         let revision = apply(&rig, &manifest(5, "v1", &more)).await;
         rolled_out(&rig, revision).await;
-        let history = rig.history().await;
         let begin = apply(&rig, &manifest(5, "v2", &more)).await;
         for left in [4, 3, 1] {
             rig.until("a pod has been replaced", |view| {
@@ -174,8 +174,9 @@ async fn a_rollout_makes_one_pod_unavailable_at_a_time_also_when_the_controller_
             .put(&Key::Actual("leaders", ObjectKey::cluster("end")), "x: 1\n")
             .await;
         history.until(end).await;
-        let counts: Vec<_> = history.counts().into_iter().skip_while(|c| c.pods < 5);
+        let counts = history.counts().into_iter().skip_while(|c| c.pods < 5);
         let counts: Vec<_> = counts.collect();
+        assert!(counts.len() > 10);
         assert!(counts.iter().all(|c| c.pods >= 4), "{policy}: {counts:?}");
         let deleted = history.deleted();
         let order = deleted.iter().filter(|k| k.contains("/desired/pods/"));
@@ -326,7 +327,17 @@ async fn a_set_takes_on_the_pods_and_revisions_that_a_former_one_left_behind() {
     free::<ControllerRevision>(&rig).await;
     let _controllers = controllers(&rig).await;
     let revision = apply(&rig, &manifest(2, "v1", "")).await;
+    rig.until("the pods are the new one's", |view| {
+        let uid = view.desired::<StatefulSet>().get(&db())?.uid();
+        let pods = view.desired::<Pod>().iter();
+        let mut owners = pods.map(|(_, pod)| pod.value.metadata.controller());
+        owners
+            .all(|o| o.is_some_and(|o| o.uid == uid))
+            .then_some(())
+    })
+    .await;
     rolled_out(&rig, revision).await;
+    rig.settled().await;
     assert_eq!(pods(&rig), first);
     let view = rig.cache.view();
     assert_eq!(view.desired::<ControllerRevision>().len(), 1);

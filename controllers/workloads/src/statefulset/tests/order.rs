@@ -92,16 +92,47 @@ fn scaling_down_goes_from_the_highest_number_each_when_the_one_above_has_stopped
 }
 
 #[test]
-fn scaling_down_waits_for_the_pods_that_stay_and_not_for_those_that_go() {
+fn in_order_scaling_down_halts_while_a_pod_of_lower_number_is_not_available() {
     let mut w = running(set(4, "a"));
     w.s.wanted = 2;
-    w.facts(0).ready_since = None;
-    assert!(w.plan().delete.is_empty());
-    w.facts(0).ready_since = Some(at(1_000));
-    w.facts(2).ready_since = None;
-    w.facts(3).ready_since = None;
+    for unavailable in [0, 2] {
+        w.facts(unavailable).ready_since = None;
+        w.facts(3).ready_since = None;
+        w.settle();
+        assert_eq!(w.images(), "a0 a1 a2 a3");
+        w.facts(unavailable).ready_since = Some(at(1_000));
+    }
+    // The only one that is not available is the one that goes.
     w.run();
     assert_eq!(w.images(), "a0 a1");
+    // Kubernetes' own case: none is ready, and all are to go.
+    let mut w = running(set(3, "a"));
+    w.s.wanted = 0;
+    for ordinal in 0..3 {
+        w.facts(ordinal).ready_since = None;
+    }
+    w.settle();
+    assert_eq!(w.images(), "a0 a1 a2");
+    // All at once there is nothing to wait for.
+    w.s.ordered = false;
+    w.run();
+    assert_eq!(w.images(), "");
+}
+
+#[test]
+fn scaling_down_does_not_wait_for_pods_of_a_revision_that_nobody_wants_any_more() {
+    let mut w = World::new(parallel(set(3, "broken")));
+    w.run();
+    w.s.ordered = true;
+    w.s.wanted = 0;
+    w.settle();
+    assert_eq!(w.images(), "broken0 broken1 broken2");
+    w.roll_to("a");
+    w.run();
+    assert_eq!(
+        (w.images(), w.history.join(" ")),
+        (String::new(), "-2 -1 -0".into())
+    );
 }
 
 #[test]
