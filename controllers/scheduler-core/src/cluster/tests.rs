@@ -205,7 +205,7 @@ fn a_pod_whose_claim_is_placed_goes_to_that_node_or_waits_and_says_so() {
         claim: "data".into(),
         node: "a".into(),
     };
-    let mut place = |c: &mut Cluster, n: usize| {
+    let place = |c: &mut Cluster, n: usize| {
         let ask = PodAsk {
             namespace: "default",
             labels: &BTreeMap::new(),
