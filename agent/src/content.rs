@@ -1,10 +1,10 @@
-//! The ConfigMaps and Secrets that this node was given.
+//! The ConfigMaps, Secrets and volume claims that this node was given.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use setpoint_apis::core::{ConfigMap, Secret};
+use setpoint_apis::core::{ConfigMap, PersistentVolumeClaim, Secret};
 use setpoint_apis::{Kind, ObjectKey};
 
 /// What pods of this node may read. Cheap to read, shared by all pods.
@@ -17,6 +17,7 @@ pub struct Content {
 struct Objects {
     config_maps: BTreeMap<ObjectKey, Arc<ConfigMap>>,
     secrets: BTreeMap<ObjectKey, Arc<Secret>>,
+    claims: BTreeMap<ObjectKey, Arc<PersistentVolumeClaim>>,
 }
 
 impl Content {
@@ -38,6 +39,15 @@ impl Content {
             .cloned()
     }
 
+    /// The volume claim, if it was given. Its metadata hold its uid.
+    pub fn claim(&self, namespace: &str, name: &str) -> Option<Arc<PersistentVolumeClaim>> {
+        self.objects
+            .read()
+            .claims
+            .get(&ObjectKey::namespaced(namespace, name))
+            .cloned()
+    }
+
     /// Takes a ConfigMap, or takes it away. Says whether that changed anything.
     pub fn put_config_map(&self, key: ObjectKey, value: Option<ConfigMap>) -> bool {
         replace(&mut self.objects.write().config_maps, key, value)
@@ -46,6 +56,11 @@ impl Content {
     /// Takes a Secret, or takes it away. Says whether that changed anything.
     pub fn put_secret(&self, key: ObjectKey, value: Option<Secret>) -> bool {
         replace(&mut self.objects.write().secrets, key, value)
+    }
+
+    /// Takes a volume claim, or takes it away. Says whether that changed anything.
+    pub fn put_claim(&self, key: ObjectKey, value: Option<PersistentVolumeClaim>) -> bool {
+        replace(&mut self.objects.write().claims, key, value)
     }
 }
 

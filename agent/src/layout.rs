@@ -3,6 +3,7 @@
 //! ```text
 //! <data>/instance.json                                who used the directory last
 //! <data>/work/...                                     the copy of what this node was given
+//! <data>/claims/<uid>/                                the files of a volume claim; they outlive its pods
 //! <data>/fences/<revision>                            until when what runs under a fence may run
 //! <data>/pods/<uid>-<placement>/claim.json            what was claimed
 //! <data>/pods/<uid>-<placement>/work.yaml             the pod as it was given
@@ -62,6 +63,11 @@ impl DataDir {
         self.0.join("fences")
     }
 
+    /// The directory of a volume claim. A uid that would not do as a file name is spelt in hexadecimal.
+    pub fn claim(&self, uid: &str) -> PathBuf {
+        self.0.join("claims").join(file_name(uid))
+    }
+
     /// The directory of one placement of a pod. A uid that would not do as a file name is spelt in hexadecimal.
     pub fn pod(&self, uid: &str, placement: u32) -> PodDir {
         PodDir(self.pods().join(pod_name(uid, placement)))
@@ -91,14 +97,19 @@ impl DataDir {
 
 /// The name of a placement, unique on its node: of its directory and its control group.
 pub fn pod_name(uid: &str, placement: u32) -> String {
+    format!("{}-{placement}", file_name(uid))
+}
+
+/// A uid as a file name.
+fn file_name(uid: &str) -> String {
     let plain = !uid.is_empty()
         && uid.len() <= 64
         && uid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     if plain {
-        format!("{uid}-{placement}")
+        uid.to_owned()
     } else {
         let hex: String = uid.bytes().take(60).map(|b| format!("{b:02x}")).collect();
-        format!("x{hex}-{placement}")
+        format!("x{hex}")
     }
 }
 
@@ -106,6 +117,12 @@ impl PodDir {
     /// Its path.
     pub fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// The data directory that it is in.
+    pub fn data(&self) -> DataDir {
+        let data = self.0.parent().and_then(Path::parent);
+        DataDir(data.unwrap_or(&self.0).to_owned())
     }
 
     /// A volume's directory.
@@ -163,6 +180,15 @@ fn numbers(dir: &Path, suffix: &str) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pod_finds_the_data_directory_that_it_is_in() {
+        let data = DataDir::new("/srv/agent");
+        assert_eq!(data.pod("u", 1).data(), data);
+        assert_eq!(data.claim("u-1"), Path::new("/srv/agent/claims/u-1"));
+        let hostile = data.claim("../../etc");
+        assert_eq!(hostile.parent(), Some(Path::new("/srv/agent/claims")));
+    }
 
     #[test]
     fn a_hostile_uid_stays_inside_the_data_directory() {

@@ -1,5 +1,6 @@
 //! A pod's volumes: prepared on the host under the pod's directory, kept current, bind-mounted by the shim.
 
+mod claim;
 mod host_path;
 mod mounts;
 mod payload;
@@ -135,6 +136,14 @@ fn prepare_one(
             degraded,
         });
     }
+    if let Some(source) = &volume.persistent_volume_claim {
+        return Ok(PreparedVolume {
+            name: volume.name.clone(),
+            path: claim::prepare(dir, facts, content, source, group)?,
+            read_only: source.read_only == Some(true),
+            degraded,
+        });
+    }
     let read_only = match projection::files(facts, content, volume)? {
         Some(files) => {
             fs::create_dir_all(&path).map_err(host(&path))?;
@@ -186,6 +195,12 @@ fn empty_dir(
             });
         }
     }
+    open_to_all(path, group)?;
+    Ok(degraded)
+}
+
+/// Everybody may write into a directory that has just been made, as in Kubernetes; what is made in it is `group`'s.
+fn open_to_all(path: &Path, group: Option<u32>) -> io::Result<()> {
     let mode = match group {
         Some(group) => {
             std::os::unix::fs::chown(path, None, Some(group))?;
@@ -193,14 +208,11 @@ fn empty_dir(
         }
         None => 0o777,
     };
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-    Ok(degraded)
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
 fn kind(volume: &Volume) -> &'static str {
-    if volume.persistent_volume_claim.is_some() {
-        "persistentVolumeClaim"
-    } else if volume.ephemeral.is_some() {
+    if volume.ephemeral.is_some() {
         "ephemeral"
     } else if volume.csi.is_some() {
         "csi"

@@ -4,7 +4,9 @@ mod room;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use setpoint_apis::apps::{DaemonSetStatus, Deployment, DeploymentStatus, ReplicaSet};
+use setpoint_apis::apps::{
+    DaemonSetStatus, Deployment, DeploymentStatus, ReplicaSet, StatefulSet, StatefulSetStatus,
+};
 use setpoint_apis::core::ConfigMap;
 use setpoint_apis::records::{Binding, PodActual, PodStage};
 use setpoint_apis::{Key, KeyRange, ObjectKey, document};
@@ -61,6 +63,7 @@ pub(crate) async fn unmet(world: &World) -> Vec<String> {
 #[derive(Default)]
 struct State {
     deployments: BTreeMap<ObjectKey, (u32, Option<DeploymentStatus>)>,
+    stateful_sets: BTreeMap<ObjectKey, (u32, Option<StatefulSetStatus>)>,
     /// ReplicaSet to Deployment.
     replica_sets: BTreeMap<ObjectKey, ObjectKey>,
     /// ReplicaSets that nothing owns, with how many pods they are to have.
@@ -134,6 +137,21 @@ impl State {
                     .broken
                     .push(format!("status of daemonset {object} cannot be read")),
             },
+            Key::Desired("statefulsets", object) => {
+                match document::decode_keyed::<StatefulSet>(object, value) {
+                    Ok(set) => {
+                        let entry = self.stateful_sets.entry(object.clone()).or_default();
+                        entry.0 = u32::try_from(set.spec.replicas()).unwrap_or(0);
+                    }
+                    Err(_) => self
+                        .broken
+                        .push(format!("statefulset {object} cannot be read")),
+                }
+            }
+            Key::Actual("statefulsets", object) => {
+                let entry = self.stateful_sets.entry(object.clone()).or_default();
+                entry.1 = document::decode_value(value).ok();
+            }
             Key::Desired("replicasets", object) => {
                 if let Some(owner) = owner(object) {
                     self.replica_sets.insert(object.clone(), owner);
@@ -188,7 +206,15 @@ impl State {
             let bound = self.bindings.iter().map(|(pod, b)| (pod, b.node.as_str()));
             match self.room.should_be_bound(pod, bound) {
                 Some(why) => unmet.push(format!("pod {pod} {why}")),
-                None => wait.extend(deployment),
+                None => {
+                    wait.extend(deployment);
+                    // In order, one that waits keeps those after it from coming.
+                    wait.extend(
+                        owner
+                            .as_ref()
+                            .filter(|o| self.stateful_sets.contains_key(*o)),
+                    );
+                }
             }
             if unmet.len() >= MOST {
                 return unmet;
@@ -227,6 +253,27 @@ impl State {
             }
         }
         unmet.extend(self.unmet_daemons());
+        for (set, (replicas, status)) in &self.stateful_sets {
+            if wait.contains(set) {
+                continue;
+            }
+            let first = (0..*replicas).map(|i| format!("{}-{i}", set.name));
+            let missing = first.filter(|name| {
+                let pod = ObjectKey::namespaced(set.namespace.clone(), name.as_str());
+                !self.pods.contains_key(&pod)
+            });
+            unmet.extend(missing.map(|name| format!("pod {name} of statefulset {set} is missing")));
+            let says = |s: &StatefulSetStatus| {
+                let all = [s.available_replicas, s.updated_replicas, Some(s.replicas)];
+                let all = all.map(|n| u32::try_from(n.unwrap_or(0)).ok());
+                all == [Some(*replicas); 3]
+            };
+            if !status.as_ref().is_some_and(says) {
+                unmet.push(format!(
+                    "statefulset {set} does not say that all {replicas} are updated and available"
+                ));
+            }
+        }
         let stray = |what: &str, pod: &ObjectKey| {
             (!self.pods.contains_key(pod)).then(|| format!("{what} of {pod}, which nobody wants"))
         };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use setpoint_apis::core::{ConfigMap, Pod, Secret};
+use setpoint_apis::core::{ConfigMap, PersistentVolumeClaim, Pod, Secret};
 use setpoint_apis::{Key, Keyspace, Kind, ObjectKey, document};
 use setpoint_store::KeyValue;
 use tracing::warn;
@@ -167,6 +167,8 @@ impl WorkTree {
                 .is_some_and(|object| self.content.put_config_map(key.clone(), Some(object))),
             Secret::PLURAL => read(key, document)
                 .is_some_and(|object| self.content.put_secret(key.clone(), Some(object))),
+            PersistentVolumeClaim::PLURAL => read(key, document)
+                .is_some_and(|object| self.content.put_claim(key.clone(), Some(object))),
             _ => false,
         }
     }
@@ -180,6 +182,7 @@ impl WorkTree {
         match plural {
             ConfigMap::PLURAL => self.content.put_config_map(key.clone(), None),
             Secret::PLURAL => self.content.put_secret(key.clone(), None),
+            PersistentVolumeClaim::PLURAL => self.content.put_claim(key.clone(), None),
             _ => false,
         }
     }

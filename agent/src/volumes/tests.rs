@@ -1,4 +1,4 @@
-use setpoint_apis::core::{ConfigMap, Pod, Secret};
+use setpoint_apis::core::{ConfigMap, PersistentVolumeClaim, Pod, Secret};
 use setpoint_apis::{ObjectKey, ResourceList, document};
 
 use super::*;
@@ -38,6 +38,15 @@ impl World {
         let object: ConfigMap = document::decode(text.as_bytes()).unwrap();
         self.content
             .put_config_map(ObjectKey::namespaced("ns", "c"), Some(object));
+    }
+
+    fn claim(&self, uid: &str) {
+        let text = format!(
+            "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {{name: data-p, uid: {uid}}}\nspec: {{accessModes: [ReadWriteOnce], resources: {{requests: {{storage: 1Gi}}}}}}\n"
+        );
+        let claim: PersistentVolumeClaim = document::decode(text.as_bytes()).unwrap();
+        self.content
+            .put_claim(ObjectKey::namespaced("ns", "data-p"), Some(claim));
     }
 
     fn prepare(&self, pod: &Pod) -> Result<Vec<PreparedVolume>, VolumeError> {
@@ -263,4 +272,35 @@ fn mounts_resolve_sub_paths_inside_their_volume() {
         );
     }
     assert_eq!(variable_name("my-data.x"), "SETPOINT_VOLUME_MY_DATA_X");
+}
+
+#[test]
+fn a_claim_is_a_directory_that_outlives_its_pods_and_belongs_to_one_uid() {
+    let w = world();
+    let volumes = |read_only: bool| {
+        format!(
+            "[{{name: d, persistentVolumeClaim: {{claimName: data-p, readOnly: {read_only}}}}}]"
+        )
+    };
+    let (writes, reads) = (pod(&volumes(false), "[]"), pod(&volumes(true), "[]"));
+    let missing = w.prepare(&writes).unwrap_err().reason();
+    assert!(
+        missing.starts_with("volume \"d\": ") && missing.contains("data-p"),
+        "{missing}"
+    );
+    w.claim("u-1");
+    let first = w.prepare(&writes).unwrap().remove(0);
+    assert_eq!(first.path, w.dir.data().claim("u-1"));
+    assert_eq!((mode(&first.path), first.read_only), (0o777, false));
+    fs::write(first.path.join("file"), "kept").unwrap();
+    fs::set_permissions(&first.path, fs::Permissions::from_mode(0o700)).unwrap();
+    remove_pod_dir(&w.dir).unwrap();
+    let again = w.prepare(&reads).unwrap().remove(0);
+    assert_eq!((&again.path, again.read_only), (&first.path, true));
+    assert_eq!(fs::read_to_string(again.path.join("file")).unwrap(), "kept");
+    assert_eq!(mode(&again.path), 0o700, "it is the pods' own by now");
+    w.claim("u-2");
+    let other = w.prepare(&writes).unwrap().remove(0);
+    assert_ne!(other.path, first.path);
+    assert_eq!(fs::read_dir(&other.path).unwrap().count(), 0);
 }

@@ -1,4 +1,4 @@
-//! PersistentVolumeClaim: stored and shown; nothing provides storage yet.
+//! PersistentVolumeClaim: a directory of the node that the first pod which uses it is placed on.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -175,4 +175,20 @@ pub struct PersistentVolumeClaimStatus {
     /// How much there is.
     #[serde(default, skip_serializing_if = "ResourceList::is_empty")]
     pub capacity: ResourceList,
+    /// The node that has the directory: pods that use the claim run there. Written by the scheduler together with the
+    /// binding of the first of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// The uid of the claim that this is about: another claim of the same name has a directory of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
+}
+
+impl PersistentVolumeClaimStatus {
+    /// The node that has the directory of the claim of this uid.
+    pub fn node_of(&self, uid: &str) -> Option<&str> {
+        self.node
+            .as_deref()
+            .filter(|_| self.uid.as_deref() == Some(uid))
+    }
 }

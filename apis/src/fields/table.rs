@@ -56,6 +56,7 @@ const fn dropped(fields: &'static str, why: &'static str) -> Group {
 }
 
 const NO_SERVICES: &str = "stored and shown; nothing serves it yet";
+const LOCAL_STORAGE: &str = "a claim is a directory of a node, whatever else it asks for";
 const NO_STORAGE: &str = "nothing provides storage yet";
 const NO_ACCOUNTS: &str = "there is no API server that a pod could speak to";
 const NO_REPORT: &str = "the status is a document of its own";
@@ -77,16 +78,8 @@ pub const KINDS: &[(&str, &str)] = &[
         "an Ingress is stored and shown; nothing serves it yet",
     ),
     (
-        "PersistentVolumeClaim",
-        "a PersistentVolumeClaim is stored and shown; nothing provides storage yet",
-    ),
-    (
         "ServiceAccount",
         "a ServiceAccount is stored and shown; there is no API server that a pod could speak to",
-    ),
-    (
-        "StatefulSet",
-        "a StatefulSet is stored and shown; its controller comes later",
     ),
     (
         "Job",

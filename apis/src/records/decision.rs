@@ -160,6 +160,8 @@ pub enum ConstraintKind {
     ExistingAntiAffinity,
     /// A topology spread constraint.
     TopologySpread,
+    /// A volume claim does not exist, or its directory is on another node.
+    VolumeClaim,
     /// Something that a newer scheduler knows.
     #[default]
     #[serde(other)]

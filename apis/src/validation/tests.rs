@@ -4,7 +4,7 @@ mod placing;
 mod scaling;
 mod workload;
 
-use crate::apps::Deployment;
+use crate::apps::{Deployment, StatefulSet};
 use crate::core::{Pod, Service};
 use crate::kind::Kind;
 
@@ -201,4 +201,28 @@ fn deployments_must_select_their_own_pods() {
 fn services_need_names_for_several_ports() {
     let yaml = "{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {ports: [{port: 80}, {port: 81}]}}";
     assert_eq!(findings::<Service>(yaml).len(), 2);
+}
+
+#[test]
+fn the_pods_of_a_stateful_set_can_be_host_names() {
+    let found = |letters: usize, replicas: i32| {
+        let name = "a".repeat(letters);
+        findings::<StatefulSet>(&format!(
+            "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: {name}}}\nspec:\n  replicas: {replicas}\n  \
+             selector: {{matchLabels: {{app: a}}}}\n  template:\n    metadata: {{labels: {{app: a}}}}\n    \
+             spec: {{containers: [{{name: c, image: host}}]}}\n"
+        ))
+    };
+    assert_eq!(found(61, 10), Vec::<String>::new(), "-9 is the last");
+    let too_long = found(61, 11);
+    assert!(
+        too_long[0].starts_with("metadata.name: is too long: pod "),
+        "{too_long:?}"
+    );
+    assert_eq!(found(61, 0), Vec::<String>::new());
+    assert_eq!(
+        found(64, 11).len(),
+        1,
+        "what is wrong with the name alone is told once"
+    );
 }

@@ -123,10 +123,24 @@ pub fn stateful_set(s: &StatefulSet) -> Vec<FieldError> {
             }
         }
     }
+    host_names(&mut f, s);
     let claims = claims(&mut f, &spec.volume_claim_templates);
     selected(&mut f, &spec.selector, &spec.template);
     pod::pod_template_with(&mut f, "spec.template", &spec.template, &claims);
     f.0
+}
+
+/// The names of the pods are host names too.
+fn host_names(f: &mut Findings, s: &StatefulSet) {
+    let first = i64::from(s.spec.first_ordinal());
+    let last = first + i64::from(s.spec.replicas()).max(1) - 1;
+    let pod = format!("{}-{last}", s.metadata.name);
+    if names::dns_label(&s.metadata.name).is_ok() && names::dns_label(&pod).is_err() {
+        f.add(
+            "metadata.name",
+            format!("is too long: pod {pod:?} could not be called so, a host name has 63 letters at most"),
+        );
+    }
 }
 
 /// Gives back the names of the claims, by which containers mount them.

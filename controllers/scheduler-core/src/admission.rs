@@ -7,6 +7,7 @@ use setpoint_apis::core::{PodSpec, Taint, TaintEffect, Toleration, TolerationOpe
 use setpoint_apis::view::UNSCHEDULABLE_TAINT;
 
 use crate::affinity::Term;
+use crate::class::Pin;
 use crate::intern::{Interner, Symbol};
 use crate::node::{Images, Node, Runs};
 use crate::profile::Weights;
@@ -22,6 +23,8 @@ pub(crate) const HOST_IMAGE: &str = "host";
 pub(crate) struct Rules {
     /// `spec.nodeName`: placement was decided by who wrote it, so `cordon` and `NoSchedule` do not count.
     pub(crate) node_name: Option<Arc<str>>,
+    /// Where the directory of a volume claim is.
+    pin: Option<Pin>,
     selector: Box<[(Box<str>, Box<str>)]>,
     required: Option<Box<[Term]>>,
     preferred: Box<[(i32, Term)]>,
@@ -121,7 +124,12 @@ impl Admission {
 }
 
 impl Rules {
-    pub(crate) fn of(spec: &PodSpec, weights: &Weights, interner: &mut Interner) -> Self {
+    pub(crate) fn of(
+        spec: &PodSpec,
+        pin: Option<&Pin>,
+        weights: &Weights,
+        interner: &mut Interner,
+    ) -> Self {
         let label = |(k, v): (&String, &String)| (k.as_str().into(), v.as_str().into());
         let affinity = spec
             .affinity
@@ -163,6 +171,7 @@ impl Rules {
                 .as_deref()
                 .filter(|n| !n.is_empty())
                 .map(Arc::from),
+            pin: pin.cloned(),
             selector: spec.node_selector.iter().map(label).collect(),
             required,
             preferred,
@@ -177,13 +186,14 @@ impl Rules {
         }
     }
 
-    /// The one node that pods can run on, when they name one.
+    /// The one node that pods can run on, when they name one or are pinned to one.
     pub(crate) fn only_node(&self) -> Option<&Arc<str>> {
         let by_affinity = || match self.required.as_deref() {
             Some([term]) => term.only_node(),
             _ => None,
         };
-        self.node_name.as_ref().or_else(by_affinity)
+        let pinned = || self.pin.as_ref().map(|pin| &pin.node);
+        self.node_name.as_ref().or_else(pinned).or_else(by_affinity)
     }
 
     fn judge(&self, node: &Node, shares: &[u32]) -> Cell {
@@ -279,6 +289,12 @@ impl Rules {
         }
         if !self.selects(node) {
             tell(Reason::Selector);
+        }
+        if let Some(pin) = self.pin.as_ref().filter(|pin| pin.node != node.name) {
+            tell(Reason::VolumeClaim {
+                claim: pin.claim.clone(),
+                node: pin.node.clone(),
+            });
         }
         if self.needs.images && !node.runs.images {
             tell(Reason::Images);

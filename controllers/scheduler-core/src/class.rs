@@ -26,6 +26,15 @@ pub struct PodAsk<'a> {
     pub profile: Profile,
 }
 
+/// The node that has the directory of a volume claim: pods that use the claim run there and nowhere else.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pin {
+    /// The claim.
+    pub claim: Arc<str>,
+    /// The node, which need not exist.
+    pub node: Arc<str>,
+}
+
 /// All pods that ask the same of a node, have the same namespace and labels, priority and profile.
 ///
 /// A cheap handle, made by [`Cluster::class`](crate::Cluster::class) and of use with that cluster only. Classes that

@@ -48,7 +48,7 @@ mod tally;
 mod terms;
 mod topology;
 
-pub use class::{Class, PodAsk};
+pub use class::{Class, Pin, PodAsk};
 pub use cluster::{Cluster, Decision, NodeScore, Part, Placement, PodRequest, RunnerUp};
 pub use node::{NodeFacts, NodeImage, NotReady, Usage};
 pub use preempt::{BudgetState, Preemption};

@@ -27,6 +27,13 @@ pub enum Reason {
     },
     /// The node's labels (or name) are not what `nodeSelector` or the required node affinity asks for.
     Selector,
+    /// The directory of a volume claim of the pod is on another node.
+    VolumeClaim {
+        /// The claim.
+        claim: Arc<str>,
+        /// That node.
+        node: Arc<str>,
+    },
     /// No driver of the node runs container images.
     Images,
     /// No driver of the node runs programs of the host.
@@ -58,6 +65,7 @@ impl Reason {
             | Self::NodeName
             | Self::Taint { .. }
             | Self::Selector
+            | Self::VolumeClaim { .. }
             | Self::Images
             | Self::Host => true,
             Self::TooManyPods
@@ -89,6 +97,9 @@ impl fmt::Display for Reason {
                 return write!(f, "node(s) had untolerated taint {{{key}: {value}}}");
             }
             Self::Selector => "node(s) didn't match Pod's node affinity/selector",
+            Self::VolumeClaim { claim, node } => {
+                return write!(f, "node(s) refused: volume claim {claim} is on node {node}");
+            }
             Self::Images => "node(s) cannot run container images",
             Self::Host => "node(s) cannot run host processes",
             Self::TooManyPods => "Too many pods",
@@ -178,7 +189,7 @@ impl Unschedulable {
 
     /// Takes over near misses by reason: how many nodes, how much the nearest lacks, and its name.
     pub(crate) fn set_nearest(&mut self, nearest: BTreeMap<Reason, (u32, i64, Arc<str>)>) {
-        let unhelpful = |r: &Reason| matches!(r, Reason::NodeName);
+        let unhelpful = |r: &Reason| matches!(r, Reason::NodeName | Reason::VolumeClaim { .. });
         let misses = nearest.into_iter().filter(|(r, _)| !unhelpful(r));
         self.misses = misses
             .map(|(reason, (nodes, missing, nearest))| Miss {

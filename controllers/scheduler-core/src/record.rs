@@ -73,6 +73,7 @@ fn nearest(miss: &Miss, spec: &PodSpec) -> NearestMiss {
         Reason::Taint { .. } => format!("taint {detail}"),
         Reason::Selector => selectors(spec).into(),
         Reason::NodeName => "the node name".into(),
+        Reason::VolumeClaim { claim, .. } => format!("volume claim {claim}"),
         Reason::Images => "container images".into(),
         Reason::Host => "programs of the host".into(),
         Reason::TooManyPods => "one of the pods there".into(),
@@ -104,6 +105,10 @@ fn constraint(reason: &Reason, spec: &PodSpec) -> (ConstraintKind, String) {
         Reason::Taint { key, value } => (C::Taint, format!("{key}={value}")),
         Reason::Selector if spec.node_selector.is_empty() => plain(C::NodeAffinity),
         Reason::Selector => plain(C::NodeSelector),
+        Reason::VolumeClaim { claim, node } => (
+            C::VolumeClaim,
+            format!("volume claim {claim} is on node {node}"),
+        ),
         Reason::Images => (C::Other, "images".into()),
         Reason::Host => (C::Other, "host".into()),
         Reason::TooManyPods => (C::Resources, "pods".into()),

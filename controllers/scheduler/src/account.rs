@@ -30,6 +30,7 @@ use tokio::time::Instant;
 
 use crate::asks::Asks;
 use crate::budgets::Budgets;
+use crate::claims::Watchers;
 use crate::content::{self, Contents, Somewhere, Uses};
 use crate::decide::{Why, WorkCopy};
 use crate::gangs::Gangs;
@@ -159,6 +160,7 @@ pub(crate) struct Account {
     intents: Intents,
     /// Priority classes and profiles.
     asks: Asks,
+    claims: Watchers,
     quotas: Quotas,
     budgets: Budgets,
     gangs: Gangs,
@@ -210,6 +212,7 @@ impl Account {
             contents: Contents::default(),
             intents: Intents::default(),
             asks: Asks::default(),
+            claims: Watchers::default(),
             quotas: Quotas::default(),
             budgets: Budgets::default(),
             gangs: Gangs::default(),

@@ -13,7 +13,10 @@ use setpoint_apis::records::{ConstraintKind, Hope, WaitReason};
 use setpoint_apis::resolve::{PriorityProblem, global_default, priority};
 use setpoint_apis::scheduling::PriorityClass;
 use setpoint_apis::stored::{Entry, Stored};
-use setpoint_scheduler_core::Profile;
+use setpoint_runtime::View;
+use setpoint_scheduler_core::{Pin, Profile};
+
+use crate::claims;
 
 /// What keeps a pod from being placed before any node is looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +79,8 @@ pub(crate) struct Asked {
     /// Whether it may displace others.
     pub(crate) preempts: bool,
     pub(crate) profile: Profile,
+    /// Where its volume claims are.
+    pub(crate) pin: Option<Pin>,
 }
 
 /// The priority classes and profiles that there are. `None`: a document that never parsed.
@@ -150,6 +155,7 @@ impl Asks {
             priority: asked.value,
             preempts: asked.preemption != PreemptionPolicy::Never,
             profile,
+            pin: None,
         })
     }
 
@@ -159,7 +165,20 @@ impl Asks {
             priority: spec.priority.unwrap_or_default(),
             preempts: false,
             profile: Profile::default(),
+            pin: None,
         })
+    }
+
+    /// The same, and where its volume claims are: of a pod that is to be placed.
+    pub(crate) fn of_waiting(
+        &self,
+        view: &View<'_>,
+        namespace: &Arc<str>,
+        spec: &PodSpec,
+    ) -> Result<Asked, Hold> {
+        let asked = self.of(spec)?;
+        let pin = claims::pin(view, namespace, spec)?;
+        Ok(Asked { pin, ..asked })
     }
 
     fn without_priority(&self, spec: &PodSpec, problem: &PriorityProblem) -> Hold {

@@ -1,4 +1,4 @@
-//! The ConfigMaps and Secrets that the pods of a node use, projected into the node's work: which are there, which have
+//! The ConfigMaps, Secrets and volume claims that the pods of a node use, projected into the node's work: which are there, which have
 //! to be.
 //!
 //! Level-triggered per node and source: whatever happened, [`wanted`] compares what is used, what there is, and what was
@@ -7,17 +7,20 @@
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
-use setpoint_apis::core::{ConfigMap, PodSpec, Secret};
+use setpoint_apis::core::{ConfigMap, PersistentVolumeClaim, PodSpec, Secret};
 use setpoint_apis::records::WorkHeader;
 use setpoint_apis::{Key, Keyspace, Kind, ObjectKey, document};
 use setpoint_runtime::{Entry, View, Write};
 use setpoint_store::{Compare, Put, TxnOp};
+
+use crate::claims;
 
 /// What can be projected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum SourceKind {
     ConfigMap,
     Secret,
+    Claim,
 }
 
 /// An object that can be projected.
@@ -32,6 +35,7 @@ impl Source {
         let kind = match plural {
             ConfigMap::PLURAL => SourceKind::ConfigMap,
             Secret::PLURAL => SourceKind::Secret,
+            PersistentVolumeClaim::PLURAL => SourceKind::Claim,
             _ => return None,
         };
         Some(Self {
@@ -44,6 +48,7 @@ impl Source {
         match self.kind {
             SourceKind::ConfigMap => ConfigMap::PLURAL,
             SourceKind::Secret => Secret::PLURAL,
+            SourceKind::Claim => PersistentVolumeClaim::PLURAL,
         }
     }
 }
@@ -66,7 +71,10 @@ pub(crate) fn uses(spec: &PodSpec) -> Uses {
         .iter()
         .filter(|r| !r.name.is_empty());
     let pull = pull.map(|r| (SourceKind::Secret, Arc::from(r.name.as_str())));
-    let mut all: Vec<_> = config_maps.chain(secrets).chain(pull).collect();
+    let claims = claims::names(spec).into_iter();
+    let claims = claims.map(|n| (SourceKind::Claim, Arc::from(n)));
+    let objects = config_maps.chain(secrets).chain(pull);
+    let mut all: Vec<_> = objects.chain(claims).collect();
     all.sort_unstable();
     all.dedup();
     all.into()
@@ -428,6 +436,9 @@ fn state(view: &View<'_>, source: &Source) -> SourceState {
     match source.kind {
         SourceKind::ConfigMap => of(view.desired::<ConfigMap>().entry(&source.object)),
         SourceKind::Secret => of(view.desired::<Secret>().entry(&source.object)),
+        SourceKind::Claim => of(view
+            .desired::<PersistentVolumeClaim>()
+            .entry(&source.object)),
     }
 }
 
@@ -442,11 +453,17 @@ fn text(view: &View<'_>, source: &Source) -> bytes::Bytes {
             uid: stored.uid(),
             source_revision: stored.mod_revision,
         };
-        document::encode_work(&header, &document::encode(&stored.value))
+        let mut value = stored.value.clone();
+        if K::PLURAL == PersistentVolumeClaim::PLURAL {
+            // The directory is called after it, and what an agent keeps of content is the document alone.
+            value.metadata_mut().uid = Some(header.uid.clone());
+        }
+        document::encode_work(&header, &document::encode(&value))
     }
     match source.kind {
         SourceKind::ConfigMap => of(view.desired::<ConfigMap>(), &source.object),
         SourceKind::Secret => of(view.desired::<Secret>(), &source.object),
+        SourceKind::Claim => of(view.desired::<PersistentVolumeClaim>(), &source.object),
     }
     .into()
 }

@@ -20,6 +20,8 @@
 //!   and the request is dropped. Only when the node is lost again, and somebody asks again, are the pods released.
 //! - The ConfigMaps and Secrets that a node's pods use are projected into its work, kept current, and removed with the last
 //!   user. A pod is bound also while they are missing; its agent says that it waits.
+//! - A volume claim is on the node where the first pod that uses it was bound, which is written in the same transaction.
+//!   Other pods that use it go there; while that node is away they wait.
 //! - What does not parse is frozen: a pod with an invalid document, binding or status is not withdrawn, not placed again,
 //!   and keeps its room.
 //! - A binding that does not parse is written again when what was last known of it, the pod's work copies and what nodes
@@ -57,6 +59,7 @@
 mod account;
 mod asks;
 mod budgets;
+mod claims;
 mod content;
 pub mod decide;
 mod gangs;
@@ -76,7 +79,9 @@ use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use setpoint_apis::ObjectKey;
-use setpoint_apis::core::{ConfigMap, Namespace, Node, Pod, ResourceQuota, Secret};
+use setpoint_apis::core::{
+    ConfigMap, Namespace, Node, PersistentVolumeClaim, Pod, ResourceQuota, Secret,
+};
 use setpoint_apis::placement::{PodGroup, Reservation, SchedulerProfile};
 use setpoint_apis::policy::PodDisruptionBudget;
 use setpoint_apis::scheduling::PriorityClass;
@@ -119,6 +124,7 @@ pub fn register(cache: CacheBuilder) -> CacheBuilder {
         .kind::<Node>()
         .kind::<ConfigMap>()
         .kind::<Secret>()
+        .kind::<PersistentVolumeClaim>()
         .kind::<Namespace>()
         .kind::<PriorityClass>()
         .kind::<SchedulerProfile>()

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use setpoint_apis::core::{Namespace, Node, Pod, ResourceQuota};
+use setpoint_apis::core::{Namespace, Node, PersistentVolumeClaim, Pod, ResourceQuota};
 use setpoint_apis::placement::{PodGroup, Reservation, SchedulerProfile};
 use setpoint_apis::policy::PodDisruptionBudget;
 use setpoint_apis::records::{Binding, PodStage};
@@ -34,6 +34,8 @@ pub(crate) enum Subject {
     Budget(ObjectKey),
     Group(ObjectKey),
     Reservation(ObjectKey),
+    /// A volume claim, or where it is.
+    Claim(ObjectKey),
 }
 
 /// Whether a change matters here, and to what.
@@ -53,6 +55,8 @@ pub(crate) fn subject(key: &StateKey) -> Option<Subject> {
         StateKey::Desired(PodDisruptionBudget::PLURAL, key) => Subject::Budget(key.clone()),
         StateKey::Desired(PodGroup::PLURAL, key) => Subject::Group(key.clone()),
         StateKey::Desired(Reservation::PLURAL, key) => Subject::Reservation(key.clone()),
+        StateKey::Desired(PersistentVolumeClaim::PLURAL, key)
+        | StateKey::Actual(PersistentVolumeClaim::PLURAL, key) => Subject::Claim(key.clone()),
         StateKey::Desired(plural, key) => Subject::Source(crate::content::Source::of(plural, key)?),
         StateKey::Actual(..) | StateKey::Deletion(..) => return None,
     })

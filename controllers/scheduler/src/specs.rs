@@ -71,13 +71,14 @@ impl Specs {
             self.recent.swap(at, at / 2);
             return self.recent[at / 2].clone();
         }
-        let class = cluster.class(&PodAsk {
+        let ask = PodAsk {
             namespace,
             labels: &pod.metadata.labels,
             spec,
             priority: asked.priority,
             profile: asked.profile.clone(),
-        });
+        };
+        let class = cluster.class_pinned(&ask, asked.pin.as_ref());
         let info = Arc::new(SpecInfo {
             spec: spec.clone(),
             labels: pod.metadata.labels.clone(),

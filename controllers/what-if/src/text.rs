@@ -64,6 +64,8 @@ pub fn describe(reason: &WaitReason) -> String {
             "a topology spread constraint would be broken".to_owned()
         }
         C::TopologySpread => format!("topology spread constraint: {detail}"),
+        C::VolumeClaim if detail.contains(' ') => detail.to_owned(),
+        C::VolumeClaim => format!("volume claim {detail:?} does not exist, or cannot be read"),
         C::Other if detail.is_empty() => "a constraint that this version does not know".to_owned(),
         C::Other if detail == "images" => "does not run container images".to_owned(),
         C::Other if detail == "host" => "does not run host processes".to_owned(),

@@ -1,10 +1,10 @@
-//! Workload controllers: Deployment -> ReplicaSet -> Pods, and DaemonSet -> Pods.
+//! Workload controllers: Deployment -> ReplicaSet -> Pods, StatefulSet -> Pods, DaemonSet -> Pods.
 //!
 //! Each controller observes (a plain snapshot out of one view of the cache), decides (`decide.rs`: a pure function of
 //! snapshot and time, whose plan is data), and executes (guarded writes through the leader). They share an index of
 //! who owns what, so that a pass looks at its own objects alone.
 //!
-//! Start with [`replicaset::decide`], [`deployment::decide`] and [`daemonset::decide`].
+//! Start with [`replicaset::decide`], [`deployment::decide`], [`statefulset::decide`] and [`daemonset::decide`].
 
 pub mod autoscale;
 pub mod children;
@@ -25,15 +25,16 @@ pub mod replicaset;
 pub mod revisions;
 pub mod rollback;
 pub mod seen;
+pub mod statefulset;
 mod writes;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use setpoint_apis::apps::{ControllerRevision, DaemonSet, Deployment, ReplicaSet};
+use setpoint_apis::apps::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use setpoint_apis::autoscaling::HorizontalPodAutoscaler;
-use setpoint_apis::core::{ConfigMap, Namespace, Node, Pod, Secret};
+use setpoint_apis::core::{ConfigMap, Namespace, Node, PersistentVolumeClaim, Pod, Secret};
 use setpoint_apis::{Kind, ObjectKey};
 use setpoint_runtime::events::Recorder;
 use setpoint_runtime::{Action, CacheBuilder, Clock, Controller, Leader, StateKey, View};
@@ -65,6 +66,7 @@ struct Shared {
     sets: replicaset::Sets,
     deployments: deployment::Deployments,
     daemons: daemonset::Daemons,
+    stateful_sets: statefulset::StatefulSets,
     salt: AtomicU64,
 }
 
@@ -98,14 +100,16 @@ pub fn register(builder: CacheBuilder) -> CacheBuilder {
         .kind::<Secret>()
         .kind::<Node>()
         .kind::<Pod>()
+        .kind::<PersistentVolumeClaim>()
         .kind::<ControllerRevision>()
         .kind::<ReplicaSet>()
         .kind::<Deployment>()
         .kind::<HorizontalPodAutoscaler>()
+        .kind::<StatefulSet>()
         .kind::<DaemonSet>()
 }
 
-/// Reconciles Deployments, ReplicaSets and DaemonSets until the leadership is lost or given up.
+/// Reconciles the objects of all kinds until the leadership is lost or given up.
 ///
 /// `seed` makes the names of pods.
 ///
@@ -115,6 +119,7 @@ pub async fn run(leader: Leader, clock: Clock, recorder: Recorder, seed: u64) {
     let takers: Vec<(PodOwner, Takers)> = vec![
         (PodOwner::ReplicaSet, takers::<ReplicaSet>),
         (PodOwner::DaemonSet, takers::<DaemonSet>),
+        (PodOwner::StatefulSet, takers::<StatefulSet>),
     ];
     let shared = Arc::new(Shared {
         index: Mutex::new(OwnerIndex::new(leader.cache(), takers)),
@@ -127,6 +132,7 @@ pub async fn run(leader: Leader, clock: Clock, recorder: Recorder, seed: u64) {
         sets: replicaset::Sets::default(),
         deployments: deployment::Deployments::default(),
         daemons: daemonset::Daemons::default(),
+        stateful_sets: statefulset::StatefulSets::default(),
         // Far apart for neighbouring seeds and for successive leaders, so that names do not come again.
         salt: AtomicU64::new(
             seed.rotate_left(32) ^ leader.epoch().0.unsigned_abs().rotate_left(20),
@@ -156,7 +162,15 @@ pub async fn run(leader: Leader, clock: Clock, recorder: Recorder, seed: u64) {
         daemonset::keys,
         daemonset::reconcile,
     );
-    tokio::join!(sets, deployments, daemons);
+    let stateful_sets = drive::<StatefulSet, _, _>(
+        "statefulset",
+        &shared,
+        &leader,
+        statefulset::concerns,
+        statefulset::keys,
+        statefulset::reconcile,
+    );
+    tokio::join!(sets, deployments, daemons, stateful_sets);
 }
 
 /// Reconciles the objects of one kind.

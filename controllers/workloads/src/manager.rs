@@ -1,6 +1,6 @@
 //! The writes of an object that manages pods: each holds only while the object and the pod are as they were seen.
 
-use setpoint_apis::core::{Namespace, Pod};
+use setpoint_apis::core::{Namespace, PersistentVolumeClaim, Pod};
 use setpoint_apis::{Key, Kind, ObjectKey, OwnerReference, document, owners};
 use setpoint_runtime::events::EventRef;
 use setpoint_runtime::{Leader, Stored, Write};
@@ -147,13 +147,33 @@ impl<'a> Manager<'a> {
 
     /// Deletes pods. `false` when nothing more may be written on this snapshot.
     pub(crate) async fn delete(&self, tally: &mut Tally, pods: &[&Seen]) -> bool {
-        let deletes = pods.iter().map(|pod| Write {
-            guards: vec![
-                Compare::ModRevision(self.pod_key(&pod.key), pod.mod_revision),
-                self.guard(),
-            ],
-            ops: vec![TxnOp::Delete(self.pod_key(&pod.key))],
-            context: format!("delete pod {}", pod.key),
+        let alone: Vec<(&Seen, &[Seen])> = pods.iter().map(|pod| (*pod, &[][..])).collect();
+        self.delete_with_claims(tally, &alone).await
+    }
+
+    /// As [`Self::delete`]; each pod goes together with claims, or neither does.
+    pub(crate) async fn delete_with_claims(
+        &self,
+        tally: &mut Tally,
+        pods: &[(&Seen, &[Seen])],
+    ) -> bool {
+        let deletes = pods.iter().map(|(pod, claims)| {
+            let claims = claims.iter().map(|claim| {
+                let key = Key::Desired(PersistentVolumeClaim::PLURAL, claim.key.clone());
+                (self.leader.keyspace().build(&key), claim.mod_revision)
+            });
+            let own = (self.pod_key(&pod.key), pod.mod_revision);
+            let gone: Vec<(String, i64)> = [own].into_iter().chain(claims).collect();
+            let guards = gone.iter().cloned();
+            let guards = guards.map(|(key, revision)| Compare::ModRevision(key, revision));
+            Write {
+                guards: guards.chain([self.guard()]).collect(),
+                ops: gone
+                    .into_iter()
+                    .map(|(key, _)| TxnOp::Delete(key))
+                    .collect(),
+                context: format!("delete pod {}", pod.key),
+            }
         });
         let deletes: Vec<Write> = deletes.collect();
         if deletes.is_empty() {
@@ -164,7 +184,7 @@ impl<'a> Manager<'a> {
         let deleted = tally.committed - before;
         if deleted > 0 {
             info!(object = %self.key, pods = deleted, "deleted pods");
-            let names: Vec<&str> = pods.iter().map(|pod| &*pod.key.name).collect();
+            let names: Vec<&str> = pods.iter().map(|(pod, _)| &*pod.key.name).collect();
             self.tell("SuccessfulDelete", "Deleted pod", deleted, &names);
         }
         go_on

@@ -69,6 +69,14 @@ impl Selects for DaemonSet {
     }
 }
 
+impl Selects for StatefulSet {
+    const OWNER: PodOwner = PodOwner::StatefulSet;
+
+    fn selector(&self) -> Option<&LabelSelector> {
+        Some(&self.spec.selector)
+    }
+}
+
 /// Names the objects of a kind that would take a pod with these labels on.
 pub type Takers = fn(&View<'_>, &str, &StringMap) -> Vec<ObjectKey>;
 

@@ -16,6 +16,10 @@ use crate::seen::Seen;
 /// The label of a pod that names the revision that it is of.
 pub const REVISION_LABEL: &str = "controller-revision-hash";
 
+/// The most bytes of an owner's name that its revisions' names begin with: with a dash and the ten letters of a hash the
+/// whole fits a label's value.
+const STEM: usize = 63 - 1 - 10;
+
 /// A revision that is there.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Revision {
@@ -62,7 +66,7 @@ pub fn of(all: &Children<ControllerRevision>, uid: &str) -> Vec<Revision> {
 /// The revision of a template: one that is there, or one to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
-    /// Its name: `<owner>-<hash>`.
+    /// Its name: `<owner>-<hash>`, shortened so that it can be the value of a label.
     pub name: String,
     /// Its place among those that are there.
     pub there: Option<usize>,
@@ -103,9 +107,12 @@ pub fn wanted(
             collisions,
         };
     }
+    // The name is the value of a label too. Names are ASCII (validated); `get` keeps a foreign one from panicking here.
+    let stem = owner.get(..owner.len().min(STEM)).unwrap_or(owner);
+    let stem = stem.trim_end_matches(['-', '.']);
     let mut collisions = collisions;
     loop {
-        let name = format!("{owner}-{}", template_hash(template, collisions));
+        let name = format!("{stem}-{}", template_hash(template, collisions));
         if !revisions.iter().any(|r| r.name() == name) && !taken.contains(&name) {
             return Wanted {
                 name,
@@ -205,6 +212,13 @@ mod tests {
         let other = wanted("web", &template("a"), &[], 0, &taken);
         assert_eq!(other.collisions, 1);
         assert_ne!(other.name, first.name);
+    }
+
+    #[test]
+    fn the_name_of_a_revision_can_be_the_value_of_a_label() {
+        let owner = format!("{}-{}", "a".repeat(51), "b".repeat(10));
+        let name = wanted(&owner, &template("a"), &[], 0, &BTreeSet::new()).name;
+        assert!(name.len() <= 63 && !name.contains("--"), "{name}");
     }
 
     #[test]

@@ -120,6 +120,18 @@ mod tests {
     }
 
     #[test]
+    fn a_deadline_is_what_the_annotation_says_or_ten_minutes() {
+        let deadline = |value: Option<&str>| {
+            let pair = value.map(|v| (PROGRESS_DEADLINE.to_owned(), v.to_owned()));
+            progress_deadline(&pair.into_iter().collect()).as_secs()
+        };
+        assert_eq!(deadline(None), 600);
+        assert_eq!(deadline(Some("30")), 30);
+        assert_eq!(deadline(Some("-1")), 600);
+        assert_eq!(deadline(Some("soon")), 600);
+    }
+
+    #[test]
     fn pods_crash_when_they_were_restarted_often_and_wait() {
         let pod = |name: &str, reason: &str, restarts| PodFacts {
             ready_since: None,

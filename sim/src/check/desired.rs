@@ -111,7 +111,14 @@ impl DesiredCheck {
                 return Some(format!("its owner {owner_plural}/{owner} cannot be read"));
             }
             // A controller that owns something may do with less of it.
-            if !matches!(plural, "pods" | "replicasets") {
+            let parts = [
+                "pods",
+                "replicasets",
+                "controllerrevisions",
+                "configmaps",
+                "secrets",
+            ];
+            if !parts.contains(&plural) {
                 return Some(format!("its owner {owner_plural}/{owner} is there"));
             }
         }

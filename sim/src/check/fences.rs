@@ -75,14 +75,23 @@ fn owners(key: &Key<'_>, deletes: bool) -> &'static [&'static str] {
         Key::Binding(_) | Key::WorkPod(..) | Key::WorkContent(..) => &["scheduler"],
         Key::Health(_) => &["node-lifecycle"],
         Key::Actual("pods", _) => &["scheduler"],
-        Key::Actual("deployments" | "replicasets" | "daemonsets", _) if deletes => {
+        Key::Actual("persistentvolumeclaims", _) if deletes => &["gc"],
+        Key::Actual("persistentvolumeclaims", _) => &["scheduler"],
+        Key::Actual("deployments" | "replicasets" | "daemonsets" | "statefulsets", _)
+            if deletes =>
+        {
             &["workloads", "gc"]
         }
-        Key::Actual("deployments" | "replicasets" | "daemonsets", _) => &["workloads"],
+        Key::Actual("deployments" | "replicasets" | "daemonsets" | "statefulsets", _) => {
+            &["workloads"]
+        }
         Key::NodePod(..) if deletes => &["scheduler", "node-lifecycle"],
         Key::NodeStatus(_) | Key::NodeFence(_) if deletes => &["node-lifecycle"],
         Key::Intent { .. } => &["failover", "scheduler"],
-        Key::Desired("pods" | "replicasets" | "controllerrevisions", _) => &["workloads", "gc"],
+        Key::Desired("pods" | "replicasets", _) => &["workloads", "gc"],
+        Key::Desired("controllerrevisions" | "persistentvolumeclaims", _) => &["workloads", "gc"],
+        // Copies that revisions of workloads read.
+        Key::Desired("configmaps" | "secrets", _) => &["workloads", "gc"],
         // Nodes are registered by whoever sees their sessions.
         Key::Desired("nodes", _) if !deletes => &["node-lifecycle"],
         Key::Desired(..) if deletes => &["gc"],

@@ -9,7 +9,7 @@ use setpoint_apis::records::PARTITION_POLICY;
 use super::{FAULTS_UNTIL, Size};
 use crate::scenario::{Event, ScenarioSpec, Time};
 
-/// Adds Deployments, ReplicaSets, pods and a ConfigMap, with their changes; gives back the Deployments that stay.
+/// Adds Deployments, ReplicaSets, StatefulSets, pods and a ConfigMap, with their changes; gives back the Deployments that stay.
 pub(super) fn add(rng: &mut Rng, spec: &mut ScenarioSpec, size: Size) -> Vec<String> {
     let names = deployments(rng, spec, size);
     if rng.u32(0..3) == 0 {
@@ -17,6 +17,9 @@ pub(super) fn add(rng: &mut Rng, spec: &mut ScenarioSpec, size: Size) -> Vec<Str
     }
     if rng.u32(0..2) == 0 {
         pods(rng, spec);
+    }
+    if rng.u32(0..3) == 0 {
+        stateful_set(rng, spec, size);
     }
     names
 }
@@ -91,6 +94,30 @@ fn replica_set(rng: &mut Rng, spec: &mut ScenarioSpec, size: Size) {
     for _ in 0..rng.u32(0..=2) {
         let at = rng.u64(9_000..=FAULTS_UNTIL);
         applied(spec, at, vec![set(rng.u32(0..=most))]);
+    }
+}
+
+/// A StatefulSet that is scaled and rolled out. Some are never to run twice.
+fn stateful_set(rng: &mut Rng, spec: &mut ScenarioSpec, size: Size) {
+    let name = "db";
+    let policy = ["Parallel", "OrderedReady"][rng.usize(0..2)];
+    let stops = rng.bool();
+    let set = |replicas: u32, version: u32| {
+        let mut set = deployment(name, replicas, version, false);
+        set["kind"] = json!("StatefulSet");
+        set["spec"]["podManagementPolicy"] = json!(policy);
+        if stops {
+            set["spec"]["template"]["metadata"]["annotations"] = json!({PARTITION_POLICY: "stop"});
+        }
+        set
+    };
+    let most = size.nodes.min(6);
+    let first = set(rng.u32(1..=most), 1);
+    applied(spec, rng.u64(0..=8_000), vec![first]);
+    for _ in 0..rng.u32(0..=3) {
+        let at = rng.u64(9_000..=FAULTS_UNTIL);
+        let next = set(rng.u32(0..=most), rng.u32(1..=3));
+        applied(spec, at, vec![next]);
     }
 }
 

@@ -1,6 +1,8 @@
 //! Kinds that act later.
 
-use super::{NO_ACCOUNTS, NO_REPORT, NO_SERVICES, NO_STORAGE, Types, accepted, dropped};
+use super::{
+    LOCAL_STORAGE, NO_ACCOUNTS, NO_REPORT, NO_SERVICES, Types, accepted, dropped, supported,
+};
 
 pub(super) const TYPES: Types = &[
     (
@@ -80,7 +82,7 @@ pub(super) const TYPES: Types = &[
     (
         "PersistentVolumeClaim",
         &[
-            accepted("apiVersion kind metadata spec", &[], NO_STORAGE),
+            supported("apiVersion kind metadata spec"),
             dropped("status", NO_REPORT),
         ],
     ),
@@ -90,12 +92,12 @@ pub(super) const TYPES: Types = &[
             "accessModes resources storageClassName volumeName volumeMode selector dataSource dataSourceRef \
              volumeAttributesClassName",
             &[],
-            NO_STORAGE,
+            LOCAL_STORAGE,
         )],
     ),
     (
         "VolumeResourceRequirements",
-        &[accepted("limits requests", &[], NO_STORAGE)],
+        &[accepted("limits requests", &[], LOCAL_STORAGE)],
     ),
     (
         "TypedLocalObjectReference",

@@ -6,8 +6,10 @@ pub(super) const TYPES: Types = &[
     (
         "Volume",
         &[
-            supported("name emptyDir hostPath configMap secret downwardAPI projected"),
-            refused("persistentVolumeClaim ephemeral csi nfs", &[], NO_STORAGE),
+            supported(
+                "name emptyDir hostPath configMap secret downwardAPI projected persistentVolumeClaim",
+            ),
+            refused("ephemeral csi nfs", &[], NO_STORAGE),
             refused("image", &[], "the process driver pulls no images"),
             refused(
                 "awsElasticBlockStore azureDisk azureFile cephfs cinder fc flexVolume flocker gcePersistentDisk gitRepo \
@@ -69,7 +71,7 @@ pub(super) const TYPES: Types = &[
     ),
     (
         "PersistentVolumeClaimVolumeSource",
-        &[accepted("claimName readOnly", &[], "")],
+        &[supported("claimName readOnly")],
     ),
     (
         "EphemeralVolumeSource",

@@ -260,6 +260,8 @@ fn says(reason: &Reason, violation: &Violation) -> bool {
         Reason::NodeName => *violation == Violation::NodeName,
         Reason::Taint { .. } => matches!(violation, Violation::Taint(_)),
         Reason::Selector => *violation == Violation::Selector,
+        // The cases have no claims.
+        Reason::VolumeClaim { .. } => false,
         Reason::Images | Reason::Host => matches!(violation, Violation::Driver(_)),
         Reason::TooManyPods => *violation == Violation::TooManyPods,
         Reason::Insufficient(resource) => match violation {

@@ -7,7 +7,7 @@ use setpoint_apis::core::PreemptionPolicy;
 use setpoint_apis::view::pod_requests;
 
 use crate::admission::{Admission, Rules};
-use crate::class::{Class, ClassInner, Kind, PodAsk};
+use crate::class::{Class, ClassInner, Kind, Pin, PodAsk};
 use crate::cluster::Cluster;
 use crate::own::own;
 use crate::ports::ports;
@@ -28,7 +28,12 @@ pub(super) struct ShapeKey {
 impl Cluster {
     /// The class of a pod.
     pub fn class(&mut self, ask: &PodAsk<'_>) -> Class {
-        let kind = self.kind(ask);
+        self.class_pinned(ask, None)
+    }
+
+    /// The class of a pod that can run on one node alone, when its volume claims are placed.
+    pub fn class_pinned(&mut self, ask: &PodAsk<'_>, pin: Option<&Pin>) -> Class {
+        let kind = self.kind(ask, pin);
         let identity = self.state.registry.identity(ask.namespace, ask.labels);
         let kind = Arc::new(kind);
         let known = self.kinds.get(&kind).copied();
@@ -70,7 +75,7 @@ impl Cluster {
         self.classes.len()
     }
 
-    fn kind(&mut self, ask: &PodAsk<'_>) -> Kind {
+    fn kind(&mut self, ask: &PodAsk<'_>, pin: Option<&Pin>) -> Kind {
         let state = &mut self.state;
         let spec = ask.spec;
         let profile = Profile {
@@ -79,7 +84,7 @@ impl Cluster {
         };
         let mut requests = Resources::from_list(&pod_requests(spec), &mut state.interner);
         requests.fixed[PODS] = 1;
-        let rules = Rules::of(spec, &profile.weights, &mut state.interner);
+        let rules = Rules::of(spec, pin, &profile.weights, &mut state.interner);
         let mut fresh = Vec::new();
         let own = own(
             (ask.namespace, ask.labels),

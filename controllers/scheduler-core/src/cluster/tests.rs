@@ -4,7 +4,7 @@ use rustc_hash::FxHashSet;
 use setpoint_apis::core::{PodSpec, Taint};
 
 use super::*;
-use crate::{Helps, NotReady, PodAsk, Profile, Reason};
+use crate::{Helps, NotReady, Pin, PodAsk, Profile, Reason};
 
 fn class_of(c: &mut Cluster, spec: &PodSpec) -> Class {
     c.class(&PodAsk {
@@ -195,6 +195,45 @@ fn each_filter_keeps_pods_away_and_lets_the_right_ones_in() {
             "{facts:?} {more}"
         );
     }
+}
+
+#[test]
+fn a_pod_whose_claim_is_placed_goes_to_that_node_or_waits_and_says_so() {
+    let mut c = cluster([node("a", "1"), node("b", "4")]);
+    let s = asks("1", "");
+    let pin = Pin {
+        claim: "data".into(),
+        node: "a".into(),
+    };
+    let place = |c: &mut Cluster, n: usize| {
+        let ask = PodAsk {
+            namespace: "default",
+            labels: &BTreeMap::new(),
+            spec: &s,
+            priority: 0,
+            profile: Profile::default(),
+        };
+        let class = c.class_pinned(&ask, Some(&pin));
+        let pod = pod(n);
+        match c.schedule(&[PodRequest { pod, class }], 1).remove(0) {
+            Decision::Bind(p) => Ok(p.node.to_string()),
+            Decision::Unschedulable(u) => Err((u.message(&s), u.helps())),
+        }
+    };
+    assert_eq!(place(&mut c, 0), Ok("a".into()), "though b has more room");
+    let (message, helps) = place(&mut c, 1).unwrap_err();
+    assert_eq!(
+        message,
+        "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) refused: volume claim data is on node a."
+    );
+    assert!(helps.room, "the pod there may leave");
+    c.remove_node("a");
+    let (message, helps) = place(&mut c, 1).unwrap_err();
+    assert_eq!(
+        message,
+        "0/1 nodes are available: 1 node(s) refused: volume claim data is on node a."
+    );
+    assert!(helps.nodes && !helps.room, "only the node can help");
 }
 
 #[test]

@@ -114,7 +114,9 @@ impl Account {
             Step::Place => {
                 let held = turn.view.desired::<Pod>().get(key).is_some_and(|p| {
                     let spec = &p.value.spec;
-                    !spec.scheduling_gates.is_empty() || self.asks.of(spec).is_err()
+                    let asks = &self.asks;
+                    !spec.scheduling_gates.is_empty()
+                        || asks.of_waiting(turn.view, &key.namespace, spec).is_err()
                 });
                 !held && !self.pending.contains(key) && self.gangs.of(key).is_none()
             }

@@ -17,6 +17,7 @@ use super::statuses::StatusOf;
 use super::{Account, nodes};
 use crate::asks::class_of;
 use crate::budgets::Budget;
+use crate::content::{Source, SourceKind};
 use crate::gangs::Group;
 use crate::observe::{self, Subject};
 use crate::quota::{PodUse, Rule};
@@ -95,6 +96,14 @@ impl Account {
                     if self.set_profile(&name, view) {
                         self.touch_where(view, |spec| profile_of(spec) == Some(&name));
                     }
+                }
+                Subject::Claim(key) => {
+                    for pod in self.claims.take(&key) {
+                        self.touch(pod);
+                    }
+                    let kind = SourceKind::Claim;
+                    let source = Source { kind, object: key };
+                    self.contents.source_changed(&source);
                 }
                 Subject::Quota(key) => self.set_quota(&key, view),
                 Subject::Budget(key) => self.set_budget(&key, view),

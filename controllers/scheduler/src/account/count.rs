@@ -38,7 +38,7 @@ impl Account {
                 uses_content(&mut self.contents, key, state, None);
                 uses_unknown(&mut self.contents, state, None);
             }
-            return desired.and_then(|pod| self.info(key, &pod.value));
+            return desired.and_then(|pod| self.info(key, &pod.value, view));
         };
         let info = desired
             .filter(|pod| belongs(pod, &binding.value))
@@ -129,8 +129,9 @@ impl Account {
     }
 
     /// What follows from a document; `None` while what it refers to does not exist.
-    fn info(&mut self, key: &ObjectKey, pod: &Pod) -> Option<Arc<SpecInfo>> {
-        let asked = self.asks.of(&pod.spec).ok()?;
+    fn info(&mut self, key: &ObjectKey, pod: &Pod, view: &View<'_>) -> Option<Arc<SpecInfo>> {
+        let asked = self.asks.of_waiting(view, &key.namespace, &pod.spec);
+        let asked = asked.ok()?;
         let specs = &mut self.specs;
         Some(specs.get(pod, &key.namespace, &asked, &mut self.cluster))
     }

@@ -13,6 +13,7 @@ use setpoint_scheduler_core::{Decision, Placement, PodRequest, Unschedulable, re
 use super::count::uses_content;
 use super::{Account, Planned, PodState, Tell, Then, Turn};
 use crate::asks::{GATED, Hold};
+use crate::claims;
 use crate::pending::{Order, Wish};
 use crate::quota::{Refusal, Trial};
 use crate::specs::SpecInfo;
@@ -54,7 +55,9 @@ impl Account {
         turn: &Turn<'_>,
     ) -> Option<Planned> {
         let spec = &pod.value.spec;
-        let hold = Hold::of_gates(spec).or_else(|| self.asks.of(spec).err());
+        self.claims.note(key, spec);
+        let asked = |a: &Self| a.asks.of_waiting(turn.view, &key.namespace, spec);
+        let hold = Hold::of_gates(spec).or_else(|| asked(self).err());
         if let Some(hold) = hold {
             self.unwant(key);
             self.tell_group_held(key, pod);
@@ -234,7 +237,9 @@ impl Account {
             return None;
         }
         let pod = turn.view.desired::<Pod>().get(key)?;
-        let asked = self.asks.of(&pod.value.spec).ok()?;
+        let asks = &self.asks;
+        let asked = asks.of_waiting(turn.view, &key.namespace, &pod.value.spec);
+        let asked = asked.ok()?;
         let specs = &mut self.specs;
         let info = specs.get(&pod.value, &key.namespace, &asked, &mut self.cluster);
         wish.class = info.class.clone();
@@ -337,7 +342,7 @@ impl Account {
         let state = pods.entry(key.clone()).or_default();
         uses_content(contents, key, state, Some((&placement.node, &info.uses)));
         let recorded = state.recorded.as_ref();
-        let (write, effects) = turn.writer(key).bind(
+        let (mut write, effects) = turn.writer(key).bind(
             pod,
             info.text(),
             placement,
@@ -345,6 +350,10 @@ impl Account {
             recorded,
             turn.revision(),
         );
+        let (spec, node) = (&pod.value.spec, &placement.node);
+        let claims = claims::place(turn.view, turn.keyspace, &key.namespace, spec, node);
+        write.guards.extend(claims.guards);
+        write.ops.extend(claims.ops);
         state.busy = true;
         self.binding += 1;
         self.gangs.is_binding(key);

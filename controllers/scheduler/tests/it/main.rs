@@ -4,6 +4,7 @@
 mod bad_input;
 mod bindings;
 mod budgets;
+mod claims;
 mod content;
 mod faults;
 mod groups;

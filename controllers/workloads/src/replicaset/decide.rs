@@ -136,7 +136,12 @@ fn create(plan: &mut Plan, s: &Snapshot, missing: usize, now: Timestamp) {
 }
 
 /// How long replacements wait, when they do.
-fn held_back(setbacks: &Setbacks, ended_now: u32, wanted: i32, now: Timestamp) -> Option<Duration> {
+pub(crate) fn held_back(
+    setbacks: &Setbacks,
+    ended_now: u32,
+    wanted: i32,
+    now: Timestamp,
+) -> Option<Duration> {
     let forgotten = setbacks
         .last_finished
         .is_none_or(|t| now.duration_since(t) >= SETBACKS_FORGOTTEN);

@@ -4,6 +4,7 @@
 mod revisions;
 mod daemonset;
 mod rig;
+mod stateful_set;
 
 use std::sync::Arc;
 use std::time::Duration;

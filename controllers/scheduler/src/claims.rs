@@ -1,0 +1,161 @@
+//! Volume claims: each is a directory of the node that the first pod which uses it was placed on, so all others go there.
+//!
+//! Where a claim is stands in its status (`actual/persistentvolumeclaims/`), which is written in the transaction that binds
+//! the first of its pods, and never changed after that. It is about the claim of one uid: another one of the same name is
+//! placed anew. Whoever wants a claim to be placed anew deletes it, and its data with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use setpoint_apis::core::{PersistentVolumeClaim, PersistentVolumeClaimStatus, PodSpec};
+use setpoint_apis::records::ConstraintKind;
+use setpoint_apis::{Key, Keyspace, Kind, ObjectKey, document};
+use setpoint_runtime::{Entry, Stored, View};
+use setpoint_scheduler_core::Pin;
+use setpoint_store::{Compare, TxnOp};
+
+use crate::asks::Hold;
+use crate::writes::put;
+
+/// The claims that pods with this spec use.
+pub(crate) fn names(spec: &PodSpec) -> BTreeSet<&str> {
+    let sources = spec.volumes.iter();
+    let sources = sources.filter_map(|v| v.persistent_volume_claim.as_ref());
+    sources.map(|s| s.claim_name.as_str()).collect()
+}
+
+/// A claim as it is.
+struct Claim {
+    claim: Arc<Stored<PersistentVolumeClaim>>,
+    key: ObjectKey,
+    status: Option<Arc<Stored<PersistentVolumeClaimStatus>>>,
+}
+
+impl Claim {
+    /// The node that has its directory.
+    fn node(&self) -> Option<&str> {
+        self.status.as_ref()?.value.node_of(&self.claim.uid())
+    }
+
+    fn find(view: &View<'_>, key: ObjectKey) -> Result<Self, Hold> {
+        let name = &key.name;
+        let hold = |message: String| Hold::new(ConstraintKind::VolumeClaim, name, message);
+        let Some(entry) = view.desired::<PersistentVolumeClaim>().entry(&key) else {
+            return Err(hold(format!("persistentvolumeclaim {name:?} not found")));
+        };
+        let unreadable = || hold(format!("persistentvolumeclaim {name:?} does not parse"));
+        let claim = entry.last_good().ok_or_else(unreadable)?.clone();
+        let status = view.actual::<PersistentVolumeClaim>().entry(&key);
+        if status.is_some_and(|s| s.valid().is_none()) {
+            // Placed somewhere else it would be without its data.
+            let message = format!("where persistentvolumeclaim {name:?} is cannot be read");
+            return Err(hold(message));
+        }
+        let status = status.and_then(Entry::valid).cloned();
+        Ok(Self { claim, key, status })
+    }
+}
+
+fn all(view: &View<'_>, namespace: &Arc<str>, spec: &PodSpec) -> Result<Vec<Claim>, Hold> {
+    let keys = names(spec).into_iter();
+    let keys = keys.map(|name| ObjectKey::namespaced(namespace.clone(), name));
+    keys.map(|key| Claim::find(view, key)).collect()
+}
+
+/// The one node that pods with this spec can run on, when a claim of theirs is placed.
+///
+/// # Errors
+/// Why they have to wait: a claim that does not exist or cannot be read, or claims on two nodes.
+pub(crate) fn pin(
+    view: &View<'_>,
+    namespace: &Arc<str>,
+    spec: &PodSpec,
+) -> Result<Option<Pin>, Hold> {
+    let mut pin: Option<Pin> = None;
+    for claim in all(view, namespace, spec)? {
+        let Some(node) = claim.node() else { continue };
+        let name = &claim.key.name;
+        match &pin {
+            Some(other) if *other.node != *node => {
+                let message = format!(
+                    "volume claim {} is on node {}, and {name} on node {node}",
+                    other.claim, other.node
+                );
+                return Err(Hold::new(ConstraintKind::VolumeClaim, name, message));
+            }
+            _ => {
+                pin = Some(Pin {
+                    claim: name.clone(),
+                    node: node.into(),
+                });
+            }
+        }
+    }
+    Ok(pin)
+}
+
+/// What binding a pod to a node adds to the transaction: that its claims are as they were seen, and where those are from
+/// now on that were nowhere.
+#[derive(Debug, Default)]
+pub(crate) struct Placed {
+    pub(crate) guards: Vec<Compare>,
+    pub(crate) ops: Vec<TxnOp>,
+}
+
+/// See [`Placed`]. Claims that cannot be read by now are left out: [`pin`] has held back pods that use them.
+pub(crate) fn place(
+    view: &View<'_>,
+    keyspace: &Keyspace,
+    namespace: &Arc<str>,
+    spec: &PodSpec,
+    node: &str,
+) -> Placed {
+    let mut placed = Placed::default();
+    for claim in all(view, namespace, spec).unwrap_or_default() {
+        let desired = Key::Desired(PersistentVolumeClaim::PLURAL, claim.key.clone());
+        let guard = Compare::CreateRevision(keyspace.build(&desired), claim.claim.create_revision);
+        placed.guards.push(guard);
+        let actual = Key::Actual(PersistentVolumeClaim::PLURAL, claim.key.clone());
+        let actual = keyspace.build(&actual);
+        let seen = claim.status.as_ref().map_or(0, |s| s.mod_revision);
+        placed
+            .guards
+            .push(Compare::ModRevision(actual.clone(), seen));
+        if claim.node().is_none() {
+            let status = bound(&claim.claim, node);
+            placed.ops.push(put(actual, document::encode(&status)));
+        }
+    }
+    placed
+}
+
+fn bound(claim: &Stored<PersistentVolumeClaim>, node: &str) -> PersistentVolumeClaimStatus {
+    let spec = &claim.value.spec;
+    let requests = spec.resources.as_ref().map(|r| r.requests.clone());
+    PersistentVolumeClaimStatus {
+        phase: Some("Bound".into()),
+        access_modes: spec.access_modes.clone(),
+        capacity: requests.unwrap_or_default(),
+        node: Some(node.into()),
+        uid: Some(claim.uid()),
+    }
+}
+
+/// Pods without a node that look at claims: a change of the claim is one for them.
+#[derive(Debug, Default)]
+pub(crate) struct Watchers(BTreeMap<ObjectKey, BTreeSet<ObjectKey>>);
+
+impl Watchers {
+    /// A pod has looked at its claims.
+    pub(crate) fn note(&mut self, pod: &ObjectKey, spec: &PodSpec) {
+        for name in names(spec) {
+            let claim = ObjectKey::namespaced(pod.namespace.clone(), name);
+            self.0.entry(claim).or_default().insert(pod.clone());
+        }
+    }
+
+    /// A claim or its status has changed: the pods to look at again, which note themselves again when they still wait.
+    pub(crate) fn take(&mut self, claim: &ObjectKey) -> BTreeSet<ObjectKey> {
+        self.0.remove(claim).unwrap_or_default()
+    }
+}

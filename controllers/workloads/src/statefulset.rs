@@ -1,0 +1,448 @@
+//! StatefulSets: pods with numbers, names that stay and volumes that stay.
+//!
+//! # Promise
+//! - The pods are called `<set>-<number>`, numbers from `spec.ordinals.start` on. There is never more than one of a name:
+//!   the next one is created when the former has stopped on its node. A pod that moves is the same pod.
+//! - OrderedReady: a pod comes when all of lower numbers are available, and goes when all of higher numbers have stopped.
+//!   Parallel: all at once.
+//! - A rollout goes from the highest number down to the partition, so many at a time as `maxUnavailable` says, each when
+//!   the one before is available. A pod that cannot become ready blocks neither another template nor a rollback.
+//! - Each template is kept as a ControllerRevision, whose name the pods carry in the label `controller-revision-hash`.
+//! - A pod's claims are made before it and outlive it, unless the retention policy says otherwise.
+//! - Every write holds only while the StatefulSet and what is written are as they were seen. While its document or that
+//!   of one of its revisions does not parse, nothing is created or deleted.
+//! - A rollout that stands still for the annotation `setpoint.dev/progress-deadline-seconds` (600 s), or whose pods
+//!   crash, is taken back, as that of a Deployment is.
+
+pub mod decide;
+pub mod documents;
+mod observe;
+pub mod plan;
+mod revision;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use setpoint_apis::apps::{ControllerRevision, StatefulSet};
+use setpoint_apis::core::{Namespace, PersistentVolumeClaim, Pod};
+use setpoint_apis::{Key, Kind, ObjectKey, OwnerReference, document, owners};
+use setpoint_runtime::{Action, Leader, StateKey, View, Write};
+use setpoint_store::{Compare, StoreError, TxnOp};
+use tracing::info;
+
+use crate::children::Children;
+use crate::config::copy_writes;
+use crate::content::ContentIndex;
+use crate::index::OwnerIndex;
+use crate::manager::{Manager, ReadPod};
+use crate::memory::Memory;
+use crate::owner::PodOwner;
+use crate::replicaset::decide::SETBACKS_FORGOTTEN;
+use crate::revisions::{self, Wanted};
+use crate::{Shared, pass, writes};
+use decide::decide;
+use observe::{Found, observe};
+use plan::{Plan, Seen, Setbacks, Snapshot, Why};
+
+/// Why a pass did not do all that it had planned.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store refused a write. It is tried again with backoff, and the status says so.
+    #[error("{refused} writes were refused")]
+    Refused {
+        /// How many.
+        refused: usize,
+        /// The first refusal.
+        #[source]
+        source: StoreError,
+    },
+    /// The raw document of a pod, to change its owners, could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadPod),
+    /// The raw document of a claim, to change its owners, could not be read.
+    #[error("claim {claim} could not be read")]
+    ReadClaim {
+        /// The claim.
+        claim: ObjectKey,
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
+}
+
+/// What is remembered about StatefulSets.
+pub(crate) type StatefulSets = Memory<Setbacks>;
+
+/// Which changes make a StatefulSet look again.
+pub(crate) fn concerns(key: &StateKey) -> bool {
+    match key {
+        StateKey::Desired(plural, _) => {
+            let own = [
+                Namespace::PLURAL,
+                StatefulSet::PLURAL,
+                PersistentVolumeClaim::PLURAL,
+            ];
+            own.contains(plural)
+                || OwnerIndex::concerns(key)
+                || ContentIndex::concerns(key)
+                || Children::<ControllerRevision>::concerns(key)
+        }
+        StateKey::Actual(plural, _) => *plural == StatefulSet::PLURAL,
+        StateKey::Deletion(plural, _) => **plural == *StatefulSet::PLURAL,
+        _ => OwnerIndex::concerns(key),
+    }
+}
+
+/// Which StatefulSets a change concerns.
+pub(crate) fn keys(shared: &Shared, change: &StateKey, view: &View<'_>) -> Vec<ObjectKey> {
+    let mut keys = {
+        let mut index = shared.index.lock();
+        index.catch_up(view);
+        index.take_touched(PodOwner::StatefulSet)
+    };
+    keys.extend(shared.content.lock().keys::<StatefulSet>(view, change));
+    {
+        let mut revisions = shared.revisions.lock();
+        revisions.catch_up(view);
+        keys.extend(revisions.take_touched::<StatefulSet>());
+    }
+    match change {
+        StateKey::Desired(plural, key) => match *plural {
+            StatefulSet::PLURAL => keys.push(key.clone()),
+            Namespace::PLURAL => {
+                let sets = view.desired::<StatefulSet>().namespace(&key.name);
+                keys.extend(sets.map(|(k, _)| k.clone()));
+            }
+            // Whoever has a name that a pod or a claim of a StatefulSet would have stands in its way.
+            Pod::PLURAL | PersistentVolumeClaim::PLURAL | ControllerRevision::PLURAL => {
+                keys.extend(by_name(view, key));
+            }
+            _ => {}
+        },
+        StateKey::Actual(_, key) | StateKey::Deletion(_, key) => keys.push(key.clone()),
+        _ => {}
+    }
+    keys
+}
+
+/// The StatefulSets that would give an object such a name: `<set>-<end>`, or `<template>-<set>-<end>` for claims.
+fn by_name<'a>(view: &'a View<'_>, key: &'a ObjectKey) -> impl Iterator<Item = ObjectKey> + 'a {
+    let stem = key.name.rsplit_once('-').map_or("", |(stem, _)| stem);
+    let dashes = stem.match_indices('-').map(|(i, _)| &stem[i + 1..]);
+    let names = [stem].into_iter().chain(dashes);
+    let keys = names.map(|name| ObjectKey::namespaced(key.namespace.clone(), name));
+    keys.filter(|key| view.desired::<StatefulSet>().contains(key))
+}
+
+/// One pass over one StatefulSet.
+pub(crate) async fn reconcile(
+    shared: Arc<Shared>,
+    leader: Leader,
+    key: ObjectKey,
+) -> Result<Action, Error> {
+    let planned = pass::plan(
+        &shared.stateful_sets,
+        &shared.clock,
+        &key,
+        || observe(&shared, &leader.cache().view(), &key),
+        |(s, _)| s.members.len(),
+        |(s, _), now| decide(s, now),
+    );
+    match planned {
+        Ok(((snapshot, found), plan)) => execute(&shared, &leader, &snapshot, found, plan).await,
+        Err(action) => Ok(action),
+    }
+}
+
+async fn execute(
+    shared: &Shared,
+    leader: &Leader,
+    s: &Snapshot,
+    found: Option<Found>,
+    plan: Plan,
+) -> Result<Action, Error> {
+    let mut action = Action {
+        requeue_after: plan.look_again,
+    };
+    let mut tally = writes::Tally::default();
+    if let Some(found) = found.as_ref().filter(|_| plan.acts()) {
+        let pass = Pass {
+            shared,
+            leader,
+            s,
+            found,
+            plan: &plan,
+            manager: Manager::new(shared, leader, &s.key, &found.set),
+        };
+        if !pass.act(&mut tally).await? {
+            // Deposed, fenced off, or another document: whatever is due is decided afresh.
+            return Ok(Action::requeue(writes::SOON));
+        }
+    }
+    let refused = tally.refused;
+    let status = plan.status.as_ref();
+    let memory = &shared.stateful_sets;
+    let status = pass::status::<StatefulSet, _>(memory, leader, &s.key, status, &mut action);
+    if let Some(write) = status
+        && !tally.commit(leader, vec![write]).await
+    {
+        return Ok(Action::requeue(writes::SOON));
+    }
+    if let (Some(found), Some(r)) = (&found, &plan.rolled_back) {
+        let (failed, to) = (&r.failed_revision, &r.to_revision);
+        info!(object = %s.key, failed, to, reason = r.reason, "rolls back");
+        let about = Manager::new(shared, leader, &s.key, &found.set).about();
+        let message = format!("{failed} has failed, back to {to}: {}", r.message);
+        shared.recorder.warning(about, "RolledBack", message);
+    }
+    if tally.conflicts > 0 {
+        action.requeue_after = Some(writes::SOON);
+    }
+    match tally.first_error {
+        Some(source) => Err(Error::Refused {
+            refused: refused.max(1),
+            source,
+        }),
+        None => Ok(action),
+    }
+}
+
+/// What carrying out a plan needs.
+struct Pass<'a> {
+    shared: &'a Shared,
+    leader: &'a Leader,
+    s: &'a Snapshot,
+    found: &'a Found,
+    plan: &'a Plan,
+    manager: Manager<'a>,
+}
+
+impl Pass<'_> {
+    /// Does all but the status. `false` when nothing more may be written on this snapshot.
+    async fn act(&self, tally: &mut writes::Tally) -> Result<bool, Error> {
+        let plan = self.plan;
+        for (pods, adopts) in [(&plan.adopt, true), (&plan.release, false)] {
+            if !self.manager.change_owner(tally, pods, adopts).await? {
+                return Ok(false);
+            }
+        }
+        // What pods read, are made from and mount is there before them. What fails of it fails the rest.
+        let mut before = self.copies();
+        before.extend(self.revisions());
+        before.extend(self.new_claims());
+        before.extend(self.owned_claims().await?);
+        if !self.commit(tally, before).await {
+            return Ok(false);
+        }
+        if !self.delete_pods(tally).await {
+            return Ok(false);
+        }
+        if !self.plan.create.is_empty() && tally.first_error.is_none() {
+            let names: Vec<String> = plan.create.iter().map(|p| p.name.clone()).collect();
+            let created = self.manager.create(tally, &names, |name| self.pod(name));
+            let created = created.await;
+            self.remember(|notes| notes.failure = created.failure);
+            if !created.go_on {
+                return Ok(false);
+            }
+        } else if tally.first_error.is_none() {
+            self.remember(|notes| notes.failure = None);
+        }
+        Ok(true)
+    }
+
+    /// `false` when one of the writes found something else than was seen, or all is to be decided afresh.
+    async fn commit(&self, tally: &mut writes::Tally, writes: Vec<Write>) -> bool {
+        if writes.is_empty() {
+            return true;
+        }
+        if !tally.commit(self.leader, writes).await || tally.conflicts > 0 {
+            return false;
+        }
+        if let Some(error) = &tally.first_error {
+            let failure = ("FailedCreate".to_owned(), error.to_string());
+            let (about, recorder) = (self.manager.about(), &self.shared.recorder);
+            recorder.warning(about, failure.0.clone(), failure.1.clone());
+            self.remember(|notes| notes.failure = Some(failure));
+        }
+        true
+    }
+
+    fn remember(&self, change: impl FnOnce(&mut Setbacks)) {
+        let memory = &self.shared.stateful_sets;
+        memory.with(&self.s.key, |memo| change(&mut memo.notes));
+    }
+
+    fn key(&self, plural: &str, key: &ObjectKey) -> String {
+        let key = Key::Desired(plural, key.clone());
+        self.leader.keyspace().build(&key)
+    }
+
+    fn copies(&self) -> Vec<Write> {
+        let (owner, own) = (self.manager.reference(), self.manager.guard());
+        let sources = &self.found.sources;
+        let namespace = &self.s.key.namespace;
+        copy_writes(
+            self.leader,
+            &self.plan.copies,
+            namespace,
+            (&owner, &own),
+            sources,
+        )
+    }
+
+    /// Revisions that are made, renumbered, taken on or deleted.
+    fn revisions(&self) -> Vec<Write> {
+        let mut writes = Vec::new();
+        let mut write = |verb: &str, key: &ObjectKey, guard: Option<i64>, text: Option<String>| {
+            let name = self.key(ControllerRevision::PLURAL, key);
+            let seen = match guard {
+                Some(revision) => vec![Compare::ModRevision(name.clone(), revision)],
+                None => vec![Compare::absent(name.clone()), self.manager.namespace()],
+            };
+            writes.push(Write {
+                guards: seen.into_iter().chain([self.manager.guard()]).collect(),
+                ops: vec![match text {
+                    Some(text) => writes::put(name, text),
+                    None => TxnOp::Delete(name),
+                }],
+                context: format!("{verb} revision {key}"),
+            });
+        };
+        if let Some(new) = &self.plan.revision {
+            let wanted = Wanted {
+                name: new.name.clone(),
+                there: None,
+                number: new.number,
+                collisions: 0,
+            };
+            let owner = self.manager.reference();
+            let namespace = &self.s.key.namespace;
+            let made = revisions::document(namespace, owner, &self.s.template, &wanted);
+            let seen = new.there.as_ref().map(|seen| seen.mod_revision);
+            let text = document::encode(&made);
+            write("write", &made.metadata.key(), seen, Some(text));
+        }
+        for seen in &self.plan.adopt_revisions {
+            let view = self.leader.cache().view();
+            let found = view.desired::<ControllerRevision>().get(&seen.key);
+            let found = found.filter(|r| r.mod_revision == seen.mod_revision);
+            if let Some(found) = found {
+                let mut revision = found.value.clone();
+                let references = &mut revision.metadata.owner_references;
+                references.push(self.manager.reference());
+                let text = document::encode(&revision);
+                write("adopt", &seen.key, Some(seen.mod_revision), Some(text));
+            }
+        }
+        for seen in &self.plan.delete_revisions {
+            write("delete", &seen.key, Some(seen.mod_revision), None);
+        }
+        writes
+    }
+
+    fn claim_owner(&self) -> OwnerReference {
+        documents::claim_owner(&self.s.key.name, &self.found.set.uid())
+    }
+
+    fn new_claims(&self) -> Vec<Write> {
+        let set = &self.found.set.value;
+        let owner = self.s.claims_go_with_set.then(|| self.claim_owner());
+        let writes = self.plan.claims.iter().filter_map(|new| {
+            let key = documents::claim_key(set, new)?;
+            let claim = documents::claim(set, new, owner.clone())?;
+            let name = self.key(PersistentVolumeClaim::PLURAL, &key);
+            Some(Write {
+                guards: vec![
+                    Compare::absent(name.clone()),
+                    self.manager.guard(),
+                    self.manager.namespace(),
+                ],
+                ops: vec![writes::put(name, document::encode(&claim))],
+                context: format!("create claim {key}"),
+            })
+        });
+        writes.collect()
+    }
+
+    /// Claims that are put under the StatefulSet, or taken out.
+    async fn owned_claims(&self) -> Result<Vec<Write>, Error> {
+        let mut writes = Vec::new();
+        let owner = self.claim_owner();
+        for (claims, owned) in [
+            (&self.plan.own_claims, true),
+            (&self.plan.disown_claims, false),
+        ] {
+            for claim in claims {
+                let name = self.key(PersistentVolumeClaim::PLURAL, &claim.key);
+                let read = self.leader.store().get(&name).await;
+                let (found, _) = read.map_err(|source| Error::ReadClaim {
+                    claim: claim.key.clone(),
+                    source,
+                })?;
+                // What is another by now is looked at again when the cache has it.
+                let found = found.filter(|kv| kv.mod_revision == claim.mod_revision);
+                let text = found.and_then(|kv| reowned(claim, &kv.value, &owner, owned));
+                writes.extend(text.map(|text| Write {
+                    guards: vec![
+                        Compare::ModRevision(name.clone(), claim.mod_revision),
+                        self.manager.guard(),
+                    ],
+                    ops: vec![writes::put(name, text)],
+                    context: format!("change the owner of claim {}", claim.key),
+                }));
+            }
+        }
+        Ok(writes)
+    }
+
+    async fn delete_pods(&self, tally: &mut writes::Tally) -> bool {
+        let before = tally.committed;
+        let pods: Vec<(&Seen, &[Seen])> = self
+            .plan
+            .delete
+            .iter()
+            .map(|r| (&r.pod, &r.claims[..]))
+            .collect();
+        let go_on = self.manager.delete_with_claims(tally, &pods).await;
+        let ended = self.plan.delete.iter().filter(|r| r.why == Why::Ended);
+        let ended = u32::try_from(ended.count()).unwrap_or(u32::MAX);
+        if tally.committed > before && ended > 0 {
+            let now = self.shared.clock.now();
+            self.remember(|notes| {
+                let old = |t| now.duration_since(t) >= SETBACKS_FORGOTTEN;
+                if notes.last_finished.is_none_or(old) {
+                    notes.finished = 0;
+                }
+                notes.finished = notes.finished.saturating_add(ended);
+                notes.last_finished = Some(now);
+            });
+        }
+        go_on
+    }
+
+    /// The document of a pod of the plan.
+    fn pod(&self, name: &str) -> String {
+        let (set, plan) = (&self.found.set.value, self.plan);
+        let made = plan.create.iter().find(|p| p.name == name).map(|new| {
+            let kept = self.s.revisions.iter().find(|r| r.name() == new.revision);
+            let template = kept.and_then(|r| r.template.as_ref());
+            let template = template.unwrap_or(&self.s.template);
+            documents::pod(set, template, self.manager.reference(), new)
+        });
+        made.map_or_else(String::new, |pod| document::encode(&pod))
+    }
+}
+
+/// The document of a claim with or without this owner.
+fn reowned(claim: &Seen, bytes: &[u8], owner: &OwnerReference, owned: bool) -> Option<String> {
+    let present: PersistentVolumeClaim = document::decode_keyed(&claim.key, bytes).ok()?;
+    let mut references = present.metadata.owner_references;
+    references.retain(|r| r.uid != owner.uid);
+    if owned {
+        references.push(owner.clone());
+    }
+    owners::with_owner_references::<PersistentVolumeClaim>(&claim.key, bytes, &references).ok()
+}

@@ -1,0 +1,147 @@
+//! Which revision the pods of a StatefulSet are of: that of the present template, or the last good one when that has
+//! failed; and below the partition the one that all had last.
+
+use setpoint_apis::Timestamp;
+use setpoint_apis::apps::{RollbackRecord, StatefulSetStatus};
+
+use super::plan::{Member, Snapshot};
+use super::status::{DEADLINE_EXCEEDED, PROGRESSING, timed_out};
+use crate::conditions;
+use crate::revisions::{self, Wanted};
+use crate::rollback::{Failure, Run, choose, crashing};
+
+/// The revisions that count, by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    /// The one that is asked for.
+    pub(super) asked: String,
+    /// The one that is rolled out: that, or the one before it when that has failed.
+    pub(super) runs: String,
+    /// The one of the pods below the partition.
+    pub(super) base: String,
+}
+
+impl Target {
+    /// Whether what is asked for has failed and another one runs instead.
+    pub(super) fn is_rolled_back(&self) -> bool {
+        self.asked != self.runs
+    }
+
+    /// The revision that the pod of this number is to be of.
+    pub(super) fn of(&self, s: &Snapshot, ordinal: i32) -> &str {
+        if s.rolling && !above_partition(s, ordinal) {
+            &self.base
+        } else {
+            &self.runs
+        }
+    }
+}
+
+/// Whether a rollout reaches the pod of this number.
+pub(super) fn above_partition(s: &Snapshot, ordinal: i32) -> bool {
+    i64::from(ordinal) - i64::from(s.first) >= i64::from(s.partition)
+}
+
+/// The revision of the present template, there or to be made. While nobody knows what the template reads, the newest
+/// one that is there; `None`: there is none.
+pub(super) fn asked(s: &Snapshot) -> Option<Wanted> {
+    let stored = s.status.as_ref().and_then(|s| s.collision_count);
+    let collisions = stored.unwrap_or(0);
+    if s.missing.is_none() {
+        let (template, revisions) = (&s.template, &s.revisions);
+        let name = &s.key.name;
+        return Some(revisions::wanted(
+            name, template, revisions, collisions, &s.taken,
+        ));
+    }
+    let newest = s.revisions.last()?;
+    Some(Wanted {
+        name: newest.name().to_owned(),
+        there: Some(s.revisions.len() - 1),
+        number: newest.number,
+        collisions,
+    })
+}
+
+/// Chooses what runs, when this revision is asked for.
+pub(super) fn target(s: &Snapshot, asked: &str) -> Target {
+    let exists = |name: &str| s.revisions.iter().any(|r| r.name() == name);
+    let stored = s.status.as_ref();
+    let record = stored.and_then(|s| s.rollback.as_ref());
+    let record = record.filter(|_| s.rolls_back && s.rolling);
+    let record = record.map(|r| (&*r.failed_revision, &*r.to_revision));
+    let runs = match choose(asked, record, exists) {
+        Run::Instead(to) => to,
+        Run::Wanted => asked,
+    };
+    let current = stored.and_then(|s| s.current_revision.as_deref());
+    let base = current.filter(|name| exists(name) && (runs == asked || *name != asked));
+    Target {
+        asked: asked.to_owned(),
+        runs: runs.to_owned(),
+        base: base.unwrap_or(runs).to_owned(),
+    }
+}
+
+/// The last revision of which all pods were available.
+pub(super) fn last_available(s: &Snapshot) -> Option<&str> {
+    s.status.as_ref()?.last_available_revision.as_deref()
+}
+
+/// Whether every pod is there, of the revision that runs, and available, and no other one is left.
+pub(super) fn is_complete(s: &Snapshot, target: &Target, now: Timestamp) -> bool {
+    let done = |m: &Member| m.is_of(&target.runs) && m.is_available(s.min_ready, now);
+    is_full(s) && s.members.iter().all(done)
+}
+
+/// As [`is_complete`], where pods below the partition may be of any revision.
+pub(super) fn is_rolled_out(s: &Snapshot, target: &Target, now: Timestamp) -> bool {
+    let done = |m: &Member| {
+        m.is_available(s.min_ready, now)
+            && (!above_partition(s, m.ordinal) || m.is_of(&target.runs))
+    };
+    is_full(s) && s.members.iter().all(done)
+}
+
+fn is_full(s: &Snapshot) -> bool {
+    let wanted = usize::try_from(s.wanted).unwrap_or(0);
+    s.members.len() == wanted && s.members.iter().all(|m| s.in_range(m.ordinal))
+}
+
+/// The record of a rollback, when the rollout of what is asked for has failed and there is something to go back to.
+///
+/// A missed deadline is the verdict that the status has given before: so people see it before its consequence.
+pub(super) fn rollback(s: &Snapshot, target: &Target, now: Timestamp) -> Option<RollbackRecord> {
+    if !s.rolls_back || !s.rolling || s.missing.is_some() || is_rolled_out(s, target, now) {
+        return None;
+    }
+    let asked = &target.asked;
+    let good = last_available(s).filter(|good| good != asked)?;
+    if !s.revisions.iter().any(|r| r.name() == good) {
+        return None;
+    }
+    let of_asked = s.members.iter().filter(|m| m.is_of(asked));
+    let failure = crashing(of_asked.map(|m| &m.facts));
+    let failure = failure.or_else(|| missed_deadline(s, asked))?;
+    Some(RollbackRecord {
+        failed_revision: asked.clone(),
+        to_revision: good.to_owned(),
+        reason: failure.reason.to_owned(),
+        message: failure.message,
+        at: now.whole_seconds(),
+    })
+}
+
+fn missed_deadline(s: &Snapshot, revision: &str) -> Option<Failure> {
+    let status: &StatefulSetStatus = s.status.as_ref()?;
+    let c = conditions::get(&status.conditions, PROGRESSING)?;
+    let missed = c.reason.as_deref() == Some(DEADLINE_EXCEEDED)
+        && c.message.as_deref() == Some(&timed_out(revision));
+    missed.then(|| Failure {
+        reason: DEADLINE_EXCEEDED,
+        message: format!(
+            "there was no progress for {} s",
+            s.progress_deadline.as_secs()
+        ),
+    })
+}
