@@ -147,11 +147,24 @@ impl<'a> Manager<'a> {
 
     /// Deletes pods. `false` when nothing more may be written on this snapshot.
     pub(crate) async fn delete(&self, tally: &mut Tally, pods: &[&Seen]) -> bool {
+        self.delete_when(tally, pods, |_| None).await
+    }
+
+    /// Deletes pods, each while one thing more is so. `false` when nothing more may be written on this snapshot.
+    pub(crate) async fn delete_when(
+        &self,
+        tally: &mut Tally,
+        pods: &[&Seen],
+        more: impl Fn(&Seen) -> Option<Compare>,
+    ) -> bool {
         let deletes = pods.iter().map(|pod| Write {
-            guards: vec![
+            guards: [
                 Compare::ModRevision(self.pod_key(&pod.key), pod.mod_revision),
                 self.guard(),
-            ],
+            ]
+            .into_iter()
+            .chain(more(pod))
+            .collect(),
             ops: vec![TxnOp::Delete(self.pod_key(&pod.key))],
             context: format!("delete pod {}", pod.key),
         });
