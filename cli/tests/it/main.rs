@@ -10,6 +10,7 @@ mod delete;
 mod devstore;
 mod errors;
 mod fixture;
+mod jobs;
 mod logs;
 mod offline;
 mod show;
