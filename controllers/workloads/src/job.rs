@@ -14,7 +14,7 @@
 //!
 //! # The one user's document that is deleted
 //! With `ttlSecondsAfterFinished` a Job is deleted so long after its end. Nothing else here deletes what a user wrote
-//! (ADR 0001: one writer per key), and this is no second writer: the document itself says when it is to go, the delete
+//! (one writer per key), and this is no second writer: the document itself says when it is to go, the delete
 //! holds only while document and status are as they were seen, and nobody changes what it says. The alternatives were a
 //! key of its own with a lease, which etcd would delete without looking, and a mark that others take for a deletion,
 //! which every reader would have to know.

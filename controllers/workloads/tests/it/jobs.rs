@@ -105,25 +105,52 @@ async fn a_job_is_counted_exactly_though_its_controllers_crash_and_writes_nothin
 }
 
 #[tokio::test]
-async fn a_job_fails_when_its_pods_do_and_what_runs_is_stopped_first() {
+async fn a_job_that_fails_has_failed_when_what_ran_has_stopped_also_for_the_next_leader() {
     let rig = rig("job-fails").await;
-    let (_process, agents) = (controllers(&rig).await, rig.agents());
-    agents.hold_stops(true);
+    let (process, agents) = (controllers(&rig).await, rig.agents());
     apply(
         &rig,
         "completions: 3, parallelism: 3, backoffLimit: 0",
-        "ends-with-3",
+        "host",
     )
     .await;
-    let status = until(&rig, "the job is to fail", |s| s.is("FailureTarget")).await;
-    assert_eq!(status.failed, Some(3), "those that ran count as failed");
+    until(&rig, "three run", |s| s.ready == Some(3)).await;
+    agents.hold_stops(true);
+    let (pod, node, running) = {
+        let view = rig.cache.view();
+        let (key, _) = view.desired::<Pod>().iter().next().unwrap();
+        let node = view.bindings().get(key).unwrap().value.node.clone();
+        let actual = view.pod_actual(key).unwrap().value.clone();
+        (key.clone(), node, actual)
+    };
+    let failed = document::encode(&ended(&running, 3, Clock::system().now()));
+    rig.put(&Key::NodePod(&node, pod), &failed).await;
+    let stops = |s: &JobStatus| s.is("FailureTarget") && s.terminating == Some(2);
+    let status = until(&rig, "the others are to stop", stops).await;
+    assert_eq!((status.active, status.failed), (None, Some(3)));
+    // The next leader has not seen whose they were.
+    process.stop().await;
+    let _process = controllers(&rig).await;
+    let probe = ObjectKey::namespaced("default", "probe");
+    let text = format!(
+        "apiVersion: batch/v1\nkind: Job\nmetadata: {{name: probe, namespace: default}}\nspec: {{template: {}}}\n",
+        template("ends-with-0")
+    );
+    rig.put_desired::<Job>(&probe, &text).await;
+    rig.until("the probe is complete", |view| {
+        view.actual::<Job>()
+            .get(&probe)?
+            .value
+            .is("Complete")
+            .then_some(())
+    })
+    .await;
+    let status = until(&rig, "there is a status", |_| true).await;
+    assert!(!status.is("Failed") && stops(&status), "{status:?}");
     agents.hold_stops(false);
     let status = until(&rig, "the job has failed", |s| s.is("Failed")).await;
-    let reason = status
-        .conditions
-        .iter()
-        .find(|c| c.type_ == "Failed")
-        .unwrap();
+    let mut conditions = status.conditions.iter();
+    let reason = conditions.find(|c| c.type_ == "Failed").unwrap();
     assert_eq!(reason.reason.as_deref(), Some("BackoffLimitExceeded"));
     assert_eq!((status.active, status.failed), (None, Some(3)));
 }

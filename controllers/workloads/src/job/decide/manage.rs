@@ -57,6 +57,9 @@ impl<'a> Decision<'a> {
     /// Pods that are one too many: of an Indexed Job those without a place and all but one of each index, and as many
     /// more as there are too many.
     fn surplus(&self, excess: usize) -> Vec<&'a JobPod> {
+        if excess == 0 && self.all_have_their_place() {
+            return Vec::new();
+        }
         let mut order: Vec<&PodFacts> = self.live.iter().map(|p| &p.facts).collect();
         sort_for_deletion(&mut order, |_| 0);
         let by_key: BTreeMap<_, &'a JobPod> =
@@ -86,6 +89,13 @@ impl<'a> Decision<'a> {
         surplus
     }
 
+    /// Whether no pod of an Indexed Job is without a place, or in that of another one.
+    fn all_have_their_place(&self) -> bool {
+        let mut places = BTreeSet::new();
+        let mut own = |p: &JobPod| has_place(self.s, p) && p.index.is_none_or(|i| places.insert(i));
+        !self.s.spec.is_indexed() || self.live.iter().all(|p| own(p))
+    }
+
     fn create(&mut self, missing: usize) {
         let s = self.s;
         if !s.namespace_exists {
@@ -110,14 +120,13 @@ impl<'a> Decision<'a> {
         if s.spec.is_indexed() {
             self.create_indexes(missing);
         } else {
-            let names: Vec<String> = names::generate(&s.key.name, &s.uid, None, s.salt)
-                .take(missing.saturating_mul(TRIES))
-                .collect();
+            let names = names::generate(&s.key.name, &s.uid, None, s.salt);
+            let names = names.take(missing.saturating_mul(TRIES));
             self.create_named(names, missing);
         }
     }
 
-    fn create_named(&mut self, names: Vec<String>, missing: usize) {
+    fn create_named(&mut self, names: impl Iterator<Item = String>, missing: usize) {
         let s = self.s;
         let there = s.pods.iter().map(|p| &p.facts.key.name);
         let mut taken: BTreeSet<Arc<str>> = there.cloned().collect();
