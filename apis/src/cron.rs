@@ -22,7 +22,8 @@ mod field;
 use std::fmt;
 
 use jiff::civil::{Date, DateTime, Time};
-use jiff::tz::{AmbiguousOffset, TimeZone};
+use jiff::tz::AmbiguousOffset;
+pub use jiff::tz::TimeZone;
 
 use crate::time::Timestamp;
 use field::{DAY_OF_MONTH, DAY_OF_WEEK, Field, HOUR, MINUTE, MONTH};
@@ -80,6 +81,17 @@ pub fn time_zone(name: Option<&str>) -> Result<TimeZone, BadTimeZone> {
         return Err(bad());
     }
     TimeZone::get(name).map_err(|_| bad())
+}
+
+/// A time as the clocks of a time zone show it, with their distance from UTC: `2026-03-29T03:30:00+02:00`.
+pub fn local_time(at: Timestamp, zone: &TimeZone) -> String {
+    let at = jiff::Timestamp::from(at);
+    let offset = zone.to_offset(at);
+    if offset.is_zero() {
+        at.to_string()
+    } else {
+        at.display_with_offset(offset).to_string()
+    }
 }
 
 /// Times of the clock that come again and again.

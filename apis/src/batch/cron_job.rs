@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::job::JobSpec;
+use crate::apps::WorkloadCondition;
 use crate::core::ObjectReference;
 use crate::kind::{ApiVersion, FieldError, Kind, KindName};
 use crate::meta::ObjectMeta;
@@ -141,4 +142,20 @@ pub struct CronJobStatus {
     /// When a Job was last complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_successful_time: Option<Timestamp>,
+    /// Since when Jobs are made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_seen: Option<FirstSeen>,
+    /// `Invalid`: the document cannot be used, so no Jobs are made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<WorkloadCondition>,
+}
+
+/// Since when Jobs of a CronJob are made: nothing in a document says when it was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FirstSeen {
+    /// The uid of the CronJob that the status is about: another one of its name begins with nothing.
+    pub uid: String,
+    /// When a controller saw it first.
+    pub at: Timestamp,
 }

@@ -194,9 +194,9 @@ pub struct JobStatus {
     /// `Complete`, `Failed`, `Suspended`, `SuccessCriteriaMet`, `FailureTarget`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<JobCondition>,
-    /// Pods that have ended and are not yet in `succeeded` and `failed`.
+    /// Which pods are in `succeeded` and `failed`. Kubernetes marks the pods themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub uncounted_terminated_pods: Option<UncountedTerminatedPods>,
+    pub counted: Option<CountedPods>,
 }
 
 impl JobStatus {
@@ -236,14 +236,19 @@ pub struct JobCondition {
     pub last_transition_time: Option<Timestamp>,
 }
 
-/// Pods that have ended and are not counted yet, by uid.
+/// Which pods of a Job are counted.
+///
+/// Every pod that is made for a Job has a number of its own, [`JOB_POD_NUMBER`](super::labels::JOB_POD_NUMBER). So what is
+/// counted is a few ranges however many pods there are, and stands in the same value as the counts themselves.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct UncountedTerminatedPods {
-    /// Those that have succeeded.
+pub struct CountedPods {
+    /// The uid of the Job that the status is about: another Job of its name begins with nothing.
+    pub of: String,
+    /// The numbers of the pods that are counted: `0-16,18`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub pods: String,
+    /// The uids of those that are counted, still there, and without a number: the Job has adopted them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub succeeded: Vec<String>,
-    /// Those that have failed.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub failed: Vec<String>,
+    pub adopted: Vec<String>,
 }

@@ -1,5 +1,7 @@
 //! `setpoint create`: like apply, but nothing of it may exist, and names may be generated.
 
+mod job;
+
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 use setpoint_apis::ObjectKey;
@@ -38,6 +40,8 @@ pub(crate) struct CreateArgs {
 
 #[derive(Subcommand, Clone, Debug)]
 enum What {
+    /// Create a job, of an image or from a cron job
+    Job(job::JobArgs),
     /// Create a namespace
     #[command(visible_alias = "ns")]
     Namespace {
@@ -54,6 +58,10 @@ enum What {
 
 /// Runs the command.
 pub(crate) async fn run(args: CreateArgs, context: &mut Context) -> Result<()> {
+    let args = match args.what {
+        Some(What::Job(job)) => return job::run(job, context).await,
+        _ => args,
+    };
     if let Some(What::Namespace {
         name,
         dry_run,

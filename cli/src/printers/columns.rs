@@ -1,5 +1,6 @@
 //! The columns of each kind's table: kubectl's, by name and content.
 
+mod batch;
 mod node;
 mod placing;
 mod pod;
@@ -71,8 +72,8 @@ pub(crate) fn of(plural: &str) -> &'static [Column] {
         "statefulsets" => workload::STATEFUL_SET,
         "daemonsets" => workload::DAEMON_SET,
         "controllerrevisions" => workload::REVISION,
-        "jobs" => workload::JOB,
-        "cronjobs" => workload::CRON_JOB,
+        "jobs" => batch::JOB,
+        "cronjobs" => batch::CRON_JOB,
         "horizontalpodautoscalers" => workload::AUTOSCALER,
         "limitranges" => placing::LIMIT_RANGE,
         "namespaces" => NAMESPACE,
@@ -333,9 +334,11 @@ fn load_balancer(o: &Object) -> impl Iterator<Item = String> {
 }
 
 fn of_containers(o: &Object, field: &str) -> String {
-    let containers = o
-        .list_at(&["spec", "template", "spec", "containers"])
-        .iter();
+    containers_at(o, &["spec", "template", "spec", "containers"], field)
+}
+
+fn containers_at(o: &Object, path: &[&str], field: &str) -> String {
+    let containers = o.list_at(path).iter();
     containers
         .filter_map(|c| c[field].as_str())
         .collect::<Vec<_>>()

@@ -11,6 +11,7 @@ mod devstore;
 mod displace;
 mod errors;
 mod fixture;
+mod jobs;
 mod logs;
 mod offline;
 mod rollout;

@@ -70,6 +70,13 @@ impl<K: Kind> Children<K> {
         keys.filter_map(|key| Some((key, self.rows.get(key)?)))
     }
 
+    /// Whose an object is, when its owner is of kind `Owner`.
+    pub fn owner_of<Owner: Kind>(&self, child: &ObjectKey) -> Option<ObjectKey> {
+        let owner = &self.rows.get(child)?.owner;
+        let named = || ObjectKey::namespaced(child.namespace.clone(), owner.name.as_str());
+        (owner.kind == Owner::KIND).then(named)
+    }
+
     /// Objects whose documents never parsed: nobody knows whose they are.
     pub fn unreadable(&self) -> impl Iterator<Item = (&ObjectKey, &Arc<str>)> {
         self.unreadable.iter()

@@ -12,7 +12,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use setpoint_apis::apps::{Deployment, ReplicaSet};
 use setpoint_apis::core::Pod;
 use setpoint_apis::records::PodActual;
-use setpoint_apis::{Kind, ObjectKey, OwnerReference};
+use setpoint_apis::{Kind, ObjectKey, ObjectMeta, OwnerReference};
 use setpoint_runtime::{Cache, StateKey, Stored, Subscription, View};
 
 use crate::owner::{PodOwner, Takers};
@@ -53,12 +53,12 @@ type PodController = Controller<PodOwner>;
 type SetController = Controller<()>;
 
 impl<Owner> Controller<Owner> {
-    fn of<K: Kind>(
-        object: &K,
+    fn of(
+        metadata: &ObjectMeta,
         key: &ObjectKey,
         ours: impl FnOnce(&OwnerReference) -> Option<Owner>,
     ) -> Option<Self> {
-        let owner = object.metadata().controller()?;
+        let owner = metadata.controller()?;
         let named = |kind| {
             let name = ObjectKey::namespaced(key.namespace.clone(), owner.name.as_str());
             (kind, name)
@@ -83,8 +83,8 @@ pub struct OwnerIndex {
     loose_pods: BTreeMap<ObjectKey, PodRow>,
     /// Pods that never parsed since this process looks, with their revision.
     unreadable_pods: BTreeMap<ObjectKey, i64>,
-    /// Pods that are bound or run though their desired document is gone.
-    stopping: BTreeSet<ObjectKey>,
+    /// Pods that are bound or run though their desired document is gone, and whose they were, where that is known.
+    stopping: BTreeMap<ObjectKey, Option<PodController>>,
     sets: BTreeMap<ObjectKey, SetRow>,
     sets_of: FxHashMap<Arc<str>, BTreeSet<ObjectKey>>,
     loose_sets: BTreeSet<ObjectKey>,
@@ -105,7 +105,7 @@ impl OwnerIndex {
             pods: FxHashMap::default(),
             loose_pods: BTreeMap::new(),
             unreadable_pods: BTreeMap::new(),
-            stopping: BTreeSet::new(),
+            stopping: BTreeMap::new(),
             sets: BTreeMap::new(),
             sets_of: FxHashMap::default(),
             loose_sets: BTreeSet::new(),
@@ -138,7 +138,7 @@ impl OwnerIndex {
                 self.refresh_pod(view, key);
             }
             for (key, _) in view.bindings().entries() {
-                self.refresh_stopping(view, key);
+                self.refresh_stopping(view, key, None);
             }
         }
         for key in &changes.keys {
@@ -147,8 +147,9 @@ impl OwnerIndex {
                     self.refresh_set(view, key)
                 }
                 StateKey::Desired(_, key) | StateKey::Binding(key) | StateKey::NodePod(_, key) => {
+                    let before = self.controller_of.get(key).cloned().flatten();
                     self.refresh_pod(view, key);
-                    self.refresh_stopping(view, key);
+                    self.refresh_stopping(view, key, before);
                 }
                 _ => {}
             }
@@ -186,11 +187,17 @@ impl OwnerIndex {
 
     /// Pods that are still being stopped, of names that begin with `stem`.
     pub fn stopping(&self, namespace: &str, stem: &str) -> impl Iterator<Item = &ObjectKey> {
-        let first = ObjectKey::namespaced(namespace, stem);
-        let (namespace, stem) = (namespace.to_owned(), stem.to_owned());
-        self.stopping
-            .range((Bound::Included(first), Bound::Unbounded))
-            .take_while(move |k| *k.namespace == namespace && k.name.starts_with(&stem))
+        in_namespace(&self.stopping, namespace, stem).map(|(key, _)| key)
+    }
+
+    /// The same, with the uid of whom they belonged to. `None`: only the name tells.
+    pub fn stopping_with_owner(
+        &self,
+        namespace: &str,
+        stem: &str,
+    ) -> impl Iterator<Item = (&ObjectKey, Option<&str>)> {
+        in_namespace(&self.stopping, namespace, stem)
+            .map(|(key, was)| (key, was.as_ref().map(|c| &*c.uid)))
     }
 
     /// The ReplicaSets of an owner.
@@ -264,7 +271,7 @@ impl OwnerIndex {
             facts.frozen = true;
             facts.mod_revision = invalid.mod_revision;
         }
-        let controller = Controller::of(&good.value, key, PodOwner::of);
+        let controller = Controller::of(&good.value.metadata, key, PodOwner::of);
         self.file_pod(
             view,
             key,
@@ -294,7 +301,12 @@ impl OwnerIndex {
                     .is_some_and(|old| old.as_ref() == Some(&controller)) =>
             {
                 let pods = self.pods.entry(controller.uid).or_default();
-                let old = pods.get(key).map(|old| old.facts.differs_from(&row.facts));
+                // A Job counts restarts; to the others they make no difference.
+                let job = matches!(controller.owner, Some((PodOwner::Job, _)));
+                let old = pods.get(key).map(|old| {
+                    old.facts.differs_from(&row.facts)
+                        || (job && old.facts.restarts != row.facts.restarts)
+                });
                 pods.insert(key.clone(), row);
                 if old != Some(false) {
                     self.touch(controller.owner.as_ref());
@@ -340,13 +352,30 @@ impl OwnerIndex {
         }
     }
 
-    fn refresh_stopping(&mut self, view: &View<'_>, key: &ObjectKey) {
-        let stopping = view.bindings().contains(key) && !view.desired::<Pod>().contains(key);
-        if stopping {
-            self.stopping.insert(key.clone());
-        } else if self.stopping.remove(key) && !view.desired::<Pod>().contains(key) {
-            // A Deployment may have waited for this; only the name tells which.
-            self.touch_by_name(key);
+    /// `before`: whose the pod was until now.
+    fn refresh_stopping(
+        &mut self,
+        view: &View<'_>,
+        key: &ObjectKey,
+        before: Option<PodController>,
+    ) {
+        let wanted = view.desired::<Pod>().contains(key);
+        if view.bindings().contains(key) && !wanted {
+            let reported = || {
+                let metadata = view.pod_actual(key)?.value.metadata.as_ref()?;
+                Controller::of(metadata, key, PodOwner::of)
+            };
+            let known = before.or_else(|| self.stopping.get(key).cloned().flatten());
+            self.stopping.insert(key.clone(), known.or_else(reported));
+        } else if let Some(was) = self.stopping.remove(key)
+            && !wanted
+        {
+            // Somebody may have waited for this.
+            match was {
+                Some(was) => self.touch(was.owner.as_ref()),
+                // Only the name tells who.
+                None => self.touch_by_name(key),
+            }
         }
     }
 
@@ -380,7 +409,7 @@ impl OwnerIndex {
             self.touched_deployments.extend(owner_by_name(key));
             return;
         };
-        let controller = Controller::of(&good.value, key, deployment);
+        let controller = Controller::of(&good.value.metadata, key, deployment);
         match &controller {
             Some(c) => {
                 self.sets_of
@@ -431,6 +460,12 @@ impl OwnerIndex {
         for kind in PodOwner::ALL {
             self.touch(Some(&(kind, owner.clone())));
         }
+        // The pods of an Indexed Job have their index in between.
+        self.touch(
+            owner_by_name(&owner)
+                .map(|job| (PodOwner::Job, job))
+                .as_ref(),
+        );
     }
 }
 

@@ -1,21 +1,24 @@
-//! Workload controllers: Deployment -> ReplicaSet -> Pods, StatefulSet -> Pods, DaemonSet -> Pods.
+//! Workload controllers: Deployment -> ReplicaSet -> Pods, StatefulSet -> Pods, DaemonSet -> Pods, CronJob -> Job -> Pods.
 //!
 //! Each controller observes (a plain snapshot out of one view of the cache), decides (`decide.rs`: a pure function of
 //! snapshot and time, whose plan is data), and executes (guarded writes through the leader). They share an index of
 //! who owns what, so that a pass looks at its own objects alone.
 //!
-//! Start with [`replicaset::decide`], [`deployment::decide`], [`statefulset::decide`] and [`daemonset::decide`].
+//! Start with [`replicaset::decide`], [`deployment::decide`], [`statefulset::decide`] and [`daemonset::decide`]; of what
+//! comes to an end, with [`job::decide`].
 
 pub mod autoscale;
 pub mod children;
 pub mod conditions;
 pub mod config;
 pub mod content;
+pub mod cronjob;
 pub mod daemonset;
 pub mod deployment;
 pub mod documents;
 pub mod hash;
 pub mod index;
+pub mod job;
 mod manager;
 pub mod memory;
 pub mod owner;
@@ -34,6 +37,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use setpoint_apis::apps::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use setpoint_apis::autoscaling::HorizontalPodAutoscaler;
+use setpoint_apis::batch::{CronJob, Job};
 use setpoint_apis::core::{ConfigMap, Namespace, Node, PersistentVolumeClaim, Pod, Secret};
 use setpoint_apis::{Kind, ObjectKey};
 use setpoint_runtime::events::Recorder;
@@ -67,6 +71,10 @@ struct Shared {
     deployments: deployment::Deployments,
     daemons: daemonset::Daemons,
     stateful_sets: statefulset::StatefulSets,
+    jobs: job::Jobs,
+    cron_jobs: cronjob::CronJobs,
+    /// Whose the Jobs are.
+    jobs_by_owner: Mutex<Children<Job>>,
     salt: AtomicU64,
 }
 
@@ -107,6 +115,8 @@ pub fn register(builder: CacheBuilder) -> CacheBuilder {
         .kind::<HorizontalPodAutoscaler>()
         .kind::<StatefulSet>()
         .kind::<DaemonSet>()
+        .kind::<Job>()
+        .kind::<CronJob>()
 }
 
 /// Reconciles the objects of all kinds until the leadership is lost or given up.
@@ -120,6 +130,7 @@ pub async fn run(leader: Leader, clock: Clock, recorder: Recorder, seed: u64) {
         (PodOwner::ReplicaSet, takers::<ReplicaSet>),
         (PodOwner::DaemonSet, takers::<DaemonSet>),
         (PodOwner::StatefulSet, takers::<StatefulSet>),
+        (PodOwner::Job, takers::<Job>),
     ];
     let shared = Arc::new(Shared {
         index: Mutex::new(OwnerIndex::new(leader.cache(), takers)),
@@ -133,6 +144,9 @@ pub async fn run(leader: Leader, clock: Clock, recorder: Recorder, seed: u64) {
         deployments: deployment::Deployments::default(),
         daemons: daemonset::Daemons::default(),
         stateful_sets: statefulset::StatefulSets::default(),
+        jobs: job::Jobs::default(),
+        cron_jobs: cronjob::CronJobs::default(),
+        jobs_by_owner: Mutex::new(Children::new(leader.cache())),
         // Far apart for neighbouring seeds and for successive leaders, so that names do not come again.
         salt: AtomicU64::new(
             seed.rotate_left(32) ^ leader.epoch().0.unsigned_abs().rotate_left(20),
@@ -170,7 +184,23 @@ pub async fn run(leader: Leader, clock: Clock, recorder: Recorder, seed: u64) {
         statefulset::keys,
         statefulset::reconcile,
     );
-    tokio::join!(sets, deployments, daemons, stateful_sets);
+    let jobs = drive::<Job, _, _>(
+        "job",
+        &shared,
+        &leader,
+        job::concerns,
+        job::keys,
+        job::reconcile,
+    );
+    let cron_jobs = drive::<CronJob, _, _>(
+        "cronjob",
+        &shared,
+        &leader,
+        cronjob::concerns,
+        cronjob::keys,
+        cronjob::reconcile,
+    );
+    tokio::join!(sets, deployments, daemons, stateful_sets, jobs, cron_jobs);
 }
 
 /// Reconciles the objects of one kind.

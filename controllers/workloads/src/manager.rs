@@ -147,8 +147,18 @@ impl<'a> Manager<'a> {
 
     /// Deletes pods. `false` when nothing more may be written on this snapshot.
     pub(crate) async fn delete(&self, tally: &mut Tally, pods: &[&Seen]) -> bool {
+        self.delete_when(tally, pods, |_| None).await
+    }
+
+    /// Deletes pods, each while one thing more is so. `false` when nothing more may be written on this snapshot.
+    pub(crate) async fn delete_when(
+        &self,
+        tally: &mut Tally,
+        pods: &[&Seen],
+        more: impl Fn(&Seen) -> Option<Compare>,
+    ) -> bool {
         let alone: Vec<(&Seen, &[Seen])> = pods.iter().map(|pod| (*pod, &[][..])).collect();
-        self.delete_with_claims(tally, &alone).await
+        self.delete_all(tally, &alone, more).await
     }
 
     /// As [`Self::delete`]; each pod goes together with claims, or neither does.
@@ -156,6 +166,15 @@ impl<'a> Manager<'a> {
         &self,
         tally: &mut Tally,
         pods: &[(&Seen, &[Seen])],
+    ) -> bool {
+        self.delete_all(tally, pods, |_| None).await
+    }
+
+    async fn delete_all(
+        &self,
+        tally: &mut Tally,
+        pods: &[(&Seen, &[Seen])],
+        more: impl Fn(&Seen) -> Option<Compare>,
     ) -> bool {
         let deletes = pods.iter().map(|(pod, claims)| {
             let claims = claims.iter().map(|claim| {
@@ -167,7 +186,7 @@ impl<'a> Manager<'a> {
             let guards = gone.iter().cloned();
             let guards = guards.map(|(key, revision)| Compare::ModRevision(key, revision));
             Write {
-                guards: guards.chain([self.guard()]).collect(),
+                guards: guards.chain([self.guard()]).chain(more(pod)).collect(),
                 ops: gone
                     .into_iter()
                     .map(|(key, _)| TxnOp::Delete(key))

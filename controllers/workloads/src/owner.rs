@@ -77,6 +77,16 @@ impl Selects for StatefulSet {
     }
 }
 
+impl Selects for Job {
+    const OWNER: PodOwner = PodOwner::Job;
+
+    /// A selector that is made from the uid fits no pod but the Job's own.
+    fn selector(&self) -> Option<&LabelSelector> {
+        let manual = self.spec.manual_selector == Some(true);
+        self.spec.selector.as_ref().filter(|_| manual)
+    }
+}
+
 /// Names the objects of a kind that would take a pod with these labels on.
 pub type Takers = fn(&View<'_>, &str, &StringMap) -> Vec<ObjectKey>;
 

@@ -7,6 +7,7 @@ mod bad_input;
 mod builtin;
 mod failover;
 mod hollow;
+mod jobs;
 mod manifests;
 mod moves;
 mod outages;

@@ -3,6 +3,7 @@
 
 mod revisions;
 mod daemonset;
+mod jobs;
 mod rig;
 mod stateful_set;
 

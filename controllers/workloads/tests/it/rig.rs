@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use setpoint_apis::apps::{DaemonSet, Deployment, ReplicaSet};
-use setpoint_apis::core::{Namespace, Pod, PodCondition};
+use setpoint_apis::batch::{CronJob, Job};
+use setpoint_apis::core::{
+    ContainerState, ContainerStateTerminated, ContainerStatus, Namespace, Pod, PodCondition,
+};
 use setpoint_apis::records::{Binding, PodActual, PodStage};
-use setpoint_apis::{Key, Keyspace, Kind, ObjectKey, document};
+use setpoint_apis::{Key, Keyspace, Kind, ObjectKey, Timestamp, document};
 use setpoint_runtime::events::Recorder;
 use setpoint_runtime::{Cache, CacheBuilder, Clock, Elector, Leader, View};
 use setpoint_store::group_commit::{GroupCommit, Options};
@@ -144,6 +147,12 @@ impl Rig {
         );
         for (key, d) in view.actual::<Deployment>().iter() {
             text += &format!("deployment {key}: {}\n", document::encode(&d.value));
+        }
+        for (key, j) in view.actual::<Job>().iter() {
+            text += &format!("job {key}: {}\n", document::encode(&j.value));
+        }
+        for (key, c) in view.actual::<CronJob>().iter() {
+            text += &format!("cronjob {key}: {}\n", document::encode(&c.value));
         }
         for (key, r) in view.desired::<ReplicaSet>().iter() {
             text += &format!(
@@ -296,6 +305,9 @@ impl Drop for Agents {
     }
 }
 
+/// Pods of an image that begins so run and then end, with the exit code that follows.
+pub(crate) const ENDS: &str = "ends-with-";
+
 /// Pods of this image start and never become ready.
 pub(crate) const BROKEN: &str = "broken";
 
@@ -367,6 +379,20 @@ fn step(view: &View<'_>, keyspace: &Keyspace, many: usize, stops: bool, node: us
                 document::encode(&actual),
             );
     }
+    let running = view.desired::<Pod>().iter().filter_map(|(key, pod)| {
+        let code = pod.value.spec.containers[0].image.strip_prefix(ENDS)?;
+        let actual = view.pod_actual(key)?;
+        (actual.value.stage == PodStage::Running).then_some((key, code.parse().unwrap(), actual))
+    });
+    for (key, code, actual) in running.take(many) {
+        let at = Clock::system().now().whole_seconds();
+        let ended = ended(&actual.value, code, at);
+        let node = &view.bindings().get(key).unwrap().value.node;
+        txn = txn.put(
+            keyspace.build(&Key::NodePod(node, key.clone())),
+            document::encode(&ended),
+        );
+    }
     let unwanted = view
         .bindings()
         .iter()
@@ -377,6 +403,31 @@ fn step(view: &View<'_>, keyspace: &Keyspace, many: usize, stops: bool, node: us
             .delete(keyspace.build(&Key::NodePod(&binding.value.node, key.clone())));
     }
     txn
+}
+
+/// What a node reports of a pod whose one container has ended.
+pub(crate) fn ended(running: &PodActual, code: i32, at: Timestamp) -> PodActual {
+    let terminated = ContainerStateTerminated {
+        exit_code: code,
+        finished_at: Some(at),
+        ..ContainerStateTerminated::default()
+    };
+    PodActual {
+        stage: match code {
+            0 => PodStage::Succeeded,
+            _ => PodStage::Failed,
+        },
+        conditions: vec![PodCondition::new("Ready", false, at)],
+        container_statuses: vec![ContainerStatus {
+            name: "c".into(),
+            state: ContainerState {
+                terminated: Some(terminated),
+                ..ContainerState::default()
+            },
+            ..ContainerStatus::default()
+        }],
+        ..running.clone()
+    }
 }
 
 /// What has happened.

@@ -1,0 +1,157 @@
+//! What is known about a CronJob, and what to do: plain values.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use setpoint_apis::batch::{CronJobSpec, CronJobStatus};
+use setpoint_apis::{ObjectKey, Timestamp};
+
+pub use crate::seen::Seen;
+
+/// What there is to know.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The CronJob.
+    pub key: ObjectKey,
+    /// Its uid.
+    pub uid: String,
+    /// Why its document cannot be used; then all that follows is as it last was or empty.
+    pub invalid: Option<String>,
+    /// Why its status cannot be used: what was last started is not known.
+    pub lost_status: Option<String>,
+    /// Whether it is being deleted, dependents first.
+    pub terminating: bool,
+    /// Whether its namespace exists.
+    pub namespace_exists: bool,
+    /// What is wanted, with defaults.
+    pub spec: CronJobSpec,
+    /// Its Jobs, in key order.
+    pub jobs: Vec<JobFacts>,
+    /// The time whose Job has a name that somebody else's Job has.
+    pub taken: Option<Timestamp>,
+    /// What people were last told about a time.
+    pub told: Option<(&'static str, Timestamp)>,
+    /// The status as stored, when it is of this CronJob.
+    pub status: Option<CronJobStatus>,
+}
+
+/// A Job of a CronJob.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobFacts {
+    /// The Job as seen.
+    pub seen: Seen,
+    /// Its uid.
+    pub uid: String,
+    /// Its document does not parse: it counts as it last was, and is left alone.
+    pub frozen: bool,
+    /// How far it has come.
+    pub state: JobState,
+    /// When it was started.
+    pub started: Option<Timestamp>,
+}
+
+/// How far a Job has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobState {
+    /// It has not ended.
+    Active,
+    /// It is complete, since then.
+    Complete(Option<Timestamp>),
+    /// It has failed.
+    Failed,
+}
+
+/// A Job to create.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewJob {
+    /// Its name.
+    pub name: String,
+    /// The time for which it is made.
+    pub at: Timestamp,
+    /// The same as the clocks of the CronJob's time zone show it.
+    pub stamp: String,
+}
+
+/// Something that people are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Whether something is wrong.
+    pub warning: bool,
+    /// One CamelCase word.
+    pub reason: &'static str,
+    /// A sentence.
+    pub message: String,
+    /// The time that it is about: people are told once.
+    pub about: Option<Timestamp>,
+}
+
+/// What to do for a CronJob.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// Jobs to delete.
+    pub delete: Vec<Seen>,
+    /// A Job to create, in one transaction with the status that says for which time.
+    pub create: Option<NewJob>,
+    /// The status to write.
+    pub status: Option<CronJobStatus>,
+    /// What people are told.
+    pub tell: Vec<Told>,
+    /// When to look again though nothing changes.
+    pub look_again: Option<Duration>,
+    /// Why something was not done.
+    pub notes: Vec<String>,
+}
+
+impl Plan {
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.delete.is_empty() && self.create.is_none() && self.status.is_none()
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for job in &self.delete {
+            writeln!(f, "delete job {} at {}", job.key.name, job.mod_revision)?;
+        }
+        if let Some(new) = &self.create {
+            writeln!(f, "create job {} for {}", new.name, new.stamp)?;
+        }
+        if let Some(status) = &self.status {
+            write!(f, "status active=")?;
+            let names = status.active.iter().filter_map(|r| r.name.as_deref());
+            write!(f, "{}", names.collect::<Vec<_>>().join(","))?;
+            for (word, time) in [
+                ("scheduled", status.last_schedule_time),
+                ("successful", status.last_successful_time),
+            ] {
+                if let Some(time) = time {
+                    write!(f, " {word}={time}")?;
+                }
+            }
+            for c in &status.conditions {
+                let reason = c.reason.as_deref().unwrap_or_default();
+                write!(f, " {}={}/{reason}", c.type_, c.status)?;
+            }
+            writeln!(f)?;
+        }
+        for told in &self.tell {
+            writeln!(f, "tell {}: {}", told.reason, told.message)?;
+        }
+        if let Some(delay) = self.look_again {
+            writeln!(f, "look again in {} s", delay.as_secs_f64())?;
+        }
+        for note in &self.notes {
+            writeln!(f, "note: {note}")?;
+        }
+        Ok(())
+    }
+}
+
+impl JobFacts {
+    /// Its name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.seen.key.name
+    }
+}
