@@ -413,6 +413,97 @@ fn a_nominated_pod_counts_for_the_relations_of_others() {
 }
 
 #[test]
+fn a_nominated_owner_draws_on_what_is_reserved_for_it() {
+    let mut c = cluster(&[("a", "4")]);
+    c.set_reservation(ReservationFacts {
+        key: key("r"),
+        owner: LabelSelector::labels([("app".to_owned(), "owner".to_owned())].into()),
+        namespaces: vec!["default".into()],
+        resources: [("cpu".to_owned(), "3".parse().unwrap())].into(),
+        node: Some("a".into()),
+    });
+    let (one, two) = (class(&mut c, "1", 5), class(&mut c, "2", 5));
+    let owner = |c: &mut Cluster, cpu| class_with(c, cpu, 10, "owner", "", Profile::default());
+    let (within, beyond) = (owner(&mut c, "2"), owner(&mut c, "4"));
+    c.nominate(&key("o"), "a", &within, &[]);
+    assert!(c.has_room(&one), "2 are promised, 1 more is reserved");
+    assert!(!c.has_room(&two));
+    // Beside an owner that is there already.
+    let used = owner(&mut c, "1");
+    c.place(&key("p"), "a", &used, 0);
+    assert!(
+        c.has_room(&one),
+        "1 is used, 2 are promised, nothing is left of 3"
+    );
+    c.forget(&key("p"));
+    c.nominate(&key("o"), "a", &beyond, &[]);
+    assert!(
+        !c.has_room(&one),
+        "it is promised more than what is reserved"
+    );
+    // Whoever comes before it does not count it, but what is reserved.
+    let (higher, too_much) = (class(&mut c, "1", 20), class(&mut c, "2", 20));
+    assert!(c.has_room(&higher) && !c.has_room(&too_much));
+}
+
+/// The nodes that can run a pod, as one word.
+fn open(c: &mut Cluster, class: &Class) -> String {
+    let scores = c.breakdown(class, 99);
+    let mut nodes: Vec<_> = scores.iter().map(|s| s.node.to_string()).collect();
+    nodes.sort();
+    nodes.concat()
+}
+
+#[test]
+fn a_nominated_pod_counts_where_others_are_spread() {
+    let even = "topologySpreadConstraints: [{maxSkew: 1, topologyKey: host, whenUnsatisfiable: DoNotSchedule, labelSelector: {matchLabels: {app: x}}}]";
+    let spread =
+        |c: &mut Cluster, priority| class_with(c, "1", priority, "x", even, Profile::default());
+    let mut c = cluster(&[("a", "8"), ("b", "8")]);
+    let (equal, higher) = (spread(&mut c, 5), spread(&mut c, 6));
+    let coming = class(&mut c, "1", 5);
+    assert_eq!(open(&mut c, &equal), "ab");
+    c.nominate(&key("n"), "a", &coming, &[]);
+    assert_eq!(open(&mut c, &equal), "b", "two on a and none on b");
+    assert!(c.has_room(&equal));
+    assert_eq!(open(&mut c, &higher), "ab", "it does not count for it");
+    assert_eq!(schedule(&mut c, "p1", &equal).as_deref(), Some("b"));
+    assert_eq!(open(&mut c, &equal), "a", "it has to hold without it too");
+    assert_eq!(schedule(&mut c, "p2", &equal).as_deref(), Some("a"));
+    assert_eq!(open(&mut c, &equal), "b");
+    c.forget(&key("n"));
+    assert_eq!(open(&mut c, &equal), "ab");
+    // Pods that the constraint does not count change nothing.
+    let other = class_with(&mut c, "1", 5, "y", "", Profile::default());
+    c.nominate(&key("n"), "a", &other, &[]);
+    assert_eq!(open(&mut c, &equal), "ab");
+    // Nor does one in whose place it comes.
+    c.nominate(&key("n"), "a", &coming, &[key("p2")]);
+    assert_eq!(open(&mut c, &equal), "ab");
+    c.forget(&key("p2"));
+    assert_eq!(open(&mut c, &equal), "a", "now none is there, then one");
+}
+
+#[test]
+fn nobody_is_displaced_for_a_pod_that_a_nominated_one_would_unbalance() {
+    let even = "topologySpreadConstraints: [{maxSkew: 1, topologyKey: host, whenUnsatisfiable: DoNotSchedule, labelSelector: {matchLabels: {app: s}}}]";
+    let mut c = cluster(&[("a", "4"), ("b", "4")]);
+    place(&mut c, "la", "a", "2", 0, 1);
+    place(&mut c, "lb", "b", "4", 1, 1);
+    let spread = class_with(&mut c, "2", 5, "s", even, Profile::default());
+    let coming = class_with(&mut c, "2", 5, "s", "", Profile::default());
+    assert_eq!(open(&mut c, &spread), "a");
+    c.nominate(&key("n"), "a", &coming, &[]);
+    assert_eq!(open(&mut c, &spread), "");
+    let found = preempt(&mut c, &spread, &none).unwrap();
+    assert_eq!(
+        (&*found.node, &*found.victims),
+        ("b", &[key("lb")][..]),
+        "less harm on a would not do"
+    );
+}
+
+#[test]
 fn gangs_run_together_or_not_at_all() {
     let mut c = cluster(&[("a", "4"), ("b", "2")]);
     let two = class(&mut c, "2", 0);
