@@ -77,6 +77,9 @@ impl Account {
         self.tell_group(&key, &facts, &step);
         let planned = if let (Step::Place, Seen::Valid(pod)) = (&step, facts.desired) {
             self.want(&state, &key, pod, info.as_ref(), turn)
+        } else if let Step::Invalid = step {
+            self.unwant(&key);
+            self.say_invalid(turn, &key, &state)
         } else {
             self.unwant(&key);
             let preemptor = self
