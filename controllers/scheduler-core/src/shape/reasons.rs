@@ -252,11 +252,10 @@ impl Shape {
             }
             if let Some(then) = table.pods_then(domain) {
                 // Those who leave for nominated pods are left out of it already.
-                let gone = gone
-                    - table
-                        .is_claimed(slot)
-                        .then(|| left_out(table.spread.term))
-                        .unwrap_or(0);
+                let gone = match table.is_claimed(slot) {
+                    true => gone - left_out(table.spread.term),
+                    false => gone,
+                };
                 crowded |= crowds(then - gone, table.least_then_without(domain, gone));
             }
         }
