@@ -6,7 +6,7 @@
 
 use std::cmp::Reverse;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::cluster::{Cluster, PodRequest};
 use crate::preempt::Budgets;
@@ -86,8 +86,8 @@ impl Cluster {
         order: &[usize],
         min: usize,
     ) -> Vec<(usize, Place)> {
-        for i in order {
-            let id = self.shape(&pods[*i].class);
+        for i in first_of_each(pods, order) {
+            let id = self.shape(&pods[i].class);
             self.refresh(id);
             let nodes = self.shapes[id].best(usize::MAX, &self.state);
             let rated = nodes.into_iter().map(|(slot, social)| {
@@ -96,7 +96,7 @@ impl Cluster {
             });
             let found = company.group(&self.state, rated, min, None);
             if !found.is_empty() {
-                return found.into_iter().map(|place| (*i, place)).collect();
+                return found.into_iter().map(|place| (i, place)).collect();
             }
         }
         Vec::new()
@@ -112,17 +112,24 @@ impl Cluster {
         min: usize,
         budgets: Budgets<'_>,
     ) -> Vec<(usize, Place)> {
-        for i in order {
-            let id = self.shape(&pods[*i].class);
+        for i in first_of_each(pods, order) {
+            let id = self.shape(&pods[i].class);
             self.refresh(id);
             let rated = self.by_harm(id, budgets).into_iter();
             let found = company.group(&self.state, rated, min, company.priority);
             if !found.is_empty() {
-                return found.into_iter().map(|place| (*i, place)).collect();
+                return found.into_iter().map(|place| (i, place)).collect();
             }
         }
         Vec::new()
     }
+}
+
+/// Of the members that ask for the same, the first in the order.
+fn first_of_each(pods: &[PodRequest], order: &[usize]) -> Vec<usize> {
+    let mut seen = FxHashSet::default();
+    let members = order.iter().copied();
+    members.filter(|i| seen.insert(&pods[*i].class)).collect()
 }
 
 impl Company {
