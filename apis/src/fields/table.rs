@@ -82,14 +82,6 @@ pub const KINDS: &[(&str, &str)] = &[
         "a ServiceAccount is stored and shown; there is no API server that a pod could speak to",
     ),
     (
-        "Job",
-        "a Job is stored and shown; its controller comes later",
-    ),
-    (
-        "CronJob",
-        "a CronJob is stored and shown; its controller comes later",
-    ),
-    (
         "HorizontalPodAutoscaler",
         "a HorizontalPodAutoscaler is stored and shown; the autoscaler comes later",
     ),

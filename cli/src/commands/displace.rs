@@ -350,7 +350,10 @@ async fn wait_for_move(
                 MoveOutcome::Refused => bail!("{name} cannot be moved: {}", last.message),
                 MoveOutcome::Other => bail!(
                     "{name} is on {}; a newer version of Setpoint has ended the move: {}",
-                    state.binding.as_ref().map_or("no node", |b| b.node.as_str()),
+                    state
+                        .binding
+                        .as_ref()
+                        .map_or("no node", |b| b.node.as_str()),
                     last.message
                 ),
             };

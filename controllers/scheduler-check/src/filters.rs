@@ -60,7 +60,8 @@ impl fmt::Display for Violation {
 ///
 /// Room that is kept for nominated pods counts as follows. A nominated pod of at least the same priority must find its
 /// room: the pod has to fit beside everything that is placed now, and once the victims have gone and the nominated pods
-/// have come there must be room for it as well, and no anti-affinity between these and it.
+/// have come there must be room for it as well, and no anti-affinity between these and it; and its spread constraints
+/// must hold then as well in each domain to which a nominated pod comes that they count.
 ///
 /// # Errors
 ///
@@ -71,8 +72,11 @@ pub fn feasible(world: &World, pod: &ObjectKey, node: &str) -> Result<(), Vec<Vi
     if found.is_empty() {
         let keepers = nominated_over(world, pod);
         if !keepers.is_empty() {
-            let later = violations_now(&after_nominations(world, &keepers), pod, node);
-            if later.iter().any(|v| takes_room_of(v, &keepers)) {
+            let after = after_nominations(world, &keepers);
+            let later = violations_now(&after, pod, node);
+            if later.iter().any(|v| takes_room_of(v, &keepers))
+                || unbalances(&after, &keepers, pod, node)
+            {
                 found.push(Violation::Kept(keepers));
             }
         }
@@ -90,6 +94,14 @@ fn takes_room_of(violation: &Violation, keepers: &BTreeSet<ObjectKey>) -> bool {
         Violation::AntiAffinity(other) | Violation::UnwantedBy(other) => keepers.contains(other),
         _ => false,
     }
+}
+
+/// Whether the pod has a spread constraint that does not hold on the node beside nominated pods in its domain.
+fn unbalances(after: &World, keepers: &BTreeSet<ObjectKey>, key: &ObjectKey, name: &str) -> bool {
+    let (Some(pod), Some(node)) = (after.pods.get(key), after.nodes.get(name)) else {
+        return false;
+    };
+    named(pod).is_none() && spread::is_crowded_by(after, keepers, key, pod, node)
 }
 
 /// The nodes that can take the pod now.

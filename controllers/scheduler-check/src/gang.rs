@@ -4,9 +4,10 @@
 //! where it is when its turn came, and each of the others had no node.
 //!
 //! What is promised of a gang that was refused: **no** way exists to place `min` of its members, in whatever order and on
-//! whatever nodes ([`gang_placement`] looks at all of them). This holds where the members are alike and none must be near
-//! others. Members that differ, or that must be near each other, are placed one after the other, each where it is best,
-//! without taking back what one of them has taken; of these less is promised: **some** way of taking a feasible node for each member in turn gets stuck with fewer than `min` placed.
+//! whatever nodes ([`gang_placement`] looks at all of them). This holds where the members are alike, also when they must
+//! be near each other. Members that differ are placed one after the other, each where it is best, without taking back
+//! what one of them has taken; of these less is promised: **some** way of taking a feasible node for each member in turn
+//! gets stuck with fewer than `min` placed.
 
 use std::collections::BTreeSet;
 
@@ -80,8 +81,7 @@ pub fn check_gang_refused(
     min: usize,
 ) -> Result<bool, Complaint> {
     let crowded = crowded(world);
-    let exact = members.windows(2).all(|two| alike(world, &two[0], &two[1]))
-        && members.iter().all(|member| !wants_company(world, member));
+    let exact = members.windows(2).all(|two| alike(world, &two[0], &two[1]));
     let refusable = |world: &World| match exact {
         true => match gang_placement(world, members, min) {
             Search::Found(_) => Some(false),
@@ -112,16 +112,6 @@ fn crowded(world: &World) -> World {
         }
     }
     crowded
-}
-
-/// Whether a pod goes only where certain others are.
-fn wants_company(world: &World, key: &ObjectKey) -> bool {
-    let affinity = world.pods.get(key).and_then(|p| p.spec.affinity.as_ref());
-    let near = affinity.and_then(|a| a.pod_affinity.as_ref());
-    near.is_some_and(|a| {
-        !a.required_during_scheduling_ignored_during_execution
-            .is_empty()
-    })
 }
 
 /// Whether two pods ask for the same.

@@ -1,6 +1,6 @@
 //! Topology spread constraints that forbid (`DoNotSchedule`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use setpoint_apis::ObjectKey;
 use setpoint_apis::core::{TopologySpreadConstraint, UnsatisfiableAction};
@@ -15,31 +15,78 @@ use crate::world::{Node, Pod, World};
 /// matching pods in any eligible domain, or 0 when there are fewer eligible domains than `minDomains`) is at most
 /// `maxSkew`. Matching pods are of the pod's own namespace.
 pub(crate) fn violations(world: &World, key: &ObjectKey, pod: &Pod, node: &Node) -> Vec<Violation> {
-    let constraints: Vec<_> = pod
-        .spec
-        .topology_spread_constraints
-        .iter()
-        .filter(|c| c.when_unsatisfiable == UnsatisfiableAction::DoNotSchedule)
-        .collect();
+    let constraints = forbidding(pod);
     let mut found = Vec::new();
     for constraint in &constraints {
         let Some(domain) = node.labels.get(&constraint.topology_key) else {
             found.push(Violation::SpreadKeyMissing(constraint.topology_key.clone()));
             continue;
         };
-        let counts = domains(world, key, pod, constraint, &constraints);
-        let wanted = usize::try_from(constraint.min_domains.unwrap_or(1)).unwrap_or(1);
-        let least = match counts.values().min() {
-            Some(least) if counts.len() >= wanted => *least,
-            _ => 0,
-        };
-        let here = counts.get(domain).copied().unwrap_or(0);
-        let itself = i64::from(counted(constraint, pod, &pod.labels));
-        if here + itself - least > i64::from(constraint.max_skew) {
+        if !holds(world, key, pod, constraint, &constraints, domain) {
             found.push(Violation::Spread(constraint.topology_key.clone()));
         }
     }
     found
+}
+
+/// Whether one of the pod's constraints does not hold on the node in a world where `others` are placed, and counts one of
+/// these in the node's domain.
+pub(crate) fn is_crowded_by(
+    world: &World,
+    others: &BTreeSet<ObjectKey>,
+    key: &ObjectKey,
+    pod: &Pod,
+    node: &Node,
+) -> bool {
+    let constraints = forbidding(pod);
+    constraints.iter().any(|constraint| {
+        let Some(domain) = node.labels.get(&constraint.topology_key) else {
+            return false;
+        };
+        let counts_here = |other: &ObjectKey| {
+            let Some(theirs) = world.pods.get(other) else {
+                return false;
+            };
+            let place = theirs.node.as_ref();
+            let place = place.and_then(|name| Some((name, world.nodes.get(name)?)));
+            other.namespace == key.namespace
+                && counted(constraint, pod, &theirs.labels)
+                && place.is_some_and(|(name, at)| {
+                    at.labels.get(&constraint.topology_key) == Some(domain)
+                        && is_eligible(pod, constraint, &constraints, name, at)
+                })
+        };
+        others.iter().any(counts_here) && !holds(world, key, pod, constraint, &constraints, domain)
+    })
+}
+
+/// The constraints that forbid.
+fn forbidding(pod: &Pod) -> Vec<&TopologySpreadConstraint> {
+    pod.spec
+        .topology_spread_constraints
+        .iter()
+        .filter(|c| c.when_unsatisfiable == UnsatisfiableAction::DoNotSchedule)
+        .collect()
+}
+
+/// Whether a constraint holds with the pod in a domain.
+fn holds(
+    world: &World,
+    key: &ObjectKey,
+    pod: &Pod,
+    constraint: &TopologySpreadConstraint,
+    all: &[&TopologySpreadConstraint],
+    domain: &str,
+) -> bool {
+    let counts = domains(world, key, pod, constraint, all);
+    let wanted = usize::try_from(constraint.min_domains.unwrap_or(1)).unwrap_or(1);
+    let least = match counts.values().min() {
+        Some(least) if counts.len() >= wanted => *least,
+        _ => 0,
+    };
+    let here = counts.get(domain).copied().unwrap_or(0);
+    let itself = i64::from(counted(constraint, pod, &pod.labels));
+    here + itself - least <= i64::from(constraint.max_skew)
 }
 
 /// The eligible domains of a constraint, with the number of matching pods in each.
@@ -54,11 +101,7 @@ fn domains(
 ) -> BTreeMap<String, i64> {
     let mut counts = BTreeMap::new();
     for (name, node) in &world.nodes {
-        if !all
-            .iter()
-            .all(|c| node.labels.contains_key(&c.topology_key))
-            || !let_in(pod, constraint, name, node)
-        {
+        if !is_eligible(pod, constraint, all, name, node) {
             continue;
         }
         let matching = world
@@ -70,6 +113,18 @@ fn domains(
         *counts.entry(domain).or_insert(0) += i64::try_from(matching).unwrap_or(i64::MAX);
     }
     counts
+}
+
+/// Whether pods on a node count.
+fn is_eligible(
+    pod: &Pod,
+    constraint: &TopologySpreadConstraint,
+    all: &[&TopologySpreadConstraint],
+    name: &str,
+    node: &Node,
+) -> bool {
+    let mut keys = all.iter().map(|c| &c.topology_key);
+    keys.all(|key| node.labels.contains_key(key)) && let_in(pod, constraint, name, node)
 }
 
 /// `nodeAffinityPolicy` (`Honor` when absent) and `nodeTaintsPolicy` (`Ignore` when absent). A node that is not ready is

@@ -45,13 +45,15 @@ pub enum Case {
     SpreadHostname,
     /// Preemptors, as many as nodes or fewer, on nodes that pods of lower priority fill.
     Preemption,
+    /// The same where a disruption budget that allows nothing more protects all of these pods.
+    PreemptionAgainstBudgets,
     /// Gangs of ten.
     Gang,
 }
 
 impl Case {
     /// Every case.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Basic,
         Self::Classes(20),
         Self::Classes(200),
@@ -61,6 +63,7 @@ impl Case {
         Self::Spread,
         Self::SpreadHostname,
         Self::Preemption,
+        Self::PreemptionAgainstBudgets,
         Self::Gang,
     ];
 
@@ -68,6 +71,8 @@ impl Case {
     pub fn usual_pods(self, nodes: usize) -> usize {
         match self {
             Self::Basic | Self::Classes(_) | Self::Gang => 20_000,
+            // Each looks at all nodes, since one might do without breaking the budget.
+            Self::PreemptionAgainstBudgets => nodes.min(200),
             // One to a node is what fits.
             Self::AntiAffinity | Self::Preemption => nodes.min(5_000),
             _ => 5_000,
@@ -85,6 +90,7 @@ impl Case {
             Self::Spread => "spread".into(),
             Self::SpreadHostname => "spread-hostname".into(),
             Self::Preemption => "preemption".into(),
+            Self::PreemptionAgainstBudgets => "preemption-budgets".into(),
             Self::Gang => "gang".into(),
         }
     }
@@ -120,8 +126,8 @@ impl Measured {
 /// Measures a case once, by `clock`.
 pub fn run(case: Case, nodes: usize, pods: usize, clock: &dyn Fn() -> Duration) -> Measured {
     let mut cluster = cluster(nodes);
-    if case == Case::Preemption {
-        return preemption(cluster, nodes, pods, clock);
+    if let Case::Preemption | Case::PreemptionAgainstBudgets = case {
+        return preemption(case, cluster, nodes, pods, clock);
     }
     let requests: Vec<PodRequest> = (0..pods)
         .map(|p| PodRequest {
@@ -172,6 +178,7 @@ pub fn exponent(measured: &[Measured]) -> f64 {
 }
 
 fn preemption(
+    case: Case,
     mut cluster: Cluster,
     nodes: usize,
     pods: usize,
@@ -192,6 +199,12 @@ fn preemption(
             class: high.clone(),
         })
         .collect();
+    let budget = BudgetState {
+        budgets: match case {
+            Case::PreemptionAgainstBudgets => vec![(ObjectKey::namespaced("default", "all"), 0)],
+            _ => Vec::new(),
+        },
+    };
     let start = clock();
     let mut bound = 0;
     for batch in requests.chunks(BATCH) {
@@ -202,7 +215,7 @@ fn preemption(
                 bound += 1;
                 continue;
             }
-            if let Some(found) = cluster.preempt(request, &|_| BudgetState::default()) {
+            if let Some(found) = cluster.preempt(request, &|_| budget.clone()) {
                 cluster.nominate(&request.pod, &found.node, &request.class, &found.victims);
                 waiting.push((request, found));
             }
@@ -218,7 +231,7 @@ fn preemption(
         }
     }
     Measured {
-        case: Case::Preemption,
+        case,
         nodes,
         pods,
         bound,
@@ -289,7 +302,11 @@ fn class(cluster: &mut Cluster, case: Case, p: usize) -> Class {
         Case::AntiAffinityZone => spec.affinity = Some(away(ZONE)),
         Case::Spread => spec.topology_spread_constraints = vec![spread(ZONE)],
         Case::SpreadHostname => spec.topology_spread_constraints = vec![spread(HOSTNAME)],
-        Case::Basic | Case::Classes(_) | Case::Preemption | Case::Gang => {}
+        Case::Basic
+        | Case::Classes(_)
+        | Case::Preemption
+        | Case::PreemptionAgainstBudgets
+        | Case::Gang => {}
     }
     asked(cluster, &spec, &app, 0)
 }

@@ -3,6 +3,7 @@
 mod classes;
 mod explain;
 pub(crate) mod gang;
+pub(crate) mod near;
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
@@ -279,7 +280,7 @@ impl Cluster {
     }
 
     /// A node for a pod of a shape that is promised that node, when it can run there now.
-    fn choice_at(&mut self, id: u32, slot: u32) -> Option<Choice> {
+    pub(crate) fn choice_at(&mut self, id: u32, slot: u32) -> Option<Choice> {
         self.refresh(id);
         let shape = &self.shapes[id];
         let admission = &self.admissions[shape.kind.admission];

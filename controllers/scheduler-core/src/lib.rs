@@ -14,7 +14,9 @@
 //!   does, and not for affinity, spreading, `NoSchedule` or a cordon.
 //! - A node that is not ready, and one that is cordoned, counts as one with a taint where `nodeTaintsPolicy: Honor` asks.
 //! - A [nominated](Cluster::nominate) pod keeps its resources and ports, and by anti-affinity its domains, from pods of
-//!   equal or lower priority. It satisfies nobody's affinity and counts in nobody's spreading before it is placed.
+//!   equal or lower priority, and their spread constraints have to hold in its domain both without it and once it has
+//!   come. Kubernetes counts it for its node alone; here it counts in all of its domain. It satisfies nobody's affinity
+//!   before it is placed.
 //! - A pod that must be near pods of lower priority does not displace others next to them: victims are chosen among the
 //!   pods of one node after all of lower priority were thought away, as Kubernetes documents.
 //! - The score of affinity and spreading compares the nodes that can run the pod; all other parts are absolute.

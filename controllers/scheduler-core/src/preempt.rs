@@ -47,7 +47,7 @@ struct Harm {
     cost: Cost,
 }
 
-type Budgets<'a> = &'a dyn Fn(&ObjectKey) -> BudgetState;
+pub(crate) type Budgets<'a> = &'a dyn Fn(&ObjectKey) -> BudgetState;
 
 impl Cluster {
     /// The victims whose removal lets the pod fit, all on one node; changes nothing.
@@ -62,13 +62,29 @@ impl Cluster {
         pod: &PodRequest,
         budgets: &dyn Fn(&ObjectKey) -> BudgetState,
     ) -> Option<Preemption> {
+        self.preempt_among(pod, None, budgets)
+    }
+
+    /// The same on one of these nodes, when they are said.
+    fn preempt_among(
+        &mut self,
+        pod: &PodRequest,
+        among: Option<&[u32]>,
+        budgets: Budgets<'_>,
+    ) -> Option<Preemption> {
         if !pod.class.0.kind.preempts {
             return None;
         }
         // Its own former place or nomination must not stand in its way.
         let own = self.state.remove(&pod.pod);
         let id = self.shape(&pod.class);
-        let found = self.least_harm(id, draw(&pod.pod, 0), budgets);
+        let found = match among {
+            None => self.least_harm(id, draw(&pod.pod, 0), budgets),
+            Some(slots) => {
+                self.refresh(id);
+                self.least_harm_of_these(id, slots.iter().copied(), draw(&pod.pod, 0), budgets)
+            }
+        };
         let found = found.map(|(slot, harm)| {
             let node = &self.state.nodes[slot as usize];
             let keys = harm.victims.iter().map(|p| self.state.pods[*p].key.clone());
@@ -181,12 +197,25 @@ impl Cluster {
             self.least_harm_of_few(id, draw, budgets)
         } else {
             self.sync(id);
-            self.least_harm_of_all(id, draw, budgets)
+            let slots = 0..self.state.nodes.len() as u32;
+            self.least_harm_of_these(id, slots, draw, budgets)
         }
     }
 
-    fn least_harm_of_all(&self, id: u32, draw: u64, budgets: Budgets<'_>) -> Option<(u32, Harm)> {
+    /// All nodes on which others may be displaced for a pod of the shape, with the harm.
+    pub(crate) fn by_harm(&self, id: u32, budgets: Budgets<'_>) -> Vec<((u32, Cost), u32)> {
         let slots = 0..self.state.nodes.len() as u32;
+        let harm = |slot| Some((self.harm(id, slot, Some(budgets))?.order(), slot));
+        slots.filter_map(harm).collect()
+    }
+
+    fn least_harm_of_these(
+        &self,
+        id: u32,
+        slots: impl Iterator<Item = u32>,
+        draw: u64,
+        budgets: Budgets<'_>,
+    ) -> Option<(u32, Harm)> {
         let all = slots.filter_map(|slot| Some((slot, self.harm(id, slot, Some(budgets))?)));
         let mut best: Vec<(u32, Harm)> = Vec::new();
         for (slot, harm) in all {

@@ -34,26 +34,53 @@ pub(crate) struct Asker<'a> {
 }
 
 impl Room {
-    /// The room on a node.
-    pub(crate) fn of(state: &State, node: &Node, asker: Asker<'_>, without: Without<'_>) -> Self {
-        let mut room = Self {
+    /// What a node has beside what is placed there, whatever is kept for whom.
+    pub(crate) fn bare(node: &Node) -> Self {
+        Self {
             used: node.used,
             allocatable: node.allocatable,
             extended: node.extended.clone(),
-        };
+        }
+    }
+
+    /// How many pods with these requests fit.
+    pub(crate) fn times(&self, requests: &Resources) -> i64 {
+        let fixed = requests
+            .fixed
+            .into_iter()
+            .zip(self.allocatable)
+            .zip(self.used);
+        let fixed = fixed.map(|((amount, all), used)| (amount, all - used));
+        let extended = requests.extended.iter().map(|(name, amount)| {
+            let known = self.extended.iter().find(|e| e.0 == *name);
+            (*amount, known.map_or(0, |e| e.1 - e.2))
+        });
+        let asked = fixed.chain(extended).filter(|(amount, _)| *amount > 0);
+        let times = asked.map(|(amount, free)| free.max(0) / amount).min();
+        times.unwrap_or(i64::MAX)
+    }
+
+    /// The room on a node.
+    pub(crate) fn of(state: &State, node: &Node, asker: Asker<'_>, without: Without<'_>) -> Self {
+        let mut room = Self::bare(node);
         for pod in without.removed {
             room.change(&state.pods[*pod].class.0.kind.requests, -1);
         }
-        for pod in &node.nominated {
-            let kind = &state.pods[*pod].class.0.kind;
-            if !without.nominated && kind.priority >= asker.kind.priority {
-                room.change(&kind.requests, 1);
-            }
+        let coming = node.nominated.iter().filter(|_| !without.nominated);
+        let coming = coming.map(|pod| &*state.pods[*pod].class.0);
+        let coming = coming.filter(|class| class.kind.priority >= asker.kind.priority);
+        for class in coming.clone() {
+            room.change(&class.kind.requests, 1);
         }
+        let staying = node.pods.iter();
+        let staying = staying.filter(|pod| !without.removed.contains(pod));
+        let staying = staying.map(|pod| &*state.pods[*pod].class.0);
         for id in &node.reserved {
             let reservation = &state.reservations[*id];
             if !asker.owned.contains(&reservation.matcher) {
-                room.change(&state.held(reservation, node, without.removed), 1);
+                // Owners that are to come draw on it as those do that are there: their requests are counted already.
+                let held = state.held(reservation, staying.clone().chain(coming.clone()));
+                room.change(&held, 1);
             }
         }
         room

@@ -205,7 +205,7 @@ impl Shape {
             for slot in slots.clone() {
                 let cell = admission.cell(slot as usize, state);
                 for table in &mut self.tables {
-                    table.update(slot, &cell, &state.registry, &mut more);
+                    table.update(slot, &cell, state, &mut more);
                 }
             }
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use setpoint_apis::ObjectKey;
 
-use crate::class::Class;
+use crate::class::{Class, ClassInner};
 use crate::intern::Interner;
 use crate::log::ChangeLog;
 use crate::node::{Glance, Images, Node};
@@ -275,20 +275,15 @@ impl State {
         }
     }
 
-    /// What a reservation still holds on its node, when `removed` would be gone.
-    pub(crate) fn held(
+    /// What a reservation still holds on its node beside pods of these classes there.
+    pub(crate) fn held<'a>(
         &self,
         reservation: &Reservation,
-        node: &Node,
-        removed: &[u32],
+        there: impl Iterator<Item = &'a ClassInner>,
     ) -> Resources {
         let mut held = reservation.resources.clone();
-        let owners = node
-            .pods
-            .iter()
-            .filter(|p| !removed.contains(p))
-            .map(|p| &self.pods[*p].class.0);
-        for class in owners.filter(|c| self.registry.selects(reservation.matcher, c.identity)) {
+        let owns = |class: &&ClassInner| self.registry.selects(reservation.matcher, class.identity);
+        for class in there.filter(owns) {
             let used = &class.kind.requests;
             for (left, used) in held.fixed.iter_mut().zip(used.fixed) {
                 *left = (*left - used).max(0);

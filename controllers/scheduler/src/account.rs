@@ -8,6 +8,7 @@ mod audit;
 mod changes;
 mod count;
 mod groups;
+mod invalid;
 mod moves;
 mod outcome;
 mod place;

@@ -208,6 +208,8 @@ pub enum Step {
     Wait(&'static str),
     /// Something that the decision depends on does not parse.
     Frozen(&'static str),
+    /// Its document does not parse, and it is nowhere: its record is to say so.
+    Invalid,
     /// Its binding does not parse, and what else there is does not tell where it is.
     Stuck {
         /// The nodes that have work for it or report it.
@@ -309,7 +311,7 @@ fn unbound(facts: &Facts<'_>) -> Step {
         };
     }
     match facts.desired {
-        Seen::Frozen => Step::Frozen("desired document"),
+        Seen::Frozen => Step::Invalid,
         Seen::Absent if facts.recorded.is_some() => Step::DropRecord,
         Seen::Absent => Step::Rest,
         Seen::Valid(_) => Step::Place,

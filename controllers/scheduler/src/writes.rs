@@ -196,6 +196,28 @@ impl Writer<'_> {
         before: Option<&Recorded>,
         says: Says,
     ) -> (Write, Effects) {
+        // A record of a pod that is gone would be left behind.
+        let exists = Compare::CreateRevision(self.desired_key(), pod.create_revision);
+        self.record_while(exists, before, says)
+    }
+
+    /// Says what is wrong with the document of a pod that has no node, as it was brought by this revision.
+    pub(crate) fn record_invalid(
+        &self,
+        revision: i64,
+        before: Option<&Recorded>,
+        says: Says,
+    ) -> (Write, Effects) {
+        let stands = Compare::ModRevision(self.desired_key(), revision);
+        self.record_while(stands, before, says)
+    }
+
+    fn record_while(
+        &self,
+        guard: Compare,
+        before: Option<&Recorded>,
+        says: Says,
+    ) -> (Write, Effects) {
         let since = before
             .and_then(|b| b.since)
             .unwrap_or_else(|| self.now.whole_seconds());
@@ -210,11 +232,7 @@ impl Writer<'_> {
             nearest: says.nearest,
         };
         let write = Write {
-            guards: vec![
-                // A record of a pod that is gone would be left behind.
-                Compare::CreateRevision(self.desired_key(), pod.create_revision),
-                Compare::absent(self.binding_key()),
-            ],
+            guards: vec![guard, Compare::absent(self.binding_key())],
             ops: vec![put(self.record_key(), document::encode(&record))],
             context: format!("condition of {}", self.key),
         };
@@ -237,7 +255,9 @@ impl Writer<'_> {
         match step {
             // The account chooses the node first.
             Step::Place | Step::Move { .. } => None,
-            Step::Rest | Step::Wait(_) | Step::Frozen(_) | Step::Stuck { .. } => None,
+            Step::Rest | Step::Wait(_) | Step::Frozen(_) | Step::Invalid | Step::Stuck { .. } => {
+                None
+            }
             Step::Restore { binding, leaving } => Some(self.restore(facts, binding, *leaving)),
             Step::Forget { node } => Some(self.forget(facts, node.as_deref())),
             Step::Withdraw {

@@ -12,11 +12,12 @@ use super::figures::round;
 /// The name of the measurement that is not of one case.
 pub(super) const GROWTH: &str = "growth";
 /// What the core measures and the benchmark with etcd does not.
-pub(super) const ONLY: [&str; 5] = [
+pub(super) const ONLY: [&str; 6] = [
     "classes-20",
     "classes-200",
     "anti-affinity-zone",
     "spread-hostname",
+    "preemption-budgets",
     GROWTH,
 ];
 /// How often each point of the growth is measured; the fastest counts, since what else the machine does only slows down.

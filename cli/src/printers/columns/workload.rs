@@ -5,7 +5,6 @@ use setpoint_apis::time::Timestamp;
 
 use super::{AGE, Column, NAME, column, of_containers, or_none, replicas, selector, wide};
 use crate::object::{Object, pairs};
-use crate::printers::age;
 
 pub(super) const STATEFUL_SET: &[Column] = &[
     NAME,
@@ -43,38 +42,6 @@ pub(super) const REVISION: &[Column] = &[
     AGE,
 ];
 
-pub(super) const JOB: &[Column] = &[
-    NAME,
-    column("STATUS", |o, _| job_state(o).into()),
-    column("COMPLETIONS", |o, _| completions(o)),
-    column("DURATION", duration),
-    AGE,
-    wide("CONTAINERS", |o, _| of_containers(o, "name")),
-    wide("IMAGES", |o, _| of_containers(o, "image")),
-    wide("SELECTOR", |o, _| selector(o.at(&["spec", "selector"]))),
-];
-
-pub(super) const CRON_JOB: &[Column] = &[
-    NAME,
-    column("SCHEDULE", |o, _| o.text_at(&["spec", "schedule"]).into()),
-    column("TIMEZONE", |o, _| or_none(o.text_at(&["spec", "timeZone"]))),
-    column("SUSPEND", |o, _| {
-        if is_suspended(o) { "True" } else { "False" }.into()
-    }),
-    column("ACTIVE", |o, _| {
-        o.list_at(&["status", "active"]).len().to_string()
-    }),
-    column("LAST SCHEDULE", |o, now| {
-        match o.time_at(&["status", "lastScheduleTime"]) {
-            None => "<none>".into(),
-            at => age::since(at, now),
-        }
-    }),
-    AGE,
-    wide("CONTAINERS", |o, _| of_jobs(o, "name")),
-    wide("IMAGES", |o, _| of_jobs(o, "image")),
-];
-
 pub(super) const AUTOSCALER: &[Column] = &[
     NAME,
     column("REFERENCE", |o, _| {
@@ -109,63 +76,6 @@ fn controller(o: &Object) -> String {
         Some((group, _)) => format!("{kind}.{group}/{}", text("name")),
         None => format!("{kind}/{}", text("name")),
     }
-}
-
-fn is_suspended(o: &Object) -> bool {
-    o.at(&["spec", "suspend"]) == Some(&Value::Bool(true))
-}
-
-/// `Complete`, `Failed`, `Terminating`, `Suspended`, `FailureTarget`, `SuccessCriteriaMet` or `Running`.
-fn job_state(o: &Object) -> &'static str {
-    let is = |type_: &str| o.condition(type_).is_some_and(|c| c["status"] == "True");
-    match () {
-        () if is("Complete") => "Complete",
-        () if is("Failed") => "Failed",
-        () if o.terminating => "Terminating",
-        () if is("Suspended") => "Suspended",
-        () if is("FailureTarget") => "FailureTarget",
-        () if is("SuccessCriteriaMet") => "SuccessCriteriaMet",
-        () => "Running",
-    }
-}
-
-/// `2/5`; of a Job without completions, one is enough: `0/1 of 3` while three try.
-fn completions(o: &Object) -> String {
-    let succeeded = o.number_at(&["status", "succeeded"]);
-    let number = |field: &str| o.at(&["spec", field]).and_then(Value::as_i64);
-    match (number("completions"), number("parallelism").unwrap_or(1)) {
-        (Some(wanted), _) => format!("{succeeded}/{wanted}"),
-        (None, at_once) if at_once > 1 => format!("{succeeded}/1 of {at_once}"),
-        (None, _) => format!("{succeeded}/1"),
-    }
-}
-
-/// How long a Job has run, or ran.
-fn duration(o: &Object, now: Timestamp) -> String {
-    let Some(start) = o.time_at(&["status", "startTime"]) else {
-        return String::new();
-    };
-    let failed = || {
-        let failed = o.condition("Failed").filter(|c| c["status"] == "True")?;
-        failed["lastTransitionTime"].as_str()?.parse().ok()
-    };
-    let end = o.time_at(&["status", "completionTime"]).or_else(failed);
-    age::since(Some(start), end.unwrap_or(now))
-}
-
-fn of_jobs(o: &Object, field: &str) -> String {
-    let containers = o
-        .list_at(&[
-            "spec",
-            "jobTemplate",
-            "spec",
-            "template",
-            "spec",
-            "containers",
-        ])
-        .iter();
-    let all: Vec<&str> = containers.filter_map(|c| c[field].as_str()).collect();
-    all.join(",")
 }
 
 /// `cpu: 40%/80%, packets: 5/10 (avg)`: what was measured, and what it should be.
@@ -231,51 +141,6 @@ mod tests {
     }
 
     #[test]
-    fn a_job_shows_how_far_it_is() {
-        let job = |spec: Value, status: Value| {
-            row(
-                JOB,
-                &object("jobs", json!({"spec": spec, "status": status})),
-            )
-        };
-        let at = |s: i64| Timestamp::from_unix_seconds(s).to_string();
-        assert_eq!(
-            job(json!({"completions": 5}), json!({})),
-            "Running | 0/5 | "
-        );
-        assert_eq!(
-            job(
-                json!({"completions": 5}),
-                json!({"succeeded": 2, "startTime": at(40)})
-            ),
-            "Running | 2/5 | 60s"
-        );
-        let ended =
-            |type_: &str| json!([{"type": type_, "status": "True", "lastTransitionTime": at(50)}]);
-        assert_eq!(
-            job(
-                json!({"parallelism": 3}),
-                json!({"startTime": at(40), "conditions": ended("Failed")})
-            ),
-            "Failed | 0/1 of 3 | 10s"
-        );
-        assert_eq!(
-            job(
-                json!({}),
-                json!({"succeeded": 1, "startTime": at(40), "completionTime": at(45), "conditions": ended("Complete")})
-            ),
-            "Complete | 1/1 | 5s"
-        );
-        assert_eq!(
-            job(
-                json!({"suspend": true}),
-                json!({"conditions": ended("Suspended")})
-            ),
-            "Suspended | 0/1 | "
-        );
-    }
-
-    #[test]
     fn the_other_kinds_show_what_kubectl_shows() {
         let of =
             |plural: &str, columns: &[Column], value: Value| row(columns, &object(plural, value));
@@ -297,14 +162,6 @@ mod tests {
                 })
             ),
             "5 | 4 | 3 | 2 | 1 | a=b"
-        );
-        assert_eq!(
-            of(
-                "cronjobs",
-                CRON_JOB,
-                json!({"spec": {"schedule": "@daily"}, "status": {"active": [{}], "lastScheduleTime": "1970-01-01T00:01:00Z"}})
-            ),
-            "@daily | <none> | False | 1 | 40s"
         );
         assert_eq!(
             of(

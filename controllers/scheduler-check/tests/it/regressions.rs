@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use setpoint_apis::ObjectKey;
-use setpoint_scheduler_check::generate::{NodeRule, NodeShape, PodShape, Selects, Spread, Step};
+use setpoint_scheduler_check::generate::{
+    NodeRule, NodeShape, PodShape, ReservationShape, Selects, Spread, Step,
+};
 use setpoint_scheduler_core::{Decision, Reason};
 
 use crate::differential::run;
@@ -105,4 +107,48 @@ fn a_victim_that_is_labelled_anew_leaves_all_the_same() {
         displacing(6),
     ];
     run(vec![node()], steps).unwrap();
+}
+
+#[test]
+fn a_nominated_owner_is_not_counted_beside_all_that_is_reserved_for_it() {
+    let whole = NodeShape {
+        cpu: 5,
+        gpu: 2,
+        pods: 3,
+        ..node()
+    };
+    let victim = PodShape {
+        gpu: 1,
+        ..PodShape::default()
+    };
+    let owner = PodShape {
+        app: Some(1),
+        priority: 6,
+        cpu: 2,
+        gpu: 2,
+        ..PodShape::default()
+    };
+    let other = PodShape {
+        priority: 5,
+        cpu: 1,
+        ..PodShape::default()
+    };
+    let reserved = ReservationShape {
+        number: 0,
+        app: 1,
+        namespace: None,
+        cpu: 3,
+        memory: 0,
+    };
+    let steps = vec![
+        Step::Place(victim, 0),
+        Step::Reserve(0, reserved),
+        Step::Preempt {
+            pod: owner,
+            budgets: BTreeMap::new(),
+            slowly: true,
+        },
+        Step::Schedule(vec![other]),
+    ];
+    run(vec![whole], steps).unwrap();
 }

@@ -157,7 +157,7 @@ impl Cluster {
         }
     }
 
-    fn parts(&self, id: u32, slot: u32, social: Social) -> [(Part, i64); 6] {
+    pub(super) fn parts(&self, id: u32, slot: u32, social: Social) -> [(Part, i64); 6] {
         let shape = &self.shapes[id];
         let slot = slot as usize;
         let cell = self.admissions[shape.kind.admission].peek(slot, &self.state);

@@ -16,8 +16,10 @@ impl Cluster {
     /// before. Decisions are in the order of the pods.
     ///
     /// Pods that are nominated go to their nodes when enough of the gang fits then. Otherwise the pods are tried in the
-    /// given order first, then those that ask for the most first. Where constraints between pods make some orders fail,
-    /// one that would succeed can be missed.
+    /// given order first, then those that ask for the most first, each where it is best. When that gets stuck and all of
+    /// them must be near each other, the places where they could be are tried one after the other, the best first, at
+    /// most 64 of those that have the room. Where other constraints between pods make some orders fail, one that would
+    /// succeed can be missed.
     ///
     /// # Errors
     ///
@@ -54,11 +56,32 @@ impl Cluster {
             }
             self.state.latest = latest;
         }
+        if let Some(decisions) = self.try_places(pods, min, seed) {
+            return Ok(decisions);
+        }
         for pod in before {
             self.restore(pod);
         }
         self.state.latest = latest;
         Err(failed.unwrap_or_default())
+    }
+
+    /// One place after the other, when the pods can only be in one.
+    fn try_places(&mut self, pods: &[PodRequest], min: usize, seed: u64) -> Option<Vec<Decision>> {
+        let company = self.company(pods)?;
+        let latest = self.state.latest;
+        let orders = orders(pods);
+        let order = orders.last()?;
+        for (first, place) in self.places(&company, pods, order, min) {
+            let mut order = order.clone();
+            order.sort_by_key(|i| *i != first);
+            let pinned = FxHashMap::from_iter([(pods[first].pod.clone(), place.slot)]);
+            if let Ok(decisions) = self.try_gang(pods, &order, &pinned, min, seed) {
+                return Some(decisions);
+            }
+            self.state.latest = latest;
+        }
+        None
     }
 
     fn try_gang(

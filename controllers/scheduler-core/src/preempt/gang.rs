@@ -10,8 +10,9 @@ use std::cmp::Reverse;
 use rustc_hash::FxHashMap;
 use setpoint_apis::ObjectKey;
 
-use super::{BudgetState, Budgets, Preemption};
+use super::{BudgetState, Budgets, Cost, Preemption};
 use crate::cluster::gang::orders;
+use crate::cluster::near::Place;
 use crate::cluster::{Cluster, PodRequest};
 use crate::room::Without;
 use crate::state::Pod;
@@ -26,6 +27,9 @@ struct Trial {
     /// Those that leave anyway.
     leaving: Vec<Pod>,
 }
+
+/// The harm of a way in which a gang fits, and by member its place there.
+type Tried = ((u32, Cost), Vec<Option<Preemption>>);
 
 impl Cluster {
     /// Where at least `min` pods of a gang fit when others of lower priority are gone, and who these are; changes
@@ -42,7 +46,8 @@ impl Cluster {
     ///
     /// Members are placed one by one as [`Cluster::schedule_gang`] does, each with the least harm for itself: another
     /// way to place all of them that displaces fewer can be missed, and so can the only one there is where constraints
-    /// between the members make some orders fail.
+    /// between the members make some orders fail. When that gets stuck and they must be near each other, the place is
+    /// taken in which the whole does the least harm, of at most 64.
     pub fn preempt_gang(
         &mut self,
         pods: &[PodRequest],
@@ -63,27 +68,11 @@ impl Cluster {
         for pod in &spared {
             self.state.set_staying(pod, true);
         }
-        let mut found = None;
-        for order in orders(pods) {
-            let mut trial = Trial {
-                slots: vec![None; pods.len()],
-                ..Trial::default()
-            };
-            let fits = self.try_gang_by_force(pods, &order, min, budgets, &mut trial);
-            if fits {
-                self.spare(pods, budgets, &mut trial);
-                found = Some(self.told(pods, budgets, &trial));
-            }
-            for pod in pods {
-                self.state.remove(&pod.pod);
-            }
-            for pod in trial.victims.into_iter().chain(trial.leaving) {
-                self.restore(pod);
-            }
-            if fits {
-                break;
-            }
-        }
+        let orders = orders(pods);
+        let mut tries = orders.iter();
+        let found = tries.find_map(|order| self.trial(pods, order, None, min, budgets));
+        let found = found.or_else(|| self.least_of_places(pods, orders.last()?, min, budgets));
+        let found = found.map(|(_, told)| told);
         for pod in spared {
             self.state.set_staying(pod, false);
         }
@@ -94,11 +83,62 @@ impl Cluster {
         found
     }
 
-    /// Gives members places until there are enough of them.
+    /// Of the places where all of the gang could be, when it can only be in one, that with the least harm.
+    fn least_of_places(
+        &mut self,
+        pods: &[PodRequest],
+        order: &[usize],
+        min: usize,
+        budgets: Budgets<'_>,
+    ) -> Option<Tried> {
+        let company = self.company(pods)?;
+        let mut best: Option<Tried> = None;
+        for (first, place) in self.places_by_force(&company, pods, order, min, budgets) {
+            let mut order = order.to_vec();
+            order.sort_by_key(|i| *i != first);
+            if let Some(tried) = self.trial(pods, &order, Some(&place), min, budgets)
+                && best.as_ref().is_none_or(|b| tried.0 < b.0)
+            {
+                best = Some(tried);
+            }
+        }
+        best
+    }
+
+    /// Tries one order, in one place when that is said. Everything is as before then.
+    fn trial(
+        &mut self,
+        pods: &[PodRequest],
+        order: &[usize],
+        place: Option<&Place>,
+        min: usize,
+        budgets: Budgets<'_>,
+    ) -> Option<Tried> {
+        let mut trial = Trial {
+            slots: vec![None; pods.len()],
+            ..Trial::default()
+        };
+        let fits = self.try_gang_by_force(pods, order, place, min, budgets, &mut trial);
+        let told = fits.then(|| {
+            self.spare(pods, budgets, &mut trial);
+            self.told(pods, budgets, &trial)
+        });
+        for pod in pods {
+            self.state.remove(&pod.pod);
+        }
+        for pod in trial.victims.into_iter().chain(trial.leaving) {
+            self.restore(pod);
+        }
+        told
+    }
+
+    /// Gives members places until there are enough of them: the first at the node of `place`, and nobody displaces
+    /// others elsewhere.
     fn try_gang_by_force(
         &mut self,
         pods: &[PodRequest],
         order: &[usize],
+        place: Option<&Place>,
         min: usize,
         budgets: Budgets<'_>,
         trial: &mut Trial,
@@ -119,10 +159,17 @@ impl Cluster {
             }
             let request = &pods[*i];
             let id = self.shape(&request.class);
-            let slot = match self.choice(id, &request.pod, 0) {
+            let pinned = place.filter(|_| placed == 0).map(|p| p.slot);
+            let choice = match pinned {
+                Some(slot) => self.choice_at(id, slot),
+                None => self.choice(id, &request.pod, 0),
+            };
+            let slot = match choice {
                 Some(choice) => choice.slot,
                 None => {
-                    let Some(found) = self.preempt(request, &left) else {
+                    let only = pinned.as_ref().map(std::slice::from_ref);
+                    let among = only.or_else(|| place.map(|p| &*p.slots));
+                    let Some(found) = self.preempt_among(request, among, &left) else {
                         continue;
                     };
                     for victim in &found.victims {
@@ -196,12 +243,7 @@ impl Cluster {
         fits
     }
 
-    fn told(
-        &self,
-        pods: &[PodRequest],
-        budgets: Budgets<'_>,
-        trial: &Trial,
-    ) -> Vec<Option<Preemption>> {
+    fn told(&self, pods: &[PodRequest], budgets: Budgets<'_>, trial: &Trial) -> Tried {
         let mut victims: Vec<&Pod> = trial.victims.iter().collect();
         victims.sort_by_key(|p| (Reverse(p.class.0.kind.priority), p.since, &p.key));
         let mut spent: FxHashMap<ObjectKey, u32> = FxHashMap::default();
@@ -228,7 +270,10 @@ impl Cluster {
             })
         };
         debug_assert_eq!(pods.len(), trial.slots.len());
-        trial.slots.iter().map(one).collect()
+        let violations = violating.values().filter(|v| **v).count() as u32;
+        let of = |v: &&Pod| (v.class.0.kind.priority, v.since);
+        let cost = Cost::of(victims.iter().map(of));
+        ((violations, cost), trial.slots.iter().map(one).collect())
     }
 }
 

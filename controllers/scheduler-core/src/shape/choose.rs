@@ -1,7 +1,7 @@
 //! The decision: which groups can be chosen, how good they are, and the best node of the best of them.
 
 use crate::score;
-use crate::shape::plan::At;
+use crate::shape::plan::{At, UNCLAIMED};
 use crate::shape::{Group, Shape};
 use crate::state::State;
 use crate::topology::NOWHERE;
@@ -38,7 +38,7 @@ impl Shape {
         if self.plan.flat {
             return self.groups[0].ranking.feasible();
         }
-        let least = self.least();
+        let least = self.least(state);
         let affine = self.nobody_yet(state);
         let open = self
             .groups
@@ -154,12 +154,22 @@ impl Shape {
         })
     }
 
-    fn least(&self) -> Vec<i64> {
-        self.tables.iter().map(super::Table::least).collect()
+    /// The least number of pods of any domain, by spread constraint: now, and once nominated pods have come.
+    fn least(&self, state: &State) -> Vec<(i64, i64)> {
+        let of = |table: &super::Table| {
+            let now = table.least();
+            let then = if state.nominated > 0 && table.spread.hard {
+                table.least_then()
+            } else {
+                now
+            };
+            (now, then)
+        };
+        self.tables.iter().map(of).collect()
     }
 
     /// Whether the pods want to be near pods like themselves, and there is none anywhere: then the first may start.
-    pub(super) fn nobody_yet(&self, state: &State) -> bool {
+    pub(crate) fn nobody_yet(&self, state: &State) -> bool {
         let terms = &state.registry.terms;
         self.own_affinity
             && self
@@ -169,7 +179,13 @@ impl Shape {
                 .all(|(t, _)| terms[*t].pods.total == 0)
     }
 
-    fn is_open(&self, group: &Group, least: &[i64], nobody_yet: bool, state: &State) -> bool {
+    fn is_open(
+        &self,
+        group: &Group,
+        least: &[(i64, i64)],
+        nobody_yet: bool,
+        state: &State,
+    ) -> bool {
         if group.ranking.feasible() == 0 {
             return false;
         }
@@ -192,21 +208,27 @@ impl Shape {
         self.plan.anti.iter().all(apart)
             && self.plan.affinity.iter().all(near)
             && hard.all(|((table, at), least)| {
-                let crowd = match at {
+                let (now, then) = match at {
                     At::Domain(at) => match domain(*at) {
                         NOWHERE => return false,
-                        domain => table.pods(domain),
+                        domain => (table.pods(domain), table.pods_then(domain)),
                     },
-                    At::Value(at) => signature[*at],
+                    At::Value(at) => {
+                        let then = Some(signature[*at + 1]).filter(|n| *n != UNCLAIMED);
+                        (signature[*at], then)
+                    }
                     At::Node => return false,
                 };
-                crowd + i64::from(table.spread.own) - least <= table.spread.max_skew
+                let allows = |crowd: i64, least: i64| {
+                    crowd + i64::from(table.spread.own) - least <= table.spread.max_skew
+                };
+                allows(now, least.0) && then.is_none_or(|then| allows(then, least.1))
             })
     }
 
     /// The groups that can be chosen, with what they are worth.
     fn open(&self, state: &State) -> Vec<Open> {
-        let least = self.least();
+        let least = self.least(state);
         let nobody_yet = self.nobody_yet(state);
         let groups = self.groups.iter().enumerate();
         let groups = groups.filter(|(_, g)| self.is_open(g, &least, nobody_yet, state));

@@ -37,6 +37,9 @@ pub(super) struct Anti {
     pub(super) at: At,
 }
 
+/// In a signature: no nominated pod counts in the domain.
+pub(super) const UNCLAIMED: i64 = i64::MIN;
+
 /// Where the count of a term is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum At {
@@ -87,7 +90,16 @@ impl Plan {
         plan.spread = own
             .spread
             .iter()
-            .map(|s| domain(s.term).unwrap_or_else(&mut value))
+            .map(|s| {
+                domain(s.term).unwrap_or_else(|| {
+                    let at = value();
+                    if s.hard {
+                        // And one for what nominated pods make of it.
+                        value();
+                    }
+                    at
+                })
+            })
             .collect();
         let node = |t: u32| domain(t).unwrap_or(At::Node);
         let anti = |t: u32, own: bool, foreign: bool| Anti {
@@ -153,6 +165,9 @@ impl Shape {
                 } else {
                     table.pods(domain)
                 });
+                if table.spread.hard {
+                    out.push(table.pods_then(domain).unwrap_or(UNCLAIMED));
+                }
             }
         }
         for anti in plan.anti.iter().filter(|a| a.at == At::Node) {

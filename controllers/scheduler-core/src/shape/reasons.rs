@@ -179,6 +179,13 @@ impl Shape {
             let matches = |p: &&u32| registry.selects(matcher, state.pods[**p].class.0.identity);
             removed.iter().filter(matches).count() as i64
         };
+        let left_out = |term: u32| {
+            let matcher = registry.terms[term].matcher;
+            let pods = removed.iter().map(|p| &state.pods[*p]);
+            let pods = pods.filter(|p| p.leaving);
+            let pods = pods.filter(|p| registry.selects(matcher, p.class.0.identity));
+            pods.count() as i64
+        };
         let holders = |term: u32| {
             let holds = |p: &&u32| state.pods[**p].class.0.kind.own.anti.contains(&term);
             removed.iter().filter(holds).count() as i64
@@ -235,9 +242,22 @@ impl Shape {
             } else {
                 0
             };
+            let crowds = |pods: i64, least: i64| {
+                pods + i64::from(table.spread.own) - least > table.spread.max_skew
+            };
             let pods = table.pods(domain) - gone;
-            let least = table.least_without(domain, gone);
-            crowded |= pods + i64::from(table.spread.own) - least > table.spread.max_skew;
+            crowded |= crowds(pods, table.least_without(domain, gone));
+            if without.nominated {
+                continue;
+            }
+            if let Some(then) = table.pods_then(domain) {
+                // Those who leave for nominated pods are left out of it already.
+                let gone = match table.is_claimed(slot) {
+                    true => gone - left_out(table.spread.term),
+                    false => gone,
+                };
+                crowded |= crowds(then - gone, table.least_then_without(domain, gone));
+            }
         }
         if unlabelled {
             tell(Finding::new(Reason::SpreadLabel, false));

@@ -111,6 +111,7 @@ impl Account {
             Step::Rest | Step::Wait(_) | Step::Frozen(_) | Step::Stuck { .. } => {
                 self.miscounted(key, turn)
             }
+            Step::Invalid => !self.is_said_invalid(turn, key) || self.miscounted(key, turn),
             Step::Place => {
                 let held = turn.view.desired::<Pod>().get(key).is_some_and(|p| {
                     let spec = &p.value.spec;

@@ -84,7 +84,7 @@ impl Account {
         // Whoever waits until it has left would wait in vain.
         let ended = matches!(facts.actual, Seen::Valid(actual) if is_terminal(&actual.value));
         let fixed = match step {
-            PodStep::Frozen(_) | PodStep::Stuck { .. } => true,
+            PodStep::Frozen(_) | PodStep::Invalid | PodStep::Stuck { .. } => true,
             PodStep::Withdraw { .. } => false,
             _ => ended && matches!(facts.binding, Seen::Valid(b) if b.value.withdrawn.is_none()),
         };

@@ -89,6 +89,9 @@ impl Account {
             self.begin_move(&key, &mut state, &facts, which, stop_first, turn)
         } else if let (Step::Place, Seen::Valid(pod)) = (&step, facts.desired) {
             self.want(&state, &key, pod, info.as_ref(), turn)
+        } else if let Step::Invalid = step {
+            self.unwant(&key);
+            self.say_invalid(turn, &key, &state)
         } else {
             self.unwant(&key);
             let preemptor = self

@@ -346,6 +346,10 @@ fn a_bind_guards_on_document_binding_and_session() {
         [Compare::CreateRevision(POD.into(), 10), absent(BINDING)]
     );
     assert_ops(&write, &[RECORD], &[]);
+    // What is wrong with a document is said of that document alone.
+    let (write, _) = writer.record_invalid(12, Some(&recorded), says("torn"));
+    assert_eq!(write.guards, [at(POD, 12), absent(BINDING)]);
+    assert_ops(&write, &[RECORD], &[]);
 }
 
 #[test]

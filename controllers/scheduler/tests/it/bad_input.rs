@@ -1,9 +1,8 @@
 //! What nobody meant to write: each gets a condition that says so, and everything else goes on as if it were not there.
 //! All of it is put past the door, as `etcdctl put` does.
 
-use setpoint_apis::Key;
-use setpoint_apis::ObjectKey;
 use setpoint_apis::core::{Node, Pod};
+use setpoint_apis::{Key, Kind, ObjectKey};
 
 use crate::rig::{Rig, pod, pod_key, pod_with};
 
@@ -93,17 +92,70 @@ async fn amounts_below_nothing_take_nothing_and_give_nothing() {
     rig.apply("more", pod("more").replace("cpu: 100m", "cpu: 1"))
         .await;
     rig.until_record("more", "Insufficient cpu").await;
-    // It is no valid document: nothing is decided about it, and `setpoint why` says what is wrong with it.
-    let view = rig.cache.view();
-    assert!(!view.bindings().contains(&pod_key("less")));
-    let invalid = view.desired::<Pod>().entry(&pod_key("less"));
-    let message = invalid
-        .and_then(|e| e.invalid())
-        .map(|i| i.message.to_string());
-    assert!(
-        message.as_deref().is_some_and(|m| m.contains("negative")),
-        "{message:?}"
+    // It is no valid document: it is placed nowhere, and told what is wrong with it.
+    let record = rig.until_record("less", "negative").await;
+    assert_eq!(record.conditions[0].reason.as_deref(), Some("Invalid"));
+    assert!(!rig.cache.view().bindings().contains(&pod_key("less")));
+}
+
+#[tokio::test]
+async fn a_document_that_does_not_parse_is_told_so_once_until_it_is_mended_or_gone() {
+    let rig = Rig::start("unreadable").await;
+    let _agent = rig.node("n1", 2).await;
+    let first = rig.telling_scheduler();
+    let key = Key::Actual(Pod::PLURAL, pod_key("torn"));
+    rig.apply("torn", "{apiVersion: v1, kind: Pod, metadata: [")
+        .await;
+    let record = rig.until_record("torn", "does not parse").await;
+    let condition = &record.conditions[0];
+    assert_eq!(
+        (
+            &*condition.type_,
+            &*condition.status,
+            condition.reason.as_deref()
+        ),
+        ("PodScheduled", "False", Some("Invalid"))
     );
+    rig.until_event(&["torn", "Invalid", "does not parse"])
+        .await;
+    // Others are placed meanwhile, and it is left alone: nothing is written a second time.
+    let written = rig.get(&key).await.expect("the record").mod_revision;
+    rig.settle("probe-1").await;
+    // Nor by another scheduler that finds it.
+    first.stop().await;
+    let second = rig.telling_scheduler();
+    rig.settle("probe-2").await;
+    assert_eq!(
+        rig.get(&key).await.expect("the record").mod_revision,
+        written
+    );
+    let events = rig.events(&["torn", "Invalid"]).await;
+    assert_eq!(events.len(), 1, "{events:?}");
+    // What is wrong with it now is what is told.
+    rig.apply("torn", pod("torn").replace("cpu: 100m", "cpu: '-8'"))
+        .await;
+    rig.until_record("torn", "negative").await;
+    // Mended, it waits for what it lacks like any other, or is placed.
+    rig.apply("torn", pod("torn").replace("cpu: 100m", "cpu: 64"))
+        .await;
+    rig.until_record("torn", "Insufficient cpu").await;
+    rig.apply("torn", "{").await;
+    rig.until_record("torn", "does not parse").await;
+    rig.apply("torn", pod("torn")).await;
+    rig.until_bound("torn").await;
+    rig.until_gone(&key).await;
+    // Bound it stays where it is whatever becomes of its document.
+    rig.apply("torn", "{").await;
+    rig.settle("probe-3").await;
+    assert!(rig.get(&key).await.is_none());
+    assert!(rig.cache.view().bindings().contains(&pod_key("torn")));
+    // Nobody is left to be told when it is gone.
+    rig.apply("lost", "{").await;
+    rig.until_record("lost", "does not parse").await;
+    rig.delete_pod("lost").await;
+    rig.until_gone(&Key::Actual(Pod::PLURAL, pod_key("lost")))
+        .await;
+    second.stop().await;
 }
 
 #[tokio::test]

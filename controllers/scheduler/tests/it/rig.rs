@@ -349,6 +349,16 @@ impl Rig {
         }
     }
 
+    /// The events that have all these words.
+    pub(crate) async fn events(&self, words: &[&str]) -> Vec<String> {
+        let prefix = self.keyspace.event_range("default").start;
+        let events = dump(&*self.store, &prefix).await.into_iter();
+        let events = events.map(|(_, event)| event);
+        events
+            .filter(|event| words.iter().all(|w| event.contains(w)))
+            .collect()
+    }
+
     /// The work copy of a pod on a node.
     pub(crate) async fn work(&self, node: &str, name: &str) -> Option<(WorkHeader, Pod, i64)> {
         let kv = self.get(&Key::WorkPod(node, pod_key(name))).await?;

@@ -1,9 +1,9 @@
 //! Workload controllers against a real etcd. Scheduler and agents are played by a task that binds pods and makes them
 //! ready a few at a time.
 
-mod revisions;
 mod daemonset;
 mod jobs;
+mod revisions;
 mod rig;
 mod stateful_set;
 

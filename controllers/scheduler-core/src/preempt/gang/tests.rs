@@ -101,6 +101,43 @@ fn nobody_has_to_go_for_a_gang_that_does_not_fit_all_the_same() {
     assert_eq!(places(&c), before);
 }
 
+const TOGETHER: &str = "affinity: {podAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{labelSelector: {matchLabels: {app: g}}, topologyKey: host}]}}";
+
+#[test]
+fn a_gang_that_must_be_near_itself_displaces_others_where_all_of_it_fits() {
+    // The first alone does the least harm on a node that is too small for both.
+    let mut c = cluster(&[("small", 3), ("big", 4), ("other", 4)]);
+    fill(
+        &mut c,
+        &[
+            ("l1", "small", 3, 0),
+            ("l2", "big", 2, 2),
+            ("l3", "big", 2, 2),
+            ("l4", "other", 4, 1),
+        ],
+    );
+    let before = places(&c);
+    let pods = gang(&mut c, &[2, 2], TOGETHER);
+    let found = c.preempt_gang(&pods, 2, &[], &free);
+    assert_eq!(victims(&found).unwrap(), ["l4"], "the least of two places");
+    assert_eq!(places(&c), before);
+    // One that a budget protects is worse.
+    let guarded = |pod: &ObjectKey| BudgetState {
+        budgets: if *pod.name == *"l4" {
+            vec![(key("budget"), 0)]
+        } else {
+            Vec::new()
+        },
+    };
+    let found = c.preempt_gang(&pods, 2, &[], &guarded);
+    assert_eq!(victims(&found).unwrap(), ["l2", "l3"]);
+    c.set_staying(&key("l2"), true);
+    c.set_staying(&key("l4"), true);
+    let before = places(&c);
+    assert_eq!(c.preempt_gang(&pods, 2, &[], &free), None);
+    assert_eq!(places(&c), before);
+}
+
 #[test]
 fn a_member_that_fits_displaces_nobody_and_has_a_place_all_the_same() {
     let mut c = cluster(&[("a", 4), ("b", 4)]);
