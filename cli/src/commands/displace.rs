@@ -39,10 +39,12 @@ pub(crate) struct MoveArgs {
     /// The node that it is to go to; without it the scheduler chooses
     #[arg(long, value_name = "NODE")]
     to: Option<String>,
-    /// How long it may take to become ready there; then it stays where it is
+    /// How long it may take to become ready there; then it stays where it is. Of a pod that is stopped first (a member of a
+    /// StatefulSet, one with restartPolicy other than Always, or with partition policy stop) nothing is undone, however
+    /// long it takes
     #[arg(long, default_value = "60s", value_name = "DURATION", value_parser = super::duration)]
     timeout: Duration,
-    /// How long it must have been ready there before it is stopped where it is
+    /// How long it must have been ready there before it is stopped where it is; no effect on pods that are stopped first
     #[arg(long, default_value = "0s", value_name = "DURATION", value_parser = super::duration)]
     min_ready: Duration,
     #[command(flatten)]

@@ -33,7 +33,7 @@ use crate::asks::Asks;
 use crate::budgets::Budgets;
 use crate::claims::Watchers;
 use crate::content::{self, Contents, Somewhere, Uses};
-use crate::decide::{Why, WorkCopy};
+use crate::decide::{ReadyThere, Why, WorkCopy};
 use crate::gangs::Gangs;
 use crate::intents::Intents;
 use crate::listing::Listing;
@@ -49,6 +49,8 @@ pub(crate) use tell::Tell;
 
 /// Pods that are decided in one turn: some milliseconds, for which the cache stands still.
 const DECIDE: usize = 1_000;
+/// Pods that nodes are chosen for in one turn to be moved there. Each is a decision of its own.
+const MOVES: usize = 20;
 /// Pods that are placed in one turn.
 const PLACE: usize = 500;
 /// Bindings that are under way at a time. More would only make other writes wait longer.
@@ -133,6 +135,10 @@ struct PodState {
     told_blocked: Option<i64>,
     /// What it takes on another node, while it is moved.
     aside: Option<moves::Aside>,
+    /// The other node of its binding, under which it stands among `movers`.
+    other_node: Option<Arc<str>>,
+    /// How it is ready on the node that it moves to, and when that was first seen.
+    ready_seen: Option<(ReadyThere, Timestamp)>,
     /// The time for which it is looked at again though nothing changes, and when.
     look_again: Option<(Timestamp, Instant)>,
 }
@@ -168,8 +174,12 @@ pub(crate) struct Account {
     nominations: Nominations,
     reservations: Reservations,
     statuses: statuses::Statuses,
-    /// The pods that take something of a node beside their own.
-    asides: FxHashMap<Arc<str>, BTreeSet<ObjectKey>>,
+    /// The pods whose bindings speak of a node beside their own: they go there, or something of them may still be there.
+    movers: FxHashMap<Arc<str>, BTreeSet<ObjectKey>>,
+    /// How many moves this turn has chosen nodes for.
+    moves: usize,
+    /// Pods that are to be moved and that no node was chosen for yet.
+    later_moves: Vec<ObjectKey>,
     /// Why pods are to leave their nodes that nobody else asked to.
     leave: FxHashMap<ObjectKey, Why>,
     group_reasons: groups::GroupReasons,
@@ -220,7 +230,9 @@ impl Account {
             nominations: Nominations::default(),
             reservations: Reservations::default(),
             statuses: statuses::Statuses::default(),
-            asides: FxHashMap::default(),
+            movers: FxHashMap::default(),
+            moves: 0,
+            later_moves: Vec::new(),
             leave: FxHashMap::default(),
             group_reasons: groups::GroupReasons::default(),
             dirty: VecDeque::new(),
@@ -265,6 +277,10 @@ impl Account {
         for pod in self.budgets.take_woken() {
             self.touch(pod);
         }
+        self.moves = 0;
+        for pod in std::mem::take(&mut self.later_moves) {
+            self.touch(pod);
+        }
         let mut pods = Vec::new();
         let decide = DECIDE.min(MOST_WRITES.saturating_sub(self.writing));
         for _ in 0..decide {
@@ -304,6 +320,7 @@ impl Account {
     pub(crate) fn has_more(&self) -> bool {
         (!self.dirty.is_empty() && self.writing < MOST_WRITES)
             || !self.dirty_nodes.is_empty()
+            || !self.later_moves.is_empty()
             || self.contents.has_dirty()
             || self.budgets.has_woken()
             || !self.dirty_reservations.is_empty()

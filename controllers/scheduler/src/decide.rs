@@ -15,7 +15,7 @@ use setpoint_apis::records::{Binding, Intent, PodActual, PodStage, never_twice};
 use setpoint_apis::stored::{Entry, Stored};
 use setpoint_apis::time::Timestamp;
 
-pub use moves::{Switch, Undo, look_again, stops_first};
+pub use moves::{ReadyThere, Switch, Undo, look_again, ready_there, stops_first};
 pub use recover::{Broken, Report};
 pub use setpoint_apis::records::PARTITION_POLICY;
 
@@ -150,6 +150,8 @@ pub struct Other<'a> {
     pub actual: Seen<'a, PodActual>,
     /// Its session.
     pub session: Session,
+    /// When the one who decides first saw [`ready_there`] as it is. Not what the node says: its clock may be wrong.
+    pub ready_seen: Option<Timestamp>,
 }
 
 /// Why a pod is withdrawn: the word in the binding.

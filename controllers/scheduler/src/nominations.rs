@@ -1,8 +1,9 @@
 //! Who has been promised a node on which others still stop, and whom each of these makes room for.
 //!
-//! A promise stands while somebody stops for it. The pod is placed by the ordinary way: here when its room is real, or
-//! elsewhere when that is faster; then the promise is void. Those who were asked to leave and have not begun to are left
-//! alone when the pod that wanted their room is gone.
+//! A promise to a pod stands while somebody stops for it, and one to a member of a group while somebody stops for any of
+//! its members: a member that needs nobody's room, or whose victims are gone, keeps what it was promised. The pod is
+//! placed by the ordinary way: here when its room is real, or elsewhere when that is faster; then the promise is void.
+//! Those who were asked to leave and have not begun to are left alone when the pod that wanted their room is gone.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -83,6 +83,7 @@ pub(crate) fn facts<'a>(
         other = bound.value.other_node().map(|node| Other {
             actual: Seen::from(view.pod_on(node, key)),
             session: node_session(view, node),
+            ready_seen: None,
         });
     }
     Facts {

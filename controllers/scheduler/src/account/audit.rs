@@ -121,6 +121,7 @@ impl Account {
                 });
                 !held && !self.pending.contains(key) && self.gangs.of(key).is_none()
             }
+            Step::Move { .. } => !self.later_moves.contains(key),
             _ => true,
         };
         if missed {

@@ -76,7 +76,7 @@ impl Account {
                 }
                 Subject::Session(node) => {
                     self.touch_requested(&node);
-                    self.touch_asides(&node);
+                    self.touch_movers(&node);
                     self.touch_budgeted(&node, view);
                     self.dirty_nodes.insert(node);
                 }

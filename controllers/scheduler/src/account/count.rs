@@ -57,6 +57,13 @@ impl Account {
                 .lowest
                 .min(info.as_ref().map_or(0, |i| i.asked.priority));
             let class = self.class_there(key, binding, info.as_deref(), view);
+            if self
+                .cluster
+                .placed(key)
+                .is_some_and(|(at, _)| **at != *node.as_str())
+            {
+                self.moved_away(key);
+            }
             self.cluster
                 .place(key, node, &class, binding.create_revision);
             // Nothing is decided about it while one of them does not parse.
@@ -72,7 +79,7 @@ impl Account {
             // Its room costs nobody anything any more.
             let leaves = binding.value.withdrawn.is_some()
                 || info.is_none()
-                || self.nominations.wants_room_of(key).is_some();
+                || self.is_asked_to_leave(key, Some(&binding.value));
             let from = leaves.then_some(node.as_str());
             if self.nominations.set_leaving(key, from) || leaves {
                 self.cluster.set_leaving(key, leaves);
@@ -85,7 +92,8 @@ impl Account {
                 self.quotas.charge(key, &usage);
             }
         }
-        if state.aside.is_some() || binding.value.other_node().is_some() {
+        let moves = state.aside.is_some() || state.other_node.is_some();
+        if moves || binding.value.other_node().is_some() {
             let there = Some((binding, info.as_deref()));
             self.count_aside(key, state, there, view);
         }
@@ -116,6 +124,24 @@ impl Account {
             self.room_freed |= self.cluster.forget(key);
         }
         self.quotas.discharge(key);
+        self.rouse_who_waited(key);
+    }
+
+    /// A pod is on another node than it was counted on: whoever waited for its room there is tried again. What is left of
+    /// it there counts under another name, and is waited for as that.
+    fn moved_away(&mut self, key: &ObjectKey) {
+        if !self.reservations.are_nowhere()
+            && let Some((node, _)) = self.cluster.placed(key)
+        {
+            let node = node.clone();
+            self.mark_reserved(&node);
+        }
+        self.room_freed = true;
+        self.rouse_who_waited(key);
+    }
+
+    /// Those who were promised the room of a pod, which is gone from where it was.
+    fn rouse_who_waited(&mut self, key: &ObjectKey) {
         for waited in self.nominations.gone(key) {
             let ready = self
                 .nominations

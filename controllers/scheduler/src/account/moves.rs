@@ -15,9 +15,9 @@ use setpoint_runtime::{Stored, View};
 use setpoint_scheduler_core::{Decision, Placement, PodAsk, PodRequest, record};
 
 use super::count::uses_content_aside;
-use super::{Account, Planned, PodState, Retry, Tell, Then, Turn};
+use super::{Account, MOVES, Planned, PodState, Retry, Tell, Then, Turn};
 use crate::content::Uses;
-use crate::decide::{Facts, Seen, Session, is_terminal, look_again};
+use crate::decide::{Facts, Seen, Session, is_terminal, look_again, ready_there};
 use crate::specs::SpecInfo;
 use crate::writes::{Extras, NewMove, Refusal};
 
@@ -50,6 +50,7 @@ impl Account {
         now: Option<(&Arc<Stored<Binding>>, Option<&SpecInfo>)>,
         view: &View<'_>,
     ) {
+        self.set_other_node(key, state, now.and_then(|(b, _)| b.value.other_node()));
         let there = now.and_then(|(binding, info)| {
             let node = takes(key, &binding.value, view)?;
             Some((binding, info, Arc::<str>::from(node)))
@@ -96,19 +97,28 @@ impl Account {
             return;
         }
         uses_content_aside(&mut self.contents, key, state.aside.as_ref(), now.as_ref());
-        if let Some(aside) = &state.aside
-            && let Some(pods) = self.asides.get_mut(&aside.node)
+        state.aside = now;
+    }
+
+    /// Which node its binding speaks of beside its own, whether or not anything counts there.
+    fn set_other_node(&mut self, key: &ObjectKey, state: &mut PodState, now: Option<&str>) {
+        if state.other_node.as_deref() == now {
+            return;
+        }
+        if let Some(before) = state.other_node.take()
+            && let Some(pods) = self.movers.get_mut(&before)
         {
             pods.remove(key);
             if pods.is_empty() {
-                self.asides.remove(&aside.node);
+                self.movers.remove(&before);
             }
         }
-        if let Some(aside) = &now {
-            let pods = self.asides.entry(aside.node.clone()).or_default();
+        if let Some(now) = now {
+            let now = Arc::<str>::from(now);
+            let pods = self.movers.entry(now.clone()).or_default();
             pods.insert(key.clone());
+            state.other_node = Some(now);
         }
-        state.aside = now;
     }
 
     /// Whether what a pod takes on another node is counted wrongly.
@@ -123,11 +133,23 @@ impl Account {
     }
 
     /// Moves depend on the sessions of the nodes that pods go to or leave.
-    pub(super) fn touch_asides(&mut self, node: &str) {
-        let pods = self.asides.get(node).into_iter().flatten();
+    pub(super) fn touch_movers(&mut self, node: &str) {
+        let pods = self.movers.get(node).into_iter().flatten();
         let pods: Vec<_> = pods.cloned().collect();
         for pod in pods {
             self.touch(pod);
+        }
+    }
+
+    /// Since when a pod has been ready on the node that it moves to is measured here, because clocks differ. A new leader
+    /// begins anew.
+    pub(super) fn note_ready(&self, state: &mut PodState, facts: &mut Facts<'_>) {
+        let ready = ready_there(facts);
+        if state.ready_seen.map(|(ready, _)| ready) != ready {
+            state.ready_seen = ready.map(|ready| (ready, facts.now));
+        }
+        if let Some(other) = &mut facts.other {
+            other.ready_seen = state.ready_seen.map(|(_, at)| at);
         }
     }
 
@@ -156,6 +178,12 @@ impl Account {
         self.retry(tick, Retry::Pod(key.clone()));
     }
 
+    /// Whether nodes may be chosen now for pods that are to be moved: it is known where reservations keep room, and this
+    /// turn has not chosen so many already that others would wait for it.
+    pub(super) fn may_move(&self) -> bool {
+        self.moves < MOVES && self.unread_reservations.is_empty()
+    }
+
     /// Finds a node for a pod that is to be moved, or says why there is none.
     pub(super) fn begin_move(
         &mut self,
@@ -172,6 +200,7 @@ impl Account {
         let intent = facts.intents.get(which)?.intent.clone()?;
         let from = binding.value.node.as_str();
         let to = intent.to.as_deref().filter(|to| !to.is_empty());
+        self.moves += 1;
         let chosen = self.choose(key, facts, pod, from, to, &intent, turn);
         let (placement, extras, info) = match chosen {
             Ok(chosen) => chosen,
@@ -290,23 +319,23 @@ impl Account {
             .placed(key)
             .map(|(node, class)| (node.clone(), class.clone()));
         self.cluster.forget(key);
-        let scores = self.cluster.breakdown(&class, usize::MAX);
         let name = name(key);
         let request = PodRequest {
             pod: name.clone(),
             class,
         };
-        let decision = self.cluster.schedule(&[request], self.seed).pop();
+        let (decision, scores) = self.cluster.schedule_explained(&request, self.seed, BEST);
         if let (Some((node, class)), Seen::Valid(binding)) = (counted, facts.binding) {
             self.cluster
                 .place(key, &node, &class, binding.create_revision);
         }
         match decision {
-            Some(Decision::Bind(placement)) => {
+            Decision::Bind(placement) => {
                 // As what it is, and not as what it was looked for.
                 self.cluster
                     .place(&name, &placement.node, &info.class, turn.revision());
                 self.cluster.set_staying(&name, true);
+                self.arrived = true;
                 let extras = Extras {
                     best: record::best(&scores, &placement, BEST),
                     profile: profile_of(&pod.value.spec).map(Into::into),
@@ -314,8 +343,7 @@ impl Account {
                 };
                 Ok((placement, extras, info))
             }
-            Some(Decision::Unschedulable(verdict)) => Err(verdict.message(&spec)),
-            None => Err("no node was found".into()),
+            Decision::Unschedulable(verdict) => Err(verdict.message(&spec)),
         }
     }
 }

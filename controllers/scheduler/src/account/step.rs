@@ -46,6 +46,7 @@ impl Account {
             &intents,
             turn.now,
         );
+        self.note_ready(&mut state, &mut facts);
         let blocked = self.ask_to_leave(&key, &mut facts);
         let step = decide(&facts);
         if let Some(blocked) = blocked {
@@ -86,7 +87,12 @@ impl Account {
         self.look_again(&key, &mut state, &facts, turn);
         let planned = if let Step::Move { which, stop_first } = step {
             self.unwant(&key);
-            self.begin_move(&key, &mut state, &facts, which, stop_first, turn)
+            if self.may_move() {
+                self.begin_move(&key, &mut state, &facts, which, stop_first, turn)
+            } else {
+                self.later_moves.push(key.clone());
+                None
+            }
         } else if let (Step::Place, Seen::Valid(pod)) = (&step, facts.desired) {
             self.want(&state, &key, pod, info.as_ref(), turn)
         } else if let Step::Invalid = step {

@@ -1,20 +1,20 @@
 //! What is to be done about a pod that is to be moved, is being moved, or was.
 //!
 //! A pod is started on the other node first, and stopped here when it has become ready there, so that it serves all the
-//! time. Until then it is this node's: what it does here is its status. A pod that must never run twice is stopped first,
-//! and started there by the transaction that notes that it has stopped.
+//! time. Until then it is this node's: what it does here is its status. A pod of which there must be one instance at the
+//! most is stopped first, and started there by the transaction that notes that it has stopped.
 //!
 //! While a binding says that a pod moves, or that it is leaving another node, that node has or may have an instance of
 //! it; the binding is not deleted before that is gone.
 
 use std::time::Duration;
 
-use setpoint_apis::core::Pod;
+use setpoint_apis::core::{Pod, RestartPolicy};
 use setpoint_apis::records::{Binding, Moving, PodActual};
 use setpoint_apis::stored::Stored;
 use setpoint_apis::time::Timestamp;
 
-use super::{BUDGET, Facts, Seen, Session, Stale, Step, is_terminal, may_evict, stops};
+use super::{BUDGET, Facts, Other, Seen, Session, Stale, Step, is_terminal, may_evict, stops};
 
 /// What lets a move be completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,8 +69,18 @@ impl Undo {
     }
 }
 
-/// Whether a pod has to be stopped before it is started elsewhere.
+/// Whether a pod has to be stopped before it is started elsewhere: when it must never run twice; when it is a member of a
+/// StatefulSet, whose name and volumes are those of one instance; and when it runs to an end, because that would be
+/// reached twice.
 pub fn stops_first(pod: &Pod, bound: &Binding) -> bool {
+    let owner = pod.metadata.controller();
+    must_not_run_twice(pod, bound)
+        || pod.spec.restart_policy() != RestartPolicy::Always
+        || owner.is_some_and(|owner| owner.kind == "StatefulSet")
+}
+
+/// Whether nothing may start a pod while an instance of it may run, whatever becomes of nodes.
+fn must_not_run_twice(pod: &Pod, bound: &Binding) -> bool {
     stops(pod) || bound.never_twice
 }
 
@@ -78,7 +88,7 @@ pub fn stops_first(pod: &Pod, bound: &Binding) -> bool {
 /// not run twice, is to be stopped there before anything forgets about it.
 pub(super) fn may_release(bound: &Binding, wanted: Option<&Stored<Pod>>) -> bool {
     let started = bound.moving.is_some() && bound.withdrawn.is_none();
-    !started || wanted.is_some_and(|pod| !stops_first(&pod.value, bound))
+    !started || wanted.is_some_and(|pod| !must_not_run_twice(&pod.value, bound))
 }
 
 /// Whether work for the pod belongs on a node.
@@ -134,14 +144,14 @@ pub(super) fn step(
         .copied()
         .min_by_key(|i| facts.intents[*i].revision)?;
     let unclaimed = matches!(facts.actual, Seen::Absent);
-    let never_twice = stops_first(&pod.value, bound);
-    let stop_first = never_twice || unclaimed;
+    let alone = stops_first(&pod.value, bound);
+    let stop_first = alone || unclaimed;
     // Nothing is known of whether it has ended.
     if matches!(facts.actual, Seen::Frozen) {
         return Some(Step::Frozen("status"));
     }
     // While it is started elsewhere first, it serves all the time; so it does when nothing of it runs yet.
-    if never_twice && !may_evict(facts, asked) {
+    if alone && !may_evict(facts, asked) {
         return Some(Step::Wait(BUDGET));
     }
     Some(Step::Move { which, stop_first })
@@ -155,7 +165,7 @@ fn under_way(facts: &Facts<'_>, bound: &Binding, moving: &Moving, pod: &Pod) -> 
     if matches!(facts.actual, Seen::Valid(actual) if is_terminal(&actual.value)) {
         return Step::Undo(Undo::EndedHere);
     }
-    if stops_first(pod, bound) {
+    if must_not_run_twice(pod, bound) {
         return Step::Undo(Undo::NeverTwice);
     }
     if let Seen::Valid(actual) = other.actual
@@ -167,7 +177,7 @@ fn under_way(facts: &Facts<'_>, bound: &Binding, moving: &Moving, pod: &Pod) -> 
         if let Some(container) = crashed(&actual.value) {
             return Step::Undo(Undo::Crashed { container });
         }
-        let ready = ready_at(&actual.value, moving).is_some_and(|at| at <= facts.now);
+        let ready = ready_at(&other, moving).is_some_and(|at| at <= facts.now);
         if ready && matches!(other.session, Session::Alive(_)) {
             return Step::Switch {
                 consume: Vec::new(),
@@ -184,16 +194,47 @@ fn under_way(facts: &Facts<'_>, bound: &Binding, moving: &Moving, pod: &Pod) -> 
     Step::Wait("it to be ready on the node that it moves to")
 }
 
-/// When a pod has been ready for long enough; `None` while it is not ready.
-fn ready_at(actual: &PodActual, moving: &Moving) -> Option<Timestamp> {
-    if !actual.is_ready() {
+/// A stretch of time for which a pod has been ready on the node that it moves to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadyThere {
+    /// The number of its placement there.
+    pub placement: u32,
+    /// Since when, as its node has it: good for telling stretches apart, and not for measuring them.
+    pub since: Option<Timestamp>,
+}
+
+/// Whether a pod is ready on the node that it moves to.
+pub fn ready_there(facts: &Facts<'_>) -> Option<ReadyThere> {
+    let Seen::Valid(binding) = facts.binding else {
+        return None;
+    };
+    ready_on(&facts.other?, binding.value.moving.as_deref()?)
+}
+
+fn ready_on(other: &Other<'_>, moving: &Moving) -> Option<ReadyThere> {
+    let Seen::Valid(actual) = other.actual else {
+        return None;
+    };
+    let actual = &actual.value;
+    if actual.placement != moving.placement || !actual.is_ready() {
         return None;
     }
     let ready = actual.conditions.iter().find(|c| c.type_ == "Ready");
-    let since = ready.and_then(|c| c.last_transition_time);
+    Some(ReadyThere {
+        placement: actual.placement,
+        since: ready.and_then(|c| c.last_transition_time),
+    })
+}
+
+/// When a pod has been ready for long enough; `None` while it is not ready, or nobody has noted since when it is.
+fn ready_at(other: &Other<'_>, moving: &Moving) -> Option<Timestamp> {
+    ready_on(other, moving)?;
     let least = moving.min_ready_seconds.unwrap_or(0);
     let least = Duration::from_secs(u64::try_from(least).unwrap_or(0));
-    Some(since.unwrap_or(moving.since).saturating_add(least))
+    if least.is_zero() {
+        return Some(moving.since);
+    }
+    Some(other.ready_seen?.saturating_add(least))
 }
 
 /// The first container that ended and was started again.
@@ -215,12 +256,8 @@ pub fn look_again(facts: &Facts<'_>) -> Option<Timestamp> {
         .moving
         .as_ref()
         .filter(|_| bound.withdrawn.is_none())?;
-    let ready = match facts.other.map(|o| o.actual) {
-        Some(Seen::Valid(actual)) if actual.value.placement == moving.placement => {
-            ready_at(&actual.value, moving).filter(|at| *at > facts.now)
-        }
-        _ => None,
-    };
+    let ready = facts.other.and_then(|other| ready_at(&other, moving));
+    let ready = ready.filter(|at| *at > facts.now);
     Some(ready.map_or(moving.deadline, |at| at.min(moving.deadline)))
 }
 

@@ -18,6 +18,7 @@ struct State {
     fenced: bool,
     /// What the other node of a move reports, and its session.
     other: Option<(Option<Stored<PodActual>>, Session)>,
+    ready_seen: Option<Timestamp>,
     now: Timestamp,
     work: Vec<WorkCopy>,
     recorded: Option<u32>,
@@ -93,6 +94,7 @@ impl State {
             session: Session::Alive(5),
             fenced: false,
             other: None,
+            ready_seen: None,
             now: Timestamp::EPOCH,
             work: vec![work("n1", 20)],
             recorded: None,
@@ -146,6 +148,7 @@ impl State {
             other: self.other.as_ref().map(|(actual, session)| Other {
                 actual: seen(self.frozen.contains(&"other"), actual.as_ref()),
                 session: *session,
+                ready_seen: self.ready_seen,
             }),
             now: self.now,
             work: &self.work,

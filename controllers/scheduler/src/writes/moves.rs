@@ -92,9 +92,9 @@ impl Writer<'_> {
             moving: Some(Box::new(moving)),
             ..bound.value.clone()
         };
+        // What has ended meanwhile would run again.
+        b.guard_status(node);
         if new.stop_first {
-            // What has ended meanwhile would run again.
-            b.guard_status(node);
             if matches!(facts.actual, Seen::Absent) {
                 b.write.guards.push(Compare::absent(self.actual_key(node)));
             }
@@ -169,6 +169,8 @@ impl Writer<'_> {
                 b.write
                     .guards
                     .push(Compare::ModRevision(self.actual_key(to), revision));
+                // What has ended here meanwhile would run again there.
+                b.guard_status(node);
                 b.drop_work(node);
                 String::new()
             }

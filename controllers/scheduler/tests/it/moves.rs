@@ -7,7 +7,7 @@ use setpoint_apis::records::{Binding, Intent, MoveOutcome, MoveResult, Moving, P
 use setpoint_runtime::Stored;
 use setpoint_scheduler::decide::PARTITION_POLICY;
 
-use crate::rig::{Agent, Rig, pod, pod_key};
+use crate::rig::{Agent, Rig, pod, pod_key, pod_with};
 
 fn request(name: &str) -> Key<'static> {
     Key::Intent {
@@ -332,4 +332,99 @@ async fn a_full_pass_finds_nothing_to_repair_while_pods_move() {
     agents[1].report_ready(&rig, "a").await;
     agents[0].stopped("a").await;
     until_on(&rig, "a", "n2").await;
+}
+
+#[tokio::test]
+async fn min_ready_is_measured_here_and_not_by_the_clock_of_the_node() {
+    let (rig, s, agents) = serving("move_min_ready").await;
+    let long = Intent {
+        timeout_seconds: Some(7_200),
+        min_ready_seconds: Some(3_600),
+        ..Intent::default()
+    };
+    rig.ask("move", "a", &long).await;
+    agents[1].run(&rig, "a").await;
+    // It says that it has been ready for half a century.
+    agents[1].report_ready(&rig, "a").await;
+    rig.settle("probe").await;
+    assert_eq!(rig.until_bound("a").await.value.node, "n1");
+    // A new leader begins anew.
+    s.stop().await;
+    let _s = rig.scheduler();
+    rig.settle("probe2").await;
+    assert_eq!(rig.until_bound("a").await.value.node, "n1");
+}
+
+#[tokio::test]
+async fn a_pod_that_has_been_ready_for_long_enough_is_moved_though_nothing_changes() {
+    let (rig, _s, agents) = serving("move_min_ready_over").await;
+    let short = Intent {
+        min_ready_seconds: Some(1),
+        ..Intent::default()
+    };
+    rig.ask("move", "a", &short).await;
+    agents[1].run(&rig, "a").await;
+    agents[1].report_ready(&rig, "a").await;
+    until_result(&rig, "a", MoveOutcome::Moved).await;
+}
+
+#[tokio::test]
+async fn what_a_lost_node_has_ended_is_forgotten_there_as_well() {
+    let (rig, _s, agents) = serving("move_ended_lost").await;
+    rig.ask("move", "a", &Intent::default()).await;
+    agents[1].run(&rig, "a").await;
+    agents[1].report_ready(&rig, "a").await;
+    until_result(&rig, "a", MoveOutcome::Moved).await;
+    // It takes no room there any more, and its agent has yet to forget it.
+    agents[0].report("a", PodStage::Succeeded).await;
+    rig.apply("b", pod("b").replace("cpu: 100m", "cpu: 2"))
+        .await;
+    assert_eq!(rig.until_bound("b").await.value.node, "n1");
+    agents[0].lose().await;
+    until_on(&rig, "a", "n2").await;
+}
+
+#[tokio::test]
+async fn many_requests_at_once_are_all_acted_on() {
+    let (rig, _s, agents) = Rig::with_nodes("move_many", &[8]).await;
+    let names: Vec<_> = (0..50).map(|i| format!("a{i}")).collect();
+    for name in &names {
+        rig.apply(name, pod(name)).await;
+    }
+    for name in &names {
+        agents[0].run(&rig, name).await;
+    }
+    rig.node("n2", 8).await;
+    for name in &names {
+        rig.ask("move", name, &to("n2")).await;
+    }
+    for name in &names {
+        assert_eq!(until_moving(&rig, name).await.to, "n2");
+    }
+}
+
+#[tokio::test]
+async fn a_new_leader_moves_nothing_into_room_that_is_reserved() {
+    let (rig, s, _agents) = serving("move_reserved").await;
+    let reservation = "{apiVersion: setpoint.dev/v1, kind: Reservation, metadata: {name: r, namespace: default}, spec: {owners: {selector: {matchLabels: {app: train}}}, resources: {cpu: '1500m'}}}";
+    rig.apply_as("reservations", "r", reservation).await;
+    rig.until_status("reservations", "r", "reason: Reserved")
+        .await;
+    s.stop().await;
+    rig.ask("move", "a", &Intent::default()).await;
+    let _s = rig.scheduler();
+    let result = until_result(&rig, "a", MoveOutcome::Refused).await;
+    assert!(result.message.contains("nodes are available"), "{result:?}");
+}
+
+#[tokio::test]
+async fn who_waits_for_a_neighbour_finds_one_that_comes_by_a_move() {
+    let (rig, _s, _agents) = serving("move_arrives").await;
+    rig.node("n4", 3).await;
+    let near = "  affinity: {podAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{labelSelector: {matchLabels: {app: x}}, topologyKey: kubernetes.io/hostname}]}}\n";
+    let waits = pod_with("b", near).replace("app: x}\nspec", "app: y}\nspec");
+    rig.apply("b", waits).await;
+    rig.until_record("b", "0/4 nodes are available").await;
+    rig.ask("move", "a", &to("n4")).await;
+    assert_eq!(rig.until_bound("b").await.value.node, "n4");
 }

@@ -1,6 +1,8 @@
 //! Pods of higher priority make others leave.
 
 use setpoint_apis::Key;
+use setpoint_apis::records::Intent;
+use setpoint_scheduler::decide::PARTITION_POLICY;
 
 use crate::rig::{Rig, pod, pod_key, pod_with};
 
@@ -267,4 +269,79 @@ async fn a_pod_whose_document_does_not_parse_is_nobodys_victim() {
     assert_eq!(rig.until_withdrawn("dear").await, "Preempted");
     agents[1].stopped("dear").await;
     assert_eq!(rig.until_bound("high").await.value.node, "n2");
+}
+
+/// A pod on n1, which it fills, that is being stopped there to be moved to n2, which it will fill.
+async fn moving_away(name: &str) -> (Rig, crate::rig::Scheduler, Vec<crate::rig::Agent>) {
+    let (rig, s, mut agents) = Rig::with_nodes(name, &[1]).await;
+    rig.apply_as("priorityclasses", "high", HIGH).await;
+    let annotations = format!("  annotations: {{{PARTITION_POLICY}: stop}}\nspec:");
+    rig.apply("low", whole("low").replace("spec:", &annotations))
+        .await;
+    agents[0].run(&rig, "low").await;
+    agents.push(rig.node("n2", 1).await);
+    rig.ask("move", "low", &Intent::default()).await;
+    assert_eq!(rig.until_withdrawn("low").await, "Moved");
+    (rig, s, agents)
+}
+
+#[tokio::test]
+async fn a_pod_that_counted_on_one_that_is_moved_is_placed_when_that_has_gone() {
+    let (rig, _s, agents) = moving_away("preempt_moved").await;
+    rig.apply("high", high("high")).await;
+    rig.until_record("high", "Others make room on n1").await;
+    agents[0].stopped("low").await;
+    assert_eq!(rig.until_bound("high").await.value.node, "n1");
+    // Where it is now it makes room for nobody.
+    let moved = rig.until_bound("low").await;
+    assert_eq!(moved.value.node, "n2");
+    agents[1].run(&rig, "low").await;
+    rig.apply("equal", whole("equal")).await;
+    let record = rig.until_record("equal", "2 Insufficient cpu").await;
+    assert_eq!(record.nominated_node, None);
+    let after = rig.until_bound("low").await;
+    assert_eq!(after.mod_revision, moved.mod_revision);
+}
+
+#[tokio::test]
+async fn a_group_that_counted_on_one_that_is_moved_is_placed_when_that_has_gone() {
+    let (rig, _s, agents) = moving_away("preempt_moved_group").await;
+    let group = "{apiVersion: setpoint.dev/v1, kind: PodGroup, metadata: {name: g, namespace: default}, spec: {minMember: 2}}";
+    rig.apply_as("podgroups", "g", group).await;
+    for name in ["g1", "g2"] {
+        let member = high(name)
+            .replace("cpu: 1}", "cpu: 500m}")
+            .replace("{app: x}", "{setpoint.dev/pod-group: g}");
+        rig.apply(name, member).await;
+    }
+    for name in ["g1", "g2"] {
+        rig.until_record(name, "Others make room on n1").await;
+    }
+    agents[0].stopped("low").await;
+    for name in ["g1", "g2"] {
+        assert_eq!(rig.until_bound(name).await.value.node, "n1");
+    }
+}
+
+#[tokio::test]
+async fn who_counts_on_one_that_serves_elsewhere_by_now_waits_until_it_has_stopped() {
+    let (rig, s, mut agents) = Rig::with_nodes("preempt_moving", &[1]).await;
+    rig.apply_as("priorityclasses", "high", HIGH).await;
+    rig.apply("low", whole("low")).await;
+    agents[0].run(&rig, "low").await;
+    agents[0].report_ready(&rig, "low").await;
+    agents.push(rig.node("n2", 1).await);
+    rig.ask("move", "low", &Intent::default()).await;
+    agents[1].run(&rig, "low").await;
+    // Both at once are what the next leader finds.
+    s.stop().await;
+    rig.apply("high", high("high")).await;
+    agents[1].report_ready(&rig, "low").await;
+    let _s = rig.scheduler();
+    rig.until_record("high", "Others make room on n1").await;
+    let moved = rig.until_bound("low").await;
+    assert_eq!(moved.value.node, "n2", "it makes room on n1 by itself");
+    assert!(!rig.cache.view().bindings().contains(&pod_key("high")));
+    agents[0].stopped("low").await;
+    assert_eq!(rig.until_bound("high").await.value.node, "n1");
 }

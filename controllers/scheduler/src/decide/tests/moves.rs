@@ -1,6 +1,7 @@
 //! Moves, by value.
 
-use setpoint_apis::core::{ContainerStatus, PodCondition};
+use setpoint_apis::core::{ContainerStatus, PodCondition, RestartPolicy};
+use setpoint_apis::meta::OwnerReference;
 use setpoint_apis::records::Moving;
 
 use super::*;
@@ -120,6 +121,45 @@ fn a_pod_that_must_never_run_twice_is_stopped_first_and_within_its_budget() {
 }
 
 #[test]
+fn a_member_of_a_stateful_set_and_what_runs_to_an_end_is_stopped_first_and_within_its_budget() {
+    let asked = |change: fn(&mut Pod)| {
+        State::bound().with(|s| {
+            change(&mut s.desired.as_mut().unwrap().value);
+            s.intents = vec![ask(None)];
+        })
+    };
+    fn owned(pod: &mut Pod, kind: &str) {
+        pod.metadata.owner_references = vec![OwnerReference {
+            kind: kind.into(),
+            controller: Some(true),
+            ..OwnerReference::default()
+        }];
+    }
+    let stop_first = |stop_first| Step::Move {
+        which: 0,
+        stop_first,
+    };
+    let cases: [(fn(&mut Pod), bool); 4] = [
+        (|pod| owned(pod, "StatefulSet"), true),
+        (|pod| owned(pod, "ReplicaSet"), false),
+        (
+            |pod| Arc::make_mut(&mut pod.spec).restart_policy = Some(RestartPolicy::OnFailure),
+            true,
+        ),
+        (
+            |pod| Arc::make_mut(&mut pod.spec).restart_policy = Some(RestartPolicy::Never),
+            true,
+        ),
+    ];
+    for (change, first) in cases {
+        assert_eq!(asked(change).decide(), stop_first(first));
+        let blocked = asked(change).with(|s| s.may_evict = false).decide();
+        let waits = matches!(blocked, Step::Wait(BUDGET));
+        assert_eq!(waits, first, "{blocked:?}");
+    }
+}
+
+#[test]
 fn a_pod_that_was_stopped_to_be_moved_is_started_there_when_it_has_stopped() {
     let stopping = || {
         moving().withdrawn().with(|s| {
@@ -168,11 +208,16 @@ fn a_pod_is_moved_when_it_is_ready_there_and_not_before() {
         done().with(|s| {
             let binding = s.binding.as_mut().unwrap();
             binding.value.moving.as_mut().unwrap().min_ready_seconds = Some(10);
+            // Its node's clock is far behind.
+            s.other.as_mut().unwrap().0 = ready(3);
+            s.ready_seen = Some(at(109));
             s.now = at(now);
         })
     };
     assert_eq!(short(118).decide(), WAITS);
     assert_eq!(short(119).decide(), switch);
+    let unnoted = short(119).with(|s| s.ready_seen = None);
+    assert_eq!(unnoted.decide(), WAITS);
 }
 
 #[test]
@@ -333,6 +378,7 @@ fn a_pod_that_moves_is_looked_at_again_when_its_time_is_over() {
         let other = state.other.as_ref().map(|(actual, session)| Other {
             actual: actual.as_ref().map_or(Seen::Absent, Seen::Valid),
             session: *session,
+            ready_seen: state.ready_seen,
         });
         look_again(&Facts {
             desired: Seen::Absent,
@@ -355,7 +401,8 @@ fn a_pod_that_moves_is_looked_at_again_when_its_time_is_over() {
     let ready = moving().with(|s| {
         let binding = s.binding.as_mut().unwrap();
         binding.value.moving.as_mut().unwrap().min_ready_seconds = Some(10);
-        s.other.as_mut().unwrap().0 = ready(109);
+        s.other.as_mut().unwrap().0 = ready(3);
+        s.ready_seen = Some(at(109));
     });
     assert_eq!(due(&ready), Some(at(119)));
     assert_eq!(due(&moving().withdrawn()), None);

@@ -57,6 +57,7 @@ fn make(
         other: Some(Other {
             actual: Seen::Valid(&there),
             session: Session::Alive(8),
+            ready_seen: None,
         }),
         now: Timestamp::from_unix_seconds(9),
         work: &[copy("n1", 21), copy("n2", 22)],
@@ -113,10 +114,14 @@ fn begin(stop_first: bool) -> (Write, Effects, Binding) {
 fn a_move_begins_with_a_copy_on_the_other_node_and_a_number_never_given_before() {
     let (write, effects, next) = begin(false);
     let session = Compare::CreateRevision(ALIVE_THERE.into(), 8);
-    assert_eq!(
-        write.guards,
-        [at(BINDING, 21), at(POD, 12), session, at(MOVE, 40)]
-    );
+    let guards = [
+        at(BINDING, 21),
+        at(POD, 12),
+        session,
+        at(MOVE, 40),
+        at(ACTUAL, 31),
+    ];
+    assert_eq!(write.guards, guards, "what has ended here is not run again");
     assert_ops(&write, &[BINDING, THERE], &[MOVE]);
     let moving = next.moving.as_deref().expect("it moves");
     assert_eq!(
@@ -163,7 +168,11 @@ fn a_move_ends_in_one_transaction() {
         how,
     };
     let (write, effects, next) = step(moves, &switch(Switch::Ready(35)));
-    assert_eq!(write.guards, [at(BINDING, 21), at(ACTUAL_THERE, 35)]);
+    assert_eq!(
+        write.guards,
+        [at(BINDING, 21), at(ACTUAL_THERE, 35), at(ACTUAL, 31)],
+        "it is ready there, and has not ended here"
+    );
     assert_ops(&write, &[BINDING], &[WORK]);
     assert_eq!(
         (next.node.as_str(), next.session, next.placement),
