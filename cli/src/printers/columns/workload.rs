@@ -1,7 +1,6 @@
 //! The columns of the kinds that make pods, besides Deployments and ReplicaSets.
 
 use serde_json::Value;
-use setpoint_apis::time::Timestamp;
 
 use super::{AGE, Column, NAME, column, of_containers, or_none, replicas, selector, wide};
 use crate::object::{Object, pairs};
@@ -127,6 +126,7 @@ fn targets(o: &Object) -> String {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use setpoint_apis::time::Timestamp;
 
     use super::*;
     use crate::printers::tests::object;

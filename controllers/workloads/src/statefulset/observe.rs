@@ -114,7 +114,7 @@ fn empty(key: &ObjectKey) -> Snapshot {
         missing: None,
         copies: Vec::new(),
         rolls_back: false,
-        progress_deadline: Duration::ZERO,
+        progress_deadline: None,
         history_limit: 0,
         revisions: Vec::new(),
         adoptable_revisions: Vec::new(),

@@ -96,7 +96,7 @@ pub struct Snapshot {
     /// Whether a rollout that fails is taken back.
     pub rolls_back: bool,
     /// How long a rollout may stand still.
-    pub progress_deadline: Duration,
+    pub progress_deadline: Option<Duration>,
     /// How many revisions that are not in use are kept.
     pub history_limit: i32,
     /// Its revisions, by number.

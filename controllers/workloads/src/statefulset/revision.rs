@@ -141,7 +141,7 @@ fn missed_deadline(s: &Snapshot, revision: &str) -> Option<Failure> {
         reason: DEADLINE_EXCEEDED,
         message: format!(
             "there was no progress for {} s",
-            s.progress_deadline.as_secs()
+            s.progress_deadline.map_or(0, |d| d.as_secs())
         ),
     })
 }

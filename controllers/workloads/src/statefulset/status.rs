@@ -192,8 +192,9 @@ fn progress(
         return;
     }
     let since = present.as_ref().and_then(|c| c.last_update_time);
-    let due = since.unwrap_or(now).saturating_add(s.progress_deadline);
-    if !missed && due <= now {
+    let since = since.unwrap_or(now);
+    let due = s.progress_deadline.map(|d| since.saturating_add(d));
+    if !missed && due.is_some_and(|due| due <= now) {
         let late = finding(false, DEADLINE_EXCEEDED, timed_out(runs));
         conditions::set(&mut status.conditions, late, now);
     }
@@ -245,8 +246,9 @@ fn availability(plan: &mut Plan, s: &Snapshot, now: Timestamp) {
 fn deadline(plan: &mut Plan, status: &StatefulSetStatus, s: &Snapshot, now: Timestamp) {
     let c = conditions::get(&status.conditions, PROGRESSING);
     let c = c.filter(|c| c.reason.as_deref() == Some(ROLLING));
-    if let Some(since) = c.and_then(|c| c.last_update_time) {
-        let at = since.saturating_add(s.progress_deadline);
+    let since = c.and_then(|c| c.last_update_time);
+    if let (Some(since), Some(deadline)) = (since, s.progress_deadline) {
+        let at = since.saturating_add(deadline);
         if at > now {
             sooner(&mut plan.look_again, at.duration_since(now));
         }

@@ -49,7 +49,7 @@ fn set(wanted: i32, image: &str) -> Snapshot {
         missing: None,
         copies: vec![],
         rolls_back: true,
-        progress_deadline: Duration::from_secs(600),
+        progress_deadline: Some(Duration::from_secs(600)),
         history_limit: 10,
         revisions: vec![],
         adoptable_revisions: vec![],

@@ -173,10 +173,7 @@ async fn a_pod_that_moved_has_not_failed_whatever_its_former_node_says() {
         placement,
         pod_revision: revision,
         bound_at: now,
-        never_twice: false,
-        requests: Default::default(),
-        withdrawn: None,
-        decision: None,
+        ..Binding::default()
     };
     let running = |placement| PodActual {
         placement,
