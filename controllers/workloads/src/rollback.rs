@@ -123,12 +123,13 @@ mod tests {
     fn a_deadline_is_what_the_annotation_says_or_ten_minutes() {
         let deadline = |value: Option<&str>| {
             let pair = value.map(|v| (PROGRESS_DEADLINE.to_owned(), v.to_owned()));
-            progress_deadline(&pair.into_iter().collect()).as_secs()
+            progress_deadline(&pair.into_iter().collect()).map(|d| d.as_secs())
         };
-        assert_eq!(deadline(None), 600);
-        assert_eq!(deadline(Some("30")), 30);
-        assert_eq!(deadline(Some("-1")), 600);
-        assert_eq!(deadline(Some("soon")), 600);
+        assert_eq!(deadline(None), Some(600));
+        assert_eq!(deadline(Some("30")), Some(30));
+        assert_eq!(deadline(Some("-1")), Some(600));
+        assert_eq!(deadline(Some("soon")), Some(600));
+        assert_eq!(deadline(Some("2147483647")), None);
     }
 
     #[test]

@@ -49,7 +49,16 @@ fn snapshot<'a>(
         nodes: nodes.into_iter().map(|(n, f)| (n.into(), f)).collect(),
         pods: pods.into_iter().map(|(p, f)| (pod(p), f)).collect(),
         requested: BTreeMap::new(),
+        unreadable_bindings: false,
     }
+}
+
+#[test]
+fn bindings_are_watched_while_one_that_does_not_parse_may_be_of_a_lost_node() {
+    let mut facts = snapshot([("n1", lost())], []);
+    assert!(!super::decide(&facts, 10).losing);
+    facts.unreadable_bindings = true;
+    assert!(super::decide(&facts, 10).losing);
 }
 
 fn request(node: &str, session: i64) -> Request {

@@ -248,13 +248,11 @@ mod tests {
             placement: 1,
             pod_revision: 5,
             bound_at: at(1),
-            never_twice: false,
-            requests: Default::default(),
             withdrawn: withdrawn.then(|| Withdrawal {
                 reason: "Evicted".into(),
                 at: at(2),
             }),
-            decision: None,
+            ..Binding::default()
         }
     }
 
