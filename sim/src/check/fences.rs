@@ -69,6 +69,16 @@ impl FenceCheck {
     }
 }
 
+/// The kinds that the workload controllers report on.
+const WORKLOADS: [&str; 6] = [
+    "deployments",
+    "replicasets",
+    "statefulsets",
+    "daemonsets",
+    "jobs",
+    "cronjobs",
+];
+
 /// The controllers that may write a key; an empty list: none.
 fn owners(key: &Key<'_>, deletes: bool) -> &'static [&'static str] {
     match key {
@@ -77,18 +87,12 @@ fn owners(key: &Key<'_>, deletes: bool) -> &'static [&'static str] {
         Key::Actual("pods", _) => &["scheduler"],
         Key::Actual("persistentvolumeclaims", _) if deletes => &["gc"],
         Key::Actual("persistentvolumeclaims", _) => &["scheduler"],
-        Key::Actual("deployments" | "replicasets" | "daemonsets" | "statefulsets", _)
-            if deletes =>
-        {
-            &["workloads", "gc"]
-        }
-        Key::Actual("deployments" | "replicasets" | "daemonsets" | "statefulsets", _) => {
-            &["workloads"]
-        }
+        Key::Actual(kind, _) if WORKLOADS.contains(kind) && deletes => &["workloads", "gc"],
+        Key::Actual(kind, _) if WORKLOADS.contains(kind) => &["workloads"],
         Key::NodePod(..) if deletes => &["scheduler", "node-lifecycle"],
         Key::NodeStatus(_) | Key::NodeFence(_) if deletes => &["node-lifecycle"],
         Key::Intent { .. } => &["failover", "scheduler"],
-        Key::Desired("pods" | "replicasets", _) => &["workloads", "gc"],
+        Key::Desired("pods" | "replicasets" | "jobs", _) => &["workloads", "gc"],
         Key::Desired("controllerrevisions" | "persistentvolumeclaims", _) => &["workloads", "gc"],
         // Copies that revisions of workloads read.
         Key::Desired("configmaps" | "secrets", _) => &["workloads", "gc"],

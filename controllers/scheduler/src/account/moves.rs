@@ -16,6 +16,7 @@ use setpoint_scheduler_core::{Decision, Placement, PodAsk, PodRequest, record};
 
 use super::count::uses_content_aside;
 use super::{Account, MOVES, Planned, PodState, Retry, Tell, Then, Turn};
+use crate::claims;
 use crate::content::Uses;
 use crate::decide::{Facts, Seen, Session, is_terminal, look_again, ready_there};
 use crate::specs::SpecInfo;
@@ -301,6 +302,11 @@ impl Account {
             .filter(|n| !n.is_empty());
         if let Some(named) = named {
             return Err(format!("its spec.nodeName says {named}"));
+        }
+        if let Some(claim) = claims::names(&pod.value.spec).first() {
+            return Err(format!(
+                "its volume claim {claim} is a directory of {from}, which would stay there"
+            ));
         }
         let asked = self.asks.of(&pod.value.spec).map_err(|hold| hold.message)?;
         let specs = &mut self.specs;

@@ -61,6 +61,27 @@ pub(super) fn check(history: &History, keyspace: &Keyspace) -> Vec<Finding> {
     found
 }
 
+/// The kinds that the workload controllers report on.
+const WORKLOADS: [&str; 6] = [
+    "deployments",
+    "replicasets",
+    "statefulsets",
+    "daemonsets",
+    "jobs",
+    "cronjobs",
+];
+
+/// The kinds that the workload controllers make, copies of what revisions read among them.
+const MADE_BY_WORKLOADS: [&str; 7] = [
+    "pods",
+    "replicasets",
+    "jobs",
+    "controllerrevisions",
+    "persistentvolumeclaims",
+    "configmaps",
+    "secrets",
+];
+
 /// The controllers that may write a key; an empty list: none.
 fn owners(key: &Key<'_>, deletes: bool) -> &'static [&'static str] {
     match key {
@@ -68,12 +89,14 @@ fn owners(key: &Key<'_>, deletes: bool) -> &'static [&'static str] {
             &["scheduler"]
         }
         Key::Health(_) | Key::Meta("clock") => &["node-lifecycle"],
-        Key::Actual("deployments" | "replicasets", _) if deletes => &["workloads", "gc"],
-        Key::Actual("deployments" | "replicasets", _) => &["workloads"],
+        Key::Actual("persistentvolumeclaims", _) if deletes => &["gc"],
+        Key::Actual("persistentvolumeclaims", _) => &["scheduler"],
+        Key::Actual(kind, _) if WORKLOADS.contains(kind) && deletes => &["workloads", "gc"],
+        Key::Actual(kind, _) if WORKLOADS.contains(kind) => &["workloads"],
         Key::NodePod(..) if deletes => &["scheduler", "node-lifecycle"],
         Key::NodeStatus(_) if deletes => &["node-lifecycle"],
         Key::Intent { .. } => &["failover", "scheduler"],
-        Key::Desired("pods" | "replicasets", _) => &["workloads", "gc"],
+        Key::Desired(kind, _) if MADE_BY_WORKLOADS.contains(kind) => &["workloads", "gc"],
         Key::Desired("nodes", _) if !deletes => &["node-lifecycle"],
         Key::Desired(..) if deletes => &["gc"],
         Key::Deletion(..) => &["gc"],
