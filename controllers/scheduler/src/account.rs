@@ -377,3 +377,6 @@ fn nodes(view: &View<'_>) -> FxHashSet<Arc<str>> {
         .map(|k| k.name.clone())
         .collect()
 }
+
+#[cfg(test)]
+mod tests;
