@@ -200,6 +200,8 @@ fn a_pod_is_moved_when_it_is_ready_there_and_not_before() {
         switch,
         "its own node is lost meanwhile"
     );
+    let unreadable = done().with(|s| s.frozen = &["actual"]);
+    assert_eq!(unreadable.decide(), WAITS, "it may have ended here");
     let former = done().with(|s| {
         let (actual, _) = s.other.as_mut().unwrap();
         actual.as_mut().unwrap().value.placement = 1;
