@@ -381,3 +381,6 @@ fn nodes(view: &View<'_>) -> FxHashSet<Arc<str>> {
         .map(|k| k.name.clone())
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

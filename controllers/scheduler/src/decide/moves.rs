@@ -178,7 +178,9 @@ fn under_way(facts: &Facts<'_>, bound: &Binding, moving: &Moving, pod: &Pod) -> 
             return Step::Undo(Undo::Crashed { container });
         }
         let ready = ready_at(&other, moving).is_some_and(|at| at <= facts.now);
-        if ready && matches!(other.session, Session::Alive(_)) {
+        // A status here that cannot be read may say that it has ended.
+        let readable = !matches!(facts.actual, Seen::Frozen);
+        if ready && readable && matches!(other.session, Session::Alive(_)) {
             return Step::Switch {
                 consume: Vec::new(),
                 how: Switch::Ready(actual.mod_revision),

@@ -122,7 +122,8 @@ fn a_pod_that_must_never_run_twice_is_stopped_first_and_within_its_budget() {
 
 #[test]
 fn a_member_of_a_stateful_set_and_what_runs_to_an_end_is_stopped_first_and_within_its_budget() {
-    let asked = |change: fn(&mut Pod)| {
+    type Change = fn(&mut Pod);
+    let asked = |change: Change| {
         State::bound().with(|s| {
             change(&mut s.desired.as_mut().unwrap().value);
             s.intents = vec![ask(None)];
@@ -139,7 +140,7 @@ fn a_member_of_a_stateful_set_and_what_runs_to_an_end_is_stopped_first_and_withi
         which: 0,
         stop_first,
     };
-    let cases: [(fn(&mut Pod), bool); 4] = [
+    let cases: [(Change, bool); 4] = [
         (|pod| owned(pod, "StatefulSet"), true),
         (|pod| owned(pod, "ReplicaSet"), false),
         (
@@ -199,6 +200,8 @@ fn a_pod_is_moved_when_it_is_ready_there_and_not_before() {
         switch,
         "its own node is lost meanwhile"
     );
+    let unreadable = done().with(|s| s.frozen = &["actual"]);
+    assert_eq!(unreadable.decide(), WAITS, "it may have ended here");
     let former = done().with(|s| {
         let (actual, _) = s.other.as_mut().unwrap();
         actual.as_mut().unwrap().value.placement = 1;

@@ -1,0 +1,173 @@
+//! Turns by hand: what is planned in one, and what in the next.
+
+use setpoint_apis::core::{Node, Pod};
+use setpoint_apis::records::{Binding, Intent, PodActual, PodStage};
+use setpoint_apis::{Key, Kind, document};
+use setpoint_runtime::watcher::WatcherEvent;
+use setpoint_runtime::{Cache, CacheBuilder, Changes};
+use setpoint_store::testing::TestEtcd;
+use setpoint_store::{KeyValue, Revision, SharedStore, Txn};
+
+use super::*;
+use crate::listing;
+
+struct Rig {
+    /// It ends with whoever is the last to use it.
+    _etcd: Arc<TestEtcd>,
+    store: SharedStore,
+    keyspace: Keyspace,
+}
+
+fn key(name: &str) -> ObjectKey {
+    ObjectKey::namespaced("default", name)
+}
+
+impl Rig {
+    /// Nodes n1 and n2.
+    async fn start(name: &str) -> Self {
+        let etcd = TestEtcd::shared().await;
+        let keyspace = Keyspace::new(&etcd.prefix(name)).expect("a good prefix");
+        let store = etcd.store().await;
+        let rig = Self {
+            _etcd: etcd,
+            store,
+            keyspace,
+        };
+        for node in ["n1", "n2"] {
+            let status = "allocatable: {cpu: '8', memory: 8Gi, pods: '1000'}\ndrivers: [process]\n";
+            let alive = "hostname: h\npid: 1\ninstance: a\nsince: 2026-11-23T15:25:03Z\nleaseTtlSeconds: 6\n";
+            let desired = Key::Desired(Node::PLURAL, ObjectKey::cluster(node));
+            rig.put(&[
+                (Key::NodeStatus(node), status.into()),
+                (desired, document::encode(&Node::named(node))),
+                (Key::NodeAlive(node), alive.into()),
+            ])
+            .await;
+        }
+        rig
+    }
+
+    async fn put(&self, pairs: &[(Key<'_>, String)]) -> i64 {
+        let txn = pairs.iter().fold(Txn::new(), |txn, (key, value)| {
+            txn.put(self.keyspace.build(key), value.clone())
+        });
+        self.store.txn(txn).await.expect("a put").revision.0
+    }
+
+    /// A pod that runs on n1.
+    async fn run(&self, name: &str) {
+        let pod = format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: default}}\nspec:\n  containers:\n  - {{name: c, image: host, command: [sleep, '60'], resources: {{requests: {{cpu: 100m}}}}}}\n"
+        );
+        let pod_revision = self
+            .put(&[(Key::Desired(Pod::PLURAL, key(name)), pod)])
+            .await;
+        let binding = Binding {
+            node: "n1".into(),
+            placement: 1,
+            pod_revision,
+            bound_at: Timestamp::EPOCH,
+            ..Binding::default()
+        };
+        let actual = PodActual {
+            placement: 1,
+            stage: PodStage::Running,
+            ..PodActual::default()
+        };
+        self.put(&[
+            (Key::Binding(key(name)), document::encode(&binding)),
+            (Key::WorkPod("n1", key(name)), String::new()),
+            (Key::NodePod("n1", key(name)), document::encode(&actual)),
+        ])
+        .await;
+    }
+
+    /// What a leader knows when all of these are to be moved, before its first turn.
+    async fn asked_to_move(&self, pods: &[String]) -> (Account, Cache) {
+        let (cache, driver) =
+            crate::register(CacheBuilder::new()).build(self.store.clone(), self.keyspace.clone());
+        tokio::spawn(driver.run());
+        cache.ready().await;
+        let listing = listing::list(&self.store, &self.keyspace).await;
+        let mut account = Account::new(listing.expect("a listing"), 1);
+        let all = Changes {
+            resync: true,
+            keys: Vec::new(),
+        };
+        account.changed(&all, &cache.view());
+        let request = |pod: &String| {
+            let key = Key::Intent {
+                verb: "move",
+                pod: key(pod),
+                by: "test",
+            };
+            KeyValue {
+                key: self.keyspace.build(&key),
+                value: document::encode(&Intent::default()).into(),
+                create_revision: 1,
+                mod_revision: 1,
+                version: 1,
+                lease: None,
+            }
+        };
+        let page = pods.iter().map(request).collect();
+        for event in [
+            WatcherEvent::Init,
+            WatcherEvent::InitPage(page),
+            WatcherEvent::InitDone(Revision(1)),
+        ] {
+            account.requested(event, &self.keyspace);
+        }
+        (account, cache)
+    }
+
+    /// How many moves are planned in each of these turns.
+    fn moves(&self, account: &mut Account, cache: &Cache, turns: usize) -> Vec<usize> {
+        let view = cache.view();
+        let turn = Turn {
+            view: &view,
+            keyspace: &self.keyspace,
+            now: Timestamp::EPOCH,
+            tick: Instant::now(),
+        };
+        let mut moves = |_| {
+            let planned = account.turn(&turn);
+            let moves = planned
+                .iter()
+                .filter(|p| p.write.context.contains("move of"));
+            moves.count()
+        };
+        (0..turns).map(&mut moves).collect()
+    }
+}
+
+#[tokio::test]
+async fn many_moves_are_begun_over_several_turns_and_none_is_forgotten() {
+    let rig = Rig::start("account_moves").await;
+    let pods: Vec<_> = (0..2 * MOVES + 5).map(|i| format!("a{i}")).collect();
+    for pod in &pods {
+        rig.run(pod).await;
+    }
+    let (mut account, cache) = rig.asked_to_move(&pods).await;
+    assert_eq!(
+        rig.moves(&mut account, &cache, 1),
+        [MOVES],
+        "others do not wait for it"
+    );
+    assert!(account.has_more());
+    assert_eq!(rig.moves(&mut account, &cache, 3), [MOVES, 5, 0]);
+}
+
+#[tokio::test]
+async fn nothing_is_moved_before_it_is_known_where_room_is_reserved() {
+    let rig = Rig::start("account_reserved").await;
+    rig.run("a").await;
+    let reservation = "{apiVersion: setpoint.dev/v1, kind: Reservation, metadata: {name: r, namespace: default}, spec: {owners: {selector: {matchLabels: {app: train}}}, resources: {cpu: '1'}}}";
+    rig.put(&[(
+        Key::Desired("reservations", key("r")),
+        reservation.to_owned(),
+    )])
+    .await;
+    let (mut account, cache) = rig.asked_to_move(&["a".into()]).await;
+    assert_eq!(rig.moves(&mut account, &cache, 2), [0, 1]);
+}
