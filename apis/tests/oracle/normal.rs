@@ -48,6 +48,22 @@ fn walk(value: &mut Value, f: &mut impl FnMut(&mut Value)) {
     }
 }
 
+/// In content of any shape `1e3` is a number with a point to one reader and without to the other.
+fn numbers(value: &mut Value) {
+    match value {
+        Value::Object(map) => map.values_mut().for_each(numbers),
+        Value::Array(items) => items.iter_mut().for_each(numbers),
+        Value::Number(n) if n.is_i64() || n.is_u64() => {
+            // Beyond what a number with a point can tell apart, they stay as they are.
+            let exact = n.as_i64().filter(|n| n.unsigned_abs() < 1 << 53);
+            if let Some(number) = exact.and_then(|n| serde_json::Number::from_f64(n as f64)) {
+                *n = number;
+            }
+        }
+        _ => {}
+    }
+}
+
 /// Quantities and times in one form; null, empty lists and empty mappings gone.
 pub(crate) fn form(mut value: Value) -> Value {
     quantities_to_texts(&mut value);
@@ -56,6 +72,7 @@ pub(crate) fn form(mut value: Value) -> Value {
             *v = Value::String(q.with_format(Format::DecimalSi).to_string());
         }
     });
+    numbers(&mut value);
     prune(&mut value);
     value
 }

@@ -4,12 +4,15 @@ use setpoint_e2e::faults::rig::CONTROLLERS;
 use setpoint_e2e::faults::tap::{Item, Transaction};
 use setpoint_e2e::faults::{Mode, Rig};
 
-/// Whether a part of a transaction collects something under the epoch of a shard.
+/// Whether a part of a transaction collects something under the epoch of a shard: an object, or the status of one that is
+/// gone. Which of them a process has to collect first hangs on the names of the processes.
 fn collects(item: &Item) -> bool {
     let mut guards = item.guards.iter();
     let mut effects = item.effects.iter();
     guards.any(|g| g.key.starts_with("/setpoint/leaders/gc/"))
-        && effects.any(|e| e.key.starts_with("/setpoint/desired/"))
+        && effects.any(|e| {
+            e.key.starts_with("/setpoint/desired/") || e.key.starts_with("/setpoint/actual/")
+        })
 }
 
 #[test]
