@@ -149,13 +149,13 @@ async fn copies(client: &Client, object: &Object) -> Result<Vec<Copied>> {
                 continue;
             }
             let now = all.objects.iter().find(|o| *o.key.name == *source);
-            let same = |field: &&str| now.is_some_and(|now| now.at(&[field]) == copy.at(&[field]));
+            let same = |field: &str| now.is_some_and(|now| now.at(&[field]) == copy.at(&[field]));
             found.push(Copied {
                 secret,
                 name: copy.key.name.to_string(),
                 of: format!("{}/{source}", kind.singular()),
                 source: source.to_owned(),
-                same: CONTENT.iter().all(|field| same(&field)),
+                same: CONTENT.iter().all(|field| same(field)),
                 copy: copy.clone(),
             });
         }
