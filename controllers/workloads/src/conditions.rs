@@ -8,6 +8,11 @@ pub const INVALID: &str = "Invalid";
 /// The condition of a workload whose pods cannot be made or removed.
 pub const REPLICA_FAILURE: &str = "ReplicaFailure";
 
+/// The condition that says how a rollout goes on.
+pub const PROGRESSING: &str = "Progressing";
+/// Why [`PROGRESSING`] is `False`: the rollout stood still for too long.
+pub const DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
+
 /// `True`, `False` or `Unknown`, one CamelCase word, a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -36,6 +41,12 @@ impl Finding {
             message: message.into(),
         }
     }
+}
+
+/// Which side each condition is on. A status in which one has turned is not put off.
+pub fn sides(conditions: &[WorkloadCondition]) -> Vec<(&str, &str)> {
+    let sides = conditions.iter().map(|c| (&*c.type_, &*c.status));
+    sides.collect()
 }
 
 /// The condition of a type.

@@ -11,17 +11,20 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use setpoint_apis::apps::CONFIG_ROLLOUT;
+use setpoint_apis::apps::{CONFIG_ROLLOUT, WorkloadCondition};
 use setpoint_apis::core::{ConfigMap, PodTemplateSpec, Secret};
 use setpoint_apis::fnv::Fnv64;
-use setpoint_apis::{Key, Kind, ObjectKey, ObjectMeta, OwnerReference, document};
+use setpoint_apis::{Key, Kind, ObjectKey, ObjectMeta, OwnerReference, Timestamp, document};
 use setpoint_runtime::{Leader, Stored, View, Write};
 use setpoint_store::{Compare, TxnOp};
 
+use crate::conditions::{self, Finding};
 use crate::content::CopySeen;
 use crate::hash::safe_encode;
 use crate::writes;
 
+/// The condition of a workload whose template reads what does not exist.
+const CONFIG_MISSING: &str = "ConfigMissing";
 /// The annotation of a copy: the name of what it is a copy of.
 pub const COPY_OF: &str = "setpoint.dev/copy-of";
 
@@ -95,6 +98,19 @@ impl fmt::Display for Missing {
         let verb = if self.0.len() == 1 { "does" } else { "do" };
         write!(f, "{} {verb} not exist", self.0.join(", "))
     }
+}
+
+/// Sets or removes the condition `ConfigMissing`: there is no new revision while the template reads what does not exist.
+pub fn set_missing(
+    conditions: &mut Vec<WorkloadCondition>,
+    missing: Option<&Missing>,
+    now: Timestamp,
+) {
+    let finding = missing.map(|missing| {
+        let message = format!("There is no new revision while {missing}.");
+        Finding::new(CONFIG_MISSING, true, "ConfigMissing", message)
+    });
+    conditions::set_or_remove(conditions, CONFIG_MISSING, finding, now);
 }
 
 /// A copy that a pinned template reads.

@@ -30,16 +30,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use setpoint_apis::apps::{ControllerRevision, DaemonSet, ROLLBACK_ON_FAILURE};
+use setpoint_apis::apps::{ControllerRevision, DaemonSet};
 use setpoint_apis::core::{Namespace, PodTemplateSpec};
 use setpoint_apis::{Key, Kind, ObjectKey, Timestamp, document};
 use setpoint_runtime::{Action, Leader, StateKey, Stored, View, Write};
 use setpoint_store::{Compare, StoreError, TxnOp};
-use tracing::info;
 
 use crate::children::Children;
-use crate::config::{self, Sources, copy_writes};
-use crate::content::{ContentIndex, Named};
+use crate::config::{Sources, copy_writes};
+use crate::content::ContentIndex;
 use crate::documents::PinnedPodWriter;
 use crate::hash::{cut_stem, has_stem, stem};
 use crate::index::{OwnerIndex, PodRow};
@@ -47,7 +46,7 @@ use crate::manager::{Manager, ReadPod};
 use crate::memory::Memory;
 use crate::owner::PodOwner;
 use crate::revisions::{self, REVISION_LABEL};
-use crate::rollback::progress_deadline;
+use crate::rollback::{self, progress_deadline};
 use crate::seen::Seen;
 use crate::{Shared, pass, writes};
 use decide::{FIRST_DELAY, LONGEST_DELAY, decide};
@@ -215,14 +214,16 @@ fn observe(shared: &Shared, view: &View<'_>, key: &ObjectKey) -> Option<(Snapsho
     s.terminating = writes::terminating::<DaemonSet>(view, key, &s.uid);
     s.strategy = spec.update_strategy.clone().unwrap_or_default();
     s.template = spec.template.clone();
-    let rollback = annotations.get(ROLLBACK_ON_FAILURE);
-    s.rolls_back = rollback.is_none_or(|v| v != "false");
+    s.rolls_back = rollback::is_on(annotations);
     let min_ready = spec.min_ready_seconds.and_then(|s| u64::try_from(s).ok());
     s.min_ready = Duration::from_secs(min_ready.unwrap_or(0));
     s.progress_deadline = progress_deadline(annotations);
     s.history_limit = spec.revision_history_limit.unwrap_or(10);
     see_pods(shared, view, &mut s, &object.value);
-    let sources = pin_template(shared, view, &mut s, config::pins(annotations));
+    let reads = shared.pin::<DaemonSet>(view, (key, &s.uid), annotations, &mut s.template);
+    s.reads = reads.wanted;
+    s.missing = reads.missing;
+    s.copies = reads.there;
     see_revisions(shared, view, &mut s);
     {
         let mut nodes = shared.nodes.lock();
@@ -235,6 +236,7 @@ fn observe(shared: &Shared, view: &View<'_>, key: &ObjectKey) -> Option<(Snapsho
         .daemons
         .with(key, |memo| memo.notes.placements = Some(placements));
     let object = object.clone();
+    let sources = reads.sources;
     Some((s, Some(Found { object, sources })))
 }
 
@@ -304,30 +306,6 @@ fn see_pods(shared: &Shared, view: &View<'_>, s: &mut Snapshot, object: &DaemonS
         let names = || a.facts.key.cmp(&b.facts.key);
         a.node.cmp(&b.node).then(ages).then_with(names)
     });
-}
-
-/// Pins the template to what is in what it reads, as far as the DaemonSet wants that.
-fn pin_template(shared: &Shared, view: &View<'_>, s: &mut Snapshot, pins: bool) -> Sources {
-    let mut sources = Sources::default();
-    if pins {
-        sources = Sources::look_up(view, &s.key.namespace, &s.template);
-        match config::pin(&s.uid, &s.template, &sources) {
-            Ok(pinned) => {
-                s.template = pinned.template;
-                s.reads = pinned.copies;
-            }
-            Err(missing) => s.missing = Some(missing),
-        }
-    }
-    let mut content = shared.content.lock();
-    content.catch_up(view);
-    content.note::<DaemonSet>(&s.key, &sources);
-    let wanted = Named {
-        namespace: &s.key.namespace,
-        copies: &s.reads,
-    };
-    s.copies = content.copies(view, &s.uid, &wanted);
-    sources
 }
 
 fn see_revisions(shared: &Shared, view: &View<'_>, s: &mut Snapshot) {
@@ -541,11 +519,7 @@ fn revision_writes(
 /// Tells people what happens.
 fn tell(shared: &Shared, s: &Snapshot, manager: &Manager<'_>, plan: &Plan) {
     if let Some(r) = &plan.rolled_back {
-        let (failed, to) = (&r.failed_revision, &r.to_revision);
-        info!(object = %s.key, failed, to, reason = r.reason, "rolls back");
-        let message = format!("{failed} has failed, back to {to}: {}", r.message);
-        let recorder = &shared.recorder;
-        recorder.warning(manager.about(), "RolledBack", message);
+        rollback::tell(&shared.recorder, &s.key, manager.about(), r);
     }
     for r in plan.delete.iter().filter(|r| r.why == Why::Ended) {
         let node = r.node.as_deref().unwrap_or_default();

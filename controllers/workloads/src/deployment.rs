@@ -25,7 +25,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use setpoint_apis::apps::{Deployment, ROLLBACK_ON_FAILURE, ReplicaSet};
+use setpoint_apis::apps::{Deployment, ReplicaSet};
 use setpoint_apis::core::Namespace;
 use setpoint_apis::{Key, Kind, ObjectKey, OwnerReference, document};
 use setpoint_runtime::events::EventRef;
@@ -35,13 +35,13 @@ use tracing::info;
 
 use crate::autoscale::Autoscalers;
 use crate::conditions::{self, REPLICA_FAILURE};
-use crate::config::{self, Sources, copy_writes};
-use crate::content::{ContentIndex, Named};
+use crate::config::{Sources, copy_writes};
+use crate::content::ContentIndex;
 use crate::documents::{changed_replica_set, controller_reference, new_replica_set};
 use crate::hash::stem;
 use crate::index::{OwnerIndex, SetRow};
 use crate::memory::Memory;
-use crate::rollback::crashing;
+use crate::rollback::{self, crashing};
 use crate::{Shared, pass, writes};
 use decide::decide;
 use plan::{Plan, Seen, SetFacts, Snapshot};
@@ -182,8 +182,7 @@ fn observe(shared: &Shared, view: &View<'_>, key: &ObjectKey) -> Option<(Snapsho
         .annotations
         .clone_from(&object.value.metadata.annotations);
     snapshot.min_ready_seconds = spec.min_ready_seconds.unwrap_or(0);
-    let rollback = object.value.metadata.annotations.get(ROLLBACK_ON_FAILURE);
-    snapshot.rolls_back = rollback.is_none_or(|v| v != "false");
+    snapshot.rolls_back = rollback::is_on(&object.value.metadata.annotations);
     snapshot.history_limit = spec.revision_history_limit.unwrap_or(10);
     let deadline = spec.progress_deadline_seconds.unwrap_or(600);
     // Kubernetes takes the greatest number for "never".
@@ -231,32 +230,13 @@ fn observe(shared: &Shared, view: &View<'_>, key: &ObjectKey) -> Option<(Snapsho
         .extend(others.map(|(set, _)| set.name.clone()));
     drop(index);
     snapshot.sets.sort_by_key(|s| s.create_revision);
-    found.sources = pin_template(shared, view, &mut snapshot, &uid);
+    let annotations = &object.value.metadata.annotations;
+    let reads = shared.pin::<Deployment>(view, (key, &uid), annotations, &mut snapshot.template);
+    snapshot.reads = reads.wanted;
+    snapshot.missing = reads.missing;
+    snapshot.copies = reads.there;
+    found.sources = reads.sources;
     Some((snapshot, Some(found)))
-}
-
-/// Pins the template to what is in what it reads, as far as the Deployment wants that.
-fn pin_template(shared: &Shared, view: &View<'_>, s: &mut Snapshot, uid: &str) -> Sources {
-    let mut sources = Sources::default();
-    if config::pins(&s.annotations) {
-        sources = Sources::look_up(view, &s.key.namespace, &s.template);
-        match config::pin(uid, &s.template, &sources) {
-            Ok(pinned) => {
-                s.template = pinned.template;
-                s.reads = pinned.copies;
-            }
-            Err(missing) => s.missing = Some(missing),
-        }
-    }
-    let mut content = shared.content.lock();
-    content.catch_up(view);
-    content.note::<Deployment>(&s.key, &sources);
-    let wanted = Named {
-        namespace: &s.key.namespace,
-        copies: &s.reads,
-    };
-    s.copies = content.copies(view, uid, &wanted);
-    sources
 }
 
 fn seen(key: &ObjectKey, set: &Stored<ReplicaSet>) -> Seen {
@@ -495,10 +475,7 @@ fn tell(shared: &Shared, found: &Found, plan: &Plan) {
         scaled(&change.set.key.name, change.from, change.replicas);
     }
     if let Some(r) = &plan.rolled_back {
-        let (failed, to) = (&r.failed_revision, &r.to_revision);
-        info!(%object, failed, to, reason = r.reason, "rolls back");
-        let message = format!("{failed} has failed, back to {to}: {}", r.message);
-        shared.recorder.warning(about(), "RolledBack", message);
+        rollback::tell(&shared.recorder, &object, about(), r);
     }
     for set in &plan.delete {
         info!(%object, replica_set = %set.key.name, "deleted an old replica set");

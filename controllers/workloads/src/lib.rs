@@ -31,6 +31,7 @@ pub mod seen;
 pub mod statefulset;
 mod writes;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -38,14 +39,17 @@ use parking_lot::Mutex;
 use setpoint_apis::apps::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use setpoint_apis::autoscaling::HorizontalPodAutoscaler;
 use setpoint_apis::batch::{CronJob, Job};
-use setpoint_apis::core::{ConfigMap, Namespace, Node, PersistentVolumeClaim, Pod, Secret};
+use setpoint_apis::core::{
+    ConfigMap, Namespace, Node, PersistentVolumeClaim, Pod, PodTemplateSpec, Secret,
+};
 use setpoint_apis::{Kind, ObjectKey};
 use setpoint_runtime::events::Recorder;
 use setpoint_runtime::{Action, CacheBuilder, Clock, Controller, Leader, StateKey, View};
 
 use crate::autoscale::Autoscalers;
 use crate::children::Children;
-use crate::content::ContentIndex;
+use crate::config::{ContentCopy, Missing, Sources};
+use crate::content::{ContentIndex, CopySeen, Named};
 use crate::daemonset::nodes::NodeIndex;
 use crate::index::OwnerIndex;
 use crate::owner::{PodOwner, Takers, takers};
@@ -93,10 +97,53 @@ impl Shared {
         autoscalers.take_touched::<K>()
     }
 
+    /// Pins the template of an object to what is in what it reads now, as far as the object's annotations want that.
+    fn pin<K: Kind>(
+        &self,
+        view: &View<'_>,
+        (key, uid): (&ObjectKey, &str),
+        annotations: &BTreeMap<String, String>,
+        template: &mut PodTemplateSpec,
+    ) -> Reads {
+        let mut reads = Reads::default();
+        if config::pins(annotations) {
+            reads.sources = Sources::look_up(view, &key.namespace, template);
+            match config::pin(uid, template, &reads.sources) {
+                Ok(pinned) => {
+                    *template = pinned.template;
+                    reads.wanted = pinned.copies;
+                }
+                Err(missing) => reads.missing = Some(missing),
+            }
+        }
+        let mut content = self.content.lock();
+        content.catch_up(view);
+        content.note::<K>(key, &reads.sources);
+        let wanted = Named {
+            namespace: &key.namespace,
+            copies: &reads.wanted,
+        };
+        reads.there = content.copies(view, uid, &wanted);
+        reads
+    }
+
     /// Differs at every call, and repeats in a run with the same seed.
     fn salt(&self) -> u64 {
         self.salt.fetch_add(1, Ordering::Relaxed)
     }
+}
+
+/// What a template reads.
+#[derive(Default)]
+struct Reads {
+    /// It, as it is now.
+    sources: Sources,
+    /// The copies that the pinned template reads.
+    wanted: Vec<ContentCopy>,
+    /// What it cannot do without and is not there: then it is not pinned.
+    missing: Option<Missing>,
+    /// The copies that are there.
+    there: Vec<CopySeen>,
 }
 
 /// Names the kinds that the controllers look at.

@@ -34,7 +34,7 @@ use crate::owner::PodOwner;
 use crate::pod::PodFacts;
 use crate::seen::Seen;
 use crate::{Shared, pass, writes};
-use decide::{SETBACKS_FORGOTTEN, decide};
+use decide::decide;
 use plan::{Plan, Setbacks, Snapshot};
 
 /// Why a pass did not do all that it had planned.
@@ -302,16 +302,9 @@ async fn act(
 fn remember_finished(shared: &Shared, key: &ObjectKey, count: usize) {
     let now = shared.clock.now();
     let count = u32::try_from(count).unwrap_or(u32::MAX);
-    shared.sets.with(key, |memo| {
-        let s = &mut memo.notes;
-        if s.last_finished
-            .is_none_or(|t| now.duration_since(t) >= SETBACKS_FORGOTTEN)
-        {
-            s.finished = 0;
-        }
-        s.finished = s.finished.saturating_add(count);
-        s.last_finished = Some(now);
-    });
+    shared
+        .sets
+        .with(key, |memo| memo.notes.note_finished(count, now));
 }
 
 /// What is remembered about ReplicaSets.

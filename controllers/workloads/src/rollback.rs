@@ -8,8 +8,15 @@
 //! one, so a workload that was never available has nothing to go back to.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
+use setpoint_apis::apps::{ROLLBACK_ON_FAILURE, RollbackRecord, WorkloadCondition};
+use setpoint_apis::{ObjectKey, Timestamp};
+use setpoint_runtime::events::{EventRef, Recorder};
+use tracing::info;
+
+use crate::conditions::{self, DEADLINE_EXCEEDED, Finding, PROGRESSING};
 use crate::pod::{PodFacts, Trouble};
 
 /// The annotation of a StatefulSet or DaemonSet that says how many seconds its rollout may stand still; 600 without it.
@@ -25,6 +32,9 @@ pub fn progress_deadline(annotations: &BTreeMap<String, String>) -> Option<Durat
     let limit = Duration::from_secs(u64::from(seconds.unsigned_abs()));
     (seconds != i32::MAX).then_some(limit)
 }
+
+/// The condition of a workload whose rollout was taken back.
+const ROLLED_BACK: &str = "RolledBack";
 
 /// Which revision runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +67,73 @@ pub struct Failure {
     pub reason: &'static str,
     /// A sentence.
     pub message: String,
+}
+
+impl Failure {
+    /// The deadline that was missed, as the conditions of a status say it: so people see the verdict before its
+    /// consequence. `timed_out` is what they say of the revision in question.
+    pub fn missed_deadline(
+        conditions: &[WorkloadCondition],
+        timed_out: &str,
+        deadline: Option<Duration>,
+    ) -> Option<Self> {
+        let c = conditions::get(conditions, PROGRESSING)?;
+        let missed = c.reason.as_deref() == Some(DEADLINE_EXCEEDED)
+            && c.message.as_deref() == Some(timed_out);
+        missed.then(|| Self {
+            reason: DEADLINE_EXCEEDED,
+            message: format!(
+                "there was no progress for {} s",
+                deadline.map_or(0, |d| d.as_secs())
+            ),
+        })
+    }
+
+    /// The record: `failed` has failed, `to` runs instead.
+    pub fn record(self, failed: &str, to: &str, now: Timestamp) -> RollbackRecord {
+        RollbackRecord {
+            failed_revision: failed.to_owned(),
+            to_revision: to.to_owned(),
+            reason: self.reason.to_owned(),
+            message: self.message,
+            at: now.whole_seconds(),
+        }
+    }
+}
+
+/// Whether the rollouts of a workload with these annotations are taken back when they fail.
+pub fn is_on(annotations: &BTreeMap<String, String>) -> bool {
+    let said = annotations.get(ROLLBACK_ON_FAILURE);
+    said.is_none_or(|v| v != "false")
+}
+
+/// Sets or removes the condition `RolledBack`: what is asked for has failed, and the revision before it runs.
+pub fn set_condition(
+    conditions: &mut Vec<WorkloadCondition>,
+    record: Option<&RollbackRecord>,
+    now: Timestamp,
+) {
+    let finding = record.map(|r| {
+        let (failed, to) = (&r.failed_revision, &r.to_revision);
+        let message = format!("{failed} has failed, {to} runs instead: {}.", r.message);
+        Finding::new(ROLLED_BACK, true, r.reason.as_str(), message)
+    });
+    conditions::set_or_remove(conditions, ROLLED_BACK, finding, now);
+}
+
+/// The line of a plan that takes a rollout back.
+pub(crate) fn show(f: &mut fmt::Formatter<'_>, record: Option<&RollbackRecord>) -> fmt::Result {
+    let Some(r) = record else { return Ok(()) };
+    let (from, to) = (&r.failed_revision, &r.to_revision);
+    writeln!(f, "roll back from {from} to {to}: {}", r.reason)
+}
+
+/// Tells people that a rollout is taken back.
+pub(crate) fn tell(recorder: &Recorder, object: &ObjectKey, about: EventRef, r: &RollbackRecord) {
+    let (failed, to) = (&r.failed_revision, &r.to_revision);
+    info!(%object, failed, to, reason = r.reason, "rolls back");
+    let message = format!("{failed} has failed, back to {to}: {}", r.message);
+    recorder.warning(about, "RolledBack", message);
 }
 
 /// Whether the pods of a new revision crash: one of them was restarted [`Trouble::MANY`] times or more, waits for its

@@ -28,9 +28,9 @@ use std::sync::Arc;
 use setpoint_apis::apps::{ControllerRevision, StatefulSet};
 use setpoint_apis::core::{Namespace, PersistentVolumeClaim, Pod};
 use setpoint_apis::{Key, Kind, ObjectKey, OwnerReference, document, owners};
+use setpoint_runtime::events::EventRef;
 use setpoint_runtime::{Action, Leader, StateKey, View, Write};
 use setpoint_store::{Compare, StoreError, TxnOp};
-use tracing::info;
 
 use crate::children::Children;
 use crate::config::copy_writes;
@@ -39,9 +39,8 @@ use crate::index::OwnerIndex;
 use crate::manager::{Manager, ReadPod};
 use crate::memory::Memory;
 use crate::owner::PodOwner;
-use crate::replicaset::decide::SETBACKS_FORGOTTEN;
 use crate::revisions::{self, Wanted};
-use crate::{Shared, pass, writes};
+use crate::{Shared, pass, rollback, writes};
 use decide::decide;
 use observe::{Found, observe};
 use plan::{Plan, Seen, Setbacks, Snapshot, Why};
@@ -191,11 +190,8 @@ async fn execute(
         return Ok(Action::requeue(writes::SOON));
     }
     if let (Some(found), Some(r)) = (&found, &plan.rolled_back) {
-        let (failed, to) = (&r.failed_revision, &r.to_revision);
-        info!(object = %s.key, failed, to, reason = r.reason, "rolls back");
-        let about = Manager::new(shared, leader, &s.key, &found.set).about();
-        let message = format!("{failed} has failed, back to {to}: {}", r.message);
-        shared.recorder.warning(about, "RolledBack", message);
+        let about = EventRef::stored(&*found.set);
+        rollback::tell(&shared.recorder, &s.key, about, r);
     }
     if tally.conflicts > 0 {
         action.requeue_after = Some(writes::SOON);
@@ -411,14 +407,7 @@ impl Pass<'_> {
         let ended = u32::try_from(ended.count()).unwrap_or(u32::MAX);
         if tally.committed > before && ended > 0 {
             let now = self.shared.clock.now();
-            self.remember(|notes| {
-                let old = |t| now.duration_since(t) >= SETBACKS_FORGOTTEN;
-                if notes.last_finished.is_none_or(old) {
-                    notes.finished = 0;
-                }
-                notes.finished = notes.finished.saturating_add(ended);
-                notes.last_finished = Some(now);
-            });
+            self.remember(|notes| notes.note_finished(ended, now));
         }
         go_on
     }

@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 use setpoint_apis::core::PodTemplateSpec;
 use setpoint_apis::{ObjectKey, document};
+use setpoint_workloads::deployment::plan::REVISION;
 
 use super::not_found;
 use crate::client::Client;
@@ -14,8 +15,6 @@ use crate::printers::age;
 use crate::printers::table::Table;
 use crate::resolve;
 
-/// The annotation of a ReplicaSet that counts the templates of its Deployment.
-const REVISION: &str = "deployment.kubernetes.io/revision";
 /// The annotation that says why a revision was made.
 const CHANGE_CAUSE: &str = "kubernetes.io/change-cause";
 

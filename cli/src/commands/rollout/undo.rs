@@ -4,6 +4,8 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 use setpoint_apis::ObjectKey;
 use setpoint_apis::core::PodTemplateSpec;
+use setpoint_workloads::config::COPY_OF;
+use setpoint_workloads::deployment::plan::HASH_LABEL;
 
 use super::history::{self, Revision};
 use crate::client::Client;
@@ -14,11 +16,6 @@ use crate::resolve;
 use crate::term;
 use crate::write::{Modified, modify};
 use crate::yaml_edit::{self, Change};
-
-/// The label that a ReplicaSet's template has and its Deployment's has not.
-const HASH_LABEL: &str = "pod-template-hash";
-/// The annotation of a copy that a revision reads: what it is a copy of.
-const COPY_OF: &str = "setpoint.dev/copy-of";
 
 /// What `rollout undo` was told.
 #[derive(Clone, Copy, Debug)]

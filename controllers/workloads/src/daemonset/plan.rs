@@ -17,6 +17,7 @@ use crate::config::{ContentCopy, CopyPlan, Missing};
 use crate::content::CopySeen;
 use crate::pod::PodFacts;
 use crate::revisions::{Revision, Wanted};
+use crate::rollback;
 pub use crate::seen::Seen;
 
 /// A pod of a DaemonSet.
@@ -250,10 +251,7 @@ impl Plan {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.copies)?;
-        if let Some(r) = &self.rolled_back {
-            let (from, to) = (&r.failed_revision, &r.to_revision);
-            writeln!(f, "roll back from {from} to {to}: {}", r.reason)?;
-        }
+        rollback::show(f, self.rolled_back.as_ref())?;
         if let Some(w) = &self.revision {
             let verb = if w.there.is_some() {
                 "number"

@@ -5,8 +5,7 @@ use setpoint_apis::apps::RollbackRecord;
 use setpoint_apis::core::PodTemplateSpec;
 
 use super::plan::Snapshot;
-use super::status::{DEADLINE_EXCEEDED, PROGRESSING, timed_out};
-use crate::conditions;
+use super::status::timed_out;
 use crate::revisions::{Revision, Wanted, wanted};
 use crate::rollback::{Failure, Run, choose};
 
@@ -90,8 +89,6 @@ pub(super) fn last_available(s: &Snapshot) -> Option<&str> {
 
 /// The record of a rollback, when the rollout of what is asked for has failed and there is something to go back to.
 /// `crash` is what is wrong with its pods.
-///
-/// A missed deadline is the verdict that the status has given before: so people see it before its consequence.
 pub(super) fn rollback(
     s: &Snapshot,
     target: &Target<'_>,
@@ -104,26 +101,9 @@ pub(super) fn rollback(
     let name = target.asked.as_deref()?;
     let good = last_available(s).filter(|good| *good != name)?;
     usable(s, good)?;
-    let failure = crash.or_else(|| missed_deadline(s, name))?;
-    Some(RollbackRecord {
-        failed_revision: name.to_owned(),
-        to_revision: good.to_owned(),
-        reason: failure.reason.to_owned(),
-        message: failure.message,
-        at: now.whole_seconds(),
-    })
-}
-
-fn missed_deadline(s: &Snapshot, name: &str) -> Option<Failure> {
-    let conditions = &s.status.as_ref()?.conditions;
-    let c = conditions::get(conditions, PROGRESSING)?;
-    let missed = c.reason.as_deref() == Some(DEADLINE_EXCEEDED)
-        && c.message.as_deref() == Some(&timed_out(name));
-    missed.then(|| Failure {
-        reason: DEADLINE_EXCEEDED,
-        message: format!(
-            "there was no progress for {} s",
-            s.progress_deadline.map_or(0, |d| d.as_secs())
-        ),
-    })
+    let failure = crash.or_else(|| {
+        let conditions = &s.status.as_ref()?.conditions;
+        Failure::missed_deadline(conditions, &timed_out(name), s.progress_deadline)
+    })?;
+    Some(failure.record(name, good, now))
 }

@@ -1,29 +1,24 @@
 //! The status of a DaemonSet, and the verdict on its rollout.
 
 use setpoint_apis::Timestamp;
-use setpoint_apis::apps::{DaemonSetStatus, WorkloadCondition};
+use setpoint_apis::apps::DaemonSetStatus;
 
 use super::fit::Fit;
 use super::ground::Ground;
 use super::plan::{Plan, Snapshot, Why};
 use super::revision::{self, Target};
-use crate::conditions::{self, Finding, INVALID, REPLICA_FAILURE};
+use crate::conditions::{self, DEADLINE_EXCEEDED, Finding, INVALID, PROGRESSING, REPLICA_FAILURE};
+use crate::config;
 use crate::pod::available_at;
 use crate::replicaset::decide::{some, sooner};
-use crate::rollback::{Failure, crashing};
+use crate::rollback::{self, Failure, crashing};
 
-/// The template reads what does not exist.
-const CONFIG_MISSING: &str = "ConfigMissing";
-/// What is asked for has failed, and the revision before it runs.
-pub(super) const ROLLED_BACK: &str = "RolledBack";
-pub(super) const PROGRESSING: &str = "Progressing";
 /// The rollout is complete.
 const AVAILABLE: &str = "NewRevisionAvailable";
 /// The rollout has begun.
 const CREATED: &str = "NewRevisionCreated";
 /// The rollout goes on.
 const UPDATED: &str = "RevisionUpdated";
-pub(super) const DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
 
 /// Puts the status of a DaemonSet into the plan whose document does not parse: what was last known, and the reason.
 pub(super) fn frozen(mut plan: Plan, s: &Snapshot, now: Timestamp) -> Plan {
@@ -53,28 +48,21 @@ pub(super) fn settle(
         None => stored.collision_count,
     };
     conditions::remove(&mut status.conditions, INVALID);
-    let missing = s.missing.as_ref().map(|missing| {
-        let message = format!("There is no new revision while {missing}.");
-        Finding::new(CONFIG_MISSING, true, "ConfigMissing", message)
-    });
-    conditions::set_or_remove(&mut status.conditions, CONFIG_MISSING, missing, now);
+    config::set_missing(&mut status.conditions, s.missing.as_ref(), now);
     let old = old_pods(ground);
     if s.rolls() && s.progress_deadline.is_some() {
         progress(&mut status, &stored, s, target, ground, old, now);
     } else {
         conditions::remove(&mut status.conditions, PROGRESSING);
     }
-    rollback(&mut status, &mut plan, &stored, s, target, ground, now);
+    keep_record(&mut status, &mut plan, &stored, s, target, ground, now);
     let failure = failure(s);
     conditions::set_or_remove(&mut status.conditions, REPLICA_FAILURE, failure, now);
 
-    let sides = |c: &[WorkloadCondition]| {
-        let side = |c: &WorkloadCondition| (c.type_.clone(), c.status.clone());
-        c.iter().map(side).collect::<Vec<_>>()
-    };
     let turned = s.failure.is_some()
         || status.collision_count != stored.collision_count
-        || (s.status.is_some() && sides(&stored.conditions) != sides(&status.conditions));
+        || (s.status.is_some()
+            && conditions::sides(&stored.conditions) != conditions::sides(&status.conditions));
     appointments(&mut plan, &status, s, ground, now);
     if s.status.as_ref() != Some(&status) && (!plan.acts() || turned) {
         plan.status = Some(status);
@@ -129,7 +117,7 @@ fn crash(ground: &Ground<'_>) -> Option<Failure> {
 }
 
 /// Keeps, makes or drops the record of a rollback, and notes a revision that has proven good.
-fn rollback(
+fn keep_record(
     status: &mut DaemonSetStatus,
     plan: &mut Plan,
     stored: &DaemonSetStatus,
@@ -160,12 +148,8 @@ fn rollback(
             plan.delete.retain(|r| r.why != Why::Outdated);
         }
     }
-    let finding = status.rollback.as_ref().map(|r| {
-        let (failed, to) = (&r.failed_revision, &r.to_revision);
-        let message = format!("{failed} has failed, {to} runs instead: {}.", r.message);
-        Finding::new(ROLLED_BACK, true, r.reason.as_str(), message)
-    });
-    conditions::set_or_remove(&mut status.conditions, ROLLED_BACK, finding, now);
+    let record = status.rollback.as_ref();
+    rollback::set_condition(&mut status.conditions, record, now);
 }
 
 pub(super) fn timed_out(revision: &str) -> String {

@@ -11,7 +11,7 @@ use setpoint_apis::{ObjectKey, Timestamp};
 
 use crate::config::{ContentCopy, CopyPlan, Missing};
 use crate::content::CopySeen;
-use crate::rollback::Failure;
+use crate::rollback::{self, Failure};
 pub use crate::seen::Seen;
 
 /// The label that tells the pods of one template from those of another.
@@ -200,10 +200,7 @@ impl Plan {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.copies)?;
-        if let Some(r) = &self.rolled_back {
-            let (from, to) = (&r.failed_revision, &r.to_revision);
-            writeln!(f, "roll back from {from} to {to}: {}", r.reason)?;
-        }
+        rollback::show(f, self.rolled_back.as_ref())?;
         if let Some(n) = &self.create {
             let revision = n.annotations.get(REVISION).map_or("?", String::as_str);
             writeln!(

@@ -5,8 +5,7 @@ use setpoint_apis::apps::RollbackRecord;
 
 use super::decide::plain;
 use super::plan::Snapshot;
-use super::status::{DEADLINE_EXCEEDED, PROGRESSING, timed_out};
-use crate::conditions;
+use super::status::timed_out;
 use crate::hash::template_hash;
 use crate::rollback::{Failure, Run, choose};
 
@@ -60,8 +59,9 @@ pub(super) fn target(s: &Snapshot) -> Target {
 pub(super) fn new_name(s: &Snapshot) -> (String, String, i32) {
     let known = s.status.as_ref().and_then(|s| s.collision_count);
     let mut collisions = known.unwrap_or(0);
+    let template = plain(&s.template);
     loop {
-        let hash = template_hash(&plain(&s.template), collisions);
+        let hash = template_hash(&template, collisions);
         let name = format!("{}-{hash}", s.key.name);
         let own = s.sets.iter().any(|r| *r.seen.key.name == *name);
         if !own && !s.taken.contains(name.as_str()) {
@@ -77,8 +77,6 @@ pub(super) fn last_available(s: &Snapshot) -> Option<&str> {
 }
 
 /// The record of a rollback, when the rollout of the present template has failed and there is something to go back to.
-///
-/// A missed deadline is the verdict that the status has given before: so people see it before its consequence.
 pub(super) fn rollback(
     s: &Snapshot,
     target: &Target,
@@ -94,26 +92,9 @@ pub(super) fn rollback(
     if !s.sets.iter().any(|r| *r.seen.key.name == *good) {
         return None;
     }
-    let failure = set.crash.clone().or_else(|| missed_deadline(s, name))?;
-    Some(RollbackRecord {
-        failed_revision: name.to_owned(),
-        to_revision: good.to_owned(),
-        reason: failure.reason.to_owned(),
-        message: failure.message,
-        at: now.whole_seconds(),
-    })
-}
-
-fn missed_deadline(s: &Snapshot, name: &str) -> Option<Failure> {
-    let conditions = &s.status.as_ref()?.conditions;
-    let c = conditions::get(conditions, PROGRESSING)?;
-    let missed = c.reason.as_deref() == Some(DEADLINE_EXCEEDED)
-        && c.message.as_deref() == Some(&timed_out(name));
-    missed.then(|| Failure {
-        reason: DEADLINE_EXCEEDED,
-        message: format!(
-            "there was no progress for {} s",
-            s.progress_deadline.map_or(0, |d| d.as_secs())
-        ),
-    })
+    let failure = set.crash.clone().or_else(|| {
+        let conditions = &s.status.as_ref()?.conditions;
+        Failure::missed_deadline(conditions, &timed_out(name), s.progress_deadline)
+    })?;
+    Some(failure.record(name, good, now))
 }

@@ -1,25 +1,21 @@
 //! The status of a Deployment, and the verdict on its rollout.
 
 use setpoint_apis::Timestamp;
-use setpoint_apis::apps::{DeploymentStatus, WorkloadCondition};
+use setpoint_apis::apps::DeploymentStatus;
 
 use super::decide::available;
 use super::numbers::room;
 use super::plan::{Plan, SetFacts, Snapshot};
 use super::revision::{self, Target};
-use crate::conditions::{self, Finding, INVALID, REPLICA_FAILURE};
+use crate::conditions::{self, DEADLINE_EXCEEDED, Finding, INVALID, PROGRESSING, REPLICA_FAILURE};
+use crate::config;
 use crate::pod::available_at;
 use crate::replicaset::decide::{some, sooner};
+use crate::rollback;
 
-/// The template reads what does not exist.
-const CONFIG_MISSING: &str = "ConfigMissing";
-/// What is asked for has failed, and the revision before it runs.
-pub(super) const ROLLED_BACK: &str = "RolledBack";
 const AVAILABLE: &str = "Available";
-pub(super) const PROGRESSING: &str = "Progressing";
 /// The rollout is complete.
 const NEW_AVAILABLE: &str = "NewReplicaSetAvailable";
-pub(super) const DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
 /// The rollout has begun.
 const CREATED: &str = "NewReplicaSetCreated";
 /// The rollout goes on.
@@ -57,29 +53,21 @@ pub(super) fn settle(
         None => stored.collision_count,
     };
     conditions::remove(&mut status.conditions, INVALID);
-    let missing = s.missing.as_ref().map(|missing| {
-        let message = format!("There is no new revision while {missing}.");
-        Finding::new(CONFIG_MISSING, true, "ConfigMissing", message)
-    });
-    conditions::set_or_remove(&mut status.conditions, CONFIG_MISSING, missing, now);
+    config::set_missing(&mut status.conditions, s.missing.as_ref(), now);
     available_condition(&mut status, s, now);
     pause_condition(&mut status, s, now);
     forget_missed_deadline(&mut status, &plan, s, new, now);
     if rolls {
         progress_condition(&mut status, &stored, s, new, now);
     }
-    rollback(&mut status, &mut plan, &stored, s, target, now);
+    keep_record(&mut status, &mut plan, &stored, s, target, now);
     let failure = failure(s, new);
     conditions::set_or_remove(&mut status.conditions, REPLICA_FAILURE, failure, now);
 
-    let sides = |c: &[WorkloadCondition]| {
-        c.iter()
-            .map(|c| (c.type_.clone(), c.status.clone()))
-            .collect::<Vec<_>>()
-    };
     let turned = s.failure.is_some()
         || status.collision_count != stored.collision_count
-        || (s.status.is_some() && sides(&stored.conditions) != sides(&status.conditions));
+        || (s.status.is_some()
+            && conditions::sides(&stored.conditions) != conditions::sides(&status.conditions));
     if s.status.as_ref() != Some(&status) && (!plan.acts() || turned) {
         plan.status = Some(status.clone());
     }
@@ -119,7 +107,7 @@ fn count(s: &Snapshot, new: Option<usize>, now: Timestamp) -> DeploymentStatus {
 }
 
 /// Keeps, makes or drops the record of a rollback, and notes a revision that has proven good.
-fn rollback(
+fn keep_record(
     status: &mut DeploymentStatus,
     plan: &mut Plan,
     stored: &DeploymentStatus,
@@ -130,30 +118,20 @@ fn rollback(
     status
         .last_available_revision
         .clone_from(&stored.last_available_revision);
-    match target.failed {
-        _ if s.missing.is_some() => status.rollback.clone_from(&stored.rollback),
-        Some(_) => status.rollback.clone_from(&stored.rollback),
-        None => {
-            status.rollback = revision::rollback(s, target, is_complete(s, target.set, now), now)
+    if s.missing.is_some() || target.failed.is_some() {
+        status.rollback.clone_from(&stored.rollback);
+    } else {
+        let complete = is_complete(s, target.set, now);
+        status.rollback = revision::rollback(s, target, complete, now);
+        if let Some(set) = target.set.filter(|_| complete && s.wanted > 0) {
+            status.last_available_revision = Some(s.sets[set].seen.key.name.to_string());
         }
     }
     if status.rollback != stored.rollback {
         plan.rolled_back.clone_from(&status.rollback);
     }
-    if let Some(set) = target
-        .set
-        .filter(|_| target.failed.is_none() && s.missing.is_none())
-        && s.wanted > 0
-        && is_complete(s, target.set, now)
-    {
-        status.last_available_revision = Some(s.sets[set].seen.key.name.to_string());
-    }
-    let finding = status.rollback.as_ref().map(|r| {
-        let (failed, to) = (&r.failed_revision, &r.to_revision);
-        let message = format!("{failed} has failed, {to} runs instead: {}.", r.message);
-        Finding::new(ROLLED_BACK, true, r.reason.as_str(), message)
-    });
-    conditions::set_or_remove(&mut status.conditions, ROLLED_BACK, finding, now);
+    let record = status.rollback.as_ref();
+    rollback::set_condition(&mut status.conditions, record, now);
 }
 
 fn available_condition(status: &mut DeploymentStatus, s: &Snapshot, now: Timestamp) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use setpoint_apis::apps::ReplicaSetStatus;
 use setpoint_apis::{ObjectKey, Timestamp};
 
+use super::decide::SETBACKS_FORGOTTEN;
 use crate::pod::PodFacts;
 pub use crate::seen::Seen;
 
@@ -20,6 +21,18 @@ pub struct Setbacks {
     pub last_finished: Option<Timestamp>,
     /// Why the last create or delete did not succeed: reason and sentence.
     pub failure: Option<(String, String)>,
+}
+
+impl Setbacks {
+    /// So many pods have ended for good. Those before do not count when that is long ago.
+    pub fn note_finished(&mut self, count: u32, now: Timestamp) {
+        let old = |t| now.duration_since(t) >= SETBACKS_FORGOTTEN;
+        if self.last_finished.is_none_or(old) {
+            self.finished = 0;
+        }
+        self.finished = self.finished.saturating_add(count);
+        self.last_finished = Some(now);
+    }
 }
 
 /// Everything that a ReplicaSet's pass looks at, at one revision.

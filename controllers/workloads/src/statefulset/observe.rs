@@ -5,19 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use setpoint_apis::ObjectKey;
-use setpoint_apis::apps::{ClaimRetention, ControllerRevision, ROLLBACK_ON_FAILURE, StatefulSet};
+use setpoint_apis::apps::{ClaimRetention, ControllerRevision, StatefulSet};
 use setpoint_apis::core::{Namespace, PersistentVolumeClaim, Pod};
 use setpoint_runtime::{Stored, View};
 
 use super::documents::{CLAIM_OF, ordinal};
 use super::plan::{ClaimSeen, Member, Snapshot};
-use crate::config::{self, Sources};
-use crate::content::Named;
+use crate::config::Sources;
 use crate::index::OwnerIndex;
 use crate::pod::PodFacts;
 use crate::replicaset::decide::MOST_CREATED;
 use crate::revisions::{self, REVISION_LABEL};
-use crate::rollback::progress_deadline;
+use crate::rollback::{self, progress_deadline};
 use crate::seen::Seen;
 use crate::{Shared, writes};
 
@@ -57,7 +56,11 @@ pub(super) fn observe(
         pods(&mut s, &index, view, set, &uid);
     }
     claims(&mut s, view, &set.value, &uid);
-    let sources = pin_template(shared, view, &mut s, set, &uid);
+    let annotations = &set.value.metadata.annotations;
+    let reads = shared.pin::<StatefulSet>(view, (key, &uid), annotations, &mut s.template);
+    s.reads = reads.wanted;
+    s.missing = reads.missing;
+    s.copies = reads.there;
     {
         let mut all = shared.revisions.lock();
         all.catch_up(view);
@@ -89,7 +92,7 @@ pub(super) fn observe(
     strays(&mut s, view, &set.value);
     let found = Found {
         set: set.clone(),
-        sources,
+        sources: reads.sources,
     };
     Some((s, Some(found)))
 }
@@ -145,8 +148,7 @@ fn spec(s: &mut Snapshot, set: &StatefulSet) {
     s.min_ready = Duration::from_secs(u64::try_from(min_ready).unwrap_or(0));
     s.template = spec.template.clone();
     let annotations = &set.metadata.annotations;
-    let rollback = annotations.get(ROLLBACK_ON_FAILURE);
-    s.rolls_back = rollback.is_none_or(|v| v != "false");
+    s.rolls_back = rollback::is_on(annotations);
     s.progress_deadline = progress_deadline(annotations);
     s.history_limit = spec.revision_history_limit.unwrap_or(10);
     let retention = spec.persistent_volume_claim_retention_policy.as_ref();
@@ -260,36 +262,6 @@ fn claims(s: &mut Snapshot, view: &View<'_>, set: &StatefulSet, uid: &str) {
             }
         }
     }
-}
-
-/// Pins the template to what is in what it reads, as far as the StatefulSet wants that.
-fn pin_template(
-    shared: &Shared,
-    view: &View<'_>,
-    s: &mut Snapshot,
-    set: &Stored<StatefulSet>,
-    uid: &str,
-) -> Sources {
-    let mut sources = Sources::default();
-    if config::pins(&set.value.metadata.annotations) {
-        sources = Sources::look_up(view, &s.key.namespace, &s.template);
-        match config::pin(uid, &s.template, &sources) {
-            Ok(pinned) => {
-                s.template = pinned.template;
-                s.reads = pinned.copies;
-            }
-            Err(missing) => s.missing = Some(missing),
-        }
-    }
-    let mut content = shared.content.lock();
-    content.catch_up(view);
-    content.note::<StatefulSet>(&s.key, &sources);
-    let wanted = Named {
-        namespace: &s.key.namespace,
-        copies: &s.reads,
-    };
-    s.copies = content.copies(view, uid, &wanted);
-    sources
 }
 
 /// Revisions that are not its own: those that a StatefulSet of its name has left behind are taken on, or its pods, which

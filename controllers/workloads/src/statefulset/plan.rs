@@ -13,6 +13,7 @@ use crate::content::CopySeen;
 use crate::pod::{PodFacts, available_at};
 pub use crate::replicaset::plan::Setbacks;
 use crate::revisions::Revision;
+use crate::rollback;
 pub use crate::seen::Seen;
 
 /// A pod of a StatefulSet.
@@ -283,10 +284,7 @@ impl fmt::Display for Plan {
                 }
             }
         }
-        if let Some(r) = &self.rolled_back {
-            let (from, to) = (&r.failed_revision, &r.to_revision);
-            writeln!(f, "roll back from {from} to {to}: {}", r.reason)?;
-        }
+        rollback::show(f, self.rolled_back.as_ref())?;
         for c in &self.claims {
             writeln!(f, "create claim {} of pod {}", c.template, c.pod)?;
         }

@@ -2,11 +2,10 @@
 //! failed; and below the partition the one that all had last.
 
 use setpoint_apis::Timestamp;
-use setpoint_apis::apps::{RollbackRecord, StatefulSetStatus};
+use setpoint_apis::apps::RollbackRecord;
 
 use super::plan::{Member, Snapshot};
-use super::status::{DEADLINE_EXCEEDED, PROGRESSING, timed_out};
-use crate::conditions;
+use super::status::timed_out;
 use crate::revisions::{self, Wanted};
 use crate::rollback::{Failure, Run, choose, crashing};
 
@@ -109,8 +108,6 @@ fn is_full(s: &Snapshot) -> bool {
 }
 
 /// The record of a rollback, when the rollout of what is asked for has failed and there is something to go back to.
-///
-/// A missed deadline is the verdict that the status has given before: so people see it before its consequence.
 pub(super) fn rollback(s: &Snapshot, target: &Target, now: Timestamp) -> Option<RollbackRecord> {
     if !s.rolls_back || !s.rolling || s.missing.is_some() || is_rolled_out(s, target, now) {
         return None;
@@ -122,26 +119,9 @@ pub(super) fn rollback(s: &Snapshot, target: &Target, now: Timestamp) -> Option<
     }
     let of_asked = s.members.iter().filter(|m| m.is_of(asked));
     let failure = crashing(of_asked.map(|m| &m.facts));
-    let failure = failure.or_else(|| missed_deadline(s, asked))?;
-    Some(RollbackRecord {
-        failed_revision: asked.clone(),
-        to_revision: good.to_owned(),
-        reason: failure.reason.to_owned(),
-        message: failure.message,
-        at: now.whole_seconds(),
-    })
-}
-
-fn missed_deadline(s: &Snapshot, revision: &str) -> Option<Failure> {
-    let status: &StatefulSetStatus = s.status.as_ref()?;
-    let c = conditions::get(&status.conditions, PROGRESSING)?;
-    let missed = c.reason.as_deref() == Some(DEADLINE_EXCEEDED)
-        && c.message.as_deref() == Some(&timed_out(revision));
-    missed.then(|| Failure {
-        reason: DEADLINE_EXCEEDED,
-        message: format!(
-            "there was no progress for {} s",
-            s.progress_deadline.map_or(0, |d| d.as_secs())
-        ),
-    })
+    let failure = failure.or_else(|| {
+        let conditions = &s.status.as_ref()?.conditions;
+        Failure::missed_deadline(conditions, &timed_out(asked), s.progress_deadline)
+    })?;
+    Some(failure.record(asked, good, now))
 }

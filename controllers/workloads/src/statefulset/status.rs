@@ -5,15 +5,11 @@ use setpoint_apis::apps::{StatefulSetStatus, WorkloadCondition};
 
 use super::plan::{Member, Plan, Snapshot};
 use super::revision::{self, Target};
-use crate::conditions::{self, Finding, INVALID, REPLICA_FAILURE};
+use crate::conditions::{self, DEADLINE_EXCEEDED, Finding, INVALID, PROGRESSING, REPLICA_FAILURE};
+use crate::config;
 use crate::replicaset::decide::{some, sooner};
+use crate::rollback;
 
-/// The template reads what does not exist.
-const CONFIG_MISSING: &str = "ConfigMissing";
-/// What is asked for has failed, and the revision before it runs.
-const ROLLED_BACK: &str = "RolledBack";
-pub(super) const PROGRESSING: &str = "Progressing";
-pub(super) const DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
 /// The rollout is done.
 const AVAILABLE: &str = "RevisionAvailable";
 /// The rollout goes on.
@@ -51,31 +47,23 @@ pub(super) fn settle(
         .last_available_revision
         .clone_from(&stored.last_available_revision);
     conditions::remove(&mut status.conditions, INVALID);
-    let missing = s.missing.as_ref().map(|missing| {
-        let message = format!("There is no new revision while {missing}.");
-        Finding::new(CONFIG_MISSING, true, "ConfigMissing", message)
-    });
-    conditions::set_or_remove(&mut status.conditions, CONFIG_MISSING, missing, now);
+    config::set_missing(&mut status.conditions, s.missing.as_ref(), now);
     conditions::set_or_remove(&mut status.conditions, REPLICA_FAILURE, failure(s), now);
     if let Some(target) = target.filter(|_| !s.terminating && s.namespace_exists) {
         progress(&mut status, &stored, s, target, now);
         if s.missing.is_none() {
-            rollback(&mut status, &mut plan, &stored, s, target, now);
+            keep_record(&mut status, &mut plan, &stored, s, target, now);
         }
         deadline(&mut plan, &status, s, now);
     }
     availability(&mut plan, s, now);
 
-    let sides = |c: &[WorkloadCondition]| {
-        let sides = c.iter().map(|c| (c.type_.clone(), c.status.clone()));
-        sides.collect::<Vec<_>>()
-    };
     // What the next pass builds on does not wait until there is nothing else to do.
     let turned = s.status.is_none()
         || status.rollback != stored.rollback
         || status.current_revision != stored.current_revision
         || status.last_available_revision != stored.last_available_revision
-        || sides(&stored.conditions) != sides(&status.conditions);
+        || conditions::sides(&stored.conditions) != conditions::sides(&status.conditions);
     if s.status.as_ref() != Some(&status) && (!plan.acts() || turned) {
         plan.status = Some(status);
     }
@@ -115,7 +103,7 @@ fn count(
 }
 
 /// Keeps, makes or drops the record of a rollback, and notes a revision that has proven good.
-fn rollback(
+fn keep_record(
     status: &mut StatefulSetStatus,
     plan: &mut Plan,
     stored: &StatefulSetStatus,
@@ -132,12 +120,8 @@ fn rollback(
             status.last_available_revision = Some(target.asked.clone());
         }
     }
-    let finding = status.rollback.as_ref().map(|r| {
-        let (failed, to) = (&r.failed_revision, &r.to_revision);
-        let message = format!("{failed} has failed, {to} runs instead: {}.", r.message);
-        Finding::new(ROLLED_BACK, true, r.reason.as_str(), message)
-    });
-    conditions::set_or_remove(&mut status.conditions, ROLLED_BACK, finding, now);
+    let record = status.rollback.as_ref();
+    rollback::set_condition(&mut status.conditions, record, now);
 }
 
 pub(super) fn timed_out(revision: &str) -> String {
