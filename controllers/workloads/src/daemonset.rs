@@ -34,7 +34,7 @@ use setpoint_apis::apps::{ControllerRevision, DaemonSet};
 use setpoint_apis::core::{Namespace, PodTemplateSpec};
 use setpoint_apis::{Key, Kind, ObjectKey, Timestamp, document};
 use setpoint_runtime::{Action, Leader, StateKey, Stored, View, Write};
-use setpoint_store::{Compare, StoreError, TxnOp};
+use setpoint_store::{Compare, TxnOp};
 
 use crate::children::Children;
 use crate::config::{Sources, copy_writes};
@@ -42,7 +42,8 @@ use crate::content::ContentIndex;
 use crate::documents::PinnedPodWriter;
 use crate::hash::{cut_stem, has_stem, stem};
 use crate::index::{OwnerIndex, PodRow};
-use crate::manager::{Manager, ReadPod};
+pub use crate::manager::Error;
+use crate::manager::Manager;
 use crate::memory::Memory;
 use crate::owner::PodOwner;
 use crate::revisions::{self, REVISION_LABEL};
@@ -53,23 +54,6 @@ use decide::{FIRST_DELAY, LONGEST_DELAY, decide};
 use fit::{Placement, pinned_to, tolerations};
 use nodes::NodeIndex;
 use plan::{DaemonPod, Plan, Setback, Snapshot, Why, hash_of};
-
-/// Why a pass did not do all that it had planned.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The store refused a write. It is tried again with backoff, and the status says so.
-    #[error("{refused} writes were refused")]
-    Refused {
-        /// How many.
-        refused: usize,
-        /// The first refusal.
-        #[source]
-        source: StoreError,
-    },
-    /// The raw document of a pod, to change its owners, could not be read.
-    #[error(transparent)]
-    Read(#[from] ReadPod),
-}
 
 /// What is remembered about a DaemonSet.
 #[derive(Debug, Default)]

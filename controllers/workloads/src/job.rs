@@ -37,12 +37,13 @@ use setpoint_apis::core::Namespace;
 use setpoint_apis::{Key, Kind, ObjectKey, document};
 use setpoint_runtime::events::EventRef;
 use setpoint_runtime::{Action, Leader, StateKey, Stored, View, Write};
-use setpoint_store::{Compare, StoreError, TxnOp};
+use setpoint_store::{Compare, TxnOp};
 use tokio::time::Instant;
 use tracing::info;
 
 use crate::index::OwnerIndex;
-use crate::manager::{Manager, ReadPod};
+pub use crate::manager::Error;
+use crate::manager::Manager;
 use crate::memory::Memory;
 use crate::owner::PodOwner;
 use crate::seen::Seen;
@@ -51,23 +52,6 @@ use decide::decide;
 use documents::PodWriter;
 use observe::{Found, observe};
 use plan::{NewPod, Plan, Record, Snapshot};
-
-/// Why a pass did not do all that it had planned.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The store refused a write. It is tried again with backoff, and an event says so.
-    #[error("{refused} writes were refused")]
-    Refused {
-        /// How many.
-        refused: usize,
-        /// The first refusal.
-        #[source]
-        source: StoreError,
-    },
-    /// The raw document of a pod, to change its owners, could not be read.
-    #[error(transparent)]
-    Read(#[from] ReadPod),
-}
 
 /// What is remembered about Jobs.
 pub(crate) type Jobs = Memory<Notes>;

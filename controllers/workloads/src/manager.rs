@@ -28,6 +28,23 @@ pub struct ReadPod {
     pub source: StoreError,
 }
 
+/// Why a pass did not do all that it had planned.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store refused a write. It is tried again with backoff, and the status or an event says so.
+    #[error("{refused} writes were refused")]
+    Refused {
+        /// How many.
+        refused: usize,
+        /// The first refusal.
+        #[source]
+        source: StoreError,
+    },
+    /// The raw document of a pod, to change its owners, could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadPod),
+}
+
 /// What became of creates.
 pub(crate) struct Created {
     /// `false` when nothing more may be written on this snapshot.

@@ -22,13 +22,13 @@ use setpoint_apis::apps::ReplicaSet;
 use setpoint_apis::core::Namespace;
 use setpoint_apis::{Kind, ObjectKey};
 use setpoint_runtime::{Action, Leader, StateKey, Stored, View};
-use setpoint_store::StoreError;
 
 use crate::autoscale::Autoscalers;
 use crate::documents::PodWriter;
 use crate::hash::{has_stem, stem};
 use crate::index::{OwnerIndex, PodRow};
-use crate::manager::{Manager, ReadPod};
+pub use crate::manager::Error;
+use crate::manager::Manager;
 use crate::memory::Memory;
 use crate::owner::PodOwner;
 use crate::pod::PodFacts;
@@ -36,23 +36,6 @@ use crate::seen::Seen;
 use crate::{Shared, pass, writes};
 use decide::decide;
 use plan::{Plan, Setbacks, Snapshot};
-
-/// Why a pass did not do all that it had planned.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The store refused a write. It is tried again with backoff, and the status says so.
-    #[error("{refused} writes were refused")]
-    Refused {
-        /// How many.
-        refused: usize,
-        /// The first refusal.
-        #[source]
-        source: StoreError,
-    },
-    /// The raw document of a pod, to change its owners, could not be read.
-    #[error(transparent)]
-    Read(#[from] ReadPod),
-}
 
 /// Which changes make a ReplicaSet look again.
 pub(crate) fn concerns(key: &StateKey) -> bool {
