@@ -2,6 +2,8 @@
 //! speed can be checked where it matters.
 
 mod bed;
+mod deployment;
+mod process;
 mod schedule;
 mod startup;
 mod store;
@@ -26,6 +28,8 @@ enum Benchmark {
     Startup(startup::StartupArgs),
     /// Pods bound per second, with the real scheduler and nodes that are written without agents; or by its core alone
     Schedule(schedule::ScheduleArgs),
+    /// Time until Deployments are written, bound, Running, rolled out and gone, with all controllers and hollow nodes
+    Deployment(deployment::DeploymentArgs),
     /// Writes in groups against writes one by one; cold start and memory of a cache with many pods
     Store(store::StoreArgs),
     /// One read of `bench store`, in a process of its own
@@ -87,6 +91,7 @@ pub(crate) async fn run(args: BenchArgs) -> Result<()> {
     match args.benchmark {
         Benchmark::Startup(args) => startup::run(args).await,
         Benchmark::Schedule(args) => schedule::run(args).await,
+        Benchmark::Deployment(args) => deployment::run(args).await,
         Benchmark::Store(args) => store::run(args).await,
         Benchmark::StoreProbe(args) => store::probe(args).await,
         Benchmark::Takeover(args) => takeover::run(args).await,

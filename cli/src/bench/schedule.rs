@@ -7,7 +7,6 @@ mod cases;
 mod core;
 mod figures;
 mod lab;
-mod process;
 mod raw;
 mod watch;
 
@@ -22,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::bed::Bed;
 use super::median;
+use super::process;
 use super::{Output, print};
 use crate::dev::rss_bytes;
 use cases::{Case, Plan};
