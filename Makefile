@@ -85,9 +85,9 @@ lint: setup ## Check formatting, clippy, documentation, house rules and dependen
 	scripts/tidy.sh
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check bans licenses sources; else echo "cargo-deny is not installed: licences, bans and sources are not checked"; fi
 
-bench: setup ## Measure start-up, store, takeover and scheduling, and how its cost grows, with a release build (BENCH="store ..." some, BENCH_ARGS="--output json" flags)
+bench: setup ## Measure start-up, Deployments, store, takeover and scheduling, and how its cost grows, with a release build (BENCH="store ..." some, BENCH_ARGS="--output json" flags)
 	@cargo build --release --locked -p setpoint -p hello-http
-	@$(WITH_ETCD) && for name in $(or $(BENCH),startup store takeover schedule); do \
+	@$(WITH_ETCD) && for name in $(or $(BENCH),startup deployment store takeover schedule); do \
 	  echo "setpoint bench $$name" >&2; \
 	  PATH="$(RELEASE):$$PATH" $(RELEASE)/setpoint bench "$$name" $(BENCH_ARGS); \
 	  [ "$$name" != schedule ] || $(RELEASE)/setpoint bench schedule --core --case growth $(if $(findstring json,$(BENCH_ARGS)),--output json); \

@@ -99,6 +99,18 @@ grep -nHE 'https?://[a-z0-9.-]*(registry|proxy|mirror|index|pypi|crates|npmjs|ma
 grep -nHE '(^|[^A-Za-z0-9_.>}-])/(root|home/[a-z]+|work/(main|shared))(/|[^A-Za-z0-9_/-]|$)' -- "${texts[@]}" |
   grep -v '^scripts/tidy.sh:' | complain_each "a path of one machine" || true
 
+# -- a table of conformance names tests that there are. A name may end in an ellipsis.
+tests=$(grep -hoE '\bfn [a-z0-9_]+' -- "${rust[@]}" | sed 's/^fn //' | sort -u)
+for f in $(files 'docs/conformance/*.md'); do
+  # The third column names our tests; what has no underscore is a file or a field.
+  awk -F'|' 'NF > 5 { print $4 }' "$f" | grep -oE '`[a-z0-9_]+…?`' | tr -d '`' | sort -u | while IFS= read -r name; do
+    case $name in
+      *_*…) grep -q "^${name%…}" <<<"$tests" || complain "$f: there is no test $name" ;;
+      *_*) grep -qx "$name" <<<"$tests" || complain "$f: there is no test $name" ;;
+    esac
+  done
+done
+
 # -- texts
 grep -nHE '[[:space:]]+$' -- "${texts[@]}" | sed 's/^\([^:]*:[0-9]*\):.*/\1/' | complain_each "space at the end of the line" || true
 for f in $(files '*.sh' .ci/run); do
