@@ -52,7 +52,7 @@ fn lists_have_room_for_what_is_in_them_and_no_more() {
     let actual: PodActual = read(ACTUAL).unwrap();
     assert_eq!(actual.container_statuses.capacity(), 1);
     assert_eq!(actual.conditions.capacity(), 1);
-    let nested = "a:\n- - x: 1\n    y:\n    - 1\n    - 2\n  - z\n- b\n-   - c\nd:\n- 1\n";
+    let nested = "a:\n- - x: 1\n    y:\n    - 1\n    - 2\n  - z\n- b\n- - c\nd:\n- 1\n";
     let lists: BTreeMap<String, Vec<Value>> = read(nested).unwrap();
     let room: Vec<_> = lists.values().map(|l| (l.len(), l.capacity())).collect();
     assert_eq!(room, [(3, 3), (1, 1)]);
