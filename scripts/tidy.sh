@@ -89,6 +89,12 @@ bare setpoint-what-if 'tokio|tonic|etcd-client|hyper|setpoint-store|setpoint-run
 mapfile -t keyed < <(printf '%s\n' "${rust[@]}" | grep -vE '^apis/src/keyspace\.rs$|^e2e/|(^|/)tests(/.*)?\.rs$')
 code '"[^"]*/(actual|bindings|deletions|desired|fleet|intents|leaders|members|work)/' "${keyed[@]}" | complain_each "keys are built in apis/src/keyspace.rs alone"
 
+# -- what reads our kinds is compiled once, in their crate
+for f in $(printf '%s\n' "${rust[@]}" | grep -E '^apis/src/' | grep -vE '(^|/)tests(/.*)?\.rs$'); do
+  kinds=$(grep -cE '^impl Kind for' "$f" || true)
+  [ "$kinds" = "$(grep -cE '^ +crate::compile_reading_here!\(\);' "$f" || true)" ] || complain "$f: an impl Kind without compile_reading_here!()"
+done
+
 # -- exceptions carry a reason, tests run
 code '#!?\[allow\(' "${rust[@]}" | complain_each 'use #[expect(..., reason = "...")]'
 code '#\[ignore' "${rust[@]}" | complain_each "a test that is never run"

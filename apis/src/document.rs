@@ -61,7 +61,7 @@ fn list(errors: &[FieldError]) -> String {
 /// # Errors
 /// [`DecodeError`] when the bytes are no valid object of the kind.
 pub fn decode<K: Kind>(bytes: &[u8]) -> Result<K, DecodeError> {
-    finish(decode_value(bytes)?)
+    finish(K::from_document(bytes)?)
 }
 
 /// Like [`decode`], and takes from the key what the metadata leaves out (the namespace, or the name too).
@@ -69,7 +69,7 @@ pub fn decode<K: Kind>(bytes: &[u8]) -> Result<K, DecodeError> {
 /// # Errors
 /// [`DecodeError`]; [`DecodeError::WrongName`] when the document names another object than its key.
 pub fn decode_keyed<K: Kind>(key: &ObjectKey, bytes: &[u8]) -> Result<K, DecodeError> {
-    let mut object: K = decode_value(bytes)?;
+    let mut object = K::from_document(bytes)?;
     let meta = object.metadata_mut();
     if meta.name.is_empty() {
         meta.name = (*key.name).into();
@@ -129,6 +129,11 @@ pub fn decode_value<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError>
 /// Reads YAML; by the quick reader when it is the YAML that our own writers write.
 fn read<T: DeserializeOwned>(text: &str) -> Result<T, serde_yaml::Error> {
     plain::read(text).map_or_else(|| serde_yaml::from_str(text), Ok)
+}
+
+/// Reads YAML in the quickest ways: see [`Kind::from_yaml`].
+pub fn decode_yaml<T: DeserializeOwned>(text: &str) -> Option<T> {
+    read(text).ok()
 }
 
 /// Whether a text may hold a null, which the fast reader takes for a text where a text is wanted.

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::document::{self, DecodeError};
 use crate::meta::ObjectMeta;
 
 /// A resource type: a struct with `apiVersion`, `kind`, `metadata` and what is wanted of it.
@@ -68,6 +69,64 @@ pub trait Kind:
         let _ = new;
         Vec::new()
     }
+
+    /// Reads a document of the kind, as [`document::decode_value`] does. This one and the next three are provided;
+    /// [`compile_reading_here!`](crate::compile_reading_here) says why a kind may want to write them out.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when the bytes are no document of that shape.
+    fn from_document(bytes: &[u8]) -> Result<Self, DecodeError> {
+        document::decode_value(bytes)
+    }
+
+    /// Reads the YAML of a document in the quickest ways, which do not know all of YAML. `None` says nothing about it.
+    fn from_yaml(text: &str) -> Option<Self> {
+        document::decode_yaml(text)
+    }
+
+    /// Reads what a document means.
+    ///
+    /// # Errors
+    /// What of it does not fit the kind.
+    fn from_json(value: serde_json::Value) -> serde_json::Result<Self> {
+        serde_json::from_value(value)
+    }
+
+    /// Reads a document of the kind's status.
+    ///
+    /// # Errors
+    /// As [`Kind::from_document`].
+    fn status_from_document(bytes: &[u8]) -> Result<Self::Status, DecodeError> {
+        document::decode_value(bytes)
+    }
+}
+
+/// Writes out in an `impl Kind` the methods that read documents, as they are provided.
+///
+/// A provided method is compiled in every crate that names the kind, and what reads a pod's template is half a megabyte:
+/// of all kinds in all crates, that was two thirds of the program and of the time to build it. Methods that are written
+/// out are compiled once, in the crate of the kind. Nothing else differs; small kinds of one's own do not need it.
+#[macro_export]
+macro_rules! compile_reading_here {
+    () => {
+        fn from_document(bytes: &[u8]) -> Result<Self, $crate::document::DecodeError> {
+            $crate::document::decode_value(bytes)
+        }
+
+        fn from_yaml(text: &str) -> Option<Self> {
+            $crate::document::decode_yaml(text)
+        }
+
+        fn from_json(value: serde_json::Value) -> serde_json::Result<Self> {
+            serde_json::from_value(value)
+        }
+
+        fn status_from_document(
+            bytes: &[u8],
+        ) -> Result<Self::Status, $crate::document::DecodeError> {
+            $crate::document::decode_value(bytes)
+        }
+    };
 }
 
 /// The status of kinds that have none.

@@ -29,6 +29,8 @@ impl Kind for Ingress {
     const SHORT_NAMES: &'static [&'static str] = &["ing"];
     type Status = IngressStatus;
 
+    crate::compile_reading_here!();
+
     fn metadata(&self) -> &ObjectMeta {
         &self.metadata
     }

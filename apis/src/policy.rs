@@ -33,6 +33,8 @@ impl Kind for PodDisruptionBudget {
     const SHORT_NAMES: &'static [&'static str] = &["pdb"];
     type Status = PodDisruptionBudgetStatus;
 
+    crate::compile_reading_here!();
+
     fn metadata(&self) -> &ObjectMeta {
         &self.metadata
     }

@@ -51,13 +51,13 @@ impl KindInfo {
             schema: || schemars::schema_for!(K),
             status_schema: || schemars::schema_for!(K::Status),
             check: |value| {
-                let mut object: K = serde_json::from_value(value).map_err(|e| e.to_string())?;
+                let mut object = K::from_json(value).map_err(|e| e.to_string())?;
                 object.apply_defaults();
                 Ok(object.validate())
             },
             immutable_changes: |old, new| {
                 let read = |value| {
-                    let mut object: K = serde_json::from_value(value).ok()?;
+                    let mut object = K::from_json(value).ok()?;
                     object.apply_defaults();
                     Some(object)
                 };

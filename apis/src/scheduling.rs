@@ -50,6 +50,8 @@ impl Kind for PriorityClass {
     const NAMESPACED: bool = false;
     type Status = NoStatus;
 
+    crate::compile_reading_here!();
+
     fn metadata(&self) -> &ObjectMeta {
         &self.metadata
     }

@@ -40,7 +40,6 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt, stream};
-use serde::de::DeserializeOwned;
 use setpoint_apis::{Key, KeyRange, Keyspace, Kind, ObjectKey, document};
 use setpoint_store::{EventKind, KeyValue, Revision, SharedStore, StoreError};
 use tracing::debug;
@@ -177,7 +176,7 @@ pub fn watch_status<K: Kind>(
     options: WatchOptions,
 ) -> impl Stream<Item = Result<KindEvent<K::Status>, WatchError>> + Send + 'static {
     let range = keyspace.actual_range(K::PLURAL, options.namespace.as_deref());
-    let mirror = Mirror::<K::Status>::new(K::PLURAL, keyspace, status_key, decode_status);
+    let mirror = Mirror::<K::Status>::new(K::PLURAL, keyspace, status_key, decode_status::<K>);
     follow(store, range, options, mirror)
 }
 
@@ -188,8 +187,8 @@ fn status_key(key: Key<'_>) -> Option<ObjectKey> {
     }
 }
 
-fn decode_status<T: DeserializeOwned>(_: &ObjectKey, bytes: &[u8]) -> Result<T, String> {
-    document::decode_value(bytes).map_err(|e| e.to_string())
+fn decode_status<K: Kind>(_: &ObjectKey, bytes: &[u8]) -> Result<K::Status, String> {
+    K::status_from_document(bytes).map_err(|e| e.to_string())
 }
 
 fn follow<T: Send + Sync + 'static>(

@@ -29,6 +29,8 @@ impl Kind for ControllerRevision {
     const PLURAL: &'static str = "controllerrevisions";
     type Status = NoStatus;
 
+    crate::compile_reading_here!();
+
     fn metadata(&self) -> &ObjectMeta {
         &self.metadata
     }

@@ -31,6 +31,8 @@ impl Kind for DaemonSet {
     const SHORT_NAMES: &'static [&'static str] = &["ds"];
     type Status = DaemonSetStatus;
 
+    crate::compile_reading_here!();
+
     fn metadata(&self) -> &ObjectMeta {
         &self.metadata
     }

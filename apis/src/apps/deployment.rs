@@ -31,6 +31,8 @@ impl Kind for Deployment {
     const SHORT_NAMES: &'static [&'static str] = &["deploy"];
     type Status = DeploymentStatus;
 
+    crate::compile_reading_here!();
+
     fn metadata(&self) -> &ObjectMeta {
         &self.metadata
     }

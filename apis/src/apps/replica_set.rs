@@ -30,6 +30,8 @@ impl Kind for ReplicaSet {
     const SHORT_NAMES: &'static [&'static str] = &["rs"];
     type Status = ReplicaSetStatus;
 
+    crate::compile_reading_here!();
+
     fn metadata(&self) -> &ObjectMeta {
         &self.metadata
     }

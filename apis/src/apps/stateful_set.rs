@@ -31,6 +31,8 @@ impl Kind for StatefulSet {
     const SHORT_NAMES: &'static [&'static str] = &["sts"];
     type Status = StatefulSetStatus;
 
+    crate::compile_reading_here!();
+
     fn metadata(&self) -> &ObjectMeta {
         &self.metadata
     }

@@ -31,6 +31,8 @@ impl Kind for HorizontalPodAutoscaler {
     const SHORT_NAMES: &'static [&'static str] = &["hpa"];
     type Status = HorizontalPodAutoscalerStatus;
 
+    crate::compile_reading_here!();
+
     fn metadata(&self) -> &ObjectMeta {
         &self.metadata
     }

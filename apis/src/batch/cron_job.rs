@@ -31,6 +31,8 @@ impl Kind for CronJob {
     const SHORT_NAMES: &'static [&'static str] = &["cj"];
     type Status = CronJobStatus;
 
+    crate::compile_reading_here!();
+
     fn metadata(&self) -> &ObjectMeta {
         &self.metadata
     }

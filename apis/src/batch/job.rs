@@ -30,6 +30,8 @@ impl Kind for Job {
     const PLURAL: &'static str = "jobs";
     type Status = JobStatus;
 
+    crate::compile_reading_here!();
+
     fn metadata(&self) -> &ObjectMeta {
         &self.metadata
     }

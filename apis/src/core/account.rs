@@ -36,6 +36,8 @@ impl Kind for ServiceAccount {
     const SHORT_NAMES: &'static [&'static str] = &["sa"];
     type Status = NoStatus;
 
+    crate::compile_reading_here!();
+
     fn metadata(&self) -> &ObjectMeta {
         &self.metadata
     }

@@ -30,6 +30,8 @@ impl Kind for PersistentVolumeClaim {
     const SHORT_NAMES: &'static [&'static str] = &["pvc"];
     type Status = PersistentVolumeClaimStatus;
 
+    crate::compile_reading_here!();
+
     fn metadata(&self) -> &ObjectMeta {
         &self.metadata
     }

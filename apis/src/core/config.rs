@@ -37,6 +37,8 @@ impl Kind for ConfigMap {
     const SHORT_NAMES: &'static [&'static str] = &["cm"];
     type Status = NoStatus;
 
+    crate::compile_reading_here!();
+
     fn metadata(&self) -> &ObjectMeta {
         &self.metadata
     }
@@ -79,6 +81,8 @@ impl Kind for Secret {
     const KIND: &'static str = "Secret";
     const PLURAL: &'static str = "secrets";
     type Status = NoStatus;
+
+    crate::compile_reading_here!();
 
     fn metadata(&self) -> &ObjectMeta {
         &self.metadata

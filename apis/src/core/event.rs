@@ -67,6 +67,8 @@ impl Kind for Event {
     const SHORT_NAMES: &'static [&'static str] = &["ev"];
     type Status = NoStatus;
 
+    crate::compile_reading_here!();
+
     fn metadata(&self) -> &ObjectMeta {
         &self.metadata
     }

@@ -28,6 +28,8 @@ impl Kind for LimitRange {
     const SHORT_NAMES: &'static [&'static str] = &["limits"];
     type Status = NoStatus;
 
+    crate::compile_reading_here!();
+
     fn metadata(&self) -> &ObjectMeta {
         &self.metadata
     }

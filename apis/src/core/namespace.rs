@@ -29,6 +29,8 @@ impl Kind for Namespace {
     const NAMESPACED: bool = false;
     type Status = NamespaceStatus;
 
+    crate::compile_reading_here!();
+
     fn metadata(&self) -> &ObjectMeta {
         &self.metadata
     }

@@ -34,6 +34,8 @@ impl Kind for Node {
     const NAMESPACED: bool = false;
     type Status = NodeStatus;
 
+    crate::compile_reading_here!();
+
     fn metadata(&self) -> &ObjectMeta {
         &self.metadata
     }

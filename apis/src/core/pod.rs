@@ -38,6 +38,8 @@ impl Kind for Pod {
     const PARTS_STAND_ALONE: bool = true;
     type Status = PodStatus;
 
+    crate::compile_reading_here!();
+
     fn metadata(&self) -> &ObjectMeta {
         &self.metadata
     }

@@ -29,6 +29,8 @@ impl Kind for ResourceQuota {
     const SHORT_NAMES: &'static [&'static str] = &["quota"];
     type Status = ResourceQuotaStatus;
 
+    crate::compile_reading_here!();
+
     fn metadata(&self) -> &ObjectMeta {
         &self.metadata
     }

@@ -32,6 +32,8 @@ impl Kind for Service {
     const SHORT_NAMES: &'static [&'static str] = &["svc"];
     type Status = ServiceStatus;
 
+    crate::compile_reading_here!();
+
     fn metadata(&self) -> &ObjectMeta {
         &self.metadata
     }

@@ -43,6 +43,11 @@ struct Head {
     metadata: ObjectMeta,
 }
 
+/// The metadata that a document begins with. Not generic, so that it is compiled once.
+fn head(text: &str) -> Option<ObjectMeta> {
+    super::read::<Head>(text).ok().map(|head| head.metadata)
+}
+
 impl<K: Kind> Reader<K> {
     /// Reads the document under `key`.
     ///
@@ -84,7 +89,7 @@ impl<K: Kind> Reader<K> {
         if mentions_null(parts.metadata) {
             return None;
         }
-        let Head { metadata } = super::read(parts.metadata).ok()?;
+        let metadata = head(parts.metadata)?;
         *object.metadata_mut() = metadata;
         if !names_its_key(&object, key) || !object.validate().is_empty() {
             return None;
@@ -106,7 +111,7 @@ impl<K: Kind> Reader<K> {
         if suspicious || mentions_null(text) || parts::may_repeat(parts.body) {
             return None;
         }
-        let object: K = super::read(text).ok()?;
+        let object = K::from_yaml(text)?;
         if !names_its_key(&object, key) {
             return None;
         }
@@ -155,9 +160,7 @@ fn pins<K: Kind>(
     let head = &text[..text.len() - parts.body.len()];
     let text = [head, before, ELSEWHERE, after].concat();
     let mut moved = object.clone();
-    let read = serde_yaml::from_str(&text)
-        .ok()
-        .and_then(|k| finish(k).ok());
+    let read = K::from_yaml(&text).and_then(|k| finish(k).ok());
     moved.pin_to(ELSEWHERE) && read == Some(moved)
 }
 

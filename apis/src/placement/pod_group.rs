@@ -30,6 +30,8 @@ impl Kind for PodGroup {
     const SHORT_NAMES: &'static [&'static str] = &["pg"];
     type Status = PodGroupStatus;
 
+    crate::compile_reading_here!();
+
     fn metadata(&self) -> &ObjectMeta {
         &self.metadata
     }

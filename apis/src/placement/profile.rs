@@ -34,6 +34,8 @@ impl Kind for SchedulerProfile {
     const NAMESPACED: bool = false;
     type Status = NoStatus;
 
+    crate::compile_reading_here!();
+
     fn metadata(&self) -> &ObjectMeta {
         &self.metadata
     }

@@ -33,6 +33,8 @@ impl Kind for Reservation {
     const SHORT_NAMES: &'static [&'static str] = &["rsv"];
     type Status = ReservationStatus;
 
+    crate::compile_reading_here!();
+
     fn metadata(&self) -> &ObjectMeta {
         &self.metadata
     }

@@ -68,6 +68,10 @@ fn decode_kind<K: Kind>() -> Decode<K> {
     Box::new(move |row, bytes| reader.decode_keyed(row, bytes).map_err(|e| e.to_string()))
 }
 
+fn decode_status<K: Kind>() -> Decode<K::Status> {
+    Box::new(|_, bytes| K::status_from_document(bytes).map_err(|e| e.to_string()))
+}
+
 /// The fence key's value carries nothing that a controller reads.
 fn decode_unit() -> Decode<()> {
     Box::new(|_, _| Ok(()))
@@ -113,7 +117,7 @@ impl State {
             .insert(TableId::Desired(K::PLURAL), boxed::<K>(decode_kind()));
         self.tables.insert(
             TableId::Actual(K::PLURAL),
-            boxed::<K::Status>(decode_record()),
+            boxed::<K::Status>(decode_status::<K>()),
         );
     }
 
