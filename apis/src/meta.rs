@@ -1,6 +1,8 @@
 //! Metadata that every object carries, and the key that names one object within its kind.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -11,7 +13,10 @@ use crate::string_map::StringMap;
 use crate::time::Timestamp;
 
 /// The name of one object within its kind. `namespace` is empty for cluster-scoped kinds.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+///
+/// Ordered by namespace, then by name. Clones share their text, and keys of the same namespace mostly do, so what is the same
+/// text in memory is not compared: keys are what most maps are searched by.
+#[derive(Clone)]
 pub struct ObjectKey {
     /// The namespace, empty for cluster-scoped kinds.
     pub namespace: Arc<str>,
@@ -34,6 +39,38 @@ impl ObjectKey {
             namespace: Arc::from(""),
             name: name.into(),
         }
+    }
+}
+
+impl PartialEq for ObjectKey {
+    fn eq(&self, other: &Self) -> bool {
+        let same = |a: &Arc<str>, b: &Arc<str>| Arc::ptr_eq(a, b) || a == b;
+        same(&self.name, &other.name) && same(&self.namespace, &other.namespace)
+    }
+}
+
+impl Eq for ObjectKey {}
+
+impl Hash for ObjectKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.namespace.hash(state);
+        self.name.hash(state);
+    }
+}
+
+impl PartialOrd for ObjectKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ObjectKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let order = |a: &Arc<str>, b: &Arc<str>| match Arc::ptr_eq(a, b) {
+            true => Ordering::Equal,
+            false => a.cmp(b),
+        };
+        order(&self.namespace, &other.namespace).then_with(|| order(&self.name, &other.name))
     }
 }
 
@@ -182,6 +219,27 @@ pub fn derived_uid(create_revision: i64, plural: &str, key: &ObjectKey) -> Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_are_ordered_by_their_texts_shared_or_not() {
+        let (shared, name): (Arc<str>, Arc<str>) = (Arc::from("b"), Arc::from("b"));
+        let mut keys = Vec::new();
+        for namespace in ["", "a", "b", "ba"] {
+            for object in ["a", "b", "ba"] {
+                keys.push(ObjectKey::namespaced(namespace, object));
+            }
+            keys.push(ObjectKey::namespaced(namespace, name.clone()));
+        }
+        keys.extend(["a", "b"].map(|object| ObjectKey::namespaced(shared.clone(), object)));
+        keys.push(ObjectKey::namespaced(shared, name));
+        for a in &keys {
+            for b in &keys {
+                let texts = |k: &ObjectKey| (k.namespace.to_string(), k.name.to_string());
+                assert_eq!(a.cmp(b), texts(a).cmp(&texts(b)), "{a} {b}");
+                assert_eq!(a == b, texts(a) == texts(b), "{a} {b}");
+            }
+        }
+    }
 
     #[test]
     fn uids_tell_incarnations_and_objects_of_one_transaction_apart() {

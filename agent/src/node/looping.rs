@@ -401,7 +401,7 @@ impl NodeLoop {
                 {
                     // The pod layer need not know what proves that the pod has stopped.
                     actual.fence = local.fence;
-                    local.actual = Some(actual);
+                    local.actual = Some(Arc::from(actual));
                 }
             }
             PodReport::Stopped(key, placement) => {
@@ -505,7 +505,7 @@ impl NodeLoop {
                     // Withdrawn meanwhile: then the next plan stops what was never started.
                     match self.state.work.get(&key).cloned() {
                         Some(work) if work.placement() == record.placement => {
-                            self.begin_pod(&key, &work, Begin::Fresh, Some(*record));
+                            self.begin_pod(&key, &work, Begin::Fresh, Some(record));
                         }
                         _ => {
                             if let Some(local) = self.state.locals.get_mut(&key) {

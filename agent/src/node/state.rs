@@ -52,14 +52,19 @@ pub(crate) struct Local {
     /// The fence under which it was claimed, and without which it must not run.
     pub(crate) fence: Option<ClaimFence>,
     /// What the pod layer said last.
-    pub(crate) actual: Option<Box<PodActual>>,
+    pub(crate) actual: Option<Arc<PodActual>>,
     /// What etcd was told last; `None` when it is not known to have a record.
-    pub(crate) written: Option<Box<PodActual>>,
+    pub(crate) written: Option<Arc<PodActual>>,
 }
 
 impl Local {
     fn status_due(&self) -> bool {
-        self.phase != Phase::Gone && self.actual.is_some() && self.actual != self.written
+        let Some(actual) = self.actual.as_ref().filter(|_| self.phase != Phase::Gone) else {
+            return false;
+        };
+        // The same record mostly: a plan looks at every pod.
+        let told = |written: &Arc<PodActual>| Arc::ptr_eq(actual, written) || actual == written;
+        !self.written.as_ref().is_some_and(told)
     }
 }
 
@@ -430,17 +435,17 @@ mod tests {
             stage: PodStage::Running,
             ..PodActual::default()
         };
-        local.actual = Some(Box::new(running.clone()));
+        local.actual = Some(Arc::new(running.clone()));
         let mut s = state(&[("a", mk_work(1, 5))], &[("a", local)]);
         assert_eq!(plan(&s).writes, [NodeWrite::Restore(key("a"), 5)]);
-        s.locals.get_mut(&key("a")).unwrap().written = Some(Box::new(running));
+        s.locals.get_mut(&key("a")).unwrap().written = Some(Arc::new(running));
         assert_eq!(plan(&s), Plan::default());
     }
 
     #[test]
     fn what_was_released_while_the_node_was_away_gets_no_record_again() {
         let mut local = mk_local(1, Phase::Running);
-        local.actual = Some(Box::default());
+        local.actual = Some(Arc::default());
         let mut s = state(&[], &[("a", local)]);
         assert_eq!(plan(&s).calls, [Call::Stop(key("a"))]);
         assert_eq!(plan(&s).writes, []);
@@ -449,7 +454,7 @@ mod tests {
             placement: 1,
             ..PodActual::default()
         };
-        s.locals.get_mut(&key("a")).unwrap().written = Some(Box::new(old));
+        s.locals.get_mut(&key("a")).unwrap().written = Some(Arc::new(old));
         assert_eq!(plan(&s).writes, [NodeWrite::Status(key("a"))]);
     }
 

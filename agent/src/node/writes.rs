@@ -1,5 +1,7 @@
 //! The node's guarded writes, and what becomes of them.
 
+use std::sync::Arc;
+
 use setpoint_apis::records::{ClaimFence, PodActual, PodStage};
 use setpoint_apis::{Key, Keyspace, ObjectKey, Timestamp, document};
 use setpoint_store::group_commit::{GroupCommit, Item, ItemOutcome};
@@ -12,7 +14,7 @@ use super::state::{NodeWrite, State};
 pub(crate) struct Pending {
     pub(crate) write: NodeWrite,
     /// The record that the write puts; `None` for a deletion.
-    pub(crate) record: Option<Box<PodActual>>,
+    pub(crate) record: Option<Arc<PodActual>>,
 }
 
 /// How a batch ended.
@@ -61,7 +63,7 @@ pub(crate) fn items(
                         ..PodActual::default()
                     };
                     let guards = record_guards(keyspace, node, key, *revision, claim.fence);
-                    (key, guards, Some(Box::new(claim)))
+                    (key, guards, Some(Arc::new(claim)))
                 }
                 NodeWrite::Status(key) => (
                     key,

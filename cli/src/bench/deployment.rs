@@ -5,11 +5,11 @@ mod cluster;
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use serde::Serialize;
 use setpoint_apis::apps::{Deployment, DeploymentStatus};
-use setpoint_apis::{Key, Kind, ObjectKey};
+use setpoint_apis::{Key, Kind, ObjectKey, strict};
 use setpoint_store::Txn;
 
 use super::bed::Bed;
@@ -90,6 +90,11 @@ pub(crate) async fn run(args: DeploymentArgs) -> Result<()> {
         "{pods} pods do not fit on {} nodes of 110 pods each",
         args.nodes
     );
+    let checked = document("bench", args.replicas, 1, &args.step);
+    let read = strict::read_manifest("--step", &checked, &strict::Options::default());
+    if let Some(problem) = read.errors.first() {
+        bail!("--step {}: {}", args.step, problem.message);
+    }
     let bed = Bed::make(args.etcd.as_deref()).await?;
     let result = tokio::select! {
         report = on(&args, &bed) => report,
@@ -317,8 +322,6 @@ fn rows(report: &Report) -> Vec<(String, String)> {
 
 #[cfg(test)]
 mod tests {
-    use setpoint_apis::strict;
-
     use super::*;
 
     #[test]
@@ -326,7 +329,10 @@ mod tests {
         for step in ["25%", "3"] {
             let text = document("bench-00001", 5, 2, step);
             let read = strict::read_manifest("bench", &text, &strict::Options::default());
-            assert!(read.problems.is_empty(), "{:?}", read.problems);
+            assert!(
+                read.errors.is_empty() && read.warnings.is_empty(),
+                "{read:?}"
+            );
             assert_eq!(read.documents.len(), 1);
         }
     }

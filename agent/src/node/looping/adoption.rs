@@ -152,7 +152,7 @@ impl NodeLoop {
             };
             self.parts
                 .runner
-                .start(work, Begin::Adopt, last.map(|l| *l));
+                .start(work, Begin::Adopt, last.map(Arc::unwrap_or_clone));
         }
     }
 
@@ -169,7 +169,7 @@ impl NodeLoop {
             }
         }
         for (key, work, last) in adopt {
-            self.begin_pod(&key, &work, Begin::Adopt, last.map(|l| *l));
+            self.begin_pod(&key, &work, Begin::Adopt, last);
         }
     }
 
@@ -179,9 +179,9 @@ impl NodeLoop {
         key: &ObjectKey,
         work: &Work,
         begin: Begin,
-        last: Option<PodActual>,
+        last: Option<Arc<PodActual>>,
     ) {
-        let pod_ip = self.address_for(key, last.as_ref());
+        let pod_ip = self.address_for(key, last.as_deref());
         let fence = self.state.locals.get(key).and_then(|l| l.fence);
         self.write_claim(key, work, pod_ip, fence);
         if let Some(local) = self.state.locals.get_mut(key) {
@@ -195,7 +195,9 @@ impl NodeLoop {
             pod_ip,
             fence,
         };
-        self.parts.runner.start(work, begin, last);
+        self.parts
+            .runner
+            .start(work, begin, last.map(Arc::unwrap_or_clone));
     }
 
     /// Brings the disk copy of a claim up to date after its work has changed.
@@ -295,7 +297,7 @@ fn note_record(
         }
         if let Some(local) = state.locals.get_mut(key) {
             // There is a record, and it says nothing that a pod's status could be equal to: the next one is written.
-            local.written = Some(Box::default());
+            local.written = Some(Arc::default());
         }
         return;
     };
@@ -305,12 +307,12 @@ fn note_record(
         work_revision: 0,
         phase: Phase::Gone,
         fence: record.fence,
-        actual: Some(Box::new(record.clone())),
+        actual: Some(Arc::new(record.clone())),
         written: None,
     });
     // Of a placement that runs here the record says something else only when it was written by somebody else.
     if local.placement == record.placement || is_current(state.work.get(key), local) {
-        local.written = Some(Box::new(record));
+        local.written = Some(Arc::new(record));
     }
 }
 
@@ -374,6 +376,6 @@ mod tests {
         assert_eq!(plan(&state).writes, []);
         note_record(&mut state, &mk_key(), None, || None);
         assert_eq!(plan(&state).writes, [NodeWrite::Status(mk_key())]);
-        assert_eq!(state.locals[&mk_key()].actual, Some(Box::new(actual)));
+        assert_eq!(state.locals[&mk_key()].actual, Some(Arc::new(actual)));
     }
 }
