@@ -91,6 +91,7 @@ fn network(rng: &mut Rng, worst: f64) -> Network {
         broken_watches: share(),
         min_delay: Time::milliseconds(1),
         max_delay: Time::milliseconds(rng.u64(1..=100)),
+        ..Network::default()
     }
 }
 

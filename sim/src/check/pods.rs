@@ -4,13 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use setpoint_apis::core::Pod;
-use setpoint_apis::records::{Binding, NodeStatusRecord, PARTITION_POLICY, PodActual};
+use setpoint_apis::records::{Binding, NodeStatusRecord, PARTITION_POLICY};
 use setpoint_apis::view::pod_requests;
 use setpoint_apis::{Key, ObjectKey, ResourceList, document};
 
-use super::{Check, Finding};
-use crate::ledger::Entry;
+use super::{Change, Check, Finding};
 
 #[derive(Debug, Default)]
 pub(super) struct PodCheck {
@@ -247,12 +245,13 @@ impl Node {
 }
 
 impl Check for PodCheck {
-    fn enter(&mut self, entry: &Entry<'_>, key: &Key<'_>, found: &mut Vec<Finding>) {
-        match (key, entry.value) {
-            (Key::Desired("pods", pod), Some(value)) => {
+    fn enter(&mut self, change: &Change<'_>, found: &mut Vec<Finding>) {
+        let entry = change.entry;
+        match (&change.key, entry.value) {
+            (Key::Desired("pods", pod), Some(_)) => {
                 self.documents.insert(pod.clone(), entry.revision);
                 // A document that does not parse is frozen: what it requested stays.
-                let Ok(parsed) = document::decode_keyed::<Pod>(pod, value) else {
+                let Some(parsed) = &change.pod else {
                     return;
                 };
                 if parsed
@@ -274,10 +273,10 @@ impl Check for PodCheck {
                 self.sessions.insert((*node).into(), entry.create_revision);
             }
             (Key::NodeAlive(node), None) => drop(self.sessions.remove(*node)),
-            (Key::Binding(pod), Some(value)) => {
-                if let Ok(binding) = document::decode_value::<Binding>(value) {
-                    self.check_binding(pod, &binding, found);
-                    self.bindings.insert(pod.clone(), binding);
+            (Key::Binding(pod), Some(_)) => {
+                if let Some(binding) = &change.binding {
+                    self.check_binding(pod, binding, found);
+                    self.bindings.insert(pod.clone(), binding.clone());
                     self.count(pod, found);
                 }
             }
@@ -291,11 +290,11 @@ impl Check for PodCheck {
                         amounts(&status.allocatable);
                 }
             }
-            (Key::NodePod(node, pod), Some(value)) => {
+            (Key::NodePod(node, pod), Some(_)) => {
                 self.claimed.insert((pod.clone(), (*node).into()));
                 let place = (pod.clone(), Box::from(*node));
-                match document::decode_value::<PodActual>(value) {
-                    Ok(actual) if actual.is_ready() => {
+                match &change.record {
+                    Some(actual) if actual.is_ready() => {
                         self.ready.insert(place, actual.placement);
                     }
                     _ => drop(self.ready.remove(&place)),

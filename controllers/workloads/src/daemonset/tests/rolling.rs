@@ -87,6 +87,23 @@ fn the_next_pod_waits_until_the_last_one_has_stopped() {
 }
 
 #[test]
+fn a_template_that_changes_in_the_middle_of_a_rollout_takes_no_second_pod_away() {
+    let mut w = running(3, "a");
+    w.s.template = template("b");
+    w.settle();
+    w.stops();
+    w.settle();
+    assert_eq!(w.pods(), "n1:b? n2:a n3:a");
+    // The pod that starts is replaced, as it is missing already. No other one may be.
+    w.s.template = template("c");
+    w.settle();
+    assert_eq!(w.pods(), "n2:a n3:a");
+    w.stops();
+    w.settle();
+    assert_eq!(w.pods(), "n1:c? n2:a n3:a");
+}
+
+#[test]
 fn with_surge_the_new_pod_is_there_before_the_old_one_goes() {
     let mut s = daemon_set(2, "a");
     s.strategy = rolling("1", "0");
