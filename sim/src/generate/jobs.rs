@@ -3,6 +3,7 @@
 
 use fastrand::Rng;
 use serde_json::{Value, json};
+use setpoint_apis::Timestamp;
 
 use super::FAULTS_UNTIL;
 use super::workloads::applied;
@@ -114,8 +115,11 @@ fn job(rng: &mut Rng, spec: &mut ScenarioSpec, name: &str) {
     }
 }
 
-/// A CronJob that fires in each of the first minutes, and then no more for a year: it must become quiet.
+/// A CronJob that fires in each of the first minutes, and then no more for a year: it must become quiet. The last time is
+/// there before the faults are over.
 fn cron_job(rng: &mut Rng, spec: &mut ScenarioSpec) {
+    let begins = Timestamp::from_unix_seconds(1_893_456_000 + rng.i64(30..60));
+    spec.begins = Some(begins);
     let policy = ["Allow", "Forbid", "Replace"][rng.usize(0..3)];
     let deadline = [None, Some(20), Some(100)][rng.usize(0..3)];
     let cron_job = json!({
