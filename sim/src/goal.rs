@@ -272,7 +272,12 @@ impl State {
             });
             unmet.extend(missing.map(|name| format!("pod {name} of statefulset {set} is missing")));
             let says = |s: &StatefulSetStatus| {
-                let all = [s.available_replicas, s.updated_replicas, Some(s.replicas)];
+                // What was rolled back runs as what it was before.
+                let updated = match s.rollback {
+                    Some(_) => s.current_replicas,
+                    None => s.updated_replicas,
+                };
+                let all = [s.available_replicas, updated, Some(s.replicas)];
                 let all = all.map(|n| u32::try_from(n.unwrap_or(0)).ok());
                 all == [Some(*replicas); 3]
             };

@@ -12,7 +12,7 @@ use setpoint_apis::records::PARTITION_POLICY;
 use setpoint_sim::scenario::{Event, Network, NodeGroup, Scenario, ScenarioSpec, Time};
 use setpoint_sim::{Options, run};
 
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 80;
 /// Until when faults begin, in milliseconds. The last ones go on for longer than a fence lease.
 const FAULTS_UNTIL: u64 = 120_000;
 

@@ -16,7 +16,7 @@ use setpoint_sim::{Options, run};
 const NODES: u32 = 5;
 /// Until when something happens, in milliseconds.
 const UNTIL: u64 = 60_000;
-const SEEDS: u64 = 30;
+const SEEDS: u64 = 15;
 
 fn scenario(seed: u64) -> Scenario {
     let mut rng = Rng::with_seed(seed);

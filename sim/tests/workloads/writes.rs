@@ -1,7 +1,7 @@
-//! Every kind of workload, with controllers that lose or die at one of their writes: at each of them, once before it is
-//! carried out and once after. Whatever write it was, no invariant breaks and the end is the same.
+//! Every kind of workload, with controllers that lose one of their writes or die at it: at each of them, before it is carried
+//! out or after. Whatever write it was, no invariant breaks and the end is the same.
 //!
-//! `SIM_EVERY_STRIKE=1` tries everything that can happen at each write; otherwise a write takes its turn at two of the four.
+//! `SIM_EVERY_STRIKE=1` tries everything that can happen at each write; otherwise the four things take turns.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +16,8 @@ fn scenario(timeline: Value) -> Scenario {
         "metadata": {"name": "writes"},
         "spec": {
             "controllers": {"replicas": 2},
-            "nodes": [{"name": "node", "count": 3}],
+            // Nodes are not what this is about: the less they write the quicker it is.
+            "nodes": [{"name": "node", "count": 2, "lease": "30s"}],
             "quiet": "20s",
             "timeline": timeline,
         },
@@ -150,10 +151,8 @@ fn at_every_write(timeline: Value) -> BTreeMap<String, u32> {
     assert!(writes > 3, "{undisturbed}");
     let every = std::env::var("SIM_EVERY_STRIKE").is_ok();
     let all = (1..=writes).flat_map(|write| Strike::ALL.map(|strike| (write, strike)));
-    let taken = all.filter(|(write, strike)| {
-        let turn = matches!(strike, Strike::Lost | Strike::CrashAfter);
-        every || turn == write.is_multiple_of(2)
-    });
+    let turn = |write: u64| Strike::ALL[usize::try_from(write % 4).unwrap()];
+    let taken = all.filter(|(write, strike)| every || *strike == turn(*write));
     let taken: Vec<(u64, Strike)> = taken.collect();
     let next = AtomicU64::new(0);
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
@@ -248,7 +247,7 @@ fn a_daemon_set_is_rolled_out_and_one_that_crashes_is_taken_back() {
         {"at": "15s", "apply": [web(2, json!({}))]},
         {"at": "30s", "apply": [web(3, json!({BROKEN: "crashes"}))]},
     ]));
-    assert_eq!((pods(&end, 2), pods(&end, 3)), (3, 0), "{end:?}");
+    assert_eq!((pods(&end, 2), pods(&end, 3)), (2, 0), "{end:?}");
 }
 
 #[test]
