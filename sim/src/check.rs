@@ -113,7 +113,7 @@ impl Checks {
         self.jobs.note(&change, &self.known);
         // The fences are told last: a write counts under those it was made under.
         self.desired.enter(&change, &mut found);
-        self.pods.enter(&change, &mut found);
+        self.pods.enter(&change, &self.known, &mut found);
         self.fences.enter(&change, &mut found);
         self.report(entry.millis, entry.revision, found);
     }

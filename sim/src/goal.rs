@@ -209,7 +209,9 @@ impl State {
                 unmet.extend(why.map(|why| format!("pod {pod} {why}")));
                 continue;
             }
-            let bound = self.bindings.iter().map(|(pod, b)| (pod, b.node.as_str()));
+            // What has ended takes no room.
+            let bound = self.bindings.iter().filter(|(pod, _)| !self.has_ended(pod));
+            let bound = bound.map(|(pod, b)| (pod, b.node.as_str()));
             match self.room.should_be_bound(pod, bound) {
                 Some(why) => unmet.push(format!("pod {pod} {why}")),
                 None => {

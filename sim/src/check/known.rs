@@ -45,6 +45,8 @@ pub(super) struct KnownPod {
     pub(super) lost_at: Option<u64>,
     /// How it has ended where it is now.
     pub(super) outcome: Option<Outcome>,
+    /// It has ended where it is now, and takes no room any more.
+    pub(super) over: bool,
     /// Whether it ever had ended.
     pub(super) ever: Ever,
 }
@@ -93,6 +95,7 @@ impl KnownPod {
             available: false,
             lost_at: None,
             outcome: None,
+            over: false,
             ever: Ever::default(),
         }
     }
@@ -234,6 +237,8 @@ impl Known {
             pod.lost_at = Some(now);
         }
         pod.available = available;
+        let ended = |stage| [PodStage::Succeeded, PodStage::Failed].contains(&stage);
+        pod.over = record.is_some_and(|r| ended(r.stage));
         let taken_back = binding.is_some_and(|b| b.withdrawn.is_some());
         pod.outcome = match record.map(|r| r.stage) {
             Some(PodStage::Succeeded) => Some(Outcome::Succeeded),

@@ -8,7 +8,8 @@ use setpoint_apis::records::{Binding, NodeStatusRecord, PARTITION_POLICY};
 use setpoint_apis::view::pod_requests;
 use setpoint_apis::{Key, ObjectKey, ResourceList, document};
 
-use super::{Change, Check, Finding};
+use super::known::Known;
+use super::{Change, Finding};
 
 #[derive(Debug, Default)]
 pub(super) struct PodCheck {
@@ -126,10 +127,13 @@ impl PodCheck {
     }
 
     /// Counts what a pod takes of which nodes.
-    fn count(&mut self, pod: &ObjectKey, found: &mut Vec<Finding>) {
+    fn count(&mut self, pod: &ObjectKey, known: &Known, found: &mut Vec<Finding>) {
         let mut now: BTreeSet<Box<str>> = BTreeSet::new();
         if let Some(binding) = self.bindings.get(pod) {
-            now.insert(binding.node.as_str().into());
+            // What has ended takes nothing.
+            if !known.pod(pod).is_some_and(|p| p.over) {
+                now.insert(binding.node.as_str().into());
+            }
             now.extend(binding.moving.iter().map(|m| Box::from(m.to.as_str())));
             let claims = self.claims.get(pod);
             let left = binding.leaving.as_deref().map(Box::from);
@@ -244,8 +248,9 @@ impl Node {
     }
 }
 
-impl Check for PodCheck {
-    fn enter(&mut self, change: &Change<'_>, found: &mut Vec<Finding>) {
+impl PodCheck {
+    /// Takes note of a change, after [`Known`] has, and says what is wrong with it.
+    pub(super) fn enter(&mut self, change: &Change<'_>, known: &Known, found: &mut Vec<Finding>) {
         let entry = change.entry;
         match (&change.key, entry.value) {
             (Key::Desired("pods", pod), Some(_)) => {
@@ -277,12 +282,12 @@ impl Check for PodCheck {
                 if let Some(binding) = &change.binding {
                     self.check_binding(pod, binding, found);
                     self.bindings.insert(pod.clone(), binding.clone());
-                    self.count(pod, found);
+                    self.count(pod, known, found);
                 }
             }
             (Key::Binding(pod), None) => {
                 self.bindings.remove(pod);
-                self.count(pod, found);
+                self.count(pod, known, found);
             }
             (Key::NodeStatus(node), Some(value)) => {
                 if let Ok(status) = document::decode_value::<NodeStatusRecord>(value) {
@@ -303,13 +308,14 @@ impl Check for PodCheck {
                 if claims.insert((*node).into()) {
                     self.check_claims(pod, found);
                 }
+                self.count(pod, known, found);
             }
             (Key::NodePod(node, pod), None) => {
                 self.ready.remove(&(pod.clone(), Box::from(*node)));
                 if let Some(claims) = self.claims.get_mut(pod) {
                     claims.remove(*node);
                 }
-                self.count(pod, found);
+                self.count(pod, known, found);
             }
             _ => {}
         }
