@@ -214,3 +214,6 @@ trait Check {
     /// Takes note of a change, and says what is wrong with it.
     fn enter(&mut self, change: &Change<'_>, found: &mut Vec<Finding>);
 }
+
+#[cfg(test)]
+mod tests;

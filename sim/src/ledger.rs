@@ -48,6 +48,18 @@ pub(crate) struct Sent {
 }
 
 impl Sent {
+    /// A write of this process, for tests of the checks.
+    #[cfg(test)]
+    pub(crate) fn of(process: &str) -> Self {
+        Self {
+            process: process.into(),
+            fences: Arc::default(),
+            number: 1,
+            named: Named::default(),
+            given_up: Arc::default(),
+        }
+    }
+
     /// The number of the newest write when the sender gave up waiting for this one's answer.
     pub(crate) fn given_up(&self) -> Option<u64> {
         Some(self.given_up.load(Ordering::Relaxed)).filter(|number| *number > 0)
