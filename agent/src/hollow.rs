@@ -504,3 +504,6 @@ impl PodRunner for HollowRunner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
