@@ -1,5 +1,7 @@
 //! The driver that pretends: pods become Running after a while, and nothing runs. For simulations, and for clusters of
-//! thousands of nodes on one machine.
+//! thousands of nodes on one machine. Whoever has the machine may say that a pod comes to something else ([`Play`]).
+
+mod play;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -8,8 +10,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use parking_lot::Mutex;
-use setpoint_apis::core::{ContainerState, ContainerStateRunning, ContainerStatus, PodCondition};
-use setpoint_apis::records::{PodActual, PodStage};
+use setpoint_apis::records::PodActual;
 use setpoint_apis::{ObjectKey, Timestamp};
 use setpoint_runtime::Clock;
 use setpoint_store::task;
@@ -18,6 +19,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::deadline::Deadline;
 use crate::workload::{Begin, PodReport, PodRunner, PodWork, Reports};
+use play::{Ending, Progress};
+pub use play::{Play, RESTART_AFTER, RESTARTS};
 
 /// How long pretending takes.
 #[derive(Clone, Debug)]
@@ -52,6 +55,8 @@ struct Inner {
 #[derive(Default)]
 struct Pretended {
     running: BTreeMap<Id, Run>,
+    /// How pods ended by themselves: it is on the machine's disk, and stays until the pod is stopped.
+    ended: BTreeMap<Id, Ending>,
     /// Until when what runs under a fence may run. A watchdog waits for each.
     deadlines: BTreeMap<i64, Instant>,
     had_session: bool,
@@ -60,14 +65,52 @@ struct Pretended {
 #[derive(Clone, Copy)]
 struct Run {
     since: Timestamp,
+    begun: Instant,
     fence: Option<i64>,
+    play: Play,
+}
+
+impl Run {
+    /// When a status says something new of it next.
+    fn next(&self) -> Option<Instant> {
+        match self.play {
+            Play::Run | Play::Unready => None,
+            Play::Crash => {
+                let restarts = self.restarts() + 1;
+                (restarts <= RESTARTS).then(|| self.begun + RESTART_AFTER * restarts)
+            }
+            Play::End { after, .. } => Some(self.begun + after),
+        }
+    }
+
+    fn restarts(&self) -> u32 {
+        let periods = self.begun.elapsed().as_millis() / RESTART_AFTER.as_millis();
+        u32::try_from(periods).unwrap_or(RESTARTS).min(RESTARTS)
+    }
+
+    fn progress(&self) -> Progress {
+        let since = self.since;
+        match self.play {
+            Play::Run | Play::End { .. } => Progress::Ready { since },
+            Play::Unready => Progress::Unready { since },
+            Play::Crash => Progress::Crashes {
+                since,
+                restarts: self.restarts(),
+            },
+        }
+    }
 }
 
 /// Pod, uid and placement.
 type Id = (ObjectKey, Arc<str>, u32);
 
-/// Hears of what begins and ends to run on a pretended machine.
+/// Hears of what begins and ends to run on a pretended machine, and says what becomes of it.
 pub trait Observer: Send + Sync + 'static {
+    /// What a pod comes to that is started now.
+    fn play(&self, work: &PodWork) -> Play {
+        let _ = work;
+        Play::Run
+    }
     /// A pod's containers run from now on.
     fn started(&self, pod: &ObjectKey);
     /// A pod's containers have ended.
@@ -105,17 +148,33 @@ impl HollowPods {
         self.len() == 0
     }
 
-    /// The machine loses power: everything ends at once.
+    /// The machine loses power: everything ends at once. What ran begins anew when it is back.
     pub fn power_off(&self) {
-        let ended = std::mem::take(&mut *self.inner.machine.lock());
-        ended
+        let mut machine = self.inner.machine.lock();
+        let ended = std::mem::take(&mut machine.ended);
+        let before = std::mem::replace(
+            &mut *machine,
+            Pretended {
+                ended,
+                ..Pretended::default()
+            },
+        );
+        drop(machine);
+        before
             .running
             .keys()
             .for_each(|(pod, ..)| self.inner.observer.ended(pod));
     }
 
     /// Does nothing under a fence that has ended.
-    fn start(&self, id: &Id, now: Timestamp, fence: Option<i64>) {
+    fn start(&self, id: &Id, work: &PodWork, clock: &Clock) {
+        let fence = work.fence.map(|fence| fence.revision);
+        let run = Run {
+            since: clock.now().whole_seconds(),
+            begun: Instant::now(),
+            fence,
+            play: self.inner.observer.play(work),
+        };
         let mut machine = self.inner.machine.lock();
         let in_time = |fence| {
             let deadline = machine.deadlines.get(&fence);
@@ -124,19 +183,38 @@ impl HollowPods {
         if !fence.is_none_or(in_time) {
             return;
         }
-        let run = Run { since: now, fence };
-        if machine.running.insert(id.clone(), run).is_none() {
-            drop(machine);
-            self.inner.observer.started(&id.0);
+        if machine.running.insert(id.clone(), run).is_some() {
+            return;
+        }
+        drop(machine);
+        self.inner.observer.started(&id.0);
+        if let Play::End { after, .. } = run.play {
+            // Of the machine, as containers are: it ends whether an agent is there or not.
+            let (machine, id, clock) = (Arc::downgrade(&self.inner), id.clone(), clock.clone());
+            tokio::spawn(async move {
+                sleep_until(run.begun + after).await;
+                if let Some(machine) = machine.upgrade() {
+                    machine.finish(&id, &clock);
+                }
+            });
         }
     }
 
-    fn since(&self, id: &Id) -> Option<Timestamp> {
-        self.inner.machine.lock().running.get(id).map(|r| r.since)
+    /// How far a pod has come, and when to look again; `None`: it neither runs nor has it ended.
+    fn progress(&self, id: &Id) -> Option<(Progress, Option<Instant>)> {
+        let machine = self.inner.machine.lock();
+        let ended = machine.ended.get(id).copied();
+        let ended = ended.map(|ending| (Progress::Ended(ending), None));
+        let runs = || machine.running.get(id).map(|r| (r.progress(), r.next()));
+        ended.or_else(runs)
     }
 
+    /// Ends a pod, and forgets how it ended by itself.
     fn end(&self, id: &Id) {
-        let ended = self.inner.machine.lock().running.remove(id);
+        let mut machine = self.inner.machine.lock();
+        machine.ended.remove(id);
+        let ended = machine.running.remove(id);
+        drop(machine);
         if ended.is_some() {
             self.inner.observer.ended(&id.0);
         }
@@ -157,6 +235,29 @@ impl HollowPods {
 }
 
 impl Inner {
+    /// A pod ends by itself, if its time has come.
+    fn finish(&self, id: &Id, clock: &Clock) {
+        let mut machine = self.machine.lock();
+        let Some(run) = machine.running.get(id).copied() else {
+            return;
+        };
+        let Play::End { after, code } = run.play else {
+            return;
+        };
+        if run.begun.elapsed() < after {
+            return;
+        }
+        let ending = Ending {
+            since: run.since,
+            at: clock.now().whole_seconds(),
+            code,
+        };
+        machine.running.remove(id);
+        machine.ended.insert(id.clone(), ending);
+        drop(machine);
+        self.observer.ended(&id.0);
+    }
+
     /// Ends what runs under a fence when its deadline has come; when to look again, if it has not.
     fn watch(&self, fence: i64) -> Option<Instant> {
         let mut machine = self.machine.lock();
@@ -248,10 +349,8 @@ impl HollowRunner {
             if !latency.is_zero() {
                 sleep(latency).await;
             }
-            let fence = work.fence.map(|fence| fence.revision);
-            let now = shared.clock.now().whole_seconds();
-            shared.pods.start(&id, now, fence);
-            shared.tell(&work, &id, claimed);
+            shared.pods.start(&id, &work, &shared.clock);
+            Shared::follow(&shared, work, id, claimed);
         };
         known.under_way = Some(task::spawn(start).abort_handle());
     }
@@ -294,51 +393,38 @@ impl State {
 }
 
 impl Shared {
-    fn tell(&self, work: &PodWork, id: &Id, claimed: Timestamp) {
-        let Some(since) = self.pods.since(id) else {
+    /// Reports how far a pod has come, now and whenever there is something new until it is stopped.
+    fn follow(shared: &Arc<Self>, work: PodWork, id: Id, claimed: Timestamp) {
+        let Some(next) = shared.tell(&work, &id, claimed) else {
             return;
         };
-        let condition = |name| PodCondition::new(name, true, since);
-        let status = |c: &setpoint_apis::core::Container, running| ContainerStatus {
-            name: c.name.clone(),
-            image: c.image.clone(),
-            ready: true,
-            started: Some(true),
-            state: ContainerState {
-                running,
-                ..ContainerState::default()
-            },
-            ..ContainerStatus::default()
-        };
-        let running = || {
-            Some(ContainerStateRunning {
-                started_at: Some(since),
-            })
-        };
-        let actual = PodActual {
-            placement: id.2,
-            uid: id.1.to_string(),
-            stage: PodStage::Running,
-            host_ip: Some(self.host_ip.clone()),
-            pod_ip: Some(match work.pod_ip {
-                Some(ip) => ip.to_string(),
-                None => self.host_ip.clone(),
-            }),
-            start_time: Some(claimed),
-            conditions: ["Initialized", "ContainersReady", "Ready"]
-                .map(condition)
-                .into(),
-            container_statuses: work
-                .pod
-                .spec
-                .containers
-                .iter()
-                .map(|c| status(c, running()))
-                .collect(),
-            ..PodActual::default()
-        };
+        let shared = Arc::clone(shared);
+        task::spawn(async move {
+            let mut next = Some(next);
+            while let Some(at) = next {
+                sleep_until(at).await;
+                shared.pods.inner.finish(&id, &shared.clock);
+                if shared.is_stopping(&id) {
+                    return;
+                }
+                next = shared.tell(&work, &id, claimed);
+            }
+        });
+    }
+
+    fn is_stopping(&self, id: &Id) -> bool {
+        let state = self.state.lock();
+        let known = state.known.get(&(id.0.clone(), id.2));
+        known.is_none_or(|known| known.stopping)
+    }
+
+    /// Reports how far a pod has come, and says when there will be something new.
+    fn tell(&self, work: &PodWork, id: &Id, claimed: Timestamp) -> Option<Instant> {
+        let (progress, next) = self.pods.progress(id)?;
+        let actual = play::status(work, progress, claimed, &self.host_ip);
         let report = PodReport::Status(id.0.clone(), id.2, Box::new(actual));
         self.reports.post(report);
+        next
     }
 }
 
@@ -355,8 +441,8 @@ impl PodRunner for HollowRunner {
         };
         let id = known.id();
         let mut state = self.inner.state.lock();
-        if self.inner.pods.since(&id).is_some() {
-            self.inner.tell(&known.work, &id, claimed);
+        if self.inner.pods.progress(&id).is_some() {
+            Shared::follow(&self.inner, known.work.clone(), id.clone(), claimed);
         } else {
             self.begin(&mut state, &mut known);
         }
@@ -392,7 +478,8 @@ impl PodRunner for HollowRunner {
         for pod in known.values_mut() {
             let under = pod.work.fence.is_some_and(|f| f.revision == fence);
             let starts = pod.under_way.as_ref().is_some_and(|s| !s.is_finished());
-            if under && !pod.stopping && !starts && self.inner.pods.since(&pod.id()).is_none() {
+            let there = self.inner.pods.progress(&pod.id()).is_some();
+            if under && !pod.stopping && !starts && !there {
                 self.begin(&mut state, pod);
             }
         }
@@ -406,7 +493,8 @@ impl PodRunner for HollowRunner {
     fn purge_all_but(&self, known: BTreeSet<(String, u32)>) {
         let mut machine = self.inner.pods.inner.machine.lock();
         let first = !std::mem::replace(&mut machine.had_session, true);
-        let running: Vec<Id> = machine.running.keys().cloned().collect();
+        let all = machine.running.keys().chain(machine.ended.keys());
+        let running: Vec<Id> = all.cloned().collect();
         drop(machine);
         self.inner.pods.inner.observer.session_began(first);
         for id in running {
@@ -416,3 +504,6 @@ impl PodRunner for HollowRunner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

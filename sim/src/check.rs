@@ -7,19 +7,29 @@
 //! |---|---|
 //! | `fences` | no effective write of an old epoch or session, none by a stranger to the key |
 //! | `pods` | no pod claimed on two nodes at once, no node over its allocatable, no `stop` pod running twice |
+//! | `rollouts` | no rollout asks for more pods than it may, or deletes one that is available when too few are left |
+//! | `jobs`, `cron_jobs` | every pod that ends is counted once; no more at a time than wanted; a time has one Job |
 //! | `desired` | nothing wanted is lost, nothing is garbage-collected because of an Invalid document |
 
+mod cron_jobs;
 mod desired;
 mod fences;
+mod jobs;
+mod known;
 mod pods;
+mod rollouts;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
-use setpoint_apis::{Key, Keyspace};
+use setpoint_apis::core::Pod;
+use setpoint_apis::records::{Binding, PodActual};
+use setpoint_apis::{Key, Keyspace, Timestamp, document};
 
 use crate::ledger::Entry;
+use crate::world::Role;
 
 pub(crate) use fences::Fences;
 
@@ -51,6 +61,11 @@ impl fmt::Display for Violation {
 #[derive(Debug)]
 pub(crate) struct Checks {
     keyspace: Keyspace,
+    times: Times,
+    known: known::Known,
+    rollouts: rollouts::RolloutCheck,
+    jobs: jobs::JobCheck,
+    cron_jobs: cron_jobs::CronJobCheck,
     fences: fences::FenceCheck,
     pods: pods::PodCheck,
     desired: desired::DesiredCheck,
@@ -61,9 +76,14 @@ pub(crate) struct Checks {
 const MOST: usize = 20;
 
 impl Checks {
-    pub(crate) fn new(keyspace: Keyspace) -> Self {
+    pub(crate) fn new(keyspace: Keyspace, times: Times) -> Self {
         Self {
             keyspace,
+            times,
+            known: known::Known::default(),
+            rollouts: rollouts::RolloutCheck::default(),
+            jobs: jobs::JobCheck::default(),
+            cron_jobs: cron_jobs::CronJobCheck::default(),
             fences: fences::FenceCheck::default(),
             pods: pods::PodCheck::default(),
             desired: desired::DesiredCheck::default(),
@@ -85,10 +105,16 @@ impl Checks {
             return;
         };
         let mut found = Vec::new();
+        let change = Change::new(entry, key);
+        self.rollouts.enter(&change, &self.known, &mut found);
+        self.jobs.enter(&change, &self.known, &mut found);
+        self.cron_jobs.enter(&change, &self.times, &mut found);
+        self.known.enter(&change);
+        self.jobs.note(&change, &self.known);
         // The fences are told last: a write counts under those it was made under.
-        self.desired.enter(entry, &key, &mut found);
-        self.pods.enter(entry, &key, &mut found);
-        self.fences.enter(entry, &key, &mut found);
+        self.desired.enter(&change, &mut found);
+        self.pods.enter(&change, &self.known, &mut found);
+        self.fences.enter(&change, &mut found);
         self.report(entry.millis, entry.revision, found);
     }
 
@@ -126,8 +152,68 @@ impl Checks {
 /// An invariant, and how it was broken.
 type Finding = (&'static str, String);
 
+/// A change with what it is about, read once for all checks.
+struct Change<'a> {
+    entry: &'a Entry<'a>,
+    key: Key<'a>,
+    /// The pod, binding or record that it brings, when that parses.
+    pod: Option<Pod>,
+    binding: Option<Binding>,
+    record: Option<PodActual>,
+}
+
+impl<'a> Change<'a> {
+    fn new(entry: &'a Entry<'a>, key: Key<'a>) -> Self {
+        let (mut pod, mut binding, mut record) = (None, None, None);
+        match (&key, entry.value) {
+            (Key::Desired("pods", key), Some(v)) => pod = document::decode_keyed(key, v).ok(),
+            (Key::Binding(_), Some(v)) => binding = document::decode_value(v).ok(),
+            (Key::NodePod(..), Some(v)) => record = document::decode_value(v).ok(),
+            _ => {}
+        }
+        Self {
+            entry,
+            key,
+            pod,
+            binding,
+            record,
+        }
+    }
+
+    /// Whether a process of controllers made it.
+    fn by_controllers(&self) -> bool {
+        let sent = self.entry.sent;
+        sent.is_some_and(|sent| Role::of(&sent.process) == Role::Controllers)
+    }
+}
+
+/// What time it is, and how wrong clocks may be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    /// When the simulation began.
+    pub(crate) begun: Timestamp,
+    /// By how much clocks are wrong then, at most.
+    pub(crate) error: Duration,
+    /// By how many millionths they drift, at most.
+    pub(crate) drift_ppm: u32,
+}
+
+impl Times {
+    /// The true time so many milliseconds after the beginning, and by how much a clock differs from it at most.
+    fn now(&self, millis: u64) -> (Timestamp, Duration) {
+        let passed = Duration::from_millis(millis);
+        let drift = passed * self.drift_ppm / 1_000_000;
+        // Clocks of whole seconds.
+        let error = self.error + drift + Duration::from_secs(1);
+        (self.begun.saturating_add(passed), error)
+    }
+}
+
 /// A check of changes.
 trait Check {
     /// Takes note of a change, and says what is wrong with it.
-    fn enter(&mut self, entry: &Entry<'_>, key: &Key<'_>, found: &mut Vec<Finding>);
+    fn enter(&mut self, change: &Change<'_>, found: &mut Vec<Finding>);
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! The standard scenarios: a cluster, workloads that come, change and go, and faults, all drawn from one seed.
 
 mod faults;
+mod jobs;
 mod workloads;
 
 use std::collections::BTreeMap;
@@ -9,7 +10,9 @@ use fastrand::Rng;
 use setpoint_apis::{ObjectMeta, ResourceList};
 
 use crate::fnv::Fnv;
-use crate::scenario::{Controllers, Event, Network, NodeGroup, Scenario, ScenarioSpec, Time};
+use crate::scenario::{
+    AtWrite, Controllers, Event, Network, NodeGroup, Scenario, ScenarioSpec, Strike, Time,
+};
 
 /// Until when faults begin, in milliseconds.
 const FAULTS_UNTIL: u64 = 60_000;
@@ -67,13 +70,15 @@ pub fn standard(seed: u64) -> Scenario {
         }],
         network: network(&mut rng),
         clock_error: Time::milliseconds([0, 50, 2_000][rng.usize(0..3)]),
-        timeline: Vec::new(),
         settle: Time::seconds(120),
         quiet: Time::seconds(60),
+        ..ScenarioSpec::default()
     };
     let deployments = workloads::add(&mut rng, &mut spec, size);
     faults::add(&mut rng, &mut spec, size, &deployments);
     moves(seed, &mut spec);
+    jobs::add(seed, &mut spec);
+    strikes(seed, &mut spec);
     // However bad it was: from here on the network is good, and everything that died has been started again.
     spec.timeline.push(Event {
         at: Time::milliseconds(FAULTS_UNTIL + 2 * LONGEST_FAULT),
@@ -105,6 +110,29 @@ fn moves(seed: u64, spec: &mut ScenarioSpec) {
     }
 }
 
+/// For a third of the seeds, faults that strike at single writes of the controllers that make and bind pods. By luck of its
+/// own. What dies of it is not started again, so one process stays.
+fn strikes(seed: u64, spec: &mut ScenarioSpec) {
+    let mut rng = Rng::with_seed(Fnv::seed(seed, "strikes"));
+    if rng.u32(0..3) > 0 {
+        return;
+    }
+    let mut may_die = spec.controllers.replicas.saturating_sub(1);
+    for _ in 0..rng.u32(1..=3) {
+        let strike = Strike::ALL[rng.usize(..Strike::ALL.len())];
+        let dies = matches!(strike, Strike::CrashBefore | Strike::CrashAfter);
+        if dies && may_die == 0 {
+            continue;
+        }
+        may_die -= u32::from(dies);
+        spec.at_writes.push(AtWrite {
+            controller: ["workloads", "scheduler", "gc"][rng.usize(0..3)].to_owned(),
+            write: rng.u64(1..=60),
+            strike,
+        });
+    }
+}
+
 /// For a third of the seeds, in which controllers share work: how many of the processes do not, as when they are changed
 /// over. By luck of its own, which leaves all other seeds as they are.
 fn split(seed: u64) -> Option<u32> {
@@ -131,6 +159,7 @@ fn network(rng: &mut Rng) -> Network {
         broken_watches: share(),
         min_delay: Time::milliseconds(1),
         max_delay: Time::milliseconds(rng.u64(1..=30)),
+        ..Network::default()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Whether actual matches desired.
 
+mod jobs;
 mod room;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,7 @@ use setpoint_store::list::{List, list_all};
 
 use crate::world::World;
 
+use jobs::Jobs;
 use room::Room;
 
 /// The most shortcomings that are named.
@@ -52,9 +54,13 @@ pub(crate) async fn unmet(world: &World) -> Vec<String> {
         }
     }
     let mut unmet = state.unmet();
-    let (running, bound) = (world.running(), state.bindings.len());
+    let bound = state.bindings.keys();
+    let bound = bound.filter(|pod| !state.has_ended(pod)).count();
+    let running = world.running();
     if running != bound {
-        unmet.push(format!("{running} pods run, {bound} are bound"));
+        unmet.push(format!(
+            "{running} pods run, {bound} are bound and have not ended"
+        ));
     }
     unmet.truncate(MOST);
     unmet
@@ -74,6 +80,7 @@ struct State {
     /// What nodes were given of ConfigMaps.
     content: BTreeMap<(String, ObjectKey), ConfigMap>,
     room: Room,
+    jobs: Jobs,
     /// Pod to ReplicaSet.
     pods: BTreeMap<ObjectKey, Option<ObjectKey>>,
     bindings: BTreeMap<ObjectKey, Binding>,
@@ -89,9 +96,8 @@ impl State {
             let owner = owned.metadata.owner_references.into_iter().next()?;
             Some(ObjectKey::namespaced(object.namespace.clone(), owner.name))
         };
-        if let Some(broken) = self.room.take(key, value) {
-            self.broken.push(broken);
-        }
+        self.broken.extend(self.room.take(key, value));
+        self.broken.extend(self.jobs.take(key, value));
         match key {
             Key::Desired("configmaps", object) => {
                 match document::decode_keyed::<ConfigMap>(object, value) {
@@ -203,11 +209,14 @@ impl State {
                 unmet.extend(why.map(|why| format!("pod {pod} {why}")));
                 continue;
             }
-            let bound = self.bindings.iter().map(|(pod, b)| (pod, b.node.as_str()));
+            // What has ended takes no room.
+            let bound = self.bindings.iter().filter(|(pod, _)| !self.has_ended(pod));
+            let bound = bound.map(|(pod, b)| (pod, b.node.as_str()));
             match self.room.should_be_bound(pod, bound) {
                 Some(why) => unmet.push(format!("pod {pod} {why}")),
                 None => {
                     wait.extend(deployment);
+                    wait.extend(owner.as_ref().filter(|o| self.jobs.is_one(o)));
                     // In order, one that waits keeps those after it from coming.
                     wait.extend(
                         owner
@@ -253,6 +262,7 @@ impl State {
             }
         }
         unmet.extend(self.unmet_daemons());
+        unmet.extend(self.jobs.unmet(|job| wait.contains(job)));
         for (set, (replicas, status)) in &self.stateful_sets {
             if wait.contains(set) {
                 continue;
@@ -264,7 +274,12 @@ impl State {
             });
             unmet.extend(missing.map(|name| format!("pod {name} of statefulset {set} is missing")));
             let says = |s: &StatefulSetStatus| {
-                let all = [s.available_replicas, s.updated_replicas, Some(s.replicas)];
+                // What was rolled back runs as what it was before.
+                let updated = match s.rollback {
+                    Some(_) => s.current_replicas,
+                    None => s.updated_replicas,
+                };
+                let all = [s.available_replicas, updated, Some(s.replicas)];
                 let all = all.map(|n| u32::try_from(n.unwrap_or(0)).ok());
                 all == [Some(*replicas); 3]
             };
@@ -311,6 +326,23 @@ impl State {
         unmet
     }
 
+    /// Whether a pod of a Job has ended where it is bound.
+    fn has_ended(&self, pod: &ObjectKey) -> bool {
+        let of_job = self.pods.get(pod).and_then(Option::as_ref);
+        let (Some(_), Some(binding)) = (
+            of_job.filter(|owner| self.jobs.is_one(owner)),
+            self.bindings.get(pod),
+        ) else {
+            return false;
+        };
+        let mut records = self.actual.get(pod).into_iter().flatten();
+        let ended = [PodStage::Succeeded, PodStage::Failed];
+        records.any(|(node, actual)| {
+            let here = *node == binding.node && actual.placement == binding.placement;
+            here && ended.contains(&actual.stage)
+        })
+    }
+
     fn not_running(&self, pod: &ObjectKey) -> Option<String> {
         let Some(binding) = self.bindings.get(pod) else {
             return Some("is not bound".to_owned());
@@ -327,7 +359,9 @@ impl State {
         match self.actual.get(pod).map(Vec::as_slice) {
             None => Some(format!("is not claimed on {}", binding.node)),
             Some([(node, actual)]) if *node == binding.node => {
-                if actual.placement != binding.placement {
+                if self.has_ended(pod) {
+                    None
+                } else if actual.placement != binding.placement {
                     Some(format!(
                         "runs as placement {}, not {}",
                         actual.placement, binding.placement

@@ -11,7 +11,7 @@ use setpoint_apis::Keyspace;
 use setpoint_store::model::ModelStore;
 use tokio::time::Instant;
 
-use crate::check::{Checks, Fences, Violation};
+use crate::check::{Checks, Fences, Times, Violation};
 use crate::fnv::Fnv;
 use crate::named::Named;
 
@@ -41,13 +41,25 @@ pub(crate) struct Sent {
     pub(crate) fences: Arc<Fences>,
     /// Counts what is sent, by anybody.
     pub(crate) number: u64,
-    /// The guards that each of its keys was written under; known when it arrives.
+    /// The guards that each of its keys is written under, where controllers write.
     pub(crate) named: Named,
     /// The number of the newest write when the sender gave up waiting for the answer to this one; 0: it never did.
     given_up: Arc<AtomicU64>,
 }
 
 impl Sent {
+    /// A write of this process, for tests of the checks.
+    #[cfg(test)]
+    pub(crate) fn of(process: &str) -> Self {
+        Self {
+            process: process.into(),
+            fences: Arc::default(),
+            number: 1,
+            named: Named::default(),
+            given_up: Arc::default(),
+        }
+    }
+
     /// The number of the newest write when the sender gave up waiting for this one's answer.
     pub(crate) fn given_up(&self) -> Option<u64> {
         Some(self.given_up.load(Ordering::Relaxed)).filter(|number| *number > 0)
@@ -114,10 +126,15 @@ impl fmt::Display for Write {
 
 impl Ledger {
     /// The ledger of a store, which keeps at most the last `most_kept` changes for [`Ledger::kept`].
-    pub(crate) fn new(store: ModelStore, keyspace: Keyspace, most_kept: usize) -> Self {
+    pub(crate) fn new(
+        store: ModelStore,
+        keyspace: Keyspace,
+        times: Times,
+        most_kept: usize,
+    ) -> Self {
         let state = State {
             revision: store.with(|model| model.revision()),
-            checks: Checks::new(keyspace),
+            checks: Checks::new(keyspace, times),
             digest: Fnv::default(),
             changes: 0,
             last_write: 0,

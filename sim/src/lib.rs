@@ -12,7 +12,8 @@
 //! | `world` | the processes, and how they are started, killed, frozen |
 //! | [`network`], `link` | what lies between a process and the store |
 //! | `ledger`, [`check`] | every write with its sender, and the invariants it is held against |
-//! | `named` | the guards that a write carried |
+//! | `named`, `strike` | the guards that a write carried; faults that strike at one write |
+//! | [`pods`] | what pretended pods come to |
 //! | `goal` | whether actual matches desired |
 //! | [`run`](mod@run) | a run from beginning to end, and its report |
 //! | [`minimize()`] | what of a scenario matters for a violation |
@@ -26,8 +27,10 @@ mod link;
 mod minimize;
 mod named;
 pub mod network;
+pub mod pods;
 pub mod run;
 pub mod scenario;
+mod strike;
 mod world;
 
 pub use check::Violation;

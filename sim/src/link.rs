@@ -13,6 +13,7 @@ use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
 use parking_lot::Mutex;
 use setpoint_store::model::ModelStore;
+use setpoint_store::task::Process;
 use setpoint_store::{
     KeyValue, LeaseId, LeaseTime, Page, RangeRequest, Revision, ServerStatus, Store, StoreError,
     Txn, TxnResult, WatchBatch, WatchRequest,
@@ -22,7 +23,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::ledger::{Ledger, Sent};
 use crate::named::Named;
-use crate::network::Network;
+use crate::network::{Fate, Network};
+use crate::scenario::Strike;
+use crate::strike::Strikes;
 use crate::world::Role;
 
 /// How long an answer is waited for. The client of real etcd gives a request as long.
@@ -43,6 +46,9 @@ struct Inner {
     store: ModelStore,
     network: Network,
     ledger: Ledger,
+    strikes: Strikes,
+    /// What runs it, to be killed at one of its writes.
+    life: Process,
     /// How fast the process's time passes: 1 is right.
     rate: f64,
     rng: Mutex<Rng>,
@@ -60,6 +66,7 @@ impl Link {
         store: ModelStore,
         network: Network,
         ledger: Ledger,
+        (strikes, life): (Strikes, Process),
         drift_ppm: i32,
         seed: u64,
     ) -> Self {
@@ -70,6 +77,8 @@ impl Link {
                 store,
                 network,
                 ledger,
+                strikes,
+                life,
                 rate: 1.0 + f64::from(drift_ppm) * 1e-6,
                 rng: Mutex::new(Rng::with_seed(seed)),
             }),
@@ -95,6 +104,21 @@ impl Inner {
         F: Future<Output = Result<T, StoreError>> + Send,
     {
         let fate = self.network.fate(&self.host, writes, &mut self.rng.lock());
+        self.send(context, writes, fate, apply).await
+    }
+
+    /// As [`Self::call`], for a message that fares like this.
+    async fn send<T, F>(
+        &self,
+        context: String,
+        writes: bool,
+        fate: Fate,
+        apply: impl FnOnce(ModelStore) -> F + Send + 'static,
+    ) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, StoreError>> + Send,
+    {
         let (answer, answered) = oneshot::channel();
         if let Some(arrives) = fate.arrives {
             let store = self.store.clone();
@@ -152,15 +176,39 @@ impl Store for Link {
     }
 
     fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<TxnResult, StoreError>> {
-        let ledger = self.inner.ledger.clone();
-        let sent = ledger.sending(&self.inner.process);
+        let inner = &self.inner;
+        let ledger = inner.ledger.clone();
+        let mut sent = ledger.sending(&inner.process);
+        let mut strike = None;
+        if Role::of(&sent.process) == Role::Controllers {
+            sent.named = Named::of(&txn);
+            strike = inner.strikes.count(&sent.named);
+        }
+        let mut fate = inner.network.fate(&inner.host, true, &mut inner.rng.lock());
+        match strike {
+            Some(Strike::Lost) => fate = Fate::LOST,
+            Some(Strike::Unanswered) => fate.returns = None,
+            Some(Strike::CrashBefore) => {
+                fate = Fate::LOST;
+                inner.life.kill();
+            }
+            Some(Strike::CrashAfter) | None => {}
+        }
         let arrived = (ledger.clone(), sent.clone());
-        let call = self
-            .inner
-            .call("transaction".to_owned(), true, move |store| async move {
+        let dies = (strike == Some(Strike::CrashAfter)).then(|| inner.life.clone());
+        let call = inner.send(
+            "transaction".to_owned(),
+            true,
+            fate,
+            move |store| async move {
                 let (ledger, sent) = arrived;
-                apply(&store, &ledger, sent, txn).await
-            });
+                let result = apply(&store, &ledger, sent, txn).await;
+                if let Some(life) = dies {
+                    life.kill();
+                }
+                result
+            },
+        );
         Box::pin(async move {
             let result = call.await;
             if matches!(result, Err(StoreError::Unknown { .. })) {
@@ -254,14 +302,11 @@ impl Store for Link {
 async fn apply(
     store: &ModelStore,
     ledger: &Ledger,
-    mut sent: Sent,
+    sent: Sent,
     txn: Txn,
 ) -> Result<TxnResult, StoreError> {
     // What expired before belongs to nobody.
     ledger.catch_up(None);
-    if Role::of(&sent.process) == Role::Controllers {
-        sent.named = Named::of(&txn);
-    }
     let result = store.txn(txn).await;
     ledger.catch_up(Some(sent));
     result

@@ -36,6 +36,12 @@ impl Named {
             .map(Arc::as_ref)
     }
 
+    /// The guards of everything that is written.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Guards> {
+        let ranges = self.ranges.iter().map(|(_, _, guards)| guards);
+        self.keys.values().chain(ranges).map(Arc::as_ref)
+    }
+
     fn add(&mut self, txn: &Txn, outer: &Guards) {
         let own = txn.compares.iter().filter_map(|compare| match compare {
             Compare::ModRevision(key, revision) => Some((key.clone(), *revision)),

@@ -16,6 +16,8 @@ use tokio::time::Instant;
 pub struct Weather {
     /// How long a message takes one way.
     pub delay: RangeInclusive<Duration>,
+    /// How long a delivery of a watch takes.
+    pub watch_delay: RangeInclusive<Duration>,
     /// Requests that never arrive.
     pub lost_requests: f64,
     /// Answers that never arrive: what was asked for has happened.
@@ -33,6 +35,7 @@ impl Default for Weather {
     fn default() -> Self {
         Self {
             delay: Duration::from_millis(1)..=Duration::from_millis(3),
+            watch_delay: Duration::from_millis(1)..=Duration::from_millis(3),
             lost_requests: 0.0,
             lost_answers: 0.0,
             late_writes: 0.0,
@@ -49,6 +52,14 @@ pub(crate) struct Fate {
     pub(crate) arrives: Option<Duration>,
     /// How long the answer takes; `None`: it is lost.
     pub(crate) returns: Option<Duration>,
+}
+
+impl Fate {
+    /// It never arrives.
+    pub(crate) const LOST: Self = Self {
+        arrives: None,
+        returns: None,
+    };
 }
 
 /// The network of one simulation. Cheap to clone.
@@ -135,10 +146,7 @@ impl Network {
         let (there, back) = (draw(rng, &weather.delay), draw(rng, &weather.delay));
         let late_by = draw(rng, &weather.late_by);
         if state.cut.contains(process) || lost < weather.lost_requests {
-            return Fate {
-                arrives: None,
-                returns: None,
-            };
+            return Fate::LOST;
         }
         if writes && late < weather.late_writes {
             return Fate {
@@ -155,7 +163,7 @@ impl Network {
     /// How long a delivery of a watch takes, and whether the watch breaks after it.
     pub(crate) fn delivery(&self, rng: &mut Rng) -> (Duration, bool) {
         let state = self.inner.state.lock();
-        let (breaks, delay) = (rng.f64(), draw(rng, &state.weather.delay));
+        let (breaks, delay) = (rng.f64(), draw(rng, &state.weather.watch_delay));
         (delay, breaks < state.weather.broken_watches)
     }
 }

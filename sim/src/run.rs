@@ -45,6 +45,8 @@ pub struct Report {
     pub pods: usize,
     /// Changes of the store.
     pub writes: u64,
+    /// How many transactions each controller has sent.
+    pub transactions: BTreeMap<String, u64>,
     /// Virtual time in milliseconds.
     pub simulated_ms: u64,
     /// The same for the same seed, and hardly ever for another.
@@ -54,6 +56,9 @@ pub struct Report {
     /// Every write, in a run that keeps them ([`Options::trace`]); otherwise none, and the last ones after a violation.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub trace: Vec<Write>,
+    /// What the store held of desired and actual state at the end, in a run that keeps it ([`Options::state`]).
+    #[serde(skip)]
+    pub state: BTreeMap<String, String>,
 }
 
 /// How a scenario is run. Nothing of this changes what happens.
@@ -61,6 +66,8 @@ pub struct Report {
 pub struct Options {
     /// Keep every write for the report. A long run has hundreds of thousands.
     pub trace: bool,
+    /// Keep what the store holds at the end for the report.
+    pub state: bool,
 }
 
 /// How many of the last writes are shown with a violation.
@@ -519,6 +526,10 @@ impl<'a> Run<'a> {
                     .map(|u| self.violation("stays converged", u)),
             );
         }
+        let state = match self.options.state {
+            true => self.state().await,
+            false => BTreeMap::new(),
+        };
         let ledger = &self.world.ledger;
         let summary = ledger.summary();
         // What broke first is told first.
@@ -530,7 +541,9 @@ impl<'a> Run<'a> {
             cpu_requested: ledger.with_checks(|checks| checks.requested("cpu")),
             pods: self.world.running(),
             writes: summary.changes,
+            transactions: self.world.strikes.sent(),
             simulated_ms: ledger.millis(),
+            state,
             digest: format!("{:016x}", summary.digest),
             trace: match violations.is_empty() && !self.options.trace {
                 true => Vec::new(),
@@ -539,6 +552,18 @@ impl<'a> Run<'a> {
             violations,
             timeline: self.timeline,
         }
+    }
+
+    /// What the store holds of desired and actual state.
+    async fn state(&self) -> BTreeMap<String, String> {
+        let range = self.world.keyspace.state();
+        let listed = list_all(&self.world.store, List::new(range.start, range.end)).await;
+        let (all, _) = listed.unwrap_or_default();
+        let text = |kv: KeyValue| {
+            let value = String::from_utf8_lossy(&kv.value).into_owned();
+            (kv.key.to_string(), value)
+        };
+        all.into_iter().map(text).collect()
     }
 
     /// Waits until actual matches desired; says after how long, or what is unmet when the time is up.
@@ -577,6 +602,8 @@ impl<'a> Run<'a> {
 fn weather(network: &Network) -> Weather {
     Weather {
         delay: network.min_delay.get()..=network.max_delay.get(),
+        watch_delay: network.min_delay.get()
+            ..=network.watch_delay.unwrap_or(network.max_delay).get(),
         lost_requests: network.lost_requests,
         lost_answers: network.lost_answers,
         late_writes: network.late_writes,

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use setpoint_apis::kind::{ApiVersion, FieldError, KindName, NoStatus};
 use setpoint_apis::registry::Registry;
 use setpoint_apis::strict::{self, Options, Problem};
-use setpoint_apis::{Kind, ObjectMeta, ResourceList};
+use setpoint_apis::{Kind, ObjectMeta, ResourceList, Timestamp};
 
 /// A simulation: nodes, workloads, and what befalls them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -52,6 +52,12 @@ pub struct ScenarioSpec {
     /// What happens, in any order.
     #[serde(default)]
     pub timeline: Vec<Event>,
+    /// What happens at single writes of controllers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub at_writes: Vec<AtWrite>,
+    /// What time it is at the beginning. Default 2030-01-01T00:00:00Z.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begins: Option<Timestamp>,
     /// How long after the last event actual must match desired. Default 90s.
     #[serde(default = "settle")]
     pub settle: Time,
@@ -66,6 +72,52 @@ fn settle() -> Time {
 
 fn quiet() -> Time {
     Time::seconds(60)
+}
+
+impl ScenarioSpec {
+    /// What time it is at the beginning.
+    pub(crate) fn begins(&self) -> Timestamp {
+        // 2030-01-01T00:00:00Z.
+        let default = Timestamp::from_unix_seconds(1_893_456_000);
+        self.begins.unwrap_or(default)
+    }
+}
+
+/// A fault that strikes at a write of a controller, whichever process sends it. Transactions count, each of which may hold
+/// the writes of several objects, and those of other controllers of the same process besides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AtWrite {
+    /// The controller: `workloads`.
+    pub controller: String,
+    /// The how manieth of its transactions it is, from 1 on.
+    pub write: u64,
+    /// What happens to it.
+    pub strike: Strike,
+}
+
+/// What happens at a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Strike {
+    /// It never arrives. Its sender lives, and does not know what became of it.
+    Lost,
+    /// It is carried out, and no answer comes. Its sender lives, and does not know what became of it.
+    Unanswered,
+    /// It never arrives: its sender has died.
+    CrashBefore,
+    /// It is carried out, and then its sender dies before it hears of it.
+    CrashAfter,
+}
+
+impl Strike {
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self::Lost,
+        Self::Unanswered,
+        Self::CrashBefore,
+        Self::CrashAfter,
+    ];
 }
 
 /// The processes of controllers.
@@ -152,6 +204,9 @@ pub struct Network {
     /// How long a message takes at most. Default 3ms.
     #[serde(default = "longest")]
     pub max_delay: Time,
+    /// How long news of what has changed takes at most: caches are stale by that much. Default: as any message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watch_delay: Option<Time>,
     /// Requests that never arrive.
     #[serde(default)]
     pub lost_requests: f64,
@@ -179,6 +234,7 @@ impl Default for Network {
         Self {
             min_delay: shortest(),
             max_delay: longest(),
+            watch_delay: None,
             lost_requests: 0.0,
             lost_answers: 0.0,
             late_writes: 0.0,

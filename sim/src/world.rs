@@ -5,9 +5,10 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use setpoint_agent::hollow::{HollowPods, HollowRunner, Latencies, Observer};
+use setpoint_agent::hollow::{HollowPods, HollowRunner, Latencies, Observer, Play};
 use setpoint_agent::node::config::AgentConfig;
 use setpoint_agent::node::{self, Disk, HollowDisk, Machine, Surroundings};
+use setpoint_agent::workload::PodWork;
 use setpoint_apis::{Keyspace, ObjectKey, Quantity, ResourceList, Timestamp};
 use setpoint_controllers::{Name, Options, Shardable};
 use setpoint_runtime::Clock;
@@ -18,14 +19,15 @@ use setpoint_store::{SharedStore, Store, StoreError, Txn};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use crate::check::Times;
 use crate::fnv::Fnv;
 use crate::ledger::Ledger;
 use crate::link::Link;
 use crate::network::Network;
+use crate::pods;
 use crate::scenario::{NodeGroup, ScenarioSpec};
+use crate::strike::Strikes;
 
-/// When simulations begin: 2030-01-01T00:00:00Z.
-const EPOCH_SECONDS: i64 = 1_893_456_000;
 /// By how many millionths each clock, the store's and those of the machines, may run fast or slow. Clocks that are kept by
 /// NTP differ by 500 at most (the kernel's limit for slewing).
 const DRIFT_PPM: i32 = 1_000;
@@ -59,7 +61,9 @@ pub(crate) struct World {
     pub(crate) store: ModelStore,
     pub(crate) network: Network,
     pub(crate) ledger: Ledger,
+    pub(crate) strikes: Strikes,
     seed: u64,
+    begins: Timestamp,
     clock: Clock,
     clock_error: Duration,
     leader_lease: Duration,
@@ -95,9 +99,14 @@ struct Life {
 struct Running {
     ledger: Ledger,
     node: Arc<str>,
+    seed: u64,
 }
 
 impl Observer for Running {
+    fn play(&self, work: &PodWork) -> Play {
+        pods::play(work, self.seed)
+    }
+
     fn started(&self, pod: &ObjectKey) {
         let millis = self.ledger.millis();
         self.ledger
@@ -121,7 +130,12 @@ impl World {
         };
         let drift = fastrand::Rng::with_seed(Fnv::seed(seed, "clock")).i32(-DRIFT_PPM..=DRIFT_PPM);
         let store = ModelStore::with_drift(Model::new(config), drift);
-        let ledger = Ledger::new(store.clone(), keyspace.clone(), most_kept);
+        let times = Times {
+            begun: spec.begins(),
+            error: spec.clock_error.get(),
+            drift_ppm: DRIFT_PPM.unsigned_abs(),
+        };
+        let ledger = Ledger::new(store.clone(), keyspace.clone(), times, most_kept);
         let mut hosts = BTreeMap::new();
         let mut add = |name: Arc<str>, kind| {
             let host = Host {
@@ -148,6 +162,7 @@ impl World {
                 let running = Running {
                     ledger: ledger.clone(),
                     node: Arc::clone(&name),
+                    seed,
                 };
                 let node = Node {
                     group: group.clone(),
@@ -158,12 +173,14 @@ impl World {
             }
         }
         Self {
+            strikes: Strikes::new(keyspace.clone(), &spec.at_writes),
             keyspace,
             store,
             network: Network::default(),
             ledger,
             seed,
-            clock: Clock::starting_at(Timestamp::from_unix_seconds(EPOCH_SECONDS)),
+            begins: spec.begins(),
+            clock: Clock::starting_at(spec.begins()),
             clock_error: spec.clock_error.get(),
             leader_lease: spec.controllers.lease.get(),
             hosts,
@@ -181,24 +198,30 @@ impl World {
         let Some(host) = self.hosts.get_mut(name) else {
             return;
         };
-        if host.life.is_some() {
+        if host.life.as_ref().is_some_and(|l| !l.process.is_killed()) {
             return;
         }
         host.lives += 1;
         let identity: Arc<str> = format!("{name}#{}", host.lives).into();
         let seed = Fnv::seed(self.seed, &identity);
+        let process = Process::new();
         let link: SharedStore = Arc::new(Link::new(
             Arc::clone(&identity),
             Arc::clone(&host.name),
             self.store.clone(),
             self.network.clone(),
             self.ledger.clone(),
+            (self.strikes.clone(), process.clone()),
             drift_of(name, self.seed),
             seed,
         ));
-        let process = Process::new();
         let shutdown = CancellationToken::new();
-        let clock = clock_of(&self.clock, name, self.seed, self.clock_error);
+        let clock = clock_of(
+            (self.begins, &self.clock),
+            name,
+            self.seed,
+            self.clock_error,
+        );
         match &host.kind {
             HostKind::Controllers { sharded } => {
                 let options = Options {
@@ -300,12 +323,17 @@ fn drift_of(name: &str, seed: u64) -> i32 {
 }
 
 /// The clock of a machine: wrong by no more than `most` when the simulation begins, and from then on by what it drifts.
-fn clock_of(true_time: &Clock, name: &str, seed: u64, most: Duration) -> Clock {
+fn clock_of(
+    (begins, true_time): (Timestamp, &Clock),
+    name: &str,
+    seed: u64,
+    most: Duration,
+) -> Clock {
     let most = i64::try_from(most.as_millis()).unwrap_or(i64::MAX);
     let error =
         fastrand::Rng::with_seed(Fnv::seed(seed, &format!("clock of {name}"))).i64(-most..=most);
     let ppm = drift_of(name, seed);
-    let begun = EPOCH_SECONDS * 1000;
+    let begun = begins.as_unix_millis();
     let passed = true_time.now().as_unix_millis() - begun;
     let shown = begun.saturating_add(error) + drifted(passed, ppm);
     Clock::drifting(Timestamp::from_unix_millis(shown), ppm)

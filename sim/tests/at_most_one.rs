@@ -12,7 +12,7 @@ use setpoint_apis::records::PARTITION_POLICY;
 use setpoint_sim::scenario::{Event, Network, NodeGroup, Scenario, ScenarioSpec, Time};
 use setpoint_sim::{Options, run};
 
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 80;
 /// Until when faults begin, in milliseconds. The last ones go on for longer than a fence lease.
 const FAULTS_UNTIL: u64 = 120_000;
 
@@ -91,6 +91,7 @@ fn network(rng: &mut Rng, worst: f64) -> Network {
         broken_watches: share(),
         min_delay: Time::milliseconds(1),
         max_delay: Time::milliseconds(rng.u64(1..=100)),
+        ..Network::default()
     }
 }
 

@@ -16,7 +16,7 @@ use setpoint_sim::{Options, run};
 const NODES: u32 = 5;
 /// Until when something happens, in milliseconds.
 const UNTIL: u64 = 60_000;
-const SEEDS: u64 = 30;
+const SEEDS: u64 = 15;
 
 fn scenario(seed: u64) -> Scenario {
     let mut rng = Rng::with_seed(seed);
@@ -89,6 +89,7 @@ fn scenario(seed: u64) -> Scenario {
             timeline,
             settle: Time::seconds(180),
             quiet: Time::seconds(60),
+            ..ScenarioSpec::default()
         },
         ..Scenario::default()
     }
@@ -149,7 +150,15 @@ fn pods_are_moved_whatever_befalls_leaders_and_nodes() {
 fn pods_come_to_run_on_other_nodes_though_no_node_was_lost() {
     let mut quiet = scenario(1);
     quiet.spec.timeline.retain(|e| e.lasts.is_none());
-    let report = run(&quiet, 1, Options { trace: true }).unwrap();
+    let report = run(
+        &quiet,
+        1,
+        Options {
+            trace: true,
+            ..Options::default()
+        },
+    )
+    .unwrap();
     assert!(report.is_good(), "{report}");
     let mut places: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for write in report.trace.iter().filter(|w| !w.deleted) {

@@ -14,7 +14,15 @@ fn check(seed: u64, unsharded: u32, timeline: Value) -> Report {
         },
     }))
     .unwrap();
-    let report = run(&scenario, seed, Options { trace: true }).unwrap();
+    let report = run(
+        &scenario,
+        seed,
+        Options {
+            trace: true,
+            ..Options::default()
+        },
+    )
+    .unwrap();
     assert!(report.is_good(), "{report}");
     report
 }

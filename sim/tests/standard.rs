@@ -15,7 +15,7 @@ fn number(name: &str) -> Option<u64> {
 #[test]
 fn no_seed_breaks_an_invariant() {
     let first = number("SIM_FIRST").unwrap_or(0);
-    let seeds = number("SIM_SEEDS").unwrap_or(200);
+    let seeds = number("SIM_SEEDS").unwrap_or(80);
     let next = AtomicU64::new(first);
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
     std::thread::scope(|scope| {
@@ -50,7 +50,15 @@ fn the_same_seed_is_the_same_run() {
 fn keeping_the_writes_changes_nothing() {
     let scenario = generate::standard(3);
     let plain = run(&scenario, 3, Options::default()).unwrap();
-    let traced = run(&scenario, 3, Options { trace: true }).unwrap();
+    let traced = run(
+        &scenario,
+        3,
+        Options {
+            trace: true,
+            ..Options::default()
+        },
+    )
+    .unwrap();
     assert_eq!(plain.digest, traced.digest);
     assert_eq!(traced.trace.len() as u64, traced.writes);
     assert!(traced.trace.is_sorted_by_key(|w| (w.millis, w.revision)));

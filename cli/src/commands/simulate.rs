@@ -127,7 +127,10 @@ async fn simulate(args: SimulateArgs, context: &mut Context) -> Result<bool> {
         print_scenario(&scenario, args.output, context)?;
         return Ok(true);
     }
-    let options = Options { trace: args.trace };
+    let options = Options {
+        trace: args.trace,
+        ..Options::default()
+    };
     let progress = Progress::new(format!("simulating {}", scenario.metadata.name));
     let report = of_one(scenario.clone(), seed, options).await?;
     drop(progress);

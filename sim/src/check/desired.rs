@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use setpoint_apis::{Key, ObjectKey, document};
+use setpoint_apis::{Key, ObjectKey, ObjectMeta, OwnerReference, document};
 
-use super::{Check, Finding};
-use crate::ledger::Entry;
+use super::{Change, Check, Finding};
 use crate::world::Role;
 
 /// What is wanted, by plural and key.
@@ -21,12 +20,38 @@ struct Wanted {
     owners: Vec<(Box<str>, ObjectKey)>,
     /// The document cannot be read now.
     broken: bool,
+    /// The document says itself that it is to be deleted, once what it is about is over.
+    expires: bool,
 }
 
 /// What is read of a document here, and no more.
 #[derive(serde::Deserialize)]
 struct Owned {
     metadata: Meta,
+    #[serde(default)]
+    spec: Spec,
+}
+
+impl Owned {
+    fn of(metadata: &ObjectMeta) -> Self {
+        let owner = |o: &OwnerReference| OwnerName {
+            kind: o.kind.clone(),
+            name: o.name.clone(),
+        };
+        Self {
+            metadata: Meta {
+                owner_references: metadata.owner_references.iter().map(owner).collect(),
+            },
+            spec: Spec::default(),
+        }
+    }
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec {
+    #[serde(default)]
+    ttl_seconds_after_finished: Option<i32>,
 }
 
 #[derive(serde::Deserialize)]
@@ -43,20 +68,25 @@ struct OwnerName {
 }
 
 impl Check for DesiredCheck {
-    fn enter(&mut self, entry: &Entry<'_>, key: &Key<'_>, found: &mut Vec<Finding>) {
+    fn enter(&mut self, change: &Change<'_>, found: &mut Vec<Finding>) {
+        let (entry, key) = (change.entry, &change.key);
         let Key::Desired(plural, object) = key else {
             return;
         };
         let id = (Box::from(*plural), object.clone());
         match entry.value {
             Some(value) => {
-                let read = document::decode_value::<Owned>(value).ok();
-                let owners = |owned: Owned| {
-                    let references = owned.metadata.owner_references.into_iter();
+                let read = match &change.pod {
+                    Some(pod) => Some(Owned::of(&pod.metadata)),
+                    None => document::decode_value::<Owned>(value).ok(),
+                };
+                let owners = |owned: &Owned| {
+                    let references = owned.metadata.owner_references.iter();
                     references
                         .map(|o| {
                             let plural = format!("{}s", o.kind.to_lowercase());
-                            let key = ObjectKey::namespaced(object.namespace.clone(), o.name);
+                            let name = o.name.as_str();
+                            let key = ObjectKey::namespaced(object.namespace.clone(), name);
                             (plural.into(), key)
                         })
                         .collect()
@@ -65,10 +95,12 @@ impl Check for DesiredCheck {
                     create_revision: entry.create_revision,
                     owners: Vec::new(),
                     broken: false,
+                    expires: false,
                 });
                 wanted.broken = read.is_none();
-                if let Some(read) = read {
+                if let Some(read) = &read {
                     wanted.owners = owners(read);
+                    wanted.expires = read.spec.ttl_seconds_after_finished.is_some();
                 }
             }
             None => {
@@ -93,6 +125,9 @@ impl Check for DesiredCheck {
 impl DesiredCheck {
     /// Why an object should not have been deleted by a controller.
     fn lost(&self, plural: &str, gone: &Wanted) -> Option<String> {
+        if plural == "jobs" && gone.expires && !gone.broken {
+            return None;
+        }
         if gone.owners.is_empty() {
             return Some("it has no owner, so only users delete it".to_owned());
         }
@@ -113,6 +148,7 @@ impl DesiredCheck {
             // A controller that owns something may do with less of it.
             let parts = [
                 "pods",
+                "jobs",
                 "replicasets",
                 "controllerrevisions",
                 "configmaps",

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use setpoint_apis::{Key, Keyspace, ObjectKey};
 use setpoint_runtime::Shards;
 
-use super::{Check, Finding};
+use super::{Change, Check, Finding};
 use crate::ledger::{Entry, Sent};
 use crate::world::Role;
 
@@ -132,7 +132,8 @@ fn seats(controller: &str, key: &Key<'_>) -> impl Iterator<Item = String> {
 }
 
 impl Check for FenceCheck {
-    fn enter(&mut self, entry: &Entry<'_>, key: &Key<'_>, found: &mut Vec<Finding>) {
+    fn enter(&mut self, change: &Change<'_>, found: &mut Vec<Finding>) {
+        let (entry, key) = (change.entry, &change.key);
         match key {
             Key::Leader(controller, shard) => {
                 return self.election(entry, controller, *shard, found);
@@ -182,8 +183,11 @@ impl Check for FenceCheck {
         }
         // Nothing is decided about a registration: one that comes late says what the next one said, on the same lease, and
         // costs others a claim that they make again. Nor is anything written under a claim that comes late: its process
-        // finds the key taken by itself, and takes it again under a new epoch before it leads.
-        let harmless = claimed || matches!(key, Key::Member(..));
+        // finds the key taken by itself, and takes it again under a new epoch before it leads. A node's fence that comes late
+        // can only stand where there is none (what it demands of the key), in the session that asked for it: after the one
+        // that was taken meanwhile was given back, as nothing ran under it any more. Nothing runs under this one either; it
+        // is taken over when it is needed, or ends with its lease.
+        let harmless = claimed || matches!(key, Key::Member(..) | Key::NodeFence(_));
         if let Some(late) = self.late(entry).filter(|_| !harmless) {
             found.push(("late write", late));
         }

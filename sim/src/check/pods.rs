@@ -4,13 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use setpoint_apis::core::Pod;
-use setpoint_apis::records::{Binding, NodeStatusRecord, PARTITION_POLICY, PodActual};
+use setpoint_apis::records::{Binding, NodeStatusRecord, PARTITION_POLICY};
 use setpoint_apis::view::pod_requests;
 use setpoint_apis::{Key, ObjectKey, ResourceList, document};
 
-use super::{Check, Finding};
-use crate::ledger::Entry;
+use super::known::Known;
+use super::{Change, Finding};
 
 #[derive(Debug, Default)]
 pub(super) struct PodCheck {
@@ -128,10 +127,13 @@ impl PodCheck {
     }
 
     /// Counts what a pod takes of which nodes.
-    fn count(&mut self, pod: &ObjectKey, found: &mut Vec<Finding>) {
+    fn count(&mut self, pod: &ObjectKey, known: &Known, found: &mut Vec<Finding>) {
         let mut now: BTreeSet<Box<str>> = BTreeSet::new();
         if let Some(binding) = self.bindings.get(pod) {
-            now.insert(binding.node.as_str().into());
+            // What has ended takes nothing.
+            if !known.pod(pod).is_some_and(|p| p.over) {
+                now.insert(binding.node.as_str().into());
+            }
             now.extend(binding.moving.iter().map(|m| Box::from(m.to.as_str())));
             let claims = self.claims.get(pod);
             let left = binding.leaving.as_deref().map(Box::from);
@@ -246,13 +248,15 @@ impl Node {
     }
 }
 
-impl Check for PodCheck {
-    fn enter(&mut self, entry: &Entry<'_>, key: &Key<'_>, found: &mut Vec<Finding>) {
-        match (key, entry.value) {
-            (Key::Desired("pods", pod), Some(value)) => {
+impl PodCheck {
+    /// Takes note of a change, after [`Known`] has, and says what is wrong with it.
+    pub(super) fn enter(&mut self, change: &Change<'_>, known: &Known, found: &mut Vec<Finding>) {
+        let entry = change.entry;
+        match (&change.key, entry.value) {
+            (Key::Desired("pods", pod), Some(_)) => {
                 self.documents.insert(pod.clone(), entry.revision);
                 // A document that does not parse is frozen: what it requested stays.
-                let Ok(parsed) = document::decode_keyed::<Pod>(pod, value) else {
+                let Some(parsed) = &change.pod else {
                     return;
                 };
                 if parsed
@@ -274,16 +278,16 @@ impl Check for PodCheck {
                 self.sessions.insert((*node).into(), entry.create_revision);
             }
             (Key::NodeAlive(node), None) => drop(self.sessions.remove(*node)),
-            (Key::Binding(pod), Some(value)) => {
-                if let Ok(binding) = document::decode_value::<Binding>(value) {
-                    self.check_binding(pod, &binding, found);
-                    self.bindings.insert(pod.clone(), binding);
-                    self.count(pod, found);
+            (Key::Binding(pod), Some(_)) => {
+                if let Some(binding) = &change.binding {
+                    self.check_binding(pod, binding, found);
+                    self.bindings.insert(pod.clone(), binding.clone());
+                    self.count(pod, known, found);
                 }
             }
             (Key::Binding(pod), None) => {
                 self.bindings.remove(pod);
-                self.count(pod, found);
+                self.count(pod, known, found);
             }
             (Key::NodeStatus(node), Some(value)) => {
                 if let Ok(status) = document::decode_value::<NodeStatusRecord>(value) {
@@ -291,11 +295,11 @@ impl Check for PodCheck {
                         amounts(&status.allocatable);
                 }
             }
-            (Key::NodePod(node, pod), Some(value)) => {
+            (Key::NodePod(node, pod), Some(_)) => {
                 self.claimed.insert((pod.clone(), (*node).into()));
                 let place = (pod.clone(), Box::from(*node));
-                match document::decode_value::<PodActual>(value) {
-                    Ok(actual) if actual.is_ready() => {
+                match &change.record {
+                    Some(actual) if actual.is_ready() => {
                         self.ready.insert(place, actual.placement);
                     }
                     _ => drop(self.ready.remove(&place)),
@@ -304,13 +308,14 @@ impl Check for PodCheck {
                 if claims.insert((*node).into()) {
                     self.check_claims(pod, found);
                 }
+                self.count(pod, known, found);
             }
             (Key::NodePod(node, pod), None) => {
                 self.ready.remove(&(pod.clone(), Box::from(*node)));
                 if let Some(claims) = self.claims.get_mut(pod) {
                     claims.remove(*node);
                 }
-                self.count(pod, found);
+                self.count(pod, known, found);
             }
             _ => {}
         }

@@ -178,6 +178,7 @@ impl Draw<'_> {
             broken_watches: share(self.rng, 0.1),
             min_delay: Time::milliseconds(1),
             max_delay: Time::milliseconds(self.rng.u64(5..=300)),
+            ..Network::default()
         }
     }
 }

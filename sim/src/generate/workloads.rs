@@ -24,7 +24,7 @@ pub(super) fn add(rng: &mut Rng, spec: &mut ScenarioSpec, size: Size) -> Vec<Str
     names
 }
 
-fn applied(spec: &mut ScenarioSpec, at: u64, manifests: Vec<Value>) {
+pub(super) fn applied(spec: &mut ScenarioSpec, at: u64, manifests: Vec<Value>) {
     spec.timeline.push(Event {
         at: Time::milliseconds(at),
         apply: manifests,

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use setpoint_apis::kind::FieldError;
 use setpoint_apis::strict::{self, Options};
-use setpoint_controllers::Shardable;
+use setpoint_controllers::{Name, Shardable};
 
-use super::{BadTime, Event, Network, ScenarioSpec, Time, object};
+use super::{AtWrite, BadTime, Event, Network, ScenarioSpec, Time, object};
 
 /// What is simulated is kept in memory, and time with it: a day of 5,000 nodes is beyond use already.
 const MOST_NODES: u32 = 5000;
@@ -24,6 +24,9 @@ pub(super) fn errors(spec: &ScenarioSpec) -> Vec<FieldError> {
     for (i, event) in spec.timeline.iter().enumerate() {
         found.event(&format!("spec.timeline[{i}]"), event, &known);
     }
+    for (i, at) in spec.at_writes.iter().enumerate() {
+        found.at_write(&format!("spec.atWrites[{i}]"), at);
+    }
     found.0
 }
 
@@ -32,6 +35,17 @@ struct Found(Vec<FieldError>);
 impl Found {
     fn error(&mut self, path: impl Into<String>, message: impl Into<String>) {
         self.0.push(FieldError::new(path, message));
+    }
+
+    fn at_write(&mut self, path: &str, at: &AtWrite) {
+        let mut names = Name::ALL.iter().map(|name| name.as_str());
+        if names.all(|name| name != at.controller) {
+            let message = format!("there is no controller {:?}", at.controller);
+            self.error(format!("{path}.controller"), message);
+        }
+        if at.write == 0 {
+            self.error(format!("{path}.write"), "must be at least 1");
+        }
     }
 
     /// Every time that is none.
@@ -46,6 +60,7 @@ impl Found {
             [
                 ("minDelay", network.min_delay),
                 ("maxDelay", network.max_delay),
+                ("watchDelay", network.watch_delay.unwrap_or_default()),
             ]
             .map(|(field, time)| (format!("{path}.{field}"), time))
         };

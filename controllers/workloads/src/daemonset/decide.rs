@@ -237,8 +237,11 @@ impl<'a> Pass<'a> {
         } else if !new && self.s.rolls() {
             match available {
                 true => self.outdated.push((row, pod)),
-                // It is missing already, whoever replaces it.
-                false => self.remove(pod, Why::Outdated),
+                // It is missing already, whoever replaces it: so no other one may be for that.
+                false => {
+                    self.remove(pod, Why::Outdated);
+                    self.unavailable += 1;
+                }
             }
         }
     }

@@ -87,6 +87,20 @@ fn the_next_pod_waits_until_the_last_one_has_stopped() {
 }
 
 #[test]
+fn a_template_that_changes_in_the_middle_of_a_rollout_takes_no_second_pod_away() {
+    let mut w = running(3, "a");
+    w.s.template = template("b");
+    w.settle();
+    w.stops();
+    w.settle();
+    assert_eq!(w.pods(), "n1:b? n2:a n3:a");
+    // The pod that starts is replaced, as it is missing already. No other one may be.
+    w.s.template = template("c");
+    w.settle();
+    assert_eq!(w.pods(), "n1:c? n2:a n3:a");
+}
+
+#[test]
 fn with_surge_the_new_pod_is_there_before_the_old_one_goes() {
     let mut s = daemon_set(2, "a");
     s.strategy = rolling("1", "0");
@@ -112,7 +126,8 @@ fn with_surge_the_new_pod_is_there_before_the_old_one_goes() {
 
 #[test]
 fn what_is_not_available_anyway_is_replaced_at_once() {
-    for (surge, unavailable) in [("0", "1"), ("1", "0")] {
+    // Three that were missing already. Without surge no other one may be for that; with it a new one may be beside it.
+    for (surge, unavailable, replaced) in [("0", "1", 3), ("0", "4", 4), ("1", "0", 4)] {
         let mut s = daemon_set(4, "a");
         s.strategy = rolling(surge, unavailable);
         let mut w = World::new(s);
@@ -124,8 +139,8 @@ fn what_is_not_available_anyway_is_replaced_at_once() {
         w.settle();
         w.stops();
         w.settle();
-        // Three that were missing already, and one within the bounds.
-        assert_eq!(w.pods().matches(":b?").count(), 4, "{}", w.pods());
+        let new = w.pods().matches(":b?").count();
+        assert_eq!(new, replaced, "{}", w.pods());
     }
 }
 

@@ -1,0 +1,251 @@
+//! What is known of pods, for the checks of those who make and delete them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use setpoint_apis::batch::labels;
+use setpoint_apis::core::Pod;
+use setpoint_apis::meta::derived_uid;
+use setpoint_apis::records::{Binding, PodActual, PodStage};
+use setpoint_apis::{Key, ObjectKey};
+
+use super::Change;
+
+/// For so long, in milliseconds, a controller may take for available what is so no more: its view lags behind, and what
+/// it decides is carried out in two steps by two controllers.
+pub(super) const STALE: u64 = 30_000;
+
+/// All pods that there are.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    pods: BTreeMap<ObjectKey, KnownPod>,
+    /// By the uid of who manages them.
+    of: BTreeMap<String, BTreeSet<ObjectKey>>,
+    bindings: BTreeMap<ObjectKey, Binding>,
+    records: BTreeMap<ObjectKey, BTreeMap<Box<str>, PodActual>>,
+    /// Pods that users deleted while they were available: who managed them, and when it was.
+    taken: Vec<(String, u64)>,
+}
+
+/// A pod.
+#[derive(Debug)]
+pub(super) struct KnownPod {
+    /// Its uid.
+    pub(super) uid: String,
+    /// The uid of who manages it.
+    pub(super) owner: Option<String>,
+    /// Its number among those of its Job.
+    pub(super) number: Option<i32>,
+    /// Its index in its Job.
+    pub(super) index: Option<i32>,
+    /// The node that it is for.
+    pub(super) pin: Option<String>,
+    /// It is ready where it is.
+    pub(super) available: bool,
+    /// When it was last available and then no more.
+    pub(super) lost_at: Option<u64>,
+    /// How it has ended where it is now.
+    pub(super) outcome: Option<Outcome>,
+    /// It has ended where it is now, and takes no room any more.
+    pub(super) over: bool,
+    /// Whether it ever had ended.
+    pub(super) ever: Ever,
+}
+
+/// How a pod has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Succeeded,
+    Failed,
+}
+
+/// How a pod has ended at any time: it may run again when its node, with the record, is removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ever {
+    pub(super) succeeded: bool,
+    pub(super) failed: bool,
+}
+
+impl Ever {
+    pub(super) fn ended(self) -> bool {
+        self.succeeded || self.failed
+    }
+}
+
+/// The number of a pod among those of its Job, and its index there.
+pub(super) fn numbers(pod: &Pod) -> (Option<i32>, Option<i32>) {
+    let number = |annotation: &str| {
+        let text = pod.metadata.annotations.get(annotation)?;
+        text.parse().ok()
+    };
+    (
+        number(labels::JOB_POD_NUMBER),
+        number(labels::COMPLETION_INDEX),
+    )
+}
+
+impl KnownPod {
+    fn new(pod: &Pod, uid: String) -> Self {
+        let (number, index) = numbers(pod);
+        Self {
+            uid,
+            owner: pod.metadata.controller().map(|o| o.uid.clone()),
+            number,
+            index,
+            pin: pinned(pod),
+            available: false,
+            lost_at: None,
+            outcome: None,
+            over: false,
+            ever: Ever::default(),
+        }
+    }
+
+    /// Whether a controller may take it for available.
+    pub(super) fn counts(&self, now: u64) -> bool {
+        self.available || self.lost_at.is_some_and(|at| now < at + STALE)
+    }
+}
+
+/// The only node that a pod's affinity admits by name.
+pub(super) fn pinned(pod: &Pod) -> Option<String> {
+    let nodes = pod.spec.affinity.as_ref()?.node_affinity.as_ref()?;
+    let required = nodes
+        .required_during_scheduling_ignored_during_execution
+        .as_ref()?;
+    match &required.node_selector_terms[..] {
+        [term] => term.match_fields.first()?.values.first().cloned(),
+        _ => None,
+    }
+}
+
+impl Known {
+    pub(super) fn pod(&self, key: &ObjectKey) -> Option<&KnownPod> {
+        self.pods.get(key)
+    }
+
+    /// The node that a pod is bound to.
+    pub(super) fn node(&self, pod: &ObjectKey) -> Option<&str> {
+        self.bindings.get(pod).map(|b| b.node.as_str())
+    }
+
+    /// The pods that an object manages.
+    pub(super) fn of(&self, owner: &str) -> impl Iterator<Item = (&ObjectKey, &KnownPod)> {
+        let keys = self.of.get(owner).into_iter().flatten();
+        keys.filter_map(|key| Some((key, self.pods.get(key)?)))
+    }
+
+    /// How many pods of an object, which users have deleted, controllers may still take for available.
+    pub(super) fn taken(&self, owner: &str, now: u64) -> usize {
+        let taken = self.taken.iter();
+        taken
+            .filter(|(of, at)| of == owner && now < at + STALE)
+            .count()
+    }
+
+    /// Takes note of a change.
+    pub(super) fn enter(&mut self, change: &Change<'_>) {
+        let now = change.entry.millis;
+        match (&change.key, change.entry.value) {
+            (Key::Desired("pods", key), Some(_)) => self.document(change, key),
+            (Key::Desired("pods", key), None) => {
+                let Some(gone) = self.pods.remove(key) else {
+                    return;
+                };
+                if let Some(owner) = gone.owner {
+                    if let Some(all) = self.of.get_mut(&owner) {
+                        all.remove(key);
+                    }
+                    self.taken.retain(|(_, at)| now < at + STALE);
+                    if gone.available && !change.by_controllers() {
+                        self.taken.push((owner, now));
+                    }
+                }
+            }
+            (Key::Binding(key), Some(_)) => {
+                if let Some(binding) = &change.binding {
+                    self.bindings.insert(key.clone(), binding.clone());
+                    self.look(key, now);
+                }
+            }
+            (Key::Binding(key), None) => {
+                self.bindings.remove(key);
+                self.look(key, now);
+            }
+            (Key::NodePod(node, key), Some(_)) => {
+                let records = self.records.entry(key.clone()).or_default();
+                match &change.record {
+                    Some(record) => drop(records.insert((*node).into(), record.clone())),
+                    None => drop(records.remove(*node)),
+                }
+                self.look(key, now);
+            }
+            (Key::NodePod(node, key), None) => {
+                if let Some(records) = self.records.get_mut(key) {
+                    records.remove(*node);
+                    if records.is_empty() {
+                        self.records.remove(key);
+                    }
+                }
+                self.look(key, now);
+            }
+            _ => {}
+        }
+    }
+
+    fn document(&mut self, change: &Change<'_>, key: &ObjectKey) {
+        // One that does not parse is taken for what it was.
+        let Some(pod) = &change.pod else {
+            return;
+        };
+        let derived = || derived_uid(change.entry.create_revision, "pods", key);
+        let uid = pod.metadata.uid.clone().unwrap_or_else(derived);
+        let mut now = KnownPod::new(pod, uid);
+        if let Some(before) = self.pods.remove(key) {
+            if let Some(owner) = &before.owner
+                && let Some(all) = self.of.get_mut(owner)
+            {
+                all.remove(key);
+            }
+            if before.uid == now.uid {
+                now = KnownPod {
+                    owner: now.owner,
+                    ..before
+                };
+            }
+        }
+        if let Some(owner) = &now.owner {
+            let all = self.of.entry(owner.clone()).or_default();
+            all.insert(key.clone());
+        }
+        self.pods.insert(key.clone(), now);
+        self.look(key, change.entry.millis);
+    }
+
+    /// What its binding and the record of its node say of a pod now.
+    fn look(&mut self, key: &ObjectKey, now: u64) {
+        let Some(pod) = self.pods.get_mut(key) else {
+            return;
+        };
+        let binding = self.bindings.get(key);
+        let record = binding.and_then(|b| {
+            let record = self.records.get(key)?.get(b.node.as_str())?;
+            let same = record.placement == b.placement;
+            (same && (record.uid.is_empty() || record.uid == pod.uid)).then_some(record)
+        });
+        let available = record.is_some_and(PodActual::is_ready);
+        if pod.available && !available {
+            pod.lost_at = Some(now);
+        }
+        pod.available = available;
+        let ended = |stage| [PodStage::Succeeded, PodStage::Failed].contains(&stage);
+        pod.over = record.is_some_and(|r| ended(r.stage));
+        let taken_back = binding.is_some_and(|b| b.withdrawn.is_some());
+        pod.outcome = match record.map(|r| r.stage) {
+            Some(PodStage::Succeeded) => Some(Outcome::Succeeded),
+            Some(PodStage::Failed) if !taken_back => Some(Outcome::Failed),
+            _ => None,
+        };
+        pod.ever.succeeded |= pod.outcome == Some(Outcome::Succeeded);
+        pod.ever.failed |= pod.outcome == Some(Outcome::Failed);
+    }
+}

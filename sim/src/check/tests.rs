@@ -1,0 +1,340 @@
+//! The checks of workloads notice what they are there for: each is told a short history, once as it should be and once with
+//! the write that breaks it.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use setpoint_apis::meta::derived_uid;
+use setpoint_apis::{Key, Keyspace, ObjectKey, Timestamp, document};
+
+use super::{Checks, Times};
+use crate::ledger::{Entry, Sent};
+
+/// 2030-01-01T00:00:00Z.
+const BEGUN: i64 = 1_893_456_000;
+
+/// A store of which only the checks know.
+struct Told {
+    checks: Checks,
+    revision: i64,
+    millis: u64,
+}
+
+fn object(name: &str) -> ObjectKey {
+    ObjectKey::namespaced("default", name)
+}
+
+impl Told {
+    fn new() -> Self {
+        let times = Times {
+            begun: Timestamp::from_unix_seconds(BEGUN),
+            error: Duration::ZERO,
+            drift_ppm: 0,
+        };
+        Self {
+            checks: Checks::new(Keyspace::default(), times),
+            revision: 1,
+            millis: 1_000,
+        }
+    }
+
+    /// A write; gives back the uid of what it creates when it has none of its own.
+    fn write(&mut self, by: &str, key: &Key<'_>, value: Option<Value>) -> String {
+        self.revision += 1;
+        self.millis += 10;
+        let text = value.map(|v| document::encode(&v));
+        let name = Keyspace::default().build(key);
+        let sent = Sent::of(by);
+        self.checks.enter(&Entry {
+            revision: self.revision,
+            millis: self.millis,
+            sent: Some(&sent),
+            key: &name,
+            value: text.as_ref().map(|t| t.as_bytes()),
+            create_revision: self.revision,
+        });
+        match key {
+            Key::Desired(plural, key) => derived_uid(self.revision, plural, key),
+            _ => String::new(),
+        }
+    }
+
+    fn user(&mut self, plural: &str, name: &str, spec: Value) -> String {
+        let value = manifest(plural, name, spec, None);
+        self.write("user", &Key::Desired(plural, object(name)), Some(value))
+    }
+
+    fn controller(&mut self, plural: &str, name: &str, spec: Value, owner: (&str, &str)) -> String {
+        let value = manifest(plural, name, spec, Some(owner));
+        let key = Key::Desired(plural, object(name));
+        self.write("controllers-0#1", &key, Some(value))
+    }
+
+    fn delete(&mut self, plural: &str, name: &str) {
+        self.write("controllers-0#1", &Key::Desired(plural, object(name)), None);
+    }
+
+    /// A pod is bound to a node, and is at this stage there.
+    fn runs(&mut self, name: &str, stage: &str) {
+        let binding = json!({
+            "node": "n1", "session": 1, "placement": 1, "podRevision": 1, "boundAt": "2030-01-01T00:00:01Z",
+        });
+        self.write(
+            "controllers-0#1",
+            &Key::Binding(object(name)),
+            Some(binding),
+        );
+        let ready = if stage == "Running" { "True" } else { "False" };
+        let record = json!({
+            "placement": 1, "uid": "", "stage": stage,
+            "conditions": [{"type": "Ready", "status": ready}],
+        });
+        self.write("n1#1", &Key::NodePod("n1", object(name)), Some(record));
+    }
+
+    fn status(&mut self, plural: &str, name: &str, status: Value) {
+        self.write(
+            "controllers-0#1",
+            &Key::Actual(plural, object(name)),
+            Some(status),
+        );
+    }
+
+    /// What was found of an invariant.
+    fn found(&self, invariant: &str) -> Vec<&str> {
+        let all = self.checks.violations().iter();
+        let found = all.filter(|v| v.invariant == invariant);
+        found.map(|v| v.message.as_str()).collect()
+    }
+}
+
+fn manifest(plural: &str, name: &str, spec: Value, owner: Option<(&str, &str)>) -> Value {
+    let (version, kind) = match plural {
+        "pods" => ("v1", "Pod"),
+        "jobs" => ("batch/v1", "Job"),
+        "cronjobs" => ("batch/v1", "CronJob"),
+        "replicasets" => ("apps/v1", "ReplicaSet"),
+        "deployments" => ("apps/v1", "Deployment"),
+        other => panic!("{other}"),
+    };
+    let mut metadata = json!({"name": name, "namespace": "default"});
+    if let Some((kind, uid)) = owner {
+        metadata["ownerReferences"] = json!([{
+            "apiVersion": "x/v1", "kind": kind, "name": "owner", "uid": uid, "controller": true,
+        }]);
+        if kind == "Job" {
+            let number = name.rsplit_once('-').unwrap().1;
+            metadata["annotations"] = json!({"setpoint.dev/job-pod-number": number});
+        }
+    }
+    json!({"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec})
+}
+
+fn pod_spec() -> Value {
+    json!({"restartPolicy": "Never", "containers": [{"name": "main", "image": "example/web"}]})
+}
+
+fn of_pods(spec: Value) -> Value {
+    let mut all = json!({
+        "selector": {"matchLabels": {"app": "web"}},
+        "template": {"metadata": {"labels": {"app": "web"}}, "spec": {
+            "containers": [{"name": "main", "image": "example/web"}],
+        }},
+    });
+    for (field, value) in spec.as_object().unwrap() {
+        all[field] = value.clone();
+    }
+    all
+}
+
+/// A Deployment of two with its pods, of which one may be missing and none too many.
+fn deployment() -> (Told, String, String) {
+    let mut told = Told::new();
+    let strategy = json!({"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}});
+    let spec = of_pods(json!({"replicas": 2, "strategy": strategy}));
+    let web = told.user("deployments", "web", spec);
+    let spec = of_pods(json!({"replicas": 2}));
+    let set = told.controller("replicasets", "web-1", spec, ("Deployment", &web));
+    for name in ["web-1-a", "web-1-b"] {
+        told.controller("pods", name, pod_spec(), ("ReplicaSet", &set));
+        told.runs(name, "Running");
+    }
+    (told, web, set)
+}
+
+#[test]
+fn a_rollout_that_asks_for_too_many_pods_is_noticed() {
+    let (mut told, web, set) = deployment();
+    assert_eq!(told.found("surge"), [""; 0]);
+    told.controller(
+        "replicasets",
+        "web-2",
+        of_pods(json!({"replicas": 0})),
+        ("Deployment", &web),
+    );
+    assert_eq!(told.found("surge"), [""; 0]);
+    told.controller(
+        "replicasets",
+        "web-2",
+        of_pods(json!({"replicas": 1})),
+        ("Deployment", &web),
+    );
+    assert_eq!(
+        told.found("surge").len(),
+        1,
+        "{:?}",
+        told.checks.violations()
+    );
+    told.controller("pods", "web-1-c", pod_spec(), ("ReplicaSet", &set));
+    assert_eq!(
+        told.found("surge").len(),
+        2,
+        "{:?}",
+        told.checks.violations()
+    );
+}
+
+#[test]
+fn an_available_pod_that_is_deleted_though_another_one_is_missing_is_noticed() {
+    let (mut told, ..) = deployment();
+    told.delete("pods", "web-1-a");
+    assert_eq!(told.found("availability"), [""; 0]);
+    told.delete("pods", "web-1-b");
+    assert_eq!(
+        told.found("availability").len(),
+        1,
+        "{:?}",
+        told.checks.violations()
+    );
+}
+
+fn job(spec: Value) -> (Told, String) {
+    let mut told = Told::new();
+    let mut all = json!({"template": {"spec": pod_spec()}});
+    for (field, value) in spec.as_object().unwrap() {
+        all[field] = value.clone();
+    }
+    let uid = told.user("jobs", "sum", all);
+    (told, uid)
+}
+
+/// A status that counts so many of these pods.
+fn counts(uid: &str, pods: &str, succeeded: i32, failed: i32) -> Value {
+    json!({
+        "succeeded": succeeded, "failed": failed, "counted": {"of": uid, "pods": pods},
+    })
+}
+
+#[test]
+fn a_job_that_has_too_many_pods_or_one_number_twice_is_noticed() {
+    let (mut told, uid) = job(json!({"completions": 3, "parallelism": 2}));
+    told.controller("pods", "sum-0", pod_spec(), ("Job", &uid));
+    told.controller("pods", "sum-1", pod_spec(), ("Job", &uid));
+    assert_eq!(told.found("job"), [""; 0]);
+    told.controller("pods", "sum-2", pod_spec(), ("Job", &uid));
+    assert_eq!(told.found("job").len(), 1, "{:?}", told.checks.violations());
+    told.runs("sum-0", "Succeeded");
+    told.runs("sum-1", "Succeeded");
+    told.controller("pods", "again-2", pod_spec(), ("Job", &uid));
+    assert_eq!(told.found("job").len(), 2, "{:?}", told.checks.violations());
+}
+
+#[test]
+fn counts_of_a_job_that_are_not_what_its_pods_came_to_are_noticed() {
+    for (pods, succeeded, failed, wrong) in [
+        ("", 0, 0, 0),
+        ("0", 1, 0, 0),
+        ("0-1", 1, 1, 0),
+        // One has not ended, and one failed.
+        ("0,2", 2, 0, 2),
+        ("0-1", 2, 0, 1),
+        // Counted twice.
+        ("0-1", 1, 2, 2),
+        ("0", 2, 0, 2),
+    ] {
+        let (mut told, uid) = job(json!({"completions": 3, "parallelism": 3}));
+        for (name, stage) in [
+            ("sum-0", "Succeeded"),
+            ("sum-1", "Failed"),
+            ("sum-2", "Running"),
+        ] {
+            told.controller("pods", name, pod_spec(), ("Job", &uid));
+            told.runs(name, stage);
+        }
+        told.status("jobs", "sum", counts(&uid, pods, succeeded, failed));
+        let found = told.found("job");
+        assert_eq!(found.len(), wrong, "{pods} {succeeded} {failed}: {found:?}");
+    }
+}
+
+#[test]
+fn a_pod_that_failed_while_it_was_taken_back_must_not_be_counted_and_one_that_ended_not_be_deleted()
+{
+    let (mut told, uid) = job(json!({"completions": 3, "parallelism": 3}));
+    told.controller("pods", "sum-0", pod_spec(), ("Job", &uid));
+    let binding = json!({
+        "node": "n1", "session": 1, "placement": 1, "podRevision": 1, "boundAt": "2030-01-01T00:00:01Z",
+        "withdrawn": {"reason": "NodeLost", "at": "2030-01-01T00:00:02Z"},
+    });
+    told.write(
+        "controllers-0#1",
+        &Key::Binding(object("sum-0")),
+        Some(binding),
+    );
+    let record = json!({"placement": 1, "uid": "", "stage": "Failed"});
+    told.write("n1#1", &Key::NodePod("n1", object("sum-0")), Some(record));
+    told.status("jobs", "sum", counts(&uid, "0", 0, 1));
+    assert_eq!(told.found("job").len(), 2, "{:?}", told.checks.violations());
+    told.controller("pods", "sum-1", pod_spec(), ("Job", &uid));
+    told.runs("sum-1", "Failed");
+    told.delete("pods", "sum-1");
+    assert_eq!(told.found("job").len(), 3, "{:?}", told.checks.violations());
+}
+
+#[test]
+fn jobs_of_a_cron_job_that_overlap_or_come_at_the_wrong_time_are_noticed() {
+    let mut told = Told::new();
+    let spec = json!({
+        "schedule": "*/2 * * * *",
+        "concurrencyPolicy": "Forbid",
+        "startingDeadlineSeconds": 100,
+        "jobTemplate": {"spec": {"template": {"spec": pod_spec()}}},
+    });
+    let report = told.user("cronjobs", "report", spec);
+    let job = json!({"template": {"spec": pod_spec()}});
+    let name = |minute: i64| format!("report-{}", BEGUN / 60 + minute);
+    let make = |told: &mut Told, second: u64, minute: i64| {
+        told.millis = second * 1_000;
+        let uid = told.controller("jobs", &name(minute), job.clone(), ("CronJob", &report));
+        let complete = json!([{"type": "Complete", "status": "True"}]);
+        let status = json!({"conditions": complete, "counted": {"of": uid, "pods": ""}});
+        let wrong = told.found("cronjob").len();
+        told.status("jobs", &name(minute), status);
+        wrong
+    };
+    assert_eq!(make(&mut told, 120, 2), 0, "{:?}", told.checks.violations());
+    assert_eq!(make(&mut told, 241, 4), 0, "{:?}", told.checks.violations());
+    // It does not fire then; it is not yet time; it is too late, and there was another time since; it was done before.
+    assert_eq!(make(&mut told, 310, 5), 1, "{:?}", told.checks.violations());
+    assert_eq!(make(&mut told, 350, 6), 2, "{:?}", told.checks.violations());
+    assert_eq!(make(&mut told, 800, 8), 4, "{:?}", told.checks.violations());
+    told.delete("jobs", &name(4));
+    let before = told.found("cronjob").len();
+    told.millis = 801_000;
+    told.controller("jobs", &name(4), job.clone(), ("CronJob", &report));
+    assert!(
+        told.found("cronjob").len() > before,
+        "{:?}",
+        told.checks.violations()
+    );
+    // Two that run.
+    let before = told.found("cronjob").len();
+    told.millis = 840_000;
+    told.controller("jobs", &name(14), job.clone(), ("CronJob", &report));
+    assert_eq!(
+        told.found("cronjob").len(),
+        before + 1,
+        "{:?}",
+        told.checks.violations()
+    );
+}

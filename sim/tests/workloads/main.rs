@@ -1,0 +1,6 @@
+//! Workloads of every kind while controllers lose and die, caches are stale, nodes are lost, and users change their minds.
+
+mod daemonset;
+mod jobs;
+mod rollouts;
+mod writes;
