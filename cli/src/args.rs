@@ -152,8 +152,10 @@ pub(crate) enum Command {
     Annotate(commands::label::LabelArgs),
     /// Start a pod on another node, and stop it where it is once it is ready there
     Move(commands::displace::MoveArgs),
-    /// Stop a pod where it is and place it again, within disruption budgets
-    Evict(commands::displace::EvictArgs),
+    /// Stop pods where they are and place them again, within disruption budgets
+    Evict(commands::evict::EvictArgs),
+    /// Cordon nodes, and evict the pods there, within disruption budgets
+    Drain(commands::drain::DrainArgs),
     /// Keep new pods away from nodes
     Cordon(commands::cordon::CordonArgs),
     /// Let new pods onto nodes again
@@ -190,6 +192,11 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// Whether it sees to it itself what Ctrl-C leaves behind.
+    pub(crate) fn minds_interrupts(&self) -> bool {
+        matches!(self, Self::Drain(_))
+    }
+
     /// Whether it is a client: one thread, ended by Ctrl-C at any time.
     pub(crate) fn is_client(&self) -> bool {
         !matches!(

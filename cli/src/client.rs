@@ -13,7 +13,7 @@ use setpoint_apis::time::Timestamp;
 use setpoint_apis::{Key, KeyRange, Keyspace, document};
 use setpoint_runtime::Clock;
 use setpoint_store::list::{self, List};
-use setpoint_store::{KeyValue, RangeRequest, Revision, SharedStore, Txn, TxnResult};
+use setpoint_store::{KeyValue, RangeRequest, Revision, SharedStore, Txn, TxnOp, TxnResult};
 
 use crate::kinds::{self, KindInfo};
 
@@ -21,6 +21,8 @@ pub(crate) use read::Listing;
 
 /// Keys per page of a listing.
 const PAGE: i64 = 1_000;
+/// Keys per transaction that reads: etcd takes 128 operations in one.
+const MANY: usize = 100;
 
 /// A connection with the keyspace it is about.
 #[derive(Clone)]
@@ -61,6 +63,21 @@ impl Client {
     /// When the store does not answer.
     pub(crate) async fn get(&self, key: &Key<'_>) -> Result<(Option<KeyValue>, Revision)> {
         Ok(self.store.get(&self.key(key)).await?)
+    }
+
+    /// Reads many keys, those of each hundred at one revision. In the order of the keys; what does not exist is `None`.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub(crate) async fn get_many(&self, keys: &[Key<'_>]) -> Result<Vec<Option<KeyValue>>> {
+        let mut all = Vec::with_capacity(keys.len());
+        for keys in keys.chunks(MANY) {
+            let mut txn = Txn::new();
+            txn.then
+                .extend(keys.iter().map(|key| TxnOp::Get(self.key(key))));
+            all.extend(self.store.txn(txn).await?.reads);
+        }
+        Ok(all)
     }
 
     /// Reads a whole range, page by page at one revision.

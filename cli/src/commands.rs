@@ -2,6 +2,7 @@
 
 pub(crate) mod api_resources;
 pub(crate) mod apply;
+mod budgets;
 pub(crate) mod completion;
 pub(crate) mod config;
 pub(crate) mod cordon;
@@ -9,11 +10,14 @@ pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod describe;
 pub(crate) mod displace;
+pub(crate) mod drain;
 pub(crate) mod edit;
+pub(crate) mod evict;
 pub(crate) mod get;
 pub(crate) mod init;
 pub(crate) mod label;
 pub(crate) mod logs;
+mod requests;
 pub(crate) mod rollout;
 pub(crate) mod scale;
 pub(crate) mod schema;
@@ -61,7 +65,6 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<ExitCode> {
         Command::Label(args) => label::run(args, label::What::Labels, context).await,
         Command::Annotate(args) => label::run(args, label::What::Annotations, context).await,
         Command::Move(args) => displace::run_move(args, context).await,
-        Command::Evict(args) => displace::run_evict(args, context).await,
         Command::Cordon(args) => cordon::run(args, true, context).await,
         Command::Uncordon(args) => cordon::run(args, false, context).await,
         Command::Validate(args) => validate::run(args, context).await,
@@ -99,7 +102,9 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<ExitCode> {
         }
         Command::Version(args) => version::run(args, context).await,
         Command::Completion(args) => completion::run(args, context),
-        // Its exit code says more than whether it worked.
+        // Their exit codes say more than whether it worked.
+        Command::Evict(args) => return evict::run(args, context).await,
+        Command::Drain(args) => return drain::run(args, context).await,
         Command::Simulate(args) => return simulate::run(args, context).await,
     };
     done.map(|()| ExitCode::SUCCESS)

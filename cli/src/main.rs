@@ -34,7 +34,7 @@ use clap::error::ErrorKind;
 use args::{Cli, Command};
 
 /// What a shell reports of a program that Ctrl-C ended.
-const INTERRUPTED: u8 = 130;
+pub(crate) const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
     // Containers are started through this program. That must not depend on anything below.
@@ -90,10 +90,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         tokio::runtime::Builder::new_multi_thread()
     };
     let runtime = builder.enable_all().build()?;
-    let client = cli.command.is_client();
+    let ends_at_once = cli.command.is_client() && !cli.command.minds_interrupts();
     let result = runtime.block_on(async {
         let command = commands::run(cli);
-        if !client {
+        if !ends_at_once {
             return command.await;
         }
         tokio::select! {

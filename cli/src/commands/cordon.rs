@@ -1,15 +1,19 @@
-//! `setpoint cordon` and `uncordon`: whether new pods may be placed on nodes.
+//! `setpoint cordon` and `uncordon`: whether new pods may be placed on nodes. Uncordoning withdraws what drains have asked for.
+
+use std::collections::BTreeSet;
 
 use anyhow::{Result, bail};
 use clap::Args;
 use setpoint_apis::ObjectKey;
 use setpoint_store::StoreError;
 
+use super::drain;
+use crate::client::Client;
 use crate::context::Context;
 use crate::kinds;
 use crate::resolve;
 use crate::select::SelectArgs;
-use crate::term;
+use crate::term::{self, Out};
 use crate::write::{Modified, modify};
 use crate::yaml_edit::{self, Change};
 
@@ -25,67 +29,86 @@ pub(crate) struct CordonArgs {
 
 /// Runs the command.
 pub(crate) async fn run(args: CordonArgs, cordon: bool, context: &mut Context) -> Result<()> {
-    let kind = kinds::builtin("nodes");
-    let filter = args.select.filter()?;
-    filter.check(&kind)?;
-    let mut names: Vec<String> = args
-        .nodes
-        .iter()
-        .map(|n| n.strip_prefix("node/").unwrap_or(n).to_owned())
-        .collect();
-    for name in &names {
-        resolve::check_name(&kind, name)?;
-    }
     let client = context.client().await?;
-    if args.select.is_given() {
-        let listed = client.list(kind, None).await?.objects;
-        names.extend(
-            listed
-                .iter()
-                .filter(|o| filter.matches(o))
-                .map(|o| o.key.name.to_string()),
-        );
+    let names = names(&client, &args.nodes, &args.select).await?;
+    let mut failed = Vec::new();
+    for name in &names {
+        if let Err(error) = set(&client, name, cordon, &mut context.out).await {
+            failed.push(term::chain(&error));
+            // The others would have to wait for an answer in vain as well.
+            if error.downcast_ref::<StoreError>().is_some() {
+                break;
+            }
+        }
     }
+    context.out.flush()?;
+    // After that: a drain that still runs writes nothing more for a node that is not cordoned.
+    if !cordon && failed.is_empty() {
+        drain::withdraw(&client, &names, &mut context.out).await?;
+    }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    bail!("{}", failed.join("\nerror: "))
+}
+
+/// The nodes that words and selectors name, each once.
+///
+/// # Errors
+/// When a name cannot be one, or there is none; when the store does not answer.
+pub(super) async fn names(
+    client: &Client,
+    words: &[String],
+    select: &SelectArgs,
+) -> Result<Vec<String>> {
+    let kind = kinds::builtin("nodes");
+    let filter = select.filter()?;
+    filter.check(&kind)?;
+    let mut names = Vec::new();
+    for word in words {
+        let name = word.strip_prefix("node/").unwrap_or(word);
+        resolve::check_name(&kind, name)?;
+        names.push(name.to_owned());
+    }
+    if select.is_given() {
+        let listed = client.list(kind, None).await?.objects;
+        let chosen = listed.iter().filter(|o| filter.matches(o));
+        names.extend(chosen.map(|o| o.key.name.to_string()));
+    }
+    let mut seen = BTreeSet::new();
+    names.retain(|name| seen.insert(name.clone()));
     if names.is_empty() {
         bail!("no node is named, or none has these labels");
     }
+    Ok(names)
+}
+
+/// Cordons or uncordons a node, and says so.
+///
+/// # Errors
+/// When there is no such node, its document cannot be changed, or the store does not answer.
+pub(super) async fn set(client: &Client, name: &str, cordon: bool, out: &mut Out) -> Result<()> {
     let change = if cordon {
         Change::set(&["spec", "unschedulable"], true)
     } else {
         Change::remove(&["spec", "unschedulable"])
     };
     let word = if cordon { "cordoned" } else { "uncordoned" };
-    let mut failed = Vec::new();
-    for name in names {
-        let key = ObjectKey::cluster(name.as_str());
-        let modified = modify(&client, kind, &key, |text, _| {
-            yaml_edit::edit(text, std::slice::from_ref(&change))
-        });
-        let modified = match modified.await {
-            Ok(modified) => modified,
-            Err(error) => {
-                failed.push(term::chain(&error));
-                // The others would have to wait for an answer in vain as well.
-                if error.downcast_ref::<StoreError>().is_some() {
-                    break;
-                }
-                continue;
+    let kind = kinds::builtin("nodes");
+    let key = ObjectKey::cluster(name);
+    let modified = modify(client, kind, &key, |text, _| {
+        yaml_edit::edit(text, std::slice::from_ref(&change))
+    });
+    match modified.await? {
+        Modified::Unchanged => out.line(format_args!("node/{name} already {word}")),
+        Modified::Changed { rewritten } => {
+            if rewritten {
+                term::warn(format_args!(
+                    "the document of node/{name} was written anew; its comments are lost"
+                ));
             }
-        };
-        match modified {
-            Modified::Unchanged => context.out.line(format_args!("node/{name} already {word}")),
-            Modified::Changed { rewritten } => {
-                if rewritten {
-                    term::warn(format_args!(
-                        "the document of node/{name} was written anew; its comments are lost"
-                    ));
-                }
-                context.out.line(format_args!("node/{name} {word}"));
-            }
+            out.line(format_args!("node/{name} {word}"));
         }
     }
-    if failed.is_empty() {
-        return Ok(());
-    }
-    bail!("{}", failed.join("\nerror: "))
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! `setpoint move` and `setpoint evict`: requests to the scheduler to take a pod elsewhere.
+//! `setpoint move`, and what it shares with `setpoint evict` and `drain`: requests to the scheduler to take a pod elsewhere.
 //!
 //! A request is a key of its own, which the scheduler acts on and removes. What it makes of a request to move is in the
 //! pod's binding: the move in progress, and what became of the last one, each with the revision of its request.
@@ -12,14 +12,14 @@ use setpoint_apis::records::{
 };
 use setpoint_apis::time::Timestamp;
 use setpoint_apis::{Key, ObjectKey, document, strict};
-use setpoint_store::{Compare, KeyValue, Put, Revision, Txn, TxnOp};
+use setpoint_store::{KeyValue, Revision};
 use tokio::time::Instant;
 
+use super::budgets;
+use super::requests::{self, Request, Written};
 use crate::client::Client;
 use crate::context::Context;
-use crate::kinds;
-use crate::object::Object;
-use crate::printers::columns;
+use crate::kinds::{self, KindInfo};
 use crate::resolve;
 use crate::term;
 
@@ -51,21 +51,9 @@ pub(crate) struct MoveArgs {
     common: CommonArgs,
 }
 
-/// Flags of `setpoint evict`.
+/// The flags of every request.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct EvictArgs {
-    /// pod/NAME, pod NAME, or the name of a pod
-    #[arg(required = true, value_name = "POD")]
-    words: Vec<String>,
-    /// With --wait: give up waiting after so long; the request stays
-    #[arg(long, default_value = "60s", value_name = "DURATION", value_parser = super::duration)]
-    timeout: Duration,
-    #[command(flatten)]
-    common: CommonArgs,
-}
-
-#[derive(Args, Clone, Debug)]
-struct CommonArgs {
+pub(super) struct CommonArgs {
     /// Why, for events and for people
     #[arg(
         long,
@@ -73,13 +61,13 @@ struct CommonArgs {
         value_name = "TEXT",
         hide_default_value = true
     )]
-    reason: String,
+    pub(super) reason: String,
     /// Do it although a disruption budget forbids it
     #[arg(long)]
-    ignore_budgets: bool,
+    pub(super) ignore_budgets: bool,
     /// Wait for what becomes of it, and fail when it comes to nothing
     #[arg(long)]
-    wait: bool,
+    pub(super) wait: bool,
 }
 
 /// Runs `setpoint move`.
@@ -94,7 +82,8 @@ pub(crate) async fn run_move(args: MoveArgs, context: &mut Context) -> Result<()
     }
     let namespace = context.namespace()?;
     let client = context.client().await?;
-    let target = target(&client, "move", &args.words, &namespace).await?;
+    let key = named(&client, "move", &args.words, &namespace).await?;
+    let target = target(&client, "move", key).await?;
     if let Some(to) = &args.to {
         check_node(&client, to).await?;
         if *to == target.binding.node {
@@ -107,7 +96,8 @@ pub(crate) async fn run_move(args: MoveArgs, context: &mut Context) -> Result<()
         min_ready_seconds: (min_ready > 0).then_some(min_ready),
         ..target.intent(&args.common, context.now())
     };
-    let request = ask(&client, "move", &target, &intent).await?;
+    let request = ask(&client, "move", vec![(&target, intent)]).await?;
+    let request = request.first().copied().unwrap_or_default();
     let goal = args.to.as_deref().unwrap_or("another node");
     context.out.line(format_args!(
         "{} is to be moved from {} to {goal}",
@@ -120,54 +110,27 @@ pub(crate) async fn run_move(args: MoveArgs, context: &mut Context) -> Result<()
         return Ok(());
     }
     let limit = args.timeout + GRACE;
-    let moved = wait_for_move(&client, &target, request, limit, context).await?;
+    let budgets = !args.common.ignore_budgets;
+    let moved = wait_for_move(&client, &target, request, (limit, budgets), context).await?;
     context.out.line(moved);
     Ok(())
 }
 
-/// Runs `setpoint evict`.
-pub(crate) async fn run_evict(args: EvictArgs, context: &mut Context) -> Result<()> {
-    let namespace = context.namespace()?;
-    let client = context.client().await?;
-    let target = target(&client, "evict", &args.words, &namespace).await?;
-    let intent = target.intent(&args.common, context.now());
-    let request = ask(&client, "evict", &target, &intent).await?;
-    context.out.line(format_args!(
-        "{} is to be evicted from {}",
-        target.name(),
-        target.binding.node
-    ));
-    context.out.flush()?;
-    warn_without_scheduler(&client).await?;
-    if !args.common.wait {
-        return Ok(());
-    }
-    let left = wait_for_eviction(&client, &target, request, args.timeout).await?;
-    context.out.line(left);
-    Ok(())
-}
-
 /// The pod that is meant, as it is now.
-struct Target {
-    key: ObjectKey,
-    binding: Binding,
+pub(super) struct Target {
+    pub(super) key: ObjectKey,
+    pub(super) binding: Binding,
     uid: String,
     /// The create revision of its document.
     created: i64,
 }
 
-/// A request as it was written.
-#[derive(Clone, Copy)]
-struct Request {
-    revision: Revision,
-}
-
 impl Target {
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         kinds::builtin("pods").full_name(&self.key.name)
     }
 
-    fn intent(&self, args: &CommonArgs, now: Timestamp) -> Intent {
+    pub(super) fn intent(&self, args: &CommonArgs, now: Timestamp) -> Intent {
         Intent {
             node: Some(self.binding.node.clone()),
             uid: Some(self.uid.clone()).filter(|uid| !uid.is_empty()),
@@ -177,30 +140,45 @@ impl Target {
             ..Intent::default()
         }
     }
-
-    fn intent_key(&self, client: &Client, verb: &str) -> String {
-        client.key(&Key::Intent {
-            verb,
-            pod: self.key.clone(),
-            by: BY,
-        })
-    }
 }
 
-/// Reads the pod that words name, and where it is.
-async fn target(client: &Client, verb: &str, words: &[String], namespace: &str) -> Result<Target> {
+/// The pod that words name.
+async fn named(
+    client: &Client,
+    verb: &str,
+    words: &[String],
+    namespace: &str,
+) -> Result<ObjectKey> {
     if let [one] = words
         && kinds::by_word(one).is_some()
     {
         bail!("a name is needed: setpoint {verb} pod/NAME");
     }
     let (kind, key) = resolve::pod_or_owner(client, words, namespace).await?;
+    check_is_pod(kind, &key)?;
+    Ok(key)
+}
+
+/// Whether a kind is that of pods.
+///
+/// # Errors
+/// When it is another.
+pub(super) fn check_is_pod(kind: KindInfo, key: &ObjectKey) -> Result<()> {
     if kind.plural != "pods" {
         bail!(
             "{} is no pod; `setpoint get pods` lists the pods that belong to it",
             kind.full_name(&key.name)
         );
     }
+    Ok(())
+}
+
+/// Reads a pod, and where it is.
+///
+/// # Errors
+/// Why it cannot be taken from a node; when the store does not answer.
+pub(super) async fn target(client: &Client, verb: &str, key: ObjectKey) -> Result<Target> {
+    let kind = kinds::builtin("pods");
     let Some(pod) = client.find(kind, &key).await? else {
         bail!("{}", not_found(client, &key).await?);
     };
@@ -255,7 +233,11 @@ async fn not_found(client: &Client, key: &ObjectKey) -> Result<String> {
     ))
 }
 
-async fn check_node(client: &Client, name: &str) -> Result<()> {
+/// Whether a node exists.
+///
+/// # Errors
+/// When it does not, with the name that is most like it.
+pub(super) async fn check_node(client: &Client, name: &str) -> Result<()> {
     let nodes = client.list(kinds::builtin("nodes"), None).await?.objects;
     if nodes.iter().any(|node| *node.key.name == *name) {
         return Ok(());
@@ -267,44 +249,64 @@ async fn check_node(client: &Client, name: &str) -> Result<()> {
     )
 }
 
-/// Writes the request.
-async fn ask(client: &Client, verb: &str, target: &Target, intent: &Intent) -> Result<Request> {
-    let put = Put {
-        key: target.intent_key(client, verb),
-        value: document::encode(intent).into(),
-        lease: None,
+/// Writes requests. Returns the revision of each.
+///
+/// # Errors
+/// Names the pods that have just been deleted; the others are asked for. When the store does not answer.
+pub(super) async fn ask(
+    client: &Client,
+    verb: &str,
+    asked: Vec<(&Target, Intent)>,
+) -> Result<Vec<Revision>> {
+    let (targets, requests): (Vec<_>, Vec<_>) = asked
+        .into_iter()
+        .map(|(target, intent)| {
+            let request = Request {
+                pod: target.key.clone(),
+                created: target.created,
+                intent,
+            };
+            (target, request)
+        })
+        .unzip();
+    let written = requests::write(client, (verb, BY), &requests, None).await?;
+    let Written::All(written) = written else {
+        bail!("nothing was asked for");
     };
-    let pod = client.key(&Key::Desired("pods", target.key.clone()));
-    let mut txn = Txn::new().when(Compare::CreateRevision(pod, target.created));
-    txn.then.push(TxnOp::Put(put));
-    let done = client.txn(txn).await?;
-    if !done.succeeded {
-        bail!("{} has just been deleted", target.name());
+    let gone = targets.iter().zip(&written);
+    let gone: Vec<_> = gone
+        .filter(|(_, revision)| revision.is_none())
+        .map(|(target, _)| format!("{} has just been deleted", target.name()))
+        .collect();
+    if !gone.is_empty() {
+        bail!("{}", gone.join("\nerror: "));
     }
-    Ok(Request {
-        revision: done.revision,
-    })
+    Ok(written.into_iter().flatten().collect())
 }
 
-async fn warn_without_scheduler(client: &Client) -> Result<()> {
+/// Says so when nobody acts on requests. Returns whether somebody does.
+///
+/// # Errors
+/// When the store does not answer.
+pub(super) async fn warn_without_scheduler(client: &Client) -> Result<bool> {
     let (leader, _) = client.get(&Key::Leader("scheduler", None)).await?;
     if leader.is_none() {
         term::warn("no scheduler is running: the request waits until one does");
     }
-    Ok(())
+    Ok(leader.is_some())
 }
 
 /// What is there of a request and of its pod.
-struct State {
+pub(super) struct State {
     /// The mod revision of the request, while it is there.
-    asked: Option<i64>,
-    binding: Option<Binding>,
-    revision: Revision,
+    pub(super) asked: Option<i64>,
+    pub(super) binding: Option<Binding>,
+    pub(super) revision: Revision,
 }
 
 impl State {
     /// The request first: what removes it writes the binding in the same transaction.
-    async fn read(client: &Client, verb: &str, target: &Target) -> Result<Self> {
+    pub(super) async fn read(client: &Client, verb: &str, target: &Target) -> Result<Self> {
         let key = Key::Intent {
             verb,
             pod: target.key.clone(),
@@ -321,16 +323,16 @@ impl State {
     }
 }
 
-/// Waits until a move is over. Returns what to say of it.
+/// Waits until a move is over, so long at most; `budgets` may hold it back. Returns what to say of it.
 async fn wait_for_move(
     client: &Client,
     target: &Target,
-    request: Request,
-    limit: Duration,
+    request: Revision,
+    (limit, budgets): (Duration, bool),
     context: &mut Context,
 ) -> Result<String> {
     let name = target.name();
-    let mut request = request.revision.0;
+    let mut request = request.0;
     let end = Instant::now() + limit;
     let mut state = State::read(client, "move", target).await?;
     let mut changes = client
@@ -392,7 +394,13 @@ async fn wait_for_move(
             _ => {}
         }
         if Instant::now() >= end {
-            let why = blocked(client, target, Revision(request)).await?;
+            let held = match (&state.asked, &state.binding) {
+                (Some(_), Some(binding)) if budgets => {
+                    budgets::hold_back(client, &target.key, binding).await?
+                }
+                _ => None,
+            };
+            let why = held.map_or_else(String::new, |held| format!(": {}", held.message));
             bail!(
                 "{name} has not been moved within {} s{why}",
                 limit.as_secs()
@@ -415,55 +423,8 @@ fn answers(last: &MoveResult, target: &Target) -> bool {
             .is_none_or(|before| before.request < last.request)
 }
 
-/// Waits until a pod has left its node. Returns what to say of it.
-async fn wait_for_eviction(
-    client: &Client,
-    target: &Target,
-    request: Request,
-    limit: Duration,
-) -> Result<String> {
-    let (name, node) = (target.name(), &target.binding.node);
-    let end = Instant::now() + limit;
-    let mut state = State::read(client, "evict", target).await?;
-    let mut changes = client
-        .changes(kinds::builtin("pods"), state.revision)
-        .await?;
-    let mut told = String::new();
-    loop {
-        match &state.binding {
-            None => return Ok(format!("{name} was evicted from {node}")),
-            Some(b) if b.placement != target.binding.placement => {
-                return Ok(format!(
-                    "{name} was evicted from {node}; it is on {} now",
-                    b.node
-                ));
-            }
-            Some(b) if b.withdrawn.is_none() && state.asked.is_none() => {
-                bail!("{}", gone(&name, &state));
-            }
-            Some(_) => {}
-        }
-        if state.asked.is_some() {
-            let why = blocked(client, target, request.revision).await?;
-            if !why.is_empty() && why != told {
-                term::note(format_args!("{name} is not evicted yet{why}"));
-                told = why;
-            }
-        }
-        if Instant::now() >= end {
-            let what = match state.asked {
-                Some(_) => format!("has not been evicted within {} s{told}", limit.as_secs()),
-                None => format!("has not stopped on {node} within {} s", limit.as_secs()),
-            };
-            bail!("{name} {what}");
-        }
-        wait(&mut changes, target, end).await?;
-        state = State::read(client, "evict", target).await?;
-    }
-}
-
 /// Of a request that went away without effect.
-fn gone(name: &str, state: &State) -> String {
+pub(super) fn gone(name: &str, state: &State) -> String {
     match &state.binding {
         None => format!("{name} has been deleted, or taken from its node"),
         Some(b) if b.withdrawn.is_some() => {
@@ -478,7 +439,10 @@ fn gone(name: &str, state: &State) -> String {
 }
 
 /// Waits until something about the pod has changed, or it is time to look again.
-async fn wait(
+///
+/// # Errors
+/// When the store does not answer for a while.
+pub(super) async fn wait(
     changes: &mut crate::client::watch::ChangeStream<'_>,
     target: &Target,
     end: Instant,
@@ -494,24 +458,6 @@ async fn wait(
             () = tokio::time::sleep_until(look) => return Ok(()),
         }
     }
-}
-
-/// The budget that holds a request back, as the scheduler has said; empty when none does.
-async fn blocked(client: &Client, target: &Target, request: Revision) -> Result<String> {
-    let events = client
-        .list(kinds::builtin("events"), Some(&target.key.namespace))
-        .await?
-        .objects;
-    let about = |e: &&Object| {
-        e.text_at(&["reason"]) == "EvictionBlocked"
-            && e.text_at(&["involvedObject", "name"]) == &*target.key.name
-            && e.revisions.is_some_and(|r| r.modified > request.0)
-    };
-    let last = events
-        .iter()
-        .filter(about)
-        .max_by_key(|e| columns::event_time(e));
-    Ok(last.map_or_else(String::new, |e| format!(": {}", e.text_at(&["message"]))))
 }
 
 fn whole_seconds(flag: &str, duration: Duration) -> Result<i64> {

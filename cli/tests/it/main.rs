@@ -9,6 +9,7 @@ mod broken;
 mod delete;
 mod devstore;
 mod displace;
+mod drain;
 mod errors;
 mod fixture;
 mod jobs;

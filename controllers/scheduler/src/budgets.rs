@@ -3,13 +3,16 @@
 //! Pure bookkeeping over what it is told of pods. A pod that is being taken down counts as down from the moment that is
 //! decided, before anything is written, so that two who ask cannot overshoot together.
 //!
-//! The pods that are expected are those whose documents exist and that have not ended. Evicting does not delete a pod
-//! here, so this number does not shrink with every eviction, which is what Kubernetes asks the owning controllers for.
+//! What `maxUnavailable` and percentages count among is how many pods are wanted: what the workloads that the pods belong to
+//! ask for, so that a pod that is missing counts as down, and one more of a rollout lets none go in its place. Pods that
+//! belong to nothing that has a number count themselves, as long as their documents exist and they have not ended. Evicting
+//! deletes no pod here, so that number does not shrink with every eviction.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
+use setpoint_apis::int_or_string::IntOrString;
 use setpoint_apis::policy::PodDisruptionBudgetSpec;
 use setpoint_apis::resolve::{Allowance, Disruption, PodHealth, allowance, disruption};
 use setpoint_apis::{ObjectKey, StringMap};
@@ -61,11 +64,28 @@ pub(crate) enum Budget {
     Unknown,
 }
 
+/// A workload of a namespace that says how many pods it wants: `<plural>/<name>`.
+pub(crate) type Owner = Arc<str>;
+
+/// A pod, as budgets see it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen<'a> {
+    pub(crate) labels: &'a StringMap,
+    pub(crate) health: PodHealth,
+    /// The workload that it belongs to, when that has a number.
+    pub(crate) owner: Option<&'a Owner>,
+}
+
 #[derive(Debug)]
 struct Entry {
     budget: Budget,
-    expected: i32,
+    /// How many pods there are.
+    pods: i32,
     healthy: i32,
+    /// How many pods are wanted.
+    wanted: i32,
+    /// How many of the pods belong to which workload.
+    owners: FxHashMap<Owner, i32>,
     waiting: BTreeSet<ObjectKey>,
 }
 
@@ -73,6 +93,7 @@ struct Entry {
 struct Member {
     labels: StringMap,
     health: PodHealth,
+    owner: Option<Owner>,
     of: Vec<Arc<str>>,
 }
 
@@ -80,6 +101,39 @@ struct Member {
 struct Namespace {
     budgets: BTreeMap<Arc<str>, Entry>,
     pods: FxHashMap<Arc<str>, Member>,
+    scales: Scales,
+}
+
+/// What the workloads of a namespace want, that have pods.
+#[derive(Debug, Default)]
+struct Scales {
+    of: FxHashMap<Owner, Scale>,
+}
+
+#[derive(Debug, Default)]
+struct Scale {
+    /// `None` when that is not known: its pods are counted instead.
+    wanted: Option<i32>,
+    pods: usize,
+}
+
+impl Scales {
+    fn get(&self, owner: &Owner) -> Option<i32> {
+        self.of.get(owner)?.wanted
+    }
+
+    fn joins(&mut self, owner: &Owner) {
+        self.of.entry(owner.clone()).or_default().pods += 1;
+    }
+
+    fn leaves(&mut self, owner: &Owner) {
+        if let Some(scale) = self.of.get_mut(owner) {
+            scale.pods = scale.pods.saturating_sub(1);
+            if scale.pods == 0 {
+                self.of.remove(owner);
+            }
+        }
+    }
 }
 
 /// The budgets of all namespaces. Namespaces without budgets cost nothing.
@@ -116,8 +170,10 @@ impl Budgets {
         }
         let mut entry = Entry {
             budget,
-            expected: 0,
+            pods: 0,
             healthy: 0,
+            wanted: 0,
+            owners: FxHashMap::default(),
             waiting: BTreeSet::new(),
         };
         for member in namespace.pods.values_mut() {
@@ -125,7 +181,7 @@ impl Budgets {
             if entry.budget.selects(&member.labels) {
                 member.of.push(key.name.clone());
                 member.of.sort_unstable();
-                entry.count(member.health, 1);
+                entry.count(member, 1, &namespace.scales);
             }
         }
         let before = namespace.budgets.insert(key.name.clone(), entry);
@@ -152,47 +208,103 @@ impl Budgets {
         }
     }
 
-    /// How a pod is now; `None` when it does not exist or has ended.
-    pub(crate) fn observe(&mut self, pod: &ObjectKey, now: Option<(&StringMap, PodHealth)>) {
+    /// How a pod is now; `None` when it does not exist or has ended. A workload that is new here has the
+    /// scale that [`Budgets::set_scale`] says after that.
+    pub(crate) fn observe(&mut self, pod: &ObjectKey, now: Option<Seen<'_>>) {
         let Some(namespace) = self.namespaces.get_mut(&*pod.namespace) else {
             return;
         };
         let known = namespace.pods.get(&pod.name);
         match (known, now) {
             (None, None) => return,
-            (Some(known), Some((labels, health)))
-                if known.health == health && *known.labels == **labels =>
+            (Some(known), Some(now))
+                if known.health == now.health
+                    && known.owner.as_ref() == now.owner
+                    && *known.labels == **now.labels =>
             {
                 return;
             }
             _ => {}
         }
         let before = namespace.pods.remove(&pod.name);
-        let member = now.map(|(labels, health)| {
+        let member = now.map(|now| {
             let selecting = namespace
                 .budgets
                 .iter()
-                .filter(|(_, entry)| entry.budget.selects(labels));
+                .filter(|(_, entry)| entry.budget.selects(now.labels));
             Member {
-                labels: labels.clone(),
-                health,
+                labels: now.labels.clone(),
+                health: now.health,
+                owner: now.owner.cloned(),
                 of: selecting.map(|(name, _)| name.clone()).collect(),
             }
         });
+        // What the workload wants is known as long as it has pods.
+        if let Some(owner) = member.as_ref().and_then(|m| m.owner.as_ref()) {
+            namespace.scales.joins(owner);
+        }
         let mut concerned = BTreeSet::new();
         for (member, sign) in [(&before, -1), (&member, 1)] {
             for name in member.iter().flat_map(|m| &m.of) {
                 if let (Some(entry), Some(member)) = (namespace.budgets.get_mut(name), member) {
-                    entry.count(member.health, sign);
+                    entry.count(member, sign, &namespace.scales);
                     concerned.insert(name.clone());
                 }
             }
         }
+        if let Some(owner) = before.as_ref().and_then(|m| m.owner.as_ref()) {
+            namespace.scales.leaves(owner);
+        }
         if let Some(member) = member {
             namespace.pods.insert(pod.name.clone(), member);
         }
+        self.look_again(&pod.namespace, concerned);
+    }
+
+    /// Whether a workload of a covered namespace has pods here, so that it matters how many it wants.
+    pub(crate) fn has_owner(&self, namespace: &str, owner: &Owner) -> bool {
+        let namespace = self.namespaces.get(namespace);
+        namespace.is_some_and(|n| n.scales.of.contains_key(owner))
+    }
+
+    /// All workloads that have pods here, with their namespaces.
+    pub(crate) fn owners(&self) -> Vec<(Arc<str>, Owner)> {
+        let all = self.namespaces.iter();
+        all.flat_map(|(name, n)| {
+            n.scales
+                .of
+                .keys()
+                .map(|owner| (name.clone(), owner.clone()))
+        })
+        .collect()
+    }
+
+    /// How many pods a workload wants; `None` when that is not known.
+    pub(crate) fn set_scale(&mut self, namespace: &Arc<str>, owner: &Owner, wanted: Option<i32>) {
+        let Some(n) = self.namespaces.get_mut(namespace) else {
+            return;
+        };
+        let Some(scale) = n.scales.of.get_mut(owner).filter(|s| s.wanted != wanted) else {
+            return;
+        };
+        let before = std::mem::replace(&mut scale.wanted, wanted);
+        let mut concerned = BTreeSet::new();
+        for (name, entry) in &mut n.budgets {
+            if let Some(pods) = entry.owners.get(owner).copied() {
+                entry.wanted += wanted.unwrap_or(pods) - before.unwrap_or(pods);
+                concerned.insert(name.clone());
+            }
+        }
+        self.look_again(namespace, concerned);
+    }
+
+    /// Something about these budgets has changed: whoever waits for one that has room by now is woken.
+    fn look_again(&mut self, namespace: &Arc<str>, concerned: BTreeSet<Arc<str>>) {
+        let Some(n) = self.namespaces.get_mut(namespace) else {
+            return;
+        };
         for name in concerned {
-            if let Some(entry) = namespace.budgets.get_mut(&name)
+            if let Some(entry) = n.budgets.get_mut(&name)
                 && !entry.waiting.is_empty()
             {
                 let counts = entry.counts();
@@ -202,7 +314,7 @@ impl Budgets {
                 }
             }
             self.changed.insert(ObjectKey {
-                namespace: pod.namespace.clone(),
+                namespace: namespace.clone(),
                 name,
             });
         }
@@ -254,8 +366,14 @@ impl Budgets {
         let Some(namespace) = self.namespaces.get(&*pod.namespace) else {
             return;
         };
-        if let Some(labels) = namespace.pods.get(&pod.name).map(|m| m.labels.clone()) {
-            self.observe(pod, Some((&labels, PodHealth::Idle)));
+        let member = namespace.pods.get(&pod.name);
+        if let Some((labels, owner)) = member.map(|m| (m.labels.clone(), m.owner.clone())) {
+            let now = Seen {
+                labels: &labels,
+                health: PodHealth::Idle,
+                owner: owner.as_ref(),
+            };
+            self.observe(pod, Some(now));
         }
     }
 
@@ -305,29 +423,57 @@ impl Budget {
 }
 
 impl Entry {
-    fn count(&mut self, health: PodHealth, sign: i32) {
-        self.expected += sign;
-        if health == PodHealth::Ready {
+    fn count(&mut self, pod: &Member, sign: i32, scales: &Scales) {
+        self.pods += sign;
+        if pod.health == PodHealth::Ready {
             self.healthy += sign;
         }
+        let Some(owner) = &pod.owner else {
+            self.wanted += sign;
+            return;
+        };
+        let pods = self.owners.entry(owner.clone()).or_default();
+        let before = *pods;
+        *pods += sign;
+        let after = *pods;
+        if after == 0 {
+            self.owners.remove(owner);
+        }
+        // What it wants counts once, with its first pod.
+        self.wanted += match scales.get(owner) {
+            None => sign,
+            Some(wanted) if before == 0 => wanted,
+            Some(wanted) if after == 0 => -wanted,
+            Some(_) => 0,
+        };
     }
 
     fn counts(&self) -> Counts {
         let Some(now) = self.allowance() else {
             return Counts {
-                expected: self.expected,
+                expected: self.pods,
                 healthy: self.healthy,
-                desired: self.expected,
+                desired: self.pods,
                 allowed: 0,
                 senseless: true,
             };
         };
         Counts {
-            expected: self.expected,
+            expected: self.expected(),
             healthy: now.current_healthy,
             desired: now.desired_healthy,
             allowed: now.disruptions_allowed,
             senseless: false,
+        }
+    }
+
+    /// What the amount counts among: a number in `minAvailable` the pods there are, all else those that are wanted.
+    fn expected(&self) -> i32 {
+        match &self.budget {
+            Budget::Is(spec) if matches!(spec.min_available, Some(IntOrString::Int(_))) => {
+                self.pods
+            }
+            _ => self.wanted,
         }
     }
 
@@ -340,11 +486,8 @@ impl Entry {
             (Some(amount), None) | (None, Some(amount)) => amount,
             _ => return None,
         };
-        amount
-            .scaled(self.expected, true)
-            .ok()
-            .filter(|n| *n >= 0)?;
-        Some(allowance(spec, self.expected, self.expected, self.healthy))
+        amount.scaled(self.wanted, true).ok().filter(|n| *n >= 0)?;
+        Some(allowance(spec, self.pods, self.wanted, self.healthy))
     }
 
     fn refuses(&self, pod: PodHealth) -> bool {

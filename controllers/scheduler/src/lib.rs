@@ -70,6 +70,7 @@ mod observe;
 mod pending;
 mod quota;
 mod reservations;
+mod scales;
 mod specs;
 mod text;
 mod verdict;
@@ -79,6 +80,8 @@ use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use setpoint_apis::ObjectKey;
+use setpoint_apis::apps::{Deployment, ReplicaSet, StatefulSet};
+use setpoint_apis::autoscaling::HorizontalPodAutoscaler;
 use setpoint_apis::core::{
     ConfigMap, Namespace, Node, PersistentVolumeClaim, Pod, ResourceQuota, Secret,
 };
@@ -130,6 +133,10 @@ pub fn register(cache: CacheBuilder) -> CacheBuilder {
         .kind::<SchedulerProfile>()
         .kind::<ResourceQuota>()
         .kind::<PodDisruptionBudget>()
+        .kind::<Deployment>()
+        .kind::<ReplicaSet>()
+        .kind::<StatefulSet>()
+        .kind::<HorizontalPodAutoscaler>()
         .kind::<PodGroup>()
         .kind::<Reservation>()
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use setpoint_apis::apps::{Deployment, ReplicaSet, StatefulSet};
+use setpoint_apis::autoscaling::HorizontalPodAutoscaler;
 use setpoint_apis::core::{Namespace, Node, PersistentVolumeClaim, Pod, ResourceQuota};
 use setpoint_apis::placement::{PodGroup, Reservation, SchedulerProfile};
 use setpoint_apis::policy::PodDisruptionBudget;
@@ -36,6 +38,12 @@ pub(crate) enum Subject {
     Reservation(ObjectKey),
     /// A volume claim, or where it is.
     Claim(ObjectKey),
+    /// A workload that says how many pods it wants: plural and key.
+    Workload(&'static str, ObjectKey),
+    /// Which workload an autoscaler is about.
+    Autoscaler(ObjectKey),
+    /// What an autoscaler has decided.
+    Autoscaled(ObjectKey),
 }
 
 /// Whether a change matters here, and to what.
@@ -57,6 +65,17 @@ pub(crate) fn subject(key: &StateKey) -> Option<Subject> {
         StateKey::Desired(Reservation::PLURAL, key) => Subject::Reservation(key.clone()),
         StateKey::Desired(PersistentVolumeClaim::PLURAL, key)
         | StateKey::Actual(PersistentVolumeClaim::PLURAL, key) => Subject::Claim(key.clone()),
+        StateKey::Desired(Deployment::PLURAL, key) => {
+            Subject::Workload(Deployment::PLURAL, key.clone())
+        }
+        StateKey::Desired(ReplicaSet::PLURAL, key) => {
+            Subject::Workload(ReplicaSet::PLURAL, key.clone())
+        }
+        StateKey::Desired(StatefulSet::PLURAL, key) => {
+            Subject::Workload(StatefulSet::PLURAL, key.clone())
+        }
+        StateKey::Desired(HorizontalPodAutoscaler::PLURAL, key) => Subject::Autoscaler(key.clone()),
+        StateKey::Actual(HorizontalPodAutoscaler::PLURAL, key) => Subject::Autoscaled(key.clone()),
         StateKey::Desired(plural, key) => Subject::Source(crate::content::Source::of(plural, key)?),
         StateKey::Actual(..) | StateKey::Deletion(..) => return None,
     })

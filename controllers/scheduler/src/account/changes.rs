@@ -21,6 +21,7 @@ use crate::content::{Source, SourceKind};
 use crate::gangs::Group;
 use crate::observe::{self, Subject};
 use crate::quota::{PodUse, Rule};
+use crate::scales;
 
 impl Account {
     /// Counts everything that is there. Nothing is placed before that.
@@ -56,6 +57,7 @@ impl Account {
         for key in keys::<PodDisruptionBudget>(view) {
             self.set_budget(&key, view);
         }
+        self.set_scales(view, |_| true);
         for key in keys::<PodGroup>(view) {
             self.set_group(&key, view);
         }
@@ -107,6 +109,23 @@ impl Account {
                 }
                 Subject::Quota(key) => self.set_quota(&key, view),
                 Subject::Budget(key) => self.set_budget(&key, view),
+                Subject::Workload(plural, key) => {
+                    if self.budgets.covers(&key.namespace) {
+                        let owner = scales::name(plural, &key.name);
+                        self.set_scale(&key.namespace, &owner, view);
+                    }
+                }
+                // Which workload it was about before is not known.
+                Subject::Autoscaler(key) => {
+                    self.set_scales(view, |namespace| *namespace == *key.namespace);
+                }
+                Subject::Autoscaled(key) => {
+                    if self.budgets.covers(&key.namespace)
+                        && let Some(owner) = scales::target(view, &key)
+                    {
+                        self.set_scale(&key.namespace, &owner, view);
+                    }
+                }
                 Subject::Group(key) => self.set_group(&key, view),
                 Subject::Reservation(key) => {
                     self.dirty_reservations.insert(key);
@@ -256,6 +275,15 @@ impl Account {
                 self.touch(pod.clone());
             }
             self.pods.insert(pod, state);
+        }
+    }
+
+    /// Takes note of what all workloads of these namespaces want.
+    pub(super) fn set_scales(&mut self, view: &View<'_>, of: impl Fn(&str) -> bool) {
+        for (namespace, owner) in self.budgets.owners() {
+            if of(&namespace) {
+                self.set_scale(&namespace, &owner, view);
+            }
         }
     }
 

@@ -11,10 +11,12 @@ use setpoint_scheduler_core::{Class, PodAsk, Profile};
 
 use super::moves::Aside;
 use super::{Account, PodState};
+use crate::budgets::{Owner, Seen};
 use crate::content::{Contents, Somewhere, Uses};
 use crate::decide::{belongs, is_terminal};
 use crate::observe;
 use crate::quota::PodUse;
+use crate::scales;
 use crate::specs::SpecInfo;
 
 impl Account {
@@ -209,9 +211,32 @@ impl Account {
         let now = pod.and_then(|pod| {
             let health = observe::health(view, key, pod)?;
             let health = if asked { PodHealth::Idle } else { health };
-            Some((&pod.value.metadata.labels, health))
+            Some((
+                &pod.value.metadata.labels,
+                health,
+                scales::owner(view, key, pod),
+            ))
         });
+        let now = now.as_ref().map(|(labels, health, owner)| Seen {
+            labels,
+            health: *health,
+            owner: owner.as_ref(),
+        });
+        let new = now
+            .and_then(|now| now.owner)
+            .filter(|owner| !self.budgets.has_owner(&key.namespace, owner));
         self.budgets.observe(key, now);
+        if let Some(owner) = new {
+            self.set_scale(&key.namespace, owner, view);
+        }
+    }
+
+    /// Takes note of how many pods a workload wants.
+    pub(super) fn set_scale(&mut self, namespace: &Arc<str>, owner: &Owner, view: &View<'_>) {
+        if self.budgets.has_owner(namespace, owner) {
+            let wanted = scales::wanted(view, namespace, owner);
+            self.budgets.set_scale(namespace, owner, wanted);
+        }
     }
 
     /// Whether a pod is to make room where it is bound.

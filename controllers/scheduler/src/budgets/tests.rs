@@ -17,12 +17,21 @@ fn labels(app: &str) -> StringMap {
     [("app".to_owned(), app.to_owned())].into_iter().collect()
 }
 
+/// A pod without a workload.
+fn seen(labels: &StringMap, health: PodHealth) -> Seen<'_> {
+    Seen {
+        labels,
+        health,
+        owner: None,
+    }
+}
+
 /// A budget over pods p0, p1, ... that are as given.
 fn over(budget: &str, pods: &[PodHealth]) -> Budgets {
     let mut budgets = Budgets::default();
     assert!(budgets.set(&key("b"), Budget::Is(Box::new(spec(budget)))));
     for (i, health) in pods.iter().enumerate() {
-        budgets.observe(&key(&format!("p{i}")), Some((&labels("web"), *health)));
+        budgets.observe(&key(&format!("p{i}")), Some(seen(&labels("web"), *health)));
     }
     budgets
 }
@@ -71,7 +80,7 @@ fn a_budget_that_makes_no_sense_allows_nothing_and_disturbs_no_other() {
         assert!(budgets.may_disrupt(&key("p1")).is_err());
     }
     let mut budgets = over("maxUnavailable: abc", &[Ready]);
-    budgets.observe(&key("db"), Some((&labels("db"), Ready)));
+    budgets.observe(&key("db"), Some(seen(&labels("db"), Ready)));
     assert_eq!(budgets.may_disrupt(&key("db")), Ok(()));
     budgets.set(&key("broken"), Budget::Unknown);
     assert_eq!(
@@ -93,7 +102,7 @@ fn what_is_decided_counts_at_once_so_two_cannot_overshoot() {
     budgets.wait(&key("p1"), &blocked);
     assert!(budgets.take_woken().is_empty());
     // The write failed after all.
-    budgets.observe(&key("p0"), Some((&labels("web"), Ready)));
+    budgets.observe(&key("p0"), Some(seen(&labels("web"), Ready)));
     assert_eq!(budgets.take_woken(), [key("p1")].into());
     assert_eq!(budgets.may_disrupt(&key("p1")), Ok(()));
 }
@@ -131,12 +140,12 @@ fn pods_count_for_the_budgets_that_select_them_and_all_have_to_agree() {
     };
     assert!(!budgets.set(&key("all"), Budget::Is(Box::new(all))));
     assert_eq!(&*budgets.may_disrupt(&key("p0")).unwrap_err().budget, "all");
-    budgets.observe(&key("other"), Some((&labels("db"), Ready)));
+    budgets.observe(&key("other"), Some(seen(&labels("db"), Ready)));
     assert_eq!(budgets.may_disrupt(&key("p0")), Ok(()));
     assert_eq!(budgets.of(&key("p0")).count(), 2);
     assert_eq!(budgets.of(&key("other")).count(), 1);
     // A changed label moves a pod to other budgets.
-    budgets.observe(&key("other"), Some((&labels("web"), Ready)));
+    budgets.observe(&key("other"), Some(seen(&labels("web"), Ready)));
     assert_eq!(budgets.counts(&key("b")).unwrap().expected, 3);
     budgets.observe(&key("other"), None);
     assert_eq!(budgets.counts(&key("b")).unwrap().expected, 2);
@@ -182,10 +191,130 @@ fn who_is_chosen_to_make_room_is_down_for_the_next_preemptor_and_for_evictions()
     assert!(budgets.may_disrupt(&key("p1")).is_err());
     budgets.wait(&key("p1"), &budgets.may_disrupt(&key("p1")).unwrap_err());
     // Looked at before it is withdrawn, it stays down and wakes nobody.
-    budgets.observe(&key("p0"), Some((&labels("web"), Down)));
+    budgets.observe(&key("p0"), Some(seen(&labels("web"), Down)));
     assert!(budgets.take_woken().is_empty());
     // The promise is void: it serves after all.
-    budgets.observe(&key("p0"), Some((&labels("web"), Ready)));
+    budgets.observe(&key("p0"), Some(seen(&labels("web"), Ready)));
     assert_eq!(budgets.take_woken(), [key("p1")].into());
     assert_eq!(allowed(&budgets, "p1"), [1]);
+}
+
+#[test]
+fn what_a_workload_wants_counts_and_not_the_pods_that_there_are() {
+    let namespace: Arc<str> = "default".into();
+    let owner: Owner = "deployments/web".into();
+    // Budget; wanted, pods, ready; expected, must be ready, may go.
+    for (budget, (wanted, pods, ready), expected) in [
+        ("maxUnavailable: 1", (4, 4, 4), (4, 3, 1)),
+        // A pod that is missing is down.
+        ("maxUnavailable: 1", (4, 3, 3), (4, 3, 0)),
+        // One more than wanted, as in the middle of a rollout, lets one more go.
+        ("maxUnavailable: 1", (4, 5, 5), (4, 3, 2)),
+        ("maxUnavailable: 25%", (10, 8, 8), (10, 7, 1)),
+        ("minAvailable: 50%", (10, 6, 6), (10, 5, 1)),
+        // A number counts among the pods there are.
+        ("minAvailable: 3", (10, 4, 4), (4, 3, 1)),
+        // Of nothing that is wanted nothing is expected.
+        ("maxUnavailable: 1", (0, 2, 2), (0, 0, 0)),
+    ] {
+        let mut budgets = over(budget, &[]);
+        let labels = labels("web");
+        for i in 0..pods {
+            let now = Seen {
+                labels: &labels,
+                health: if i < ready { Ready } else { Unready },
+                owner: Some(&owner),
+            };
+            budgets.observe(&key(&format!("p{i}")), Some(now));
+            if i == 0 {
+                budgets.set_scale(&namespace, &owner, Some(wanted));
+            }
+        }
+        let counts = budgets.counts(&key("b")).unwrap();
+        assert_eq!(
+            (counts.expected, counts.desired, counts.allowed),
+            expected,
+            "{budget} {wanted} {pods} {ready}"
+        );
+        // Another budget that comes later counts the same.
+        budgets.set(&key("later"), Budget::Is(Box::new(spec(budget))));
+        assert_eq!(budgets.counts(&key("later")), Some(counts));
+        // Nothing is left of workloads without pods.
+        for i in 0..pods {
+            budgets.observe(&key(&format!("p{i}")), None);
+        }
+        assert!(!budgets.has_owner("default", &owner) && budgets.owners().is_empty());
+        assert_eq!(budgets.counts(&key("b")).unwrap().expected, 0);
+    }
+}
+
+#[test]
+fn a_workload_that_wants_less_lets_pods_go_that_wait() {
+    let namespace: Arc<str> = "default".into();
+    let owner: Owner = "replicasets/web".into();
+    let mut budgets = over("maxUnavailable: 1", &[]);
+    let labels = labels("web");
+    let ready = Seen {
+        labels: &labels,
+        health: Ready,
+        owner: Some(&owner),
+    };
+    for pod in ["p0", "p1", "p2"] {
+        budgets.observe(&key(pod), Some(ready));
+    }
+    // Its scale is not known: its pods count.
+    assert_eq!(budgets.counts(&key("b")).unwrap().expected, 3);
+    budgets.set_scale(&namespace, &owner, Some(4));
+    let blocked = budgets.may_disrupt(&key("p0")).unwrap_err();
+    budgets.wait(&key("p0"), &blocked);
+    budgets.set_scale(&namespace, &owner, Some(4));
+    assert!(budgets.take_woken().is_empty());
+    budgets.set_scale(&namespace, &owner, Some(3));
+    assert_eq!(budgets.take_woken(), [key("p0")].into());
+    assert_eq!(budgets.may_disrupt(&key("p0")), Ok(()));
+    // It is gone: its pods count again, and those of no workload besides.
+    budgets.set_scale(&namespace, &owner, None);
+    budgets.observe(&key("alone"), Some(seen(&labels, Ready)));
+    assert_eq!(budgets.counts(&key("b")).unwrap().expected, 4);
+    // A pod that another workload takes over counts there.
+    let other: Owner = "statefulsets/db".into();
+    let taken = Seen {
+        owner: Some(&other),
+        ..ready
+    };
+    budgets.observe(&key("p0"), Some(taken));
+    budgets.set_scale(&namespace, &other, Some(7));
+    assert_eq!(budgets.counts(&key("b")).unwrap().expected, 3 + 7);
+}
+
+#[test]
+fn evictions_are_allowed_as_kubernetes_own_tests_have_it() {
+    let namespace: Arc<str> = "default".into();
+    let owner: Owner = "replicasets/rs".into();
+    // Budget; pods of nobody; what a ReplicaSet wants, how many of it run; whether one may go.
+    for (budget, alone, (wanted, run), allowed) in [
+        ("minAvailable: 2", 2, (0, 0), false),
+        ("minAvailable: 2", 3, (0, 0), true),
+        ("minAvailable: 3", 0, (3, 3), false),
+        ("minAvailable: 90%", 0, (10, 10), true),
+        // The rest finds no node.
+        ("minAvailable: 90%", 0, (10, 6), false),
+        ("maxUnavailable: 10%", 0, (10, 10), true),
+        ("maxUnavailable: 1", 0, (10, 6), false),
+        ("maxUnavailable: 0", 0, (3, 3), false),
+    ] {
+        let mut budgets = over(budget, &vec![Ready; alone]);
+        let labels = labels("web");
+        for i in 0..wanted {
+            let now = Seen {
+                labels: &labels,
+                health: if i < run { Ready } else { Down },
+                owner: Some(&owner),
+            };
+            budgets.observe(&key(&format!("p{i}")), Some(now));
+        }
+        budgets.set_scale(&namespace, &owner, Some(wanted));
+        let may = budgets.may_disrupt(&key("p0")).is_ok();
+        assert_eq!(may, allowed, "{budget}: {alone}, {run} of {wanted}");
+    }
 }

@@ -85,3 +85,166 @@ async fn an_eviction_that_ignores_budgets_is_carried_out_and_a_blocked_one_when_
     rig.until_gone(&Key::Actual("poddisruptionbudgets", pod_key("web")))
         .await;
 }
+
+/// A pod of app x, of a ReplicaSet of this name, whose uid is `<name>-uid`.
+fn owned(name: &str, set: &str) -> String {
+    let owner = format!(
+        "metadata:\n  ownerReferences: [{{apiVersion: apps/v1, kind: ReplicaSet, name: {set}, uid: {set}-uid, controller: true}}]\n"
+    );
+    pod(name).replacen("metadata:\n", &owner, 1)
+}
+
+fn workload(kind: &str, name: &str, replicas: i32, meta: &str) -> String {
+    format!(
+        "{{apiVersion: apps/v1, kind: {kind}, metadata: {{name: {name}, namespace: default, uid: {name}-uid{meta}}}, spec: {{replicas: {replicas}, selector: {{matchLabels: {{app: x}}}}, template: {{metadata: {{labels: {{app: x}}}}, spec: {{containers: [{{name: c, image: host}}]}}}}}}}}"
+    )
+}
+
+#[tokio::test]
+async fn a_pod_that_its_workload_wants_and_that_is_missing_counts_as_down() {
+    let (rig, s, agents) = Rig::with_nodes("evict_scale", &[8]).await;
+    s.stop().await;
+    let _s = rig.telling_scheduler();
+    rig.apply_as("replicasets", "web", &workload("ReplicaSet", "web", 4, ""))
+        .await;
+    rig.apply_as("poddisruptionbudgets", "web", BUDGET).await;
+    for name in ["a", "b", "c"] {
+        rig.apply(name, owned(name, "web")).await;
+        agents[0].run(&rig, name).await;
+        agents[0].report_ready(&rig, name).await;
+    }
+    rig.until_status(
+        "poddisruptionbudgets",
+        "web",
+        "disruptionsAllowed: 0\ncurrentHealthy: 3\ndesiredHealthy: 3\nexpectedPods: 4",
+    )
+    .await;
+    rig.ask("evict", "a", &Intent::default()).await;
+    rig.until_event(&["EvictionBlocked", "disruption budget web"])
+        .await;
+    assert!(rig.until_bound("a").await.value.withdrawn.is_none());
+    // It wants no more than there are.
+    rig.apply_as("replicasets", "web", &workload("ReplicaSet", "web", 3, ""))
+        .await;
+    assert_eq!(rig.until_withdrawn("a").await, "Evicted");
+}
+
+#[tokio::test]
+async fn the_pods_of_a_deployment_count_among_what_it_wants_and_its_autoscaler_has_decided() {
+    let (rig, _s, agents) = Rig::with_nodes("evict_deployment", &[8]).await;
+    rig.apply_as("deployments", "web", &workload("Deployment", "web", 2, ""))
+        .await;
+    // Two ReplicaSets in the middle of a rollout, and one pod more than wanted.
+    let of_web = ", ownerReferences: [{apiVersion: apps/v1, kind: Deployment, name: web, uid: web-uid, controller: true}]";
+    for (set, replicas) in [("web-1", 1), ("web-2", 2)] {
+        rig.apply_as(
+            "replicasets",
+            set,
+            &workload("ReplicaSet", set, replicas, of_web),
+        )
+        .await;
+    }
+    rig.apply_as("poddisruptionbudgets", "web", BUDGET).await;
+    for (name, set) in [("a", "web-1"), ("b", "web-2"), ("c", "web-2")] {
+        rig.apply(name, owned(name, set)).await;
+        agents[0].run(&rig, name).await;
+        agents[0].report_ready(&rig, name).await;
+    }
+    rig.until_status(
+        "poddisruptionbudgets",
+        "web",
+        "disruptionsAllowed: 2\ncurrentHealthy: 3\ndesiredHealthy: 1\nexpectedPods: 2",
+    )
+    .await;
+    rig.until_status("poddisruptionbudgets", "web", "SufficientPods")
+        .await;
+    rig.apply_as(
+        "horizontalpodautoscalers",
+        "web",
+        "{apiVersion: autoscaling/v2, kind: HorizontalPodAutoscaler, metadata: {name: web, namespace: default}, spec: {scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}, minReplicas: 1, maxReplicas: 9}}",
+    )
+    .await;
+    rig.put(
+        &Key::Actual("horizontalpodautoscalers", pod_key("web")),
+        "desiredReplicas: 3",
+    )
+    .await;
+    rig.until_status(
+        "poddisruptionbudgets",
+        "web",
+        "disruptionsAllowed: 1\ncurrentHealthy: 3\ndesiredHealthy: 2\nexpectedPods: 3",
+    )
+    .await;
+    // The Deployment goes, and leaves its pods: these are counted then.
+    rig.delete(&Key::Desired("horizontalpodautoscalers", pod_key("web")))
+        .await;
+    rig.apply_as("deployments", "web", &workload("Deployment", "web", 4, ""))
+        .await;
+    rig.until_status("poddisruptionbudgets", "web", "expectedPods: 4")
+        .await;
+    rig.delete(&Key::Desired("deployments", pod_key("web")))
+        .await;
+    rig.until_status(
+        "poddisruptionbudgets",
+        "web",
+        "disruptionsAllowed: 1\ncurrentHealthy: 3\ndesiredHealthy: 2\nexpectedPods: 3",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_budget_that_changes_lets_an_eviction_go_on_and_holds_back_the_next() {
+    let (rig, s, agents) = Rig::with_nodes("evict_changes", &[8]).await;
+    s.stop().await;
+    let _s = rig.telling_scheduler();
+    let at_least = |least: &str| BUDGET.replace("maxUnavailable: 1", least);
+    rig.apply_as("poddisruptionbudgets", "web", &at_least("minAvailable: 3"))
+        .await;
+    for name in ["a", "b", "c"] {
+        rig.apply(name, pod(name)).await;
+        agents[0].run(&rig, name).await;
+        agents[0].report_ready(&rig, name).await;
+    }
+    rig.until_status("poddisruptionbudgets", "web", "currentHealthy: 3")
+        .await;
+    rig.ask("evict", "a", &Intent::default()).await;
+    rig.until_event(&["EvictionBlocked", "needs 3 healthy pods"])
+        .await;
+    rig.apply_as("poddisruptionbudgets", "web", &at_least("minAvailable: 2"))
+        .await;
+    assert_eq!(rig.until_withdrawn("a").await, "Evicted");
+    agents[0].stopped("a").await;
+    agents[0].run(&rig, "a").await;
+    agents[0].report_ready(&rig, "a").await;
+    rig.apply_as(
+        "poddisruptionbudgets",
+        "web",
+        &at_least("maxUnavailable: 0"),
+    )
+    .await;
+    let status = rig
+        .until_status("poddisruptionbudgets", "web", "desiredHealthy: 3")
+        .await;
+    for words in [
+        "observedGeneration: 3",
+        "disruptionsAllowed: 0",
+        "InsufficientPods",
+    ] {
+        assert!(status.contains(words), "no {words} in {status}");
+    }
+    rig.ask("evict", "b", &Intent::default()).await;
+    rig.until_event(&["EvictionBlocked", "name: b\n"]).await;
+    rig.delete(&Key::Desired("poddisruptionbudgets", pod_key("web")))
+        .await;
+    assert_eq!(rig.until_withdrawn("b").await, "Evicted");
+    rig.apply_as(
+        "poddisruptionbudgets",
+        "web",
+        &at_least("maxUnavailable: abc"),
+    )
+    .await;
+    rig.settle("probe").await;
+    rig.ask("evict", "c", &Intent::default()).await;
+    rig.until_event(&["EvictionBlocked", "name: c\n", "cannot be understood"])
+        .await;
+}

@@ -1,0 +1,108 @@
+//! How many pods the workloads want that pods belong to: what disruption budgets count among.
+
+use std::sync::Arc;
+
+use setpoint_apis::apps::{Deployment, ReplicaSet, StatefulSet};
+use setpoint_apis::autoscaling::HorizontalPodAutoscaler;
+use setpoint_apis::core::Pod;
+use setpoint_apis::meta::OwnerReference;
+use setpoint_apis::{Kind, ObjectKey};
+use setpoint_runtime::{Stored, View};
+
+use crate::budgets::Owner;
+use crate::observe::last_good;
+
+/// The workload that a pod belongs to and that has a number: of the pods of a ReplicaSet the Deployment behind it, when
+/// there is one. `None` for pods of nobody, and of those that have none, as DaemonSets.
+pub(crate) fn owner(view: &View<'_>, key: &ObjectKey, pod: &Stored<Pod>) -> Option<Owner> {
+    let controller = pod.value.metadata.controller()?;
+    let namespace = &key.namespace;
+    match controller.kind.as_str() {
+        StatefulSet::KIND => is_there::<StatefulSet>(view, namespace, controller)
+            .map(|_| name(StatefulSet::PLURAL, &controller.name)),
+        ReplicaSet::KIND => {
+            let set = is_there::<ReplicaSet>(view, namespace, controller)?;
+            let above = set.value.metadata.controller();
+            let above = above.filter(|c| c.kind == Deployment::KIND);
+            match above.filter(|c| is_there::<Deployment>(view, namespace, c).is_some()) {
+                Some(deployment) => Some(name(Deployment::PLURAL, &deployment.name)),
+                None => Some(name(ReplicaSet::PLURAL, &controller.name)),
+            }
+        }
+        _ => None,
+    }
+}
+
+/// What a workload is called among those of its namespace.
+pub(crate) fn name(plural: &str, name: &str) -> Owner {
+    format!("{plural}/{name}").into()
+}
+
+/// How many pods a workload wants; `None` when it does not exist, or never parsed.
+pub(crate) fn wanted(view: &View<'_>, namespace: &Arc<str>, owner: &Owner) -> Option<i32> {
+    let (plural, name) = owner.split_once('/')?;
+    let key = ObjectKey::namespaced(namespace.clone(), name);
+    match plural {
+        Deployment::PLURAL => of::<Deployment>(view, &key, |d| d.spec.replicas),
+        ReplicaSet::PLURAL => of::<ReplicaSet>(view, &key, |r| r.spec.replicas),
+        StatefulSet::PLURAL => of::<StatefulSet>(view, &key, |s| s.spec.replicas),
+        _ => None,
+    }
+}
+
+fn of<K: Kind>(view: &View<'_>, key: &ObjectKey, replicas: fn(&K) -> Option<i32>) -> Option<i32> {
+    let workload = last_good(view.desired::<K>().entry(key))?;
+    let asked = replicas(&workload.value).unwrap_or(1);
+    Some(autoscaled::<K>(view, key, asked))
+}
+
+/// The workload that an autoscaler is about, by its last good document.
+pub(crate) fn target(view: &View<'_>, key: &ObjectKey) -> Option<Owner> {
+    let scaler = last_good(view.desired::<HorizontalPodAutoscaler>().entry(key))?;
+    let target = &scaler.value.spec.scale_target_ref;
+    let plural = match target.kind.as_str() {
+        Deployment::KIND => Deployment::PLURAL,
+        ReplicaSet::KIND => ReplicaSet::PLURAL,
+        StatefulSet::KIND => StatefulSet::PLURAL,
+        _ => return None,
+    };
+    Some(name(plural, &target.name))
+}
+
+/// What an autoscaler makes of what a document asks for, as the workload's controller takes it up: its recorded decision,
+/// within its bounds. Nothing before it has decided, nor when the document asks for none. Of several the first by name.
+fn autoscaled<K: Kind>(view: &View<'_>, key: &ObjectKey, asked: i32) -> i32 {
+    if asked <= 0 {
+        return asked.max(0);
+    }
+    let scalers = view.desired::<HorizontalPodAutoscaler>();
+    let about = scalers
+        .namespace(&key.namespace)
+        .filter_map(|(name, entry)| {
+            let scaler = entry.last_good()?;
+            let target = &scaler.value.spec.scale_target_ref;
+            (target.kind == K::KIND && *target.name == *key.name).then_some((name, scaler))
+        });
+    let Some((name, scaler)) = about.min_by(|a, b| a.0.cmp(b.0)) else {
+        return asked;
+    };
+    let Some(record) = view.actual::<HorizontalPodAutoscaler>().get(name) else {
+        return asked;
+    };
+    let spec = &scaler.value.spec;
+    let least = spec.min_replicas.unwrap_or(1).max(0);
+    match record.value.desired_replicas {
+        0 if least > 0 => asked,
+        n => n.clamp(least, spec.max_replicas.max(least)),
+    }
+}
+
+/// The object that a reference is to, not another of its name.
+fn is_there<'a, K: Kind>(
+    view: &'a View<'_>,
+    namespace: &Arc<str>,
+    reference: &OwnerReference,
+) -> Option<&'a Arc<Stored<K>>> {
+    let key = ObjectKey::namespaced(namespace.clone(), reference.name.as_str());
+    last_good(view.desired::<K>().entry(&key)).filter(|object| object.uid() == reference.uid)
+}
