@@ -9,6 +9,7 @@ mod broken;
 mod delete;
 mod devstore;
 mod displace;
+mod door;
 mod errors;
 mod fixture;
 mod jobs;
