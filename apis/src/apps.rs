@@ -21,3 +21,7 @@ pub const ROLLBACK_ON_FAILURE: &str = "setpoint.dev/rollback-on-failure";
 /// The annotation of a Deployment, StatefulSet or DaemonSet that says whether a change of a ConfigMap or Secret that its
 /// pods refer to is a new revision: `"true"`, which is the default, or `"false"`.
 pub const CONFIG_ROLLOUT: &str = "setpoint.dev/config-rollout";
+
+/// The annotation of a StatefulSet or DaemonSet that says how many seconds its rollout may stand still before it has failed;
+/// 600 without it, and 2147483647 for ever. It must be more than `minReadySeconds`. A Deployment has a field for that.
+pub const PROGRESS_DEADLINE: &str = "setpoint.dev/progress-deadline-seconds";

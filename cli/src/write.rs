@@ -2,7 +2,9 @@
 
 mod immutable;
 mod modify;
+mod overlap;
 mod plan;
 
 pub(crate) use modify::{Modified, check, modify};
+pub(crate) use overlap::warnings as overlaps;
 pub(crate) use plan::{Mode, Outcome, WriteOptions, preview, write};

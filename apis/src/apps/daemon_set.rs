@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::condition::{RollbackRecord, WorkloadCondition};
 use crate::core::PodTemplateSpec;
+use crate::fixed::FixedFields;
 use crate::int_or_string::IntOrString;
 use crate::kind::{ApiVersion, FieldError, Kind, KindName};
 use crate::meta::ObjectMeta;
@@ -155,9 +156,12 @@ pub struct DaemonSetStatus {
     /// Nodes that should have one and have one that is ready.
     #[serde(default)]
     pub number_ready: i32,
-    /// Nodes with a pod of the newest template.
+    /// Nodes with a pod of the template that is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub updated_number_scheduled: Option<i32>,
+    /// Nodes with a pod of the revision that runs instead, while a rollback is in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reverted_number_scheduled: Option<i32>,
     /// Nodes that should have one and have one that is available.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number_available: Option<i32>,
@@ -176,4 +180,10 @@ pub struct DaemonSetStatus {
     /// The last revision of which all pods were available: what a rollout that fails goes back to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_available_revision: Option<String>,
+    /// Which contents of ConfigMaps and Secrets it is about ([`content_seen`](crate::content_seen)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_config: Option<String>,
+    /// What may not change of it, as its controller has taken it up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fixed: Option<FixedFields>,
 }

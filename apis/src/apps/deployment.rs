@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::condition::{RollbackRecord, WorkloadCondition};
 use crate::core::PodTemplateSpec;
+use crate::fixed::FixedFields;
 use crate::int_or_string::IntOrString;
 use crate::kind::{ApiVersion, FieldError, Kind, KindName};
 use crate::meta::ObjectMeta;
@@ -162,9 +163,12 @@ pub struct DeploymentStatus {
     /// Pods there are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,
-    /// Of them, of the newest template.
+    /// Of them, of the template that is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub updated_replicas: Option<i32>,
+    /// Of them, of the revision that runs instead, while a rollback is in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reverted_replicas: Option<i32>,
     /// Of them, ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_replicas: Option<i32>,
@@ -186,4 +190,13 @@ pub struct DeploymentStatus {
     /// The last revision of which all pods were available: what a rollout that fails goes back to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_available_revision: Option<String>,
+    /// Which contents of ConfigMaps and Secrets it is about ([`content_seen`](crate::content_seen)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_config: Option<String>,
+    /// How many pods are wanted, when an autoscaler has decided and the document says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub desired_replicas: Option<i32>,
+    /// What may not change of it, as its controller has taken it up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fixed: Option<FixedFields>,
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::condition::WorkloadCondition;
 use crate::core::PodTemplateSpec;
+use crate::fixed::FixedFields;
 use crate::kind::{ApiVersion, FieldError, Kind, KindName};
 use crate::meta::ObjectMeta;
 use crate::selector::LabelSelector;
@@ -99,4 +100,10 @@ pub struct ReplicaSetStatus {
     /// `ReplicaFailure`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<WorkloadCondition>,
+    /// How many pods are wanted, when an autoscaler has decided and the document says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub desired_replicas: Option<i32>,
+    /// What may not change of it, as its controller has taken it up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fixed: Option<FixedFields>,
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::job_policy::{PodFailurePolicy, PodReplacementPolicy, SuccessPolicy};
 use crate::core::PodTemplateSpec;
+use crate::fixed::FixedFields;
 use crate::kind::{ApiVersion, FieldError, Kind, KindName};
 use crate::meta::ObjectMeta;
 use crate::selector::LabelSelector;
@@ -199,6 +200,9 @@ pub struct JobStatus {
     /// Which pods are in `succeeded` and `failed`. Kubernetes marks the pods themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counted: Option<CountedPods>,
+    /// What may not change of it, as its controller has taken it up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fixed: Option<FixedFields>,
 }
 
 impl JobStatus {

@@ -16,6 +16,10 @@ use crate::kind::{ApiVersion, FieldError, Kind, KindName};
 use crate::meta::ObjectMeta;
 use crate::quantity::ResourceList;
 
+/// The annotation that makes a pod go earlier (lower) or later (higher) than its siblings: a number of 32 bits, 0 without
+/// it.
+pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+
 /// Containers that run together on one node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

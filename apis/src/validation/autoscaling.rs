@@ -109,7 +109,13 @@ fn metric_spec(f: &mut Findings, path: &str, m: &MetricSpec) {
     if let Some(s) = &m.container_resource {
         let path = format!("{path}.containerResource");
         text(f, format!("{path}.name"), &s.name);
-        text(f, format!("{path}.container"), &s.container);
+        resource_name(f, &format!("{path}.name"), &s.name);
+        let container = &s.container;
+        f.name(
+            format!("{path}.container"),
+            container,
+            names::dns_label(container),
+        );
         target(
             f,
             &path,
@@ -122,6 +128,19 @@ fn metric_spec(f: &mut Findings, path: &str, m: &MetricSpec) {
         let path = format!("{path}.external");
         identifier(f, &path, &s.metric);
         target(f, &path, &s.target, &["value", "averageValue"], false);
+    }
+}
+
+/// A resource that a container can have.
+fn resource_name(f: &mut Findings, path: &str, name: &str) {
+    let native = ["cpu", "memory", "ephemeral-storage"].contains(&name);
+    if !(native || name.starts_with("hugepages-") || name.contains('/') || name.is_empty()) {
+        f.add(
+            path,
+            format!("{name:?} is not cpu, memory, ephemeral-storage or a name with a domain (example.com/gpu)"),
+        );
+    } else if name.contains('/') {
+        f.name(path, name, names::label_key(name));
     }
 }
 
@@ -164,7 +183,8 @@ fn target(f: &mut Findings, path: &str, t: &MetricTarget, possible: &[&str], bot
         MetricTargetType::Value => "value",
         MetricTargetType::AverageValue => "averageValue",
     };
-    if !possible.contains(&named) {
+    // Of an Object the type says which of the two counts; elsewhere there is but one, and Kubernetes does not look at it.
+    if both && !possible.contains(&named) {
         f.add(
             format!("{path}.type"),
             format!("{} is not possible for this metric", t.type_),

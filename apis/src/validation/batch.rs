@@ -18,6 +18,9 @@ const MOST_INDEXED: i64 = 100_000;
 /// The same for Jobs with `backoffLimitPerIndex` of more numbers than [`MOST_INDEXED`].
 const MOST_OF_MANY: i64 = 10_000;
 
+/// The longest name of the controller that looks after a Job.
+const MANAGED_BY: usize = 63;
+
 /// What is wrong with a Job.
 pub fn job(j: &Job) -> Vec<FieldError> {
     let mut f = Findings::default();
@@ -85,6 +88,9 @@ fn job_spec(f: &mut Findings, path: &str, spec: &JobSpec) {
         spec.active_deadline_seconds,
         0,
     );
+    if let Some(name) = &spec.managed_by {
+        managed_by(f, &format!("{path}.managedBy"), name);
+    }
     indexes(f, path, spec);
     policy::failures(f, path, spec);
     policy::success(f, path, spec);
@@ -104,6 +110,27 @@ fn job_spec(f: &mut Findings, path: &str, spec: &JobSpec) {
         );
     }
     f.0.extend(pod_template(&format!("{path}.template"), &spec.template));
+}
+
+/// The name of a controller: a domain, and something of it.
+fn managed_by(f: &mut Findings, path: &str, name: &str) {
+    if name.len() > MANAGED_BY {
+        f.add(
+            path,
+            format!("has {} characters, the most is {MANAGED_BY}", name.len()),
+        );
+    }
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "/-._~%!$&'()*+,;=:".contains(c);
+    let parts = name.split_once('/');
+    let good = parts.is_some_and(|(domain, rest)| {
+        names::dns_subdomain(domain).is_ok() && !rest.is_empty() && rest.chars().all(allowed)
+    });
+    if !good {
+        f.add(
+            path,
+            format!("{name:?} is not a name with a domain, such as example.com/controller"),
+        );
+    }
 }
 
 /// What only Indexed Jobs have, and how much of it.

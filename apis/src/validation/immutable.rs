@@ -1,10 +1,8 @@
 //! What may not be changed of an object once it is there: Kubernetes' rules. Both versions have their defaults.
 
-use std::sync::Arc;
-
 use crate::apps::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use crate::batch::{Job, JobSpec};
-use crate::core::PodTemplateSpec;
+use crate::fixed::placed_anywhere;
 use crate::kind::FieldError;
 
 const IMMUTABLE: &str = "field is immutable";
@@ -126,22 +124,4 @@ fn completions(c: &mut Changes, old: &JobSpec, new: &JobSpec) {
             "can only be changed together with spec.parallelism, to the same number",
         ));
     }
-}
-
-/// A template without what says where its pods run.
-fn placed_anywhere(template: &PodTemplateSpec) -> PodTemplateSpec {
-    let mut template = template.clone();
-    template.metadata.labels = Default::default();
-    template.metadata.annotations = Default::default();
-    let spec = Arc::make_mut(&mut template.spec);
-    spec.node_selector = Default::default();
-    spec.tolerations = Vec::new();
-    spec.scheduling_gates = Vec::new();
-    if let Some(affinity) = &mut spec.affinity {
-        affinity.node_affinity = None;
-        if affinity.pod_affinity.is_none() && affinity.pod_anti_affinity.is_none() {
-            spec.affinity = None;
-        }
-    }
-    template
 }

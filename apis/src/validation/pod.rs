@@ -2,15 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Findings, container, volume};
-use crate::core::{Container, DnsPolicy, Pod, PodSpec, PodTemplateSpec, RestartPolicy};
+use super::{Findings, container, key_path, volume};
+use crate::core::{
+    Container, DELETION_COST, DnsPolicy, Pod, PodSpec, PodTemplateSpec, RestartPolicy,
+};
 use crate::kind::FieldError;
+use crate::meta::ObjectMeta;
 use crate::names;
+use crate::records::PARTITION_POLICY;
 
 /// What is wrong with a Pod.
 pub fn pod(pod: &Pod) -> Vec<FieldError> {
     let mut f = Findings::default();
     super::metadata(&mut f, &pod.metadata, true, names::dns_subdomain);
+    annotations(&mut f, "metadata", &pod.metadata);
     spec(&mut f, "spec", &pod.spec, &[]);
     f.0
 }
@@ -20,6 +25,25 @@ pub fn pod_template(path: &str, template: &PodTemplateSpec) -> Vec<FieldError> {
     let mut f = Findings::default();
     pod_template_with(&mut f, path, template, &[]);
     f.0
+}
+
+/// The annotations that say something of a pod.
+fn annotations(f: &mut Findings, path: &str, meta: &ObjectMeta) {
+    let path = format!("{path}.annotations");
+    let value = |key: &str| meta.annotations.get(key).map(String::as_str);
+    f.one_of(
+        key_path(&path, PARTITION_POLICY),
+        value(PARTITION_POLICY),
+        &["replace", "keep", "stop"],
+    );
+    if let Some(text) = value(DELETION_COST)
+        && (text.parse::<i32>().is_err() || text.starts_with('+'))
+    {
+        f.add(
+            key_path(&path, DELETION_COST),
+            format!("{text:?} is not a whole number of 32 bits"),
+        );
+    }
 }
 
 /// The same of a template whose pods get further volumes, with these names.
@@ -39,6 +63,7 @@ pub(super) fn pod_template_with(
         &format!("{path}.metadata.annotations"),
         &template.metadata.annotations,
     );
+    annotations(f, &format!("{path}.metadata"), &template.metadata);
     spec(f, &format!("{path}.spec"), &template.spec, claims);
 }
 

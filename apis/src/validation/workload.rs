@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Findings, key_path, objects, pod, pod_template};
 use crate::apps::{
     CONFIG_ROLLOUT, ControllerRevision, DaemonSet, DaemonSetUpdateStrategyType, Deployment,
-    DeploymentStrategyType, ROLLBACK_ON_FAILURE, ReplicaSet, StatefulSet,
+    DeploymentStrategyType, PROGRESS_DEADLINE, ROLLBACK_ON_FAILURE, ReplicaSet, StatefulSet,
     StatefulSetUpdateStrategyType, VolumeClaimTemplate,
 };
 use crate::core::{PodTemplateSpec, RestartPolicy};
@@ -99,6 +99,7 @@ pub fn stateful_set(s: &StatefulSet) -> Vec<FieldError> {
     f.at_least("spec.replicas", spec.replicas, 0);
     f.at_least("spec.minReadySeconds", spec.min_ready_seconds, 0);
     f.at_least("spec.revisionHistoryLimit", spec.revision_history_limit, 0);
+    progress_deadline(&mut f, &s.metadata, spec.min_ready_seconds);
     let start = spec.ordinals.as_ref().and_then(|o| o.start);
     f.at_least("spec.ordinals.start", start, 0);
     f.at_most(
@@ -180,6 +181,7 @@ pub fn daemon_set(d: &DaemonSet) -> Vec<FieldError> {
     let spec = &d.spec;
     f.at_least("spec.minReadySeconds", spec.min_ready_seconds, 0);
     f.at_least("spec.revisionHistoryLimit", spec.revision_history_limit, 0);
+    progress_deadline(&mut f, &d.metadata, spec.min_ready_seconds);
     if let Some(strategy) = &spec.update_strategy
         && let Some(rolling) = &strategy.rolling_update
     {
@@ -233,6 +235,32 @@ fn rollouts(f: &mut Findings, meta: &ObjectMeta) {
             value,
             &["true", "false"],
         );
+    }
+}
+
+/// The annotation that says how long a rollout may stand still: more than a pod takes to be available.
+fn progress_deadline(f: &mut Findings, meta: &ObjectMeta, min_ready: Option<i32>) {
+    let Some(text) = meta.annotations.get(PROGRESS_DEADLINE) else {
+        return;
+    };
+    let path = key_path("metadata.annotations", PROGRESS_DEADLINE);
+    match text.parse::<i32>() {
+        Ok(seconds) => {
+            f.at_least(path.as_str(), Some(seconds), 1);
+            if let Some(ready) = min_ready.filter(|ready| seconds > 0 && seconds <= *ready) {
+                f.add(
+                    path,
+                    format!("{seconds} must be more than minReadySeconds, {ready}"),
+                );
+            }
+        }
+        Err(_) => f.add(
+            path,
+            format!(
+                "{text:?} is not a number of seconds, from 1 to {}",
+                i32::MAX
+            ),
+        ),
     }
 }
 

@@ -15,6 +15,7 @@ use crate::manifest::{self, FileArgs, Source, StrictArgs};
 use crate::object::{Object, pairs};
 use crate::planning::{self, Origin};
 use crate::printers::{self, Format, Printer};
+use crate::term;
 use crate::write::{self, Mode, WriteOptions};
 
 /// Flags of `setpoint apply`.
@@ -147,6 +148,15 @@ pub(crate) async fn finish(
     }
     let client = context.client_to_write(documents).await?;
     let outcomes = write::write(&client, documents, options).await?;
+    if !options.dry_run {
+        match write::overlaps(&client, &outcomes).await {
+            Ok(warnings) => warnings.iter().for_each(term::warn),
+            // It is written all the same.
+            Err(error) => term::warn(format_args!(
+                "whether others select the same pods could not be looked up: {error:#}"
+            )),
+        }
+    }
     let Some(format) = output else {
         told(context, &outcomes, dry_run);
         return Ok(());

@@ -1,5 +1,6 @@
 //! `setpoint rollout`: follows a rollout, restarts, pauses and resumes it, shows what was before and goes back to it.
 
+mod content;
 mod history;
 mod progress;
 mod undo;
@@ -18,7 +19,7 @@ use crate::resolve;
 use crate::term::{self, Progress};
 use crate::write::{Modified, modify};
 use crate::yaml_edit::{self, Change};
-use progress::{Progressing, progress};
+use progress::Progressing;
 
 /// The annotation of the template that makes it another one; kubectl's.
 const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
@@ -111,7 +112,8 @@ pub(crate) async fn run(args: RolloutArgs, context: &mut Context) -> Result<()> 
                         .find(kind, &key)
                         .await?
                         .with_context(|| not_found(&kind, &key))?;
-                    context.out.line(progress(&object)?.text());
+                    let progress = content::progress(&client, &object).await?;
+                    context.out.line(progress.text());
                 }
             }
             Ok(())
@@ -215,7 +217,7 @@ pub(crate) async fn until_done(
             .find(kind, key)
             .await?
             .with_context(|| not_found(&kind, key))?;
-        let progress = progress(&object)?;
+        let progress = content::progress(client, &object).await?;
         let text = progress.text().to_owned();
         if chatty && text != said {
             line.suspend(|| {

@@ -306,11 +306,13 @@ pub(crate) fn event_source(event: &Object) -> String {
     }
 }
 
-/// How many pods are wanted; Kubernetes' default is 1.
+/// How many pods are wanted: what an autoscaler has decided, else what the document says; Kubernetes' default is 1.
 pub(crate) fn replicas(o: &Object) -> i64 {
-    o.at(&["spec", "replicas"])
-        .and_then(Value::as_i64)
-        .unwrap_or(1)
+    let number = |path: &[&str]| o.at(path).and_then(Value::as_i64);
+    let asked = number(&["spec", "replicas"]).unwrap_or(1);
+    // No autoscaler brings back what was scaled to nothing.
+    let decided = number(&["status", "desiredReplicas"]).filter(|_| asked > 0);
+    decided.unwrap_or(asked)
 }
 
 fn count(value: Option<&Value>) -> usize {

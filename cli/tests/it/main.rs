@@ -9,6 +9,7 @@ mod broken;
 mod delete;
 mod devstore;
 mod displace;
+mod door;
 mod drain;
 mod errors;
 mod fixture;

@@ -32,9 +32,8 @@ use std::time::Duration;
 
 use setpoint_apis::apps::{ControllerRevision, DaemonSet};
 use setpoint_apis::core::{Namespace, PodTemplateSpec};
-use setpoint_apis::{Key, Kind, ObjectKey, Timestamp, document};
+use setpoint_apis::{Kind, ObjectKey, Timestamp};
 use setpoint_runtime::{Action, Leader, StateKey, Stored, View, Write};
-use setpoint_store::{Compare, TxnOp};
 
 use crate::children::Children;
 use crate::config::{Sources, copy_writes};
@@ -45,10 +44,12 @@ use crate::index::{OwnerIndex, PodRow};
 pub use crate::manager::Error;
 use crate::manager::Manager;
 use crate::memory::Memory;
+use crate::overlaps::Overlaps;
 use crate::owner::PodOwner;
 use crate::revisions::{self, REVISION_LABEL};
 use crate::rollback::{self, progress_deadline};
 use crate::seen::Seen;
+use crate::standing::{self, Unusable};
 use crate::{Shared, pass, writes};
 use decide::{FIRST_DELAY, LONGEST_DELAY, decide};
 use fit::{Placement, pinned_to, tolerations};
@@ -73,7 +74,8 @@ pub(crate) fn concerns(key: &StateKey) -> bool {
     let indexed = OwnerIndex::concerns(key)
         || NodeIndex::concerns(key)
         || ContentIndex::concerns(key)
-        || Children::<ControllerRevision>::concerns(key);
+        || Children::<ControllerRevision>::concerns(key)
+        || Overlaps::concerns(key);
     indexed
         || match key {
             StateKey::Desired(plural, _) => [Namespace::PLURAL, DaemonSet::PLURAL].contains(plural),
@@ -89,6 +91,7 @@ pub(crate) fn keys(shared: &Shared, change: &StateKey, view: &View<'_>) -> Vec<O
     index.catch_up(view);
     let mut keys = index.take_touched(PodOwner::DaemonSet);
     keys.extend(shared.content.lock().keys::<DaemonSet>(view, change));
+    keys.extend(shared.overlapping::<DaemonSet>(view));
     let mut revisions = shared.revisions.lock();
     revisions.catch_up(view);
     keys.extend(revisions.take_touched::<DaemonSet>());
@@ -160,9 +163,12 @@ fn observe(shared: &Shared, view: &View<'_>, key: &ObjectKey) -> Option<(Snapsho
     let (setbacks, failure) = shared.daemons.with(key, |memo| notes(&memo.notes));
     let mut s = Snapshot {
         key: key.clone(),
-        uid: String::new(),
+        uid: entry.last_good().map(|o| o.uid()).unwrap_or_default(),
         generation: 0,
-        invalid: entry.invalid().map(|i| i.message.clone()),
+        invalid: entry.invalid().map(|i| Unusable::document(&i.message)),
+        fixed: None,
+        overlap: None,
+        config_seen: None,
         terminating: false,
         namespace_exists: view.desired::<Namespace>().contains(&namespace),
         strategy: Default::default(),
@@ -193,8 +199,16 @@ fn observe(shared: &Shared, view: &View<'_>, key: &ObjectKey) -> Option<(Snapsho
     };
     let spec = &object.value.spec;
     let annotations = &object.value.metadata.annotations;
-    s.uid = object.uid();
     s.generation = object.version;
+    let recorded = s.status.as_ref().and_then(|s| s.fixed.as_ref());
+    match standing::take_up(object, &s.uid, recorded) {
+        Ok(fixed) => s.fixed = Some(fixed),
+        Err(unusable) => {
+            s.invalid = Some(unusable);
+            return Some((s, None));
+        }
+    }
+    s.overlap = shared.overlap::<DaemonSet>(view, key);
     s.terminating = writes::terminating::<DaemonSet>(view, key, &s.uid);
     s.strategy = spec.update_strategy.clone().unwrap_or_default();
     s.template = spec.template.clone();
@@ -207,6 +221,7 @@ fn observe(shared: &Shared, view: &View<'_>, key: &ObjectKey) -> Option<(Snapsho
     let reads = shared.pin::<DaemonSet>(view, (key, &s.uid), annotations, &mut s.template);
     s.reads = reads.wanted;
     s.missing = reads.missing;
+    s.config_seen = reads.seen;
     s.copies = reads.there;
     see_revisions(shared, view, &mut s);
     {
@@ -249,7 +264,8 @@ fn see_pods(shared: &Shared, view: &View<'_>, s: &mut Snapshot, object: &DaemonS
             s.releasable.push(row.facts.seen());
         }
     }
-    for row in index.loose_pods(&s.key.namespace) {
+    let loose = index.loose_pods(&s.key.namespace);
+    for row in loose.filter(|_| s.overlap.is_none()) {
         let takes = row.facts.is_active() && !row.facts.frozen;
         if takes && selector.matches(&row.pod.value.metadata.labels) {
             s.adoptable.push(row.facts.seen());
@@ -341,7 +357,7 @@ async fn execute(
     found: Option<Found>,
     plan: Plan,
 ) -> Result<Action, Error> {
-    let mut action = Action {
+    let action = Action {
         requeue_after: plan.look_again,
     };
     let mut tally = writes::Tally::default();
@@ -352,23 +368,15 @@ async fn execute(
             return Ok(Action::requeue(writes::SOON));
         }
     }
-    let refused = tally.refused;
-    let status = plan.status.as_ref();
-    let status = pass::status::<DaemonSet, _>(&shared.daemons, leader, &s.key, status, &mut action);
-    if let Some(write) = status
-        && !tally.commit(leader, vec![write]).await
-    {
-        return Ok(Action::requeue(writes::SOON));
-    }
-    if tally.conflicts > 0 {
-        action.requeue_after = Some(writes::SOON);
-    }
-    if let Some(source) = tally.first_error {
-        return Err(Error::Refused {
-            refused: refused.max(1),
-            source,
-        });
-    }
+    let report = pass::Report::<DaemonSet> {
+        key: &s.key,
+        uid: &s.uid,
+        before: s.status.as_ref(),
+        now: plan.status.as_ref(),
+    };
+    let recorder = &shared.recorder;
+    let mut action =
+        pass::finish((leader, recorder), &shared.daemons, &report, tally, action).await?;
     if s.failure.is_some() && plan.create.is_empty() && plan.revision.is_none() {
         // Nothing is left of what could not be written: the status says so no more.
         shared
@@ -397,7 +405,7 @@ async fn act(
     let (owner, own) = (manager.reference(), manager.guard());
     let by = (&owner, &own);
     let copies = copy_writes(leader, &plan.copies, &s.key.namespace, by, &found.sources);
-    for writes in [copies, revision_writes(leader, s, manager, plan)] {
+    for writes in [copies, revision_writes(s, manager, plan)] {
         let go_on = writes.is_empty() || tally.commit(leader, writes).await;
         if !go_on || tally.conflicts > 0 {
             return Ok(false);
@@ -458,46 +466,16 @@ pub fn pod_template(template: &PodTemplateSpec, hash: &str) -> PodTemplateSpec {
 }
 
 /// The revision of the present template, and those that go.
-fn revision_writes(
-    leader: &Leader,
-    s: &Snapshot,
-    manager: &Manager<'_>,
-    plan: &Plan,
-) -> Vec<Write> {
-    let build = |key: ObjectKey| {
-        let key = Key::Desired(ControllerRevision::PLURAL, key);
-        leader.keyspace().build(&key)
-    };
-    let mut writes = Vec::new();
-    if let Some(wanted) = &plan.revision {
-        let (namespace, owner) = (&s.key.namespace, manager.reference());
-        let mut object = revisions::document(namespace, owner, &s.template, wanted);
-        let hash = hash_of(&s.key, &wanted.name).to_owned();
-        object.metadata.labels.insert(REVISION_LABEL.into(), hash);
-        let key = build(object.metadata.key());
-        let there = wanted.there.map(|i| s.revisions[i].seen.mod_revision);
-        let as_seen = match there {
-            Some(revision) => Compare::ModRevision(key.clone(), revision),
-            None => Compare::absent(key.clone()),
-        };
-        writes.push(Write {
-            guards: vec![as_seen, manager.guard(), manager.namespace()],
-            ops: vec![writes::put(key, document::encode(&object))],
-            context: format!("revision {} as {}", wanted.name, wanted.number),
-        });
-    }
-    for seen in &plan.forget {
-        let key = build(seen.key.clone());
-        writes.push(Write {
-            guards: vec![
-                Compare::ModRevision(key.clone(), seen.mod_revision),
-                manager.guard(),
-            ],
-            ops: vec![TxnOp::Delete(key)],
-            context: format!("delete revision {}", seen.key),
-        });
-    }
-    writes
+fn revision_writes(s: &Snapshot, manager: &Manager<'_>, plan: &Plan) -> Vec<Write> {
+    let put = plan.revision.iter().map(|wanted| {
+        let mut made = revisions::made(&s.key.namespace, manager.reference(), &s.template, wanted);
+        let hash = hash_of(&s.key, &wanted.name);
+        made.metadata
+            .labels
+            .insert(REVISION_LABEL.into(), hash.into());
+        (made, wanted.there.map(|i| s.revisions[i].seen.mod_revision))
+    });
+    revisions::writes(manager, put.collect(), &plan.forget)
 }
 
 /// Tells people what happens.

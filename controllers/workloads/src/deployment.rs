@@ -34,14 +34,16 @@ use setpoint_store::{Compare, StoreError, TxnOp};
 use tracing::info;
 
 use crate::autoscale::Autoscalers;
-use crate::conditions::{self, REPLICA_FAILURE};
+use crate::conditions::{self, INVALID, REPLICA_FAILURE};
 use crate::config::{Sources, copy_writes};
 use crate::content::ContentIndex;
 use crate::documents::{changed_replica_set, controller_reference, new_replica_set};
 use crate::hash::stem;
 use crate::index::{OwnerIndex, SetRow};
 use crate::memory::Memory;
+use crate::overlaps::Overlaps;
 use crate::rollback::{self, crashing};
+use crate::standing::{self, Unusable};
 use crate::{Shared, pass, writes};
 use decide::decide;
 use plan::{Plan, Seen, SetFacts, Snapshot};
@@ -63,6 +65,7 @@ pub(crate) fn concerns(key: &StateKey) -> bool {
                 || OwnerIndex::concerns(key)
                 || ContentIndex::concerns(key)
                 || Autoscalers::concerns(key)
+                || Overlaps::concerns(key)
         }
         StateKey::Actual(plural, _) => {
             [ReplicaSet::PLURAL, Deployment::PLURAL].contains(plural) || Autoscalers::concerns(key)
@@ -79,6 +82,7 @@ pub(crate) fn keys(shared: &Shared, change: &StateKey, view: &View<'_>) -> Vec<O
     let mut keys = index.take_touched_deployments();
     keys.extend(shared.content.lock().keys::<Deployment>(view, change));
     keys.extend(shared.autoscaled::<Deployment>(view));
+    keys.extend(shared.overlapping::<Deployment>(view));
     match change {
         StateKey::Actual(plural, key) if *plural == ReplicaSet::PLURAL => {
             keys.extend(index.deployment_of(key));
@@ -139,7 +143,12 @@ fn observe(shared: &Shared, view: &View<'_>, key: &ObjectKey) -> Option<(Snapsho
     let mut snapshot = Snapshot {
         key: key.clone(),
         generation: 0,
-        invalid: entry.invalid().map(|i| i.message.clone()),
+        uid: entry.last_good().map(|o| o.uid()).unwrap_or_default(),
+        invalid: entry.invalid().map(|i| Unusable::document(&i.message)),
+        fixed: None,
+        overlap: None,
+        config_seen: None,
+        decided: None,
         broken_sets: Vec::new(),
         terminating: false,
         namespace_exists: view
@@ -173,8 +182,18 @@ fn observe(shared: &Shared, view: &View<'_>, key: &ObjectKey) -> Option<(Snapsho
     let spec = &object.value.spec;
     let uid = object.uid();
     snapshot.generation = object.version;
+    let recorded = snapshot.status.as_ref().and_then(|s| s.fixed.as_ref());
+    match standing::take_up(object, &uid, recorded) {
+        Ok(fixed) => snapshot.fixed = Some(fixed),
+        Err(unusable) => {
+            snapshot.invalid = Some(unusable);
+            return Some((snapshot, None));
+        }
+    }
+    snapshot.overlap = shared.overlap::<Deployment>(view, key);
     snapshot.terminating = writes::terminating::<Deployment>(view, key, &uid);
     snapshot.wanted = shared.wanted::<Deployment>(view, key, spec.replicas());
+    snapshot.decided = (snapshot.wanted != spec.replicas()).then_some(snapshot.wanted);
     snapshot.paused = spec.paused.unwrap_or(false);
     snapshot.strategy = spec.strategy.clone().unwrap_or_default();
     snapshot.template = spec.template.clone();
@@ -208,7 +227,8 @@ fn observe(shared: &Shared, view: &View<'_>, key: &ObjectKey) -> Option<(Snapsho
             snapshot.releasable.push(seen(set, &row.set));
         }
     }
-    for (set, row) in index.loose_sets(&key.namespace) {
+    let loose = index.loose_sets(&key.namespace);
+    for (set, row) in loose.filter(|_| snapshot.overlap.is_none()) {
         if row.invalid.is_none() && spec.selector.matches(&row.set.value.metadata.labels) {
             snapshot.adoptable.push(seen(set, &row.set));
         }
@@ -234,6 +254,7 @@ fn observe(shared: &Shared, view: &View<'_>, key: &ObjectKey) -> Option<(Snapsho
     let reads = shared.pin::<Deployment>(view, (key, &uid), annotations, &mut snapshot.template);
     snapshot.reads = reads.wanted;
     snapshot.missing = reads.missing;
+    snapshot.config_seen = reads.seen;
     snapshot.copies = reads.there;
     found.sources = reads.sources;
     Some((snapshot, Some(found)))
@@ -257,7 +278,8 @@ fn facts(index: &OwnerIndex, view: &View<'_>, key: &ObjectKey, row: &SetRow) -> 
         }
     }
     let failure = view.actual::<ReplicaSet>().get(key).and_then(|s| {
-        let failure = conditions::get(&s.value.conditions, REPLICA_FAILURE)?;
+        let of = |type_| conditions::get(&s.value.conditions, type_);
+        let failure = of(INVALID).or_else(|| of(REPLICA_FAILURE))?;
         Some((
             failure.reason.clone().unwrap_or_default(),
             failure.message.clone().unwrap_or_default(),
@@ -318,6 +340,8 @@ async fn execute(
     if !tally.commit(leader, writes).await {
         return Ok(Action::requeue(writes::SOON));
     }
+    let before = s.status.as_ref();
+    standing::tell::<Deployment>(&shared.recorder, &s.key, &s.uid, before, status);
     if let Some(source) = tally.first_error {
         let reason = if !plan.copies.is_empty() {
             "ConfigCopyError"

@@ -45,6 +45,7 @@ use crate::index::OwnerIndex;
 pub use crate::manager::Error;
 use crate::manager::Manager;
 use crate::memory::Memory;
+use crate::overlaps::Overlaps;
 use crate::owner::PodOwner;
 use crate::seen::Seen;
 use crate::{Shared, pass, writes};
@@ -69,7 +70,9 @@ pub(crate) struct Notes {
 pub(crate) fn concerns(key: &StateKey) -> bool {
     match key {
         StateKey::Desired(plural, _) => {
-            [Namespace::PLURAL, Job::PLURAL].contains(plural) || OwnerIndex::concerns(key)
+            [Namespace::PLURAL, Job::PLURAL].contains(plural)
+                || OwnerIndex::concerns(key)
+                || Overlaps::concerns(key)
         }
         StateKey::Actual(plural, _) => *plural == Job::PLURAL,
         StateKey::Deletion(plural, _) => **plural == *Job::PLURAL,
@@ -82,6 +85,7 @@ pub(crate) fn keys(shared: &Shared, change: &StateKey, view: &View<'_>) -> Vec<O
     let mut index = shared.index.lock();
     index.catch_up(view);
     let mut keys = index.take_touched(PodOwner::Job);
+    keys.extend(shared.overlapping::<Job>(view));
     match change {
         StateKey::Actual(_, key) | StateKey::Deletion(_, key) => keys.push(key.clone()),
         StateKey::Desired(plural, key) if *plural == Job::PLURAL => keys.push(key.clone()),

@@ -21,6 +21,7 @@ pub mod index;
 pub mod job;
 mod manager;
 pub mod memory;
+pub mod overlaps;
 pub mod owner;
 mod pass;
 pub mod pod;
@@ -28,6 +29,7 @@ pub mod replicaset;
 pub mod revisions;
 pub mod rollback;
 pub mod seen;
+pub mod standing;
 pub mod statefulset;
 mod writes;
 
@@ -42,7 +44,7 @@ use setpoint_apis::batch::{CronJob, Job};
 use setpoint_apis::core::{
     ConfigMap, Namespace, Node, PersistentVolumeClaim, Pod, PodTemplateSpec, Secret,
 };
-use setpoint_apis::{Kind, ObjectKey};
+use setpoint_apis::{Kind, ObjectKey, content_seen};
 use setpoint_runtime::events::Recorder;
 use setpoint_runtime::{Action, CacheBuilder, Clock, Controller, Leader, StateKey, View};
 
@@ -52,6 +54,7 @@ use crate::config::{ContentCopy, Missing, Sources};
 use crate::content::{ContentIndex, CopySeen, Named};
 use crate::daemonset::nodes::NodeIndex;
 use crate::index::OwnerIndex;
+use crate::overlaps::Overlaps;
 use crate::owner::{PodOwner, Takers, takers};
 
 /// Objects that are worked on at a time. Passes wait for the store most of the time, and what waits together is
@@ -67,6 +70,8 @@ struct Shared {
     revisions: Mutex<Children<ControllerRevision>>,
     /// Locked after the others; nothing is locked while it is.
     autoscalers: Mutex<Autoscalers>,
+    /// Nothing else is locked while it is.
+    overlaps: Mutex<Overlaps>,
     /// Locked last.
     nodes: Mutex<NodeIndex>,
     clock: Clock,
@@ -97,6 +102,20 @@ impl Shared {
         autoscalers.take_touched::<K>()
     }
 
+    /// What is to be said of an object that overlaps with an older one.
+    fn overlap<K: Kind>(&self, view: &View<'_>, key: &ObjectKey) -> Option<String> {
+        let mut overlaps = self.overlaps.lock();
+        overlaps.catch_up(view);
+        overlaps.older::<K>(key)
+    }
+
+    /// The objects of a kind that overlap with others than before.
+    fn overlapping<K: Kind>(&self, view: &View<'_>) -> Vec<ObjectKey> {
+        let mut overlaps = self.overlaps.lock();
+        overlaps.catch_up(view);
+        overlaps.take_touched::<K>()
+    }
+
     /// Pins the template of an object to what is in what it reads now, as far as the object's annotations want that.
     fn pin<K: Kind>(
         &self,
@@ -108,6 +127,13 @@ impl Shared {
         let mut reads = Reads::default();
         if config::pins(annotations) {
             reads.sources = Sources::look_up(view, &key.namespace, template);
+            reads.seen = content_seen::fingerprint(&template.spec, |content| {
+                let key = ObjectKey::namespaced(key.namespace.clone(), content.name);
+                match content.secret {
+                    true => Some(view.desired::<Secret>().entry(&key)?.mod_revision()),
+                    false => Some(view.desired::<ConfigMap>().entry(&key)?.mod_revision()),
+                }
+            });
             match config::pin(uid, template, &reads.sources) {
                 Ok(pinned) => {
                     *template = pinned.template;
@@ -138,6 +164,8 @@ impl Shared {
 struct Reads {
     /// It, as it is now.
     sources: Sources,
+    /// A fingerprint of its revisions.
+    seen: Option<String>,
     /// The copies that the pinned template reads.
     wanted: Vec<ContentCopy>,
     /// What it cannot do without and is not there: then it is not pinned.
@@ -183,6 +211,7 @@ pub async fn run(leader: Leader, clock: Clock, recorder: Recorder, seed: u64) {
         index: Mutex::new(OwnerIndex::new(leader.cache(), takers)),
         content: Mutex::new(ContentIndex::new(leader.cache())),
         autoscalers: Mutex::new(Autoscalers::new(leader.cache())),
+        overlaps: Mutex::new(Overlaps::new(leader.cache())),
         revisions: Mutex::new(Children::new(leader.cache())),
         nodes: Mutex::new(NodeIndex::new(leader.cache())),
         clock,

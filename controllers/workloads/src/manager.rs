@@ -105,9 +105,14 @@ impl<'a> Manager<'a> {
         Compare::Exists(self.leader.keyspace().build(&key))
     }
 
-    fn pod_key(&self, pod: &ObjectKey) -> String {
-        let key = Key::Desired(Pod::PLURAL, pod.clone());
+    /// The key of what is wanted of an object.
+    pub(crate) fn desired<K: Kind>(&self, key: &ObjectKey) -> String {
+        let key = Key::Desired(K::PLURAL, key.clone());
         self.leader.keyspace().build(&key)
+    }
+
+    fn pod_key(&self, pod: &ObjectKey) -> String {
+        self.desired::<Pod>(pod)
     }
 
     /// Puts pods under the object, or takes them out. `false` when nothing more may be written on this snapshot.

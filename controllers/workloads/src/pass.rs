@@ -4,12 +4,15 @@
 use std::fmt::Display;
 
 use setpoint_apis::{Kind, ObjectKey, Timestamp};
+use setpoint_runtime::events::Recorder;
 use setpoint_runtime::{Action, Clock, Leader, View, Write};
 use tokio::time::Instant;
 use tracing::debug;
 
+use crate::manager::Error;
 use crate::memory::Memory;
-use crate::writes;
+use crate::standing::{self, Conditions};
+use crate::writes::{self, Tally};
 
 /// All objects of a kind.
 pub(crate) fn all<K: Kind>(view: &View<'_>) -> Vec<ObjectKey> {
@@ -59,5 +62,47 @@ pub(crate) fn status<K: Kind, T: Default>(
             None
         }
         None => Some(writes::status::<K>(leader, key, status)),
+    }
+}
+
+/// An object, and what its status said and is to say.
+pub(crate) struct Report<'a, K: Kind> {
+    pub(crate) key: &'a ObjectKey,
+    pub(crate) uid: &'a str,
+    pub(crate) before: Option<&'a K::Status>,
+    pub(crate) now: Option<&'a K::Status>,
+}
+
+/// The end of a pass: writes the status that is due, tells people what is new in it, and says when to come back.
+///
+/// # Errors
+/// When the store has refused something in this pass.
+pub(crate) async fn finish<K: Kind, T: Default>(
+    (leader, recorder): (&Leader, &Recorder),
+    memory: &Memory<T>,
+    report: &Report<'_, K>,
+    mut tally: Tally,
+    mut action: Action,
+) -> Result<Action, Error>
+where
+    K::Status: Conditions,
+{
+    let refused = tally.refused;
+    let write = status::<K, _>(memory, leader, report.key, report.now, &mut action);
+    if let Some(write) = write {
+        if !tally.commit(leader, vec![write]).await {
+            return Ok(Action::requeue(writes::SOON));
+        }
+        standing::tell::<K>(recorder, report.key, report.uid, report.before, report.now);
+    }
+    if tally.conflicts > 0 {
+        action.requeue_after = Some(writes::SOON);
+    }
+    match tally.first_error {
+        Some(source) => Err(Error::Refused {
+            refused: refused.max(1),
+            source,
+        }),
+        None => Ok(action),
     }
 }

@@ -10,8 +10,7 @@ use setpoint_apis::{ObjectKey, Timestamp};
 
 use crate::seen::Seen;
 
-/// The annotation that makes a pod go earlier (lower) or later (higher) than its siblings.
-pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+pub use setpoint_apis::core::DELETION_COST;
 
 /// How far a pod has come. The order is the order in which pods are given up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -30,9 +30,11 @@ use crate::index::{OwnerIndex, PodRow};
 pub use crate::manager::Error;
 use crate::manager::Manager;
 use crate::memory::Memory;
+use crate::overlaps::Overlaps;
 use crate::owner::PodOwner;
 use crate::pod::PodFacts;
 use crate::seen::Seen;
+use crate::standing::{self, Unusable};
 use crate::{Shared, pass, writes};
 use decide::decide;
 use plan::{Plan, Setbacks, Snapshot};
@@ -41,7 +43,10 @@ use plan::{Plan, Setbacks, Snapshot};
 pub(crate) fn concerns(key: &StateKey) -> bool {
     match key {
         StateKey::Desired(plural, _) => {
-            *plural == Namespace::PLURAL || OwnerIndex::concerns(key) || Autoscalers::concerns(key)
+            *plural == Namespace::PLURAL
+                || OwnerIndex::concerns(key)
+                || Autoscalers::concerns(key)
+                || Overlaps::concerns(key)
         }
         StateKey::Actual(plural, _) => *plural == ReplicaSet::PLURAL || Autoscalers::concerns(key),
         StateKey::Deletion(plural, _) => **plural == *ReplicaSet::PLURAL,
@@ -55,6 +60,7 @@ pub(crate) fn keys(shared: &Shared, change: &StateKey, view: &View<'_>) -> Vec<O
     index.catch_up(view);
     let mut keys = index.take_touched(PodOwner::ReplicaSet);
     keys.extend(shared.autoscaled::<ReplicaSet>(view));
+    keys.extend(shared.overlapping::<ReplicaSet>(view));
     match change {
         StateKey::Actual(plural, key) if *plural == ReplicaSet::PLURAL => keys.push(key.clone()),
         StateKey::Deletion(_, key) => keys.push(key.clone()),
@@ -101,9 +107,12 @@ fn observe(
     let entry = view.desired::<ReplicaSet>().entry(key)?;
     let mut snapshot = Snapshot {
         key: key.clone(),
-        uid: String::new(),
+        uid: entry.last_good().map(|o| o.uid()).unwrap_or_default(),
         generation: 0,
-        invalid: entry.invalid().map(|i| i.message.clone()),
+        invalid: entry.invalid().map(|i| Unusable::document(&i.message)),
+        fixed: None,
+        overlap: None,
+        decided: None,
         terminating: false,
         namespace_exists: view
             .desired::<Namespace>()
@@ -127,10 +136,20 @@ fn observe(
         return Some((snapshot, None));
     };
     let set = &object.value;
-    snapshot.uid = object.uid();
     snapshot.generation = object.version;
+    let recorded = snapshot.status.as_ref().and_then(|s| s.fixed.as_ref());
+    match standing::take_up(object, &snapshot.uid, recorded) {
+        Ok(fixed) => snapshot.fixed = Some(fixed),
+        Err(unusable) => {
+            snapshot.invalid = Some(unusable);
+            return Some((snapshot, None));
+        }
+    }
+    snapshot.overlap = shared.overlap::<ReplicaSet>(view, key);
     snapshot.terminating = writes::terminating::<ReplicaSet>(view, key, &snapshot.uid);
-    snapshot.wanted = shared.wanted::<ReplicaSet>(view, key, set.spec.replicas());
+    let asked = set.spec.replicas();
+    snapshot.wanted = shared.wanted::<ReplicaSet>(view, key, asked);
+    snapshot.decided = (snapshot.wanted != asked).then_some(snapshot.wanted);
     let min_ready = set
         .spec
         .min_ready_seconds
@@ -156,7 +175,8 @@ fn observe(
             snapshot.releasable.push(row.facts.seen());
         }
     }
-    for row in index.loose_pods(&key.namespace) {
+    let loose = index.loose_pods(&key.namespace);
+    for row in loose.filter(|_| snapshot.overlap.is_none()) {
         if row.facts.is_active() && !row.facts.frozen && selects(row) {
             snapshot.adoptable.push(row.facts.seen());
         }
@@ -208,7 +228,7 @@ async fn execute(
     object: Option<&Stored<ReplicaSet>>,
     plan: Plan,
 ) -> Result<Action, Error> {
-    let mut action = Action {
+    let action = Action {
         requeue_after: plan.look_again,
     };
     let mut tally = writes::Tally::default();
@@ -219,24 +239,20 @@ async fn execute(
             return Ok(Action::requeue(writes::SOON));
         }
     }
-    let refused = tally.refused;
-    let status = plan.status.as_ref();
-    let status = pass::status::<ReplicaSet, _>(&shared.sets, leader, &s.key, status, &mut action);
-    if let Some(write) = status
-        && !tally.commit(leader, vec![write]).await
-    {
-        return Ok(Action::requeue(writes::SOON));
-    }
-    if tally.conflicts > 0 {
-        action.requeue_after = Some(writes::SOON);
-    }
-    match tally.first_error {
-        Some(source) => Err(Error::Refused {
-            refused: refused.max(1),
-            source,
-        }),
-        None => Ok(action),
-    }
+    let report = pass::Report::<ReplicaSet> {
+        key: &s.key,
+        uid: &s.uid,
+        before: s.status.as_ref(),
+        now: plan.status.as_ref(),
+    };
+    pass::finish(
+        (leader, &shared.recorder),
+        &shared.sets,
+        &report,
+        tally,
+        action,
+    )
+    .await
 }
 
 /// Creates, deletes, adopts, releases. `false` when nothing more may be written on this snapshot.

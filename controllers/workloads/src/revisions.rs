@@ -7,11 +7,15 @@ use std::collections::BTreeSet;
 
 use setpoint_apis::apps::ControllerRevision;
 use setpoint_apis::core::PodTemplateSpec;
-use setpoint_apis::{ObjectKey, ObjectMeta, OwnerReference};
+use setpoint_apis::{ObjectKey, ObjectMeta, OwnerReference, document};
+use setpoint_runtime::Write;
+use setpoint_store::{Compare, TxnOp};
 
 use crate::children::{Child, Children};
 use crate::hash::template_hash;
+use crate::manager::Manager;
 use crate::seen::Seen;
+use crate::writes;
 
 /// The label of a pod that names the revision that it is of.
 pub const REVISION_LABEL: &str = "controller-revision-hash";
@@ -126,7 +130,7 @@ pub fn wanted(
 }
 
 /// The ControllerRevision of a template that has none yet, or has another number now.
-pub fn document(
+pub fn made(
     namespace: &str,
     owner: OwnerReference,
     template: &PodTemplateSpec,
@@ -146,6 +150,40 @@ pub fn document(
         revision: wanted.number,
         ..ControllerRevision::default()
     }
+}
+
+/// What becomes of the revisions of an object: those that are made or made anew, each with its revision as it was seen
+/// when it is there; and those that go.
+pub(crate) fn writes(
+    manager: &Manager<'_>,
+    put: Vec<(ControllerRevision, Option<i64>)>,
+    gone: &[Seen],
+) -> Vec<Write> {
+    let put = put.into_iter().map(|(revision, seen)| {
+        let key = manager.desired::<ControllerRevision>(&revision.metadata.key());
+        let as_seen = match seen {
+            Some(revision) => vec![Compare::ModRevision(key.clone(), revision)],
+            None => vec![Compare::absent(key.clone()), manager.namespace()],
+        };
+        Write {
+            guards: as_seen.into_iter().chain([manager.guard()]).collect(),
+            context: format!(
+                "write revision {} as {}",
+                revision.metadata.name, revision.revision
+            ),
+            ops: vec![writes::put(key, document::encode(&revision))],
+        }
+    });
+    let gone = gone.iter().map(|seen| {
+        let key = manager.desired::<ControllerRevision>(&seen.key);
+        let as_seen = Compare::ModRevision(key.clone(), seen.mod_revision);
+        Write {
+            guards: vec![as_seen, manager.guard()],
+            ops: vec![TxnOp::Delete(key)],
+            context: format!("delete revision {}", seen.key),
+        }
+    });
+    put.chain(gone).collect()
 }
 
 /// The revisions beyond the history: those that are not in use, the oldest first.
@@ -177,7 +215,7 @@ mod tests {
     fn made(image: &str, revisions: &[Revision]) -> Revision {
         let wanted = find(image, revisions);
         let owner = crate::documents::controller_reference::<ControllerRevision>("web", "u");
-        let document = document("default", owner, &template(image), &wanted);
+        let document = super::made("default", owner, &template(image), &wanted);
         Revision {
             seen: Seen {
                 key: document.metadata.key(),

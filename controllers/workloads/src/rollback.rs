@@ -11,17 +11,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use setpoint_apis::apps::{ROLLBACK_ON_FAILURE, RollbackRecord, WorkloadCondition};
+use setpoint_apis::apps::{
+    PROGRESS_DEADLINE, ROLLBACK_ON_FAILURE, RollbackRecord, WorkloadCondition,
+};
 use setpoint_apis::{ObjectKey, Timestamp};
 use setpoint_runtime::events::{EventRef, Recorder};
 use tracing::info;
 
 use crate::conditions::{self, DEADLINE_EXCEEDED, Finding, PROGRESSING};
 use crate::pod::{PodFacts, Trouble};
-
-/// The annotation of a StatefulSet or DaemonSet that says how many seconds its rollout may stand still; 600 without it.
-/// A Deployment has a field for that.
-pub const PROGRESS_DEADLINE: &str = "setpoint.dev/progress-deadline-seconds";
 
 /// How long a rollout of a workload with these annotations may stand still before it has failed; `None`: for ever, which
 /// is written as Kubernetes does it, as the greatest number of 32 bits.

@@ -30,17 +30,19 @@ use setpoint_apis::core::{Namespace, PersistentVolumeClaim, Pod};
 use setpoint_apis::{Key, Kind, ObjectKey, OwnerReference, document, owners};
 use setpoint_runtime::events::EventRef;
 use setpoint_runtime::{Action, Leader, StateKey, View, Write};
-use setpoint_store::{Compare, StoreError, TxnOp};
+use setpoint_store::{Compare, StoreError};
 
+use crate::autoscale::Autoscalers;
 use crate::children::Children;
 use crate::config::copy_writes;
 use crate::content::ContentIndex;
 use crate::index::OwnerIndex;
 use crate::manager::{Manager, ReadPod};
 use crate::memory::Memory;
+use crate::overlaps::Overlaps;
 use crate::owner::PodOwner;
 use crate::revisions::{self, Wanted};
-use crate::{Shared, pass, rollback, writes};
+use crate::{Shared, manager, pass, rollback, writes};
 use decide::decide;
 use observe::{Found, observe};
 use plan::{Plan, Seen, Setbacks, Snapshot, Why};
@@ -48,15 +50,9 @@ use plan::{Plan, Seen, Setbacks, Snapshot, Why};
 /// Why a pass did not do all that it had planned.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The store refused a write. It is tried again with backoff, and the status says so.
-    #[error("{refused} writes were refused")]
-    Refused {
-        /// How many.
-        refused: usize,
-        /// The first refusal.
-        #[source]
-        source: StoreError,
-    },
+    /// A write was refused, or a pod could not be read.
+    #[error(transparent)]
+    Pods(#[from] manager::Error),
     /// The raw document of a pod, to change its owners, could not be read.
     #[error(transparent)]
     Read(#[from] ReadPod),
@@ -87,8 +83,10 @@ pub(crate) fn concerns(key: &StateKey) -> bool {
                 || OwnerIndex::concerns(key)
                 || ContentIndex::concerns(key)
                 || Children::<ControllerRevision>::concerns(key)
+                || Autoscalers::concerns(key)
+                || Overlaps::concerns(key)
         }
-        StateKey::Actual(plural, _) => *plural == StatefulSet::PLURAL,
+        StateKey::Actual(plural, _) => *plural == StatefulSet::PLURAL || Autoscalers::concerns(key),
         StateKey::Deletion(plural, _) => **plural == *StatefulSet::PLURAL,
         _ => OwnerIndex::concerns(key),
     }
@@ -102,6 +100,8 @@ pub(crate) fn keys(shared: &Shared, change: &StateKey, view: &View<'_>) -> Vec<O
         index.take_touched(PodOwner::StatefulSet)
     };
     keys.extend(shared.content.lock().keys::<StatefulSet>(view, change));
+    keys.extend(shared.autoscaled::<StatefulSet>(view));
+    keys.extend(shared.overlapping::<StatefulSet>(view));
     {
         let mut revisions = shared.revisions.lock();
         revisions.catch_up(view);
@@ -120,7 +120,8 @@ pub(crate) fn keys(shared: &Shared, change: &StateKey, view: &View<'_>) -> Vec<O
             }
             _ => {}
         },
-        StateKey::Actual(_, key) | StateKey::Deletion(_, key) => keys.push(key.clone()),
+        StateKey::Actual(plural, key) if *plural == StatefulSet::PLURAL => keys.push(key.clone()),
+        StateKey::Deletion(_, key) => keys.push(key.clone()),
         _ => {}
     }
     keys
@@ -162,7 +163,7 @@ async fn execute(
     found: Option<Found>,
     plan: Plan,
 ) -> Result<Action, Error> {
-    let mut action = Action {
+    let action = Action {
         requeue_after: plan.look_again,
     };
     let mut tally = writes::Tally::default();
@@ -180,29 +181,19 @@ async fn execute(
             return Ok(Action::requeue(writes::SOON));
         }
     }
-    let refused = tally.refused;
-    let status = plan.status.as_ref();
-    let memory = &shared.stateful_sets;
-    let status = pass::status::<StatefulSet, _>(memory, leader, &s.key, status, &mut action);
-    if let Some(write) = status
-        && !tally.commit(leader, vec![write]).await
-    {
-        return Ok(Action::requeue(writes::SOON));
-    }
     if let (Some(found), Some(r)) = (&found, &plan.rolled_back) {
         let about = EventRef::stored(&*found.set);
         rollback::tell(&shared.recorder, &s.key, about, r);
     }
-    if tally.conflicts > 0 {
-        action.requeue_after = Some(writes::SOON);
-    }
-    match tally.first_error {
-        Some(source) => Err(Error::Refused {
-            refused: refused.max(1),
-            source,
-        }),
-        None => Ok(action),
-    }
+    let report = pass::Report::<StatefulSet> {
+        key: &s.key,
+        uid: &s.uid,
+        before: s.status.as_ref(),
+        now: plan.status.as_ref(),
+    };
+    let recorder = &shared.recorder;
+    let memory = &shared.stateful_sets;
+    Ok(pass::finish((leader, recorder), memory, &report, tally, action).await?)
 }
 
 /// What carrying out a plan needs.
@@ -291,22 +282,7 @@ impl Pass<'_> {
 
     /// Revisions that are made, renumbered, taken on or deleted.
     fn revisions(&self) -> Vec<Write> {
-        let mut writes = Vec::new();
-        let mut write = |verb: &str, key: &ObjectKey, guard: Option<i64>, text: Option<String>| {
-            let name = self.key(ControllerRevision::PLURAL, key);
-            let seen = match guard {
-                Some(revision) => vec![Compare::ModRevision(name.clone(), revision)],
-                None => vec![Compare::absent(name.clone()), self.manager.namespace()],
-            };
-            writes.push(Write {
-                guards: seen.into_iter().chain([self.manager.guard()]).collect(),
-                ops: vec![match text {
-                    Some(text) => writes::put(name, text),
-                    None => TxnOp::Delete(name),
-                }],
-                context: format!("{verb} revision {key}"),
-            });
-        };
+        let mut put = Vec::new();
         if let Some(new) = &self.plan.revision {
             let wanted = Wanted {
                 name: new.name.clone(),
@@ -314,12 +290,9 @@ impl Pass<'_> {
                 number: new.number,
                 collisions: 0,
             };
-            let owner = self.manager.reference();
-            let namespace = &self.s.key.namespace;
-            let made = revisions::document(namespace, owner, &self.s.template, &wanted);
-            let seen = new.there.as_ref().map(|seen| seen.mod_revision);
-            let text = document::encode(&made);
-            write("write", &made.metadata.key(), seen, Some(text));
+            let (owner, namespace) = (self.manager.reference(), &self.s.key.namespace);
+            let made = revisions::made(namespace, owner, &self.s.template, &wanted);
+            put.push((made, new.there.as_ref().map(|seen| seen.mod_revision)));
         }
         for seen in &self.plan.adopt_revisions {
             let view = self.leader.cache().view();
@@ -329,14 +302,10 @@ impl Pass<'_> {
                 let mut revision = found.value.clone();
                 let references = &mut revision.metadata.owner_references;
                 references.push(self.manager.reference());
-                let text = document::encode(&revision);
-                write("adopt", &seen.key, Some(seen.mod_revision), Some(text));
+                put.push((revision, Some(seen.mod_revision)));
             }
         }
-        for seen in &self.plan.delete_revisions {
-            write("delete", &seen.key, Some(seen.mod_revision), None);
-        }
-        writes
+        revisions::writes(&self.manager, put, &self.plan.delete_revisions)
     }
 
     fn claim_owner(&self) -> OwnerReference {

@@ -164,6 +164,6 @@ fn success_rule(f: &mut Findings, path: &str, rule: &SuccessPolicyRule, spec: &J
         }
     }
     let path = format!("{path}.succeededCount");
-    f.at_least(path.as_str(), rule.succeeded_count, 1);
+    f.at_least(path.as_str(), rule.succeeded_count, 0);
     f.at_most(path, rule.succeeded_count.map(Into::into), most);
 }

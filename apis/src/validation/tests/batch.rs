@@ -65,6 +65,16 @@ fn jobs_are_held_to_their_rules() {
             ),
             (
                 "backoffLimit: 3",
+                "managedBy: me",
+                "spec.managedBy: \"me\" is not a name with a domain",
+            ),
+            (
+                "backoffLimit: 3",
+                &format!("managedBy: example.com/{}", "x".repeat(60)),
+                "spec.managedBy: has 72 characters, the most is 63",
+            ),
+            (
+                "backoffLimit: 3",
                 "podReplacementPolicy: TerminatingOrFailed\n  podFailurePolicy: {rules: []}",
                 "spec.podReplacementPolicy: must be Failed",
             ),
@@ -167,6 +177,11 @@ fn policies_of_jobs_are_held_to_their_rules() {
                 "'0,2-4'",
                 "'4,2'",
                 &wins("succeededIndexes: \"4,2\" is not in rising order"),
+            ),
+            (
+                "succeededCount: 2",
+                "succeededCount: -1",
+                &wins("succeededCount: -1 is too small: it must be at least 0"),
             ),
             (
                 "succeededCount: 2",

@@ -15,6 +15,7 @@ spec:
   metrics:
   - {type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 60}}}
   - {type: Object, object: {describedObject: {kind: Service, name: s}, metric: {name: m}, target: {type: Value, value: 2}}}
+  - {type: ContainerResource, containerResource: {name: memory, container: main, target: {type: Value, averageValue: 1Gi}}}
   behavior: {scaleDown: {stabilizationWindowSeconds: 60, policies: [{type: Pods, value: 1, periodSeconds: 30}]}}
 ";
 
@@ -83,6 +84,16 @@ fn autoscalers_are_held_to_their_rules() {
                 "{name: m}",
                 "{name: ''}",
                 "spec.metrics[1].object.metric.name: must not be empty",
+            ),
+            (
+                "name: memory",
+                "name: disk",
+                "spec.metrics[2].containerResource.name: \"disk\" is not cpu",
+            ),
+            (
+                "container: main",
+                "container: Main",
+                "spec.metrics[2].containerResource.container: \"Main\"",
             ),
             (
                 "Seconds: 60",

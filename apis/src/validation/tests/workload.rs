@@ -62,6 +62,11 @@ fn stateful_sets_are_held_to_their_rules() {
                 "spec.updateStrategy.rollingUpdate: has no meaning",
             ),
             (
+                "{name: db}\nspec",
+                "{name: db, annotations: {setpoint.dev/progress-deadline-seconds: '-1'}}\nspec",
+                "metadata.annotations[\"setpoint.dev/progress-deadline-seconds\"]: -1 is too small",
+            ),
+            (
                 "{name: data, mountPath",
                 "{name: other, mountPath",
                 "spec.template.spec.containers[0].volumeMounts[0].name",
@@ -132,6 +137,31 @@ fn daemon_sets_are_held_to_their_rules() {
                 "{matchLabels: {app: log}}",
                 "{}",
                 "spec.selector: must not be empty",
+            ),
+            (
+                "{name: log}",
+                "{name: log, annotations: {setpoint.dev/progress-deadline-seconds: '1'}}",
+                "metadata.annotations[\"setpoint.dev/progress-deadline-seconds\"]: 1 must be more than minReadySeconds, 1",
+            ),
+            (
+                "{name: log}",
+                "{name: log, annotations: {setpoint.dev/progress-deadline-seconds: '0'}}",
+                "metadata.annotations[\"setpoint.dev/progress-deadline-seconds\"]: 0 is too small",
+            ),
+            (
+                "{name: log}",
+                "{name: log, annotations: {setpoint.dev/progress-deadline-seconds: 10m}}",
+                "metadata.annotations[\"setpoint.dev/progress-deadline-seconds\"]: \"10m\" is not a number of seconds",
+            ),
+            (
+                "metadata: {labels: {app: log}}",
+                "metadata: {labels: {app: log}, annotations: {controller.kubernetes.io/pod-deletion-cost: '1.5'}}",
+                "spec.template.metadata.annotations[\"controller.kubernetes.io/pod-deletion-cost\"]: \"1.5\"",
+            ),
+            (
+                "metadata: {labels: {app: log}}",
+                "metadata: {labels: {app: log}, annotations: {setpoint.dev/partition-policy: never}}",
+                "spec.template.metadata.annotations[\"setpoint.dev/partition-policy\"]: \"never\" is not one of",
             ),
             (
                 "{name: log}",

@@ -27,6 +27,12 @@ pub(super) async fn describe(sheet: &mut Sheet, client: &Client, object: &Object
                 status("availableReplicas"),
             ),
         );
+        if let Some(reverted) = object.at(&["status", "revertedReplicas"]) {
+            sheet.field(
+                "Reverted",
+                format!("{reverted} of the revision that runs instead"),
+            );
+        }
         sheet.field(
             "StrategyType",
             object.text_at(&["spec", "strategy", "type"]),

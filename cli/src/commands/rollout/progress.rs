@@ -26,12 +26,8 @@ pub(super) fn progress(o: &Object) -> Result<Progressing> {
     let status = |field: &str| o.number_at(&["status", field]);
     let name = &o.key.name;
     let wanted = replicas(o);
-    let observed = o
-        .at(&["status", "observedGeneration"])
-        .and_then(Value::as_i64);
-    let generation = o.revisions.map_or(0, |r| r.version);
     refuse_invalid(o)?;
-    if observed.is_none_or(|observed| observed < generation) {
+    if !is_observed(o) {
         return Ok(Progressing::Waiting(format!(
             "Waiting for {} spec update to be observed...",
             o.kind.singular()
@@ -48,12 +44,29 @@ pub(super) fn progress(o: &Object) -> Result<Progressing> {
         });
     }
     refuse_rolled_back(o)?;
+    let missing = o.condition("ConfigMissing");
+    if let Some(missing) = missing.filter(|c| c["status"] == "True") {
+        return Ok(Progressing::Waiting(format!(
+            "Waiting for {} {name:?} rollout to begin: {}",
+            o.kind.singular(),
+            missing["message"].as_str().unwrap_or_default()
+        )));
+    }
     match o.kind.plural {
         "deployments" => deployment(o, wanted),
         "statefulsets" => stateful_set(o, wanted),
         "daemonsets" => daemon_set(o),
         other => bail!("{other} have no rollouts"),
     }
+}
+
+/// Whether the status is about the present document.
+fn is_observed(o: &Object) -> bool {
+    let observed = o
+        .at(&["status", "observedGeneration"])
+        .and_then(Value::as_i64);
+    let generation = o.revisions.map_or(0, |r| r.version);
+    observed.is_some_and(|observed| observed >= generation)
 }
 
 /// An error when the controller has taken the rollout back.
@@ -128,15 +141,6 @@ fn daemon_set(o: &Object) -> Result<Progressing> {
 
 fn deployment(o: &Object, wanted: i64) -> Result<Progressing> {
     let (name, status) = (&o.key.name, |field: &str| o.number_at(&["status", field]));
-    let missing = o
-        .condition("ConfigMissing")
-        .filter(|c| c["status"] == "True");
-    if let Some(missing) = missing {
-        let message = missing["message"].as_str().unwrap_or_default();
-        return Ok(Progressing::Waiting(format!(
-            "Waiting for deployment {name:?} rollout to begin: {message}"
-        )));
-    }
     if o.condition("Progressing")
         .is_some_and(|c| c["reason"] == "ProgressDeadlineExceeded")
     {
@@ -181,7 +185,9 @@ fn refuse_invalid(o: &Object) -> Result<()> {
     };
     let text = |field: &str| condition[field].as_str().unwrap_or_default();
     // Of its own document that was said before it was mended.
-    if text("reason") == "DocumentInvalid" {
+    let own = text("reason") == "DocumentInvalid"
+        || (text("reason") == "ImmutableFieldChanged" && !is_observed(o));
+    if own {
         return Ok(());
     }
     bail!(
@@ -309,6 +315,10 @@ mod tests {
         );
         // The document is readable by now, and the controller has not looked at it yet.
         check(invalid("DocumentInvalid"), "to be observed");
+        check(invalid("ImmutableFieldChanged"), "to be observed");
+        let mut seen = invalid("ImmutableFieldChanged");
+        seen["observedGeneration"] = json!(2);
+        check(seen, "is not rolled out: ImmutableFieldChanged");
         let mut broken = object("deployments", json!({"invalid": {"message": "no"}}));
         broken.invalid = Some("no".into());
         assert!(progress(&broken).is_err());

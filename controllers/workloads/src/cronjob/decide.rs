@@ -38,6 +38,14 @@ pub fn decide(s: &Snapshot, now: Timestamp) -> Plan {
         let mut status = s.status.clone().unwrap_or_default();
         let finding = Finding::new(INVALID, true, "DocumentInvalid", error.as_str());
         conditions::set(&mut status.conditions, finding, now);
+        if s.status.as_ref() != Some(&status) {
+            plan.tell.push(Told {
+                warning: true,
+                reason: "DocumentInvalid",
+                message: error.clone(),
+                about: None,
+            });
+        }
         return settle(plan, s, status);
     }
     let mut status = s.status.clone().unwrap_or_default();

@@ -314,9 +314,9 @@ fn what_does_not_parse_freezes_the_cron_job_and_the_condition_says_why() {
     let plans = run(&mut s, "2026-01-01T03:00:00Z");
     assert_eq!(
         plans,
-        [
-            "status active= Invalid=True/DocumentInvalid\nnote: the document does not parse: frozen\n"
-        ]
+        ["status active= Invalid=True/DocumentInvalid\n\
+             tell DocumentInvalid: spec.schedule: \"0 0 30 2 *\" never fires\n\
+             note: the document does not parse: frozen\n"]
     );
     s.invalid = None;
     s.lost_status = Some("no".into());

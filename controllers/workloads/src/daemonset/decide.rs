@@ -35,10 +35,9 @@ const TRIES: usize = 8;
 /// - What is bound to a node that is lost is left alone while the node may have it, and no second pod is made for it.
 pub fn decide(s: &Snapshot, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
-    if s.invalid.is_some() {
-        plan.notes
-            .push("the document does not parse: frozen".into());
-        return status::frozen(plan, s, now);
+    if let Some(unusable) = &s.invalid {
+        plan.notes.push(unusable.note().into());
+        return status::frozen(plan, s, unusable, now);
     }
     let target = revision::target(s);
     let ground = Ground::new(s, &target, now);

@@ -10,6 +10,7 @@ use setpoint_apis::apps::{
     RollingUpdateDaemonSet,
 };
 use setpoint_apis::core::PodTemplateSpec;
+use setpoint_apis::fixed::FixedFields;
 use setpoint_apis::{IntOrString, ObjectKey, Timestamp};
 
 use super::nodes::Nodes;
@@ -19,6 +20,7 @@ use crate::pod::PodFacts;
 use crate::revisions::{Revision, Wanted};
 use crate::rollback;
 pub use crate::seen::Seen;
+use crate::standing::Unusable;
 
 /// A pod of a DaemonSet.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,7 +61,13 @@ pub struct Snapshot {
     /// Its generation.
     pub generation: i64,
     /// Why its document cannot be used. Then nothing is created or deleted.
-    pub invalid: Option<String>,
+    pub invalid: Option<Unusable>,
+    /// What may not change of it.
+    pub fixed: Option<FixedFields>,
+    /// What is to be said about an older workload that selects the same pods.
+    pub overlap: Option<String>,
+    /// Which contents the template reads, for the status.
+    pub config_seen: Option<String>,
     /// It is being deleted, dependents first.
     pub terminating: bool,
     /// Whether its namespace exists.

@@ -4,7 +4,7 @@ use setpoint_apis::Timestamp;
 use setpoint_apis::apps::DaemonSetStatus;
 
 use super::fit::Fit;
-use super::ground::Ground;
+use super::ground::{Ground, Row};
 use super::plan::{Plan, Snapshot, Why};
 use super::revision::{self, Target};
 use crate::conditions::{self, DEADLINE_EXCEEDED, Finding, INVALID, PROGRESSING, REPLICA_FAILURE};
@@ -12,6 +12,7 @@ use crate::config;
 use crate::pod::available_at;
 use crate::replicaset::decide::{some, sooner};
 use crate::rollback::{self, Failure, crashing};
+use crate::standing::{self, Unusable};
 
 /// The rollout is complete.
 const AVAILABLE: &str = "NewRevisionAvailable";
@@ -20,12 +21,11 @@ const CREATED: &str = "NewRevisionCreated";
 /// The rollout goes on.
 const UPDATED: &str = "RevisionUpdated";
 
-/// Puts the status of a DaemonSet into the plan whose document does not parse: what was last known, and the reason.
-pub(super) fn frozen(mut plan: Plan, s: &Snapshot, now: Timestamp) -> Plan {
-    let error = s.invalid.as_deref().unwrap_or_default();
-    let finding = Finding::new(INVALID, true, "DocumentInvalid", error);
+/// Puts the status of a DaemonSet into the plan whose document cannot be acted on: what was last known, and the reason.
+pub(super) fn frozen(mut plan: Plan, s: &Snapshot, why: &Unusable, now: Timestamp) -> Plan {
     let mut status = s.status.clone().unwrap_or_default();
-    conditions::set(&mut status.conditions, finding, now);
+    conditions::set(&mut status.conditions, why.finding(), now);
+    status.observed_generation = why.observed(s.generation, status.observed_generation);
     plan.status = (s.status.as_ref() != Some(&status)).then_some(status);
     plan
 }
@@ -48,6 +48,7 @@ pub(super) fn settle(
         None => stored.collision_count,
     };
     conditions::remove(&mut status.conditions, INVALID);
+    standing::set_overlap(&mut status.conditions, s.overlap.as_ref(), now);
     config::set_missing(&mut status.conditions, s.missing.as_ref(), now);
     let old = old_pods(ground);
     if s.rolls() && s.progress_deadline.is_some() {
@@ -56,6 +57,11 @@ pub(super) fn settle(
         conditions::remove(&mut status.conditions, PROGRESSING);
     }
     keep_record(&mut status, &mut plan, &stored, s, target, ground, now);
+    if let Some(asked) = target.asked.as_deref().filter(|_| target.failed) {
+        // What was counted so far is of the revision that runs instead.
+        status.reverted_number_scheduled = status.updated_number_scheduled;
+        status.updated_number_scheduled = some(of_revision(s, ground, asked));
+    }
     let failure = failure(s);
     conditions::set_or_remove(&mut status.conditions, REPLICA_FAILURE, failure, now);
 
@@ -74,6 +80,8 @@ pub(super) fn settle(
 fn count(s: &Snapshot, ground: &Ground<'_>) -> DaemonSetStatus {
     let mut status = DaemonSetStatus {
         observed_generation: Some(s.generation),
+        observed_config: s.config_seen.clone(),
+        fixed: s.fixed.clone(),
         ..DaemonSetStatus::default()
     };
     let (mut updated, mut available) = (0, 0);
@@ -98,6 +106,16 @@ fn count(s: &Snapshot, ground: &Ground<'_>) -> DaemonSetStatus {
     status.number_available = some(available);
     status.number_unavailable = some(status.desired_number_scheduled - available);
     status
+}
+
+/// How many nodes have a pod of a revision, as they are counted.
+fn of_revision(s: &Snapshot, ground: &Ground<'_>, name: &str) -> i32 {
+    let hash = Some(s.hash_of(name));
+    let counted = |r: &&Row<'_>| matches!(r.fit, Fit::Runs | Fit::Unknown);
+    let pods = ground.rows.iter().filter(counted);
+    let pods = pods.filter_map(|r| r.pods.first());
+    let of = pods.filter(|p| p.hash.as_deref() == hash);
+    i32::try_from(of.count()).unwrap_or(i32::MAX)
 }
 
 /// How many pods are of another revision than the one that is to run, and count.
@@ -201,10 +219,11 @@ fn progress(
         return;
     }
     let n = |n: Option<i32>| n.unwrap_or(0);
-    let behind = |s: &DaemonSetStatus| s.current_number_scheduled - n(s.updated_number_scheduled);
+    let new = |s: &DaemonSetStatus| n(s.reverted_number_scheduled.or(s.updated_number_scheduled));
+    let behind = |s: &DaemonSetStatus| s.current_number_scheduled - new(s);
     // Nodes that come, or come back, are more to do.
     let progress = status.desired_number_scheduled > stored.desired_number_scheduled
-        || n(status.updated_number_scheduled) > n(stored.updated_number_scheduled)
+        || new(status) > new(stored)
         || behind(status) < behind(stored)
         || status.number_ready > stored.number_ready
         || n(status.number_available) > n(stored.number_available);

@@ -20,6 +20,7 @@ use super::plan::{DaemonPod, Plan, Seen, Snapshot};
 use crate::content::CopySeen;
 use crate::pod::{PodFacts, PodState};
 use crate::revisions::Revision;
+use crate::standing::Unusable;
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_unix_seconds(seconds)
@@ -54,6 +55,9 @@ fn daemon_set(nodes: usize, image: &str) -> Snapshot {
         uid: "u".into(),
         generation: 1,
         invalid: None,
+        fixed: None,
+        overlap: None,
+        config_seen: None,
         terminating: false,
         namespace_exists: true,
         strategy: rolling("0", "1"),
@@ -426,7 +430,7 @@ fn what_does_not_parse_is_frozen() {
     let mut w = running(2, "a");
     w.s.template = template("b");
     w.settle();
-    w.s.invalid = Some("line 3".into());
+    w.s.invalid = Some(Unusable::document("line 3"));
     let plans = w.settle();
     assert_eq!(plans.len(), 1);
     assert!(!plans[0].acts() && plans[0].status.is_some());

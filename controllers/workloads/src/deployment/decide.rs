@@ -15,6 +15,7 @@ use super::revision::{self, Target};
 use super::status;
 use crate::config::CopyPlan;
 use crate::pod::available_at;
+use crate::standing::Unusable;
 
 /// Decides.
 ///
@@ -26,7 +27,9 @@ use crate::pod::available_at;
 pub fn decide(s: &Snapshot, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     if s.invalid.is_some() || !s.broken_sets.is_empty() {
-        plan.notes.push("a document does not parse: frozen".into());
+        let note = s.invalid.as_ref().map(Unusable::note);
+        plan.notes
+            .push(note.unwrap_or("a document does not parse: frozen").into());
         return status::frozen(plan, s, now);
     }
     let target = revision::target(s);

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use setpoint_apis::apps::{DeploymentStatus, DeploymentStrategy, RollbackRecord};
 use setpoint_apis::core::PodTemplateSpec;
+use setpoint_apis::fixed::FixedFields;
 use setpoint_apis::{ObjectKey, Timestamp};
 
 use crate::config::{ContentCopy, CopyPlan, Missing};
 use crate::content::CopySeen;
 use crate::rollback::{self, Failure};
 pub use crate::seen::Seen;
+use crate::standing::Unusable;
 
 /// The label that tells the pods of one template from those of another.
 pub const HASH_LABEL: &str = "pod-template-hash";
@@ -50,7 +52,7 @@ pub struct SetFacts {
     pub ready_since: Vec<Timestamp>,
     /// Pods of it that are not wanted any more and have not stopped.
     pub stopping: i32,
-    /// Its `ReplicaFailure`: reason and sentence.
+    /// Its `Invalid` or `ReplicaFailure`: reason and sentence.
     pub failure: Option<(String, String)>,
 }
 
@@ -71,10 +73,20 @@ pub(super) fn number(annotations: &BTreeMap<String, String>, name: &str) -> Opti
 pub struct Snapshot {
     /// The Deployment.
     pub key: ObjectKey,
+    /// Its uid.
+    pub uid: String,
     /// Its generation.
     pub generation: i64,
-    /// Why its document cannot be used. Then nothing is created, scaled or deleted.
-    pub invalid: Option<String>,
+    /// Why its document cannot be acted on. Then nothing is created, scaled or deleted.
+    pub invalid: Option<Unusable>,
+    /// What may not change of it.
+    pub fixed: Option<FixedFields>,
+    /// What is to be said about an older workload that selects the same pods.
+    pub overlap: Option<String>,
+    /// Which contents the template reads, for the status.
+    pub config_seen: Option<String>,
+    /// How many pods an autoscaler wants, when the document says otherwise.
+    pub decided: Option<i32>,
     /// ReplicaSets that are or may be its own and do not parse. While there is one, nothing is done either.
     pub broken_sets: Vec<String>,
     /// It is being deleted, dependents first.

@@ -12,6 +12,7 @@ use crate::config;
 use crate::pod::available_at;
 use crate::replicaset::decide::{some, sooner};
 use crate::rollback;
+use crate::standing;
 
 const AVAILABLE: &str = "Available";
 /// The rollout is complete.
@@ -26,11 +27,14 @@ const PAUSED: &str = "DeploymentPaused";
 /// was last known, and the reason.
 pub(super) fn frozen(mut plan: Plan, s: &Snapshot, now: Timestamp) -> Plan {
     let finding = match &s.invalid {
-        Some(error) => Finding::new(INVALID, true, "DocumentInvalid", error.as_str()),
+        Some(unusable) => unusable.finding(),
         None => Finding::new(INVALID, true, "ReplicaSetInvalid", s.broken_sets.join("; ")),
     };
     let mut status = s.status.clone().unwrap_or_default();
     conditions::set(&mut status.conditions, finding, now);
+    if let Some(unusable) = &s.invalid {
+        status.observed_generation = unusable.observed(s.generation, status.observed_generation);
+    }
     plan.status = (s.status.as_ref() != Some(&status)).then_some(status);
     plan
 }
@@ -53,6 +57,7 @@ pub(super) fn settle(
         None => stored.collision_count,
     };
     conditions::remove(&mut status.conditions, INVALID);
+    standing::set_overlap(&mut status.conditions, s.overlap.as_ref(), now);
     config::set_missing(&mut status.conditions, s.missing.as_ref(), now);
     available_condition(&mut status, s, now);
     pause_condition(&mut status, s, now);
@@ -63,6 +68,12 @@ pub(super) fn settle(
     keep_record(&mut status, &mut plan, &stored, s, target, now);
     let failure = failure(s, new);
     conditions::set_or_remove(&mut status.conditions, REPLICA_FAILURE, failure, now);
+    if let Some(asked) = &target.failed {
+        // What was counted so far is of the revision that runs instead.
+        let of_asked = s.sets.iter().filter(|r| *r.seen.key.name == **asked);
+        status.reverted_replicas = status.updated_replicas;
+        status.updated_replicas = some(super::decide::sum(of_asked.map(|r| r.pods)));
+    }
 
     let turned = s.failure.is_some()
         || status.collision_count != stored.collision_count
@@ -94,6 +105,7 @@ fn count(s: &Snapshot, new: Option<usize>, now: Timestamp) -> DeploymentStatus {
         observed_generation: Some(s.generation),
         replicas: some(sum(&|r| r.pods)),
         updated_replicas: some(new.map_or(0, |i| s.sets[i].pods)),
+        reverted_replicas: None,
         ready_replicas: some(sum(&|r| {
             i32::try_from(r.ready_since.len()).unwrap_or(i32::MAX)
         })),
@@ -103,6 +115,9 @@ fn count(s: &Snapshot, new: Option<usize>, now: Timestamp) -> DeploymentStatus {
         rollback: None,
         last_available_revision: None,
         conditions: Vec::new(),
+        observed_config: s.config_seen.clone(),
+        desired_replicas: s.decided,
+        fixed: s.fixed.clone(),
     }
 }
 
@@ -246,9 +261,10 @@ fn progress_condition(
         );
         return;
     }
-    let old = |s: &DeploymentStatus| n(s.replicas) - n(s.updated_replicas);
-    let progress = n(status.updated_replicas) > n(stored.updated_replicas)
-        || old(status) < old(stored)
+    let stored_new = n(stored.reverted_replicas.or(stored.updated_replicas));
+    let old = n(status.replicas) - n(status.updated_replicas);
+    let progress = n(status.updated_replicas) > stored_new
+        || old < n(stored.replicas) - stored_new
         || n(status.ready_replicas) > n(stored.ready_replicas)
         || n(status.available_replicas) > n(stored.available_replicas);
     match present {

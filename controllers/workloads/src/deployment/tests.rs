@@ -12,6 +12,7 @@ use super::decide::decide;
 use super::plan::{
     DESIRED_REPLICAS, HASH_LABEL, Plan, REVISION, REVISION_HISTORY, Seen, SetFacts, Snapshot,
 };
+use crate::standing::Unusable;
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_unix_seconds(seconds)
@@ -27,8 +28,13 @@ fn template(image: &str) -> PodTemplateSpec {
 fn deployment(wanted: i32, image: &str) -> Snapshot {
     Snapshot {
         key: ObjectKey::namespaced("default", "web"),
+        uid: "u".into(),
         generation: 1,
         invalid: None,
+        fixed: None,
+        overlap: None,
+        config_seen: None,
+        decided: None,
         broken_sets: vec![],
         terminating: false,
         namespace_exists: true,
@@ -588,7 +594,7 @@ fn a_broken_document_freezes_everything_and_says_so() {
     let mut w = running(2, "a");
     let before = w.s.clone();
     w.s = Snapshot {
-        invalid: Some("line 7: no".into()),
+        invalid: Some(Unusable::document("line 7: no")),
         wanted: 0,
         sets: vec![],
         ..before.clone()

@@ -262,6 +262,10 @@ pub(super) fn failures_by_index(s: &Snapshot) -> BTreeMap<i32, IndexFailures> {
 /// The rule of the success policy that holds, by its place.
 pub(super) fn success_rule(s: &Snapshot, completed: &Numbers) -> Option<usize> {
     let rules = &s.spec.success_policy.as_ref()?.rules;
+    // Also a rule that asks for none of them waits for the first one, as in Kubernetes.
+    if completed.count() == 0 {
+        return None;
+    }
     rules.iter().position(|rule| holds(rule, completed))
 }
 

@@ -27,6 +27,7 @@ use setpoint_apis::batch::{CountedPods, JobCondition, JobStatus, labels};
 use super::count::{Counted, per_index_limit};
 use super::plan::{JobPod, Outcome, Plan, Removal, Snapshot, Told};
 use crate::conditions::INVALID;
+use crate::standing::{OVERLAPS, SELECTOR_OVERLAP};
 use verdict::{COMPLETE, FAILED, Verdict};
 
 const SUSPENDED: &str = "Suspended";
@@ -43,20 +44,19 @@ pub fn decide(s: &Snapshot, now: Timestamp) -> Plan {
             .push(format!("what is counted cannot be read: frozen: {error}"));
         return plan;
     }
-    if let Some(error) = &s.invalid {
-        plan.notes
-            .push("the document does not parse: frozen".into());
+    if let Some(unusable) = &s.invalid {
+        plan.notes.push(unusable.note().into());
         let mut status = s.status.clone().unwrap_or_default();
-        set(
-            &mut status.conditions,
-            INVALID,
-            true,
-            "DocumentInvalid",
-            error,
-            now,
-        );
+        let (reason, message) = (unusable.reason, &*unusable.message);
+        let conditions = &mut status.conditions;
+        set(conditions, INVALID, true, reason, message, now);
         if s.status.as_ref() != Some(&status) {
             plan.status = Some(status);
+            plan.tell.push(Told {
+                warning: true,
+                reason: reason.into(),
+                message: message.into(),
+            });
         }
         return plan;
     }
@@ -103,6 +103,27 @@ fn ended(plan: &mut Plan, s: &Snapshot, status: &JobStatus, now: Timestamp) {
     }
 }
 
+/// Says that an older workload selects the same pods, when it does.
+fn overlap(status: &mut JobStatus, plan: &mut Plan, s: &Snapshot, now: Timestamp) {
+    let conditions = &mut status.conditions;
+    let Some(message) = &s.overlap else {
+        conditions.retain(|c| c.type_ != SELECTOR_OVERLAP);
+        return;
+    };
+    let same = |c: &JobCondition| c.message.as_ref() == Some(message);
+    if !conditions
+        .iter()
+        .any(|c| c.type_ == SELECTOR_OVERLAP && same(c))
+    {
+        set(conditions, SELECTOR_OVERLAP, true, OVERLAPS, message, now);
+        plan.tell.push(Told {
+            warning: true,
+            reason: OVERLAPS.into(),
+            message: message.clone(),
+        });
+    }
+}
+
 struct Decision<'a> {
     s: &'a Snapshot,
     now: Timestamp,
@@ -122,6 +143,9 @@ impl<'a> Decision<'a> {
         let (again, live) = running.partition(|p| counted.has(p));
         let mut status = s.status.clone().unwrap_or_default();
         status.conditions.retain(|c| c.type_ != INVALID);
+        status.fixed.clone_from(&s.fixed);
+        let mut plan = plan;
+        overlap(&mut status, &mut plan, s, now);
         Self {
             s,
             now,

@@ -12,6 +12,7 @@ use super::names;
 use super::plan::{Counts, Failure, JobPod, Outcome, Record, Snapshot};
 use crate::index::{OwnerIndex, PodRow};
 use crate::pod::{PodFacts, PodState};
+use crate::standing::{self, Unusable};
 use crate::{Shared, writes};
 
 /// What a snapshot was made from.
@@ -32,7 +33,7 @@ pub(super) fn observe(
 ) -> Option<(Snapshot, Found)> {
     let entry = view.desired::<Job>().entry(key)?;
     let status = view.actual::<Job>().entry(key);
-    let found = Found {
+    let mut found = Found {
         object: entry.valid().cloned(),
         revision: entry.mod_revision(),
         status_revision: status.map(|s| s.mod_revision()),
@@ -42,7 +43,9 @@ pub(super) fn observe(
     let mut snapshot = Snapshot {
         key: key.clone(),
         uid: entry.last_good().map(|o| o.uid()).unwrap_or_default(),
-        invalid: entry.invalid().map(|i| i.message.clone()),
+        invalid: entry.invalid().map(|i| Unusable::document(&i.message)),
+        fixed: None,
+        overlap: None,
         lost_count: unreadable.map(|i| i.message.clone()),
         terminating: false,
         namespace_exists: view
@@ -58,7 +61,7 @@ pub(super) fn observe(
         status: stored,
         salt: shared.salt(),
     };
-    let Some(object) = &found.object else {
+    let Some(object) = found.object.clone() else {
         return Some((snapshot, found));
     };
     // Of a former Job of this name.
@@ -71,6 +74,18 @@ pub(super) fn observe(
             Err(error) => snapshot.lost_count = Some(error),
         }
     }
+    // One that has ended stays as it is, whatever its document says.
+    let going_on = snapshot.status.as_ref().filter(|s| !s.is_finished());
+    let recorded = going_on.and_then(|s| s.fixed.as_ref());
+    match standing::take_up(&object, uid, recorded) {
+        Ok(fixed) => snapshot.fixed = Some(fixed),
+        Err(unusable) => {
+            snapshot.invalid = Some(unusable);
+            found.object = None;
+            return Some((snapshot, found));
+        }
+    }
+    snapshot.overlap = shared.overlap::<Job>(view, key);
     snapshot.terminating = writes::terminating::<Job>(view, key, uid);
     snapshot.spec = object.value.spec.clone();
     let mut index = shared.index.lock();
@@ -95,7 +110,7 @@ fn pods(s: &mut Snapshot, index: &OwnerIndex, view: &View<'_>) {
             s.releasable.push(row.facts.seen());
         }
     }
-    if manual {
+    if manual && s.overlap.is_none() {
         for row in index.loose_pods(&s.key.namespace) {
             if row.facts.is_active() && !row.facts.frozen && selects(row) {
                 s.adoptable.push(row.facts.seen());

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use setpoint_apis::batch::{JobSpec, JobStatus};
+use setpoint_apis::fixed::FixedFields;
 use setpoint_apis::{ObjectKey, Timestamp};
 
 pub use crate::seen::Seen;
 
 use super::numbers::Numbers;
 use crate::pod::PodFacts;
+use crate::standing::Unusable;
 
 /// What there is to know.
 #[derive(Clone, Debug)]
@@ -20,7 +22,11 @@ pub struct Snapshot {
     /// Its uid.
     pub uid: String,
     /// Why its document cannot be used; then all that follows is as it last was or empty.
-    pub invalid: Option<String>,
+    pub invalid: Option<Unusable>,
+    /// What may not change of it.
+    pub fixed: Option<FixedFields>,
+    /// What is to be said about an older workload that selects the same pods.
+    pub overlap: Option<String>,
     /// Why its status cannot be used: what is counted is not known.
     pub lost_count: Option<String>,
     /// Whether it is being deleted, dependents first.

@@ -9,6 +9,7 @@ use setpoint_apis::{ObjectKey, Timestamp, document};
 use super::decide::decide;
 use super::plan::{Counts, Failure, JobPod, NewPod, Outcome, Plan, Record, Snapshot};
 use crate::pod::{PodFacts, PodState};
+use crate::standing::Unusable;
 
 const NOW: i64 = 100_000;
 
@@ -40,6 +41,8 @@ fn job(spec: &str) -> Snapshot {
         key: ObjectKey::namespaced("default", "sum"),
         uid: "u".into(),
         invalid: None,
+        fixed: None,
+        overlap: None,
         lost_count: None,
         terminating: false,
         namespace_exists: true,
@@ -423,7 +426,7 @@ fn a_finished_job_is_deleted_when_its_time_is_over_and_not_before() {
     s.terminating = true;
     assert!(decide(&s, later).is_empty());
     s.terminating = false;
-    s.invalid = Some("no".into());
+    s.invalid = Some(Unusable::document("no"));
     assert!(
         !decide(&s, later).expire,
         "a document that does not parse stays"
@@ -435,12 +438,12 @@ fn what_does_not_parse_freezes_the_job() {
     let mut s = job("completions: 2");
     run(&mut s);
     s.succeed(0);
-    s.invalid = Some("line 3: no".into());
+    s.invalid = Some(Unusable::document("line 3: no"));
     let plans = run(&mut s);
     assert_eq!(
         plans,
         [
-            "status active=1 ready=1 terminating=0 succeeded=0 failed=0 counted= Invalid=True/DocumentInvalid\n\
+            "status active=1 ready=1 terminating=0 succeeded=0 failed=0 counted= Invalid=True/DocumentInvalid\ntell DocumentInvalid: line 3: no\n\
           note: the document does not parse: frozen\n"
         ]
     );

@@ -9,6 +9,7 @@ use super::plan::{Plan, Removal, Seen, Setbacks, Snapshot};
 use crate::conditions::{self, Finding, INVALID, REPLICA_FAILURE};
 use crate::hash::PodNames;
 use crate::pod::{PodFacts, available_at, sort_for_deletion};
+use crate::standing;
 
 /// A pod that ends for good is replaced at once. When as many as are wanted have ended, and again, replacements wait
 /// this long after the last end: so a pod that its node refuses each time does not spin.
@@ -37,12 +38,11 @@ pub const SETBACKS_FORGOTTEN: Duration = Duration::from_secs(600);
 /// in which pods are adopted or released (then the numbers are not known yet).
 pub fn decide(s: &Snapshot, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
-    if let Some(error) = &s.invalid {
-        plan.notes
-            .push("the document does not parse: frozen".into());
+    if let Some(unusable) = &s.invalid {
+        plan.notes.push(unusable.note().into());
         let mut status = s.status.clone().unwrap_or_default();
-        let finding = Finding::new(INVALID, true, "DocumentInvalid", error.as_str());
-        conditions::set(&mut status.conditions, finding, now);
+        conditions::set(&mut status.conditions, unusable.finding(), now);
+        status.observed_generation = unusable.observed(s.generation, status.observed_generation);
         return settle(plan, s, status);
     }
     if s.terminating {
@@ -180,8 +180,11 @@ fn status(s: &Snapshot, now: Timestamp, plan: &mut Plan) -> ReplicaSetStatus {
             .as_ref()
             .map(|s| s.conditions.clone())
             .unwrap_or_default(),
+        desired_replicas: s.decided,
+        fixed: s.fixed.clone(),
     };
     conditions::remove(&mut status.conditions, INVALID);
+    standing::set_overlap(&mut status.conditions, s.overlap.as_ref(), now);
     let failure = if !s.namespace_exists {
         let message = format!("namespace {:?} does not exist", s.key.namespace);
         Some(Finding::new(

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use setpoint_apis::apps::ReplicaSetStatus;
+use setpoint_apis::fixed::FixedFields;
 use setpoint_apis::{ObjectKey, Timestamp};
 
 use super::decide::SETBACKS_FORGOTTEN;
 use crate::pod::PodFacts;
 pub use crate::seen::Seen;
+use crate::standing::Unusable;
 
 /// What went wrong with pods lately; kept in memory, so a new leader begins with a clean slate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,8 +46,14 @@ pub struct Snapshot {
     pub uid: String,
     /// Its generation.
     pub generation: i64,
-    /// Why its document cannot be used. Then nothing is created or deleted.
-    pub invalid: Option<String>,
+    /// Why its document cannot be acted on. Then nothing is created or deleted.
+    pub invalid: Option<Unusable>,
+    /// What may not change of it.
+    pub fixed: Option<FixedFields>,
+    /// What is to be said about an older workload that selects the same pods.
+    pub overlap: Option<String>,
+    /// How many pods an autoscaler wants, when the document says otherwise.
+    pub decided: Option<i32>,
     /// It is being deleted, dependents first.
     pub terminating: bool,
     /// Whether its namespace exists.

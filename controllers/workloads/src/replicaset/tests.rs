@@ -7,6 +7,7 @@ use setpoint_apis::{ObjectKey, Timestamp};
 use super::decide::decide;
 use super::plan::{Plan, Seen, Setbacks, Snapshot};
 use crate::pod::{PodFacts, PodState};
+use crate::standing::Unusable;
 
 const NOW: i64 = 1_000;
 
@@ -20,6 +21,9 @@ fn set(wanted: i32, pods: Vec<PodFacts>) -> Snapshot {
         uid: "u".into(),
         generation: 1,
         invalid: None,
+        fixed: None,
+        overlap: None,
+        decided: None,
         terminating: false,
         namespace_exists: true,
         wanted,
@@ -164,7 +168,7 @@ fn scaling_down_takes_the_least_useful_first() {
 #[test]
 fn a_broken_document_freezes_everything_and_says_so() {
     let mut s = set(0, vec![pod("a"), pod("b")]);
-    s.invalid = Some("line 3: no".into());
+    s.invalid = Some(Unusable::document("line 3: no"));
     let plans = run(&mut s);
     assert_eq!(
         plans[0].to_string(),

@@ -10,6 +10,7 @@ use super::status;
 use crate::config::CopyPlan;
 use crate::replicaset::decide::{MOST_CREATED, held_back, sooner};
 use crate::revisions::excess;
+use crate::standing::Unusable;
 
 /// Decides.
 ///
@@ -25,7 +26,9 @@ use crate::revisions::excess;
 pub fn decide(s: &Snapshot, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     if s.invalid.is_some() || !s.broken_revisions.is_empty() {
-        plan.notes.push("a document does not parse: frozen".into());
+        let note = s.invalid.as_ref().map(Unusable::note);
+        plan.notes
+            .push(note.unwrap_or("a document does not parse: frozen").into());
         return status::frozen(plan, s, now);
     }
     if !s.terminating && s.adopts() {

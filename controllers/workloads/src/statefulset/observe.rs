@@ -18,6 +18,7 @@ use crate::replicaset::decide::MOST_CREATED;
 use crate::revisions::{self, REVISION_LABEL};
 use crate::rollback::{self, progress_deadline};
 use crate::seen::Seen;
+use crate::standing::{self, Unusable};
 use crate::{Shared, writes};
 
 /// The documents behind a snapshot.
@@ -37,7 +38,8 @@ pub(super) fn observe(
         return None;
     };
     let mut s = empty(key);
-    s.invalid = entry.invalid().map(|i| i.message.clone());
+    s.invalid = entry.invalid().map(|i| Unusable::document(&i.message));
+    s.uid = entry.last_good().map(|o| o.uid()).unwrap_or_default();
     let namespace = ObjectKey::cluster(key.namespace.clone());
     s.namespace_exists = view.desired::<Namespace>().contains(&namespace);
     s.setbacks = shared.stateful_sets.with(key, |memo| memo.notes.clone());
@@ -48,7 +50,19 @@ pub(super) fn observe(
     };
     let uid = set.uid();
     s.generation = set.version;
+    let recorded = s.status.as_ref().and_then(|s| s.fixed.as_ref());
+    match standing::take_up(set, &uid, recorded) {
+        Ok(fixed) => s.fixed = Some(fixed),
+        Err(unusable) => {
+            s.invalid = Some(unusable);
+            return Some((s, None));
+        }
+    }
+    s.overlap = shared.overlap::<StatefulSet>(view, key);
     s.terminating = writes::terminating::<StatefulSet>(view, key, &uid);
+    let asked = set.value.spec.replicas();
+    s.wanted = shared.wanted::<StatefulSet>(view, key, asked).max(0);
+    s.decided = (s.wanted != asked).then_some(s.wanted);
     spec(&mut s, &set.value);
     {
         let mut index = shared.index.lock();
@@ -60,6 +74,7 @@ pub(super) fn observe(
     let reads = shared.pin::<StatefulSet>(view, (key, &uid), annotations, &mut s.template);
     s.reads = reads.wanted;
     s.missing = reads.missing;
+    s.config_seen = reads.seen;
     s.copies = reads.there;
     {
         let mut all = shared.revisions.lock();
@@ -101,7 +116,12 @@ fn empty(key: &ObjectKey) -> Snapshot {
     Snapshot {
         key: key.clone(),
         generation: 0,
+        uid: String::new(),
         invalid: None,
+        fixed: None,
+        overlap: None,
+        config_seen: None,
+        decided: None,
         broken_revisions: Vec::new(),
         terminating: false,
         namespace_exists: false,
@@ -138,12 +158,11 @@ fn empty(key: &ObjectKey) -> Snapshot {
 
 fn spec(s: &mut Snapshot, set: &StatefulSet) {
     let spec = &set.spec;
-    s.wanted = spec.replicas().max(0);
     s.first = spec.first_ordinal();
     s.ordered = spec.is_ordered();
     s.rolling = spec.is_rolling();
     s.partition = spec.partition();
-    s.max_unavailable = max_unavailable(set);
+    s.max_unavailable = max_unavailable(set, s.wanted);
     let min_ready = spec.min_ready_seconds.unwrap_or(0);
     s.min_ready = Duration::from_secs(u64::try_from(min_ready).unwrap_or(0));
     s.template = spec.template.clone();
@@ -158,12 +177,12 @@ fn spec(s: &mut Snapshot, set: &StatefulSet) {
 }
 
 /// Kubernetes' rounding: down, and one at least, or nothing could ever move.
-pub(super) fn max_unavailable(set: &StatefulSet) -> i32 {
+pub(super) fn max_unavailable(set: &StatefulSet, wanted: i32) -> i32 {
     let strategy = set.spec.update_strategy.as_ref();
     let rolling = strategy.and_then(|s| s.rolling_update.as_ref());
     let value = rolling.and_then(|r| r.max_unavailable.as_ref());
     // Validation lets no other text through than percentages.
-    let scaled = value.and_then(|v| v.scaled(set.spec.replicas(), false).ok());
+    let scaled = value.and_then(|v| v.scaled(wanted, false).ok());
     scaled.unwrap_or(1).max(1)
 }
 
@@ -309,7 +328,7 @@ mod tests {
                  selector: {{matchLabels: {{app: db}}}}\n  updateStrategy: {strategy}\n  template:\n    \
                  metadata: {{labels: {{app: db}}}}\n    spec: {{containers: [{{name: c, image: host}}]}}\n"
             );
-            max_unavailable(&document::decode(text.as_bytes()).unwrap())
+            max_unavailable(&document::decode(text.as_bytes()).unwrap(), replicas)
         };
         assert_eq!(room(10, "{}"), 1);
         assert_eq!(room(10, "{rollingUpdate: {maxUnavailable: 3}}"), 3);

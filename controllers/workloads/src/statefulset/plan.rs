@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use setpoint_apis::apps::{RollbackRecord, StatefulSetStatus};
 use setpoint_apis::core::PodTemplateSpec;
+use setpoint_apis::fixed::FixedFields;
 use setpoint_apis::{ObjectKey, Timestamp};
 
 use crate::config::{ContentCopy, CopyPlan, Missing};
@@ -15,6 +16,7 @@ pub use crate::replicaset::plan::Setbacks;
 use crate::revisions::Revision;
 use crate::rollback;
 pub use crate::seen::Seen;
+use crate::standing::Unusable;
 
 /// A pod of a StatefulSet.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,10 +64,20 @@ pub struct ClaimSeen {
 pub struct Snapshot {
     /// The StatefulSet.
     pub key: ObjectKey,
+    /// Its uid.
+    pub uid: String,
     /// Its generation.
     pub generation: i64,
     /// Why its document cannot be used. Then nothing is created or deleted.
-    pub invalid: Option<String>,
+    pub invalid: Option<Unusable>,
+    /// What may not change of it.
+    pub fixed: Option<FixedFields>,
+    /// What is to be said about an older workload that selects the same pods.
+    pub overlap: Option<String>,
+    /// Which contents the template reads, for the status.
+    pub config_seen: Option<String>,
+    /// How many pods an autoscaler wants, when the document says otherwise.
+    pub decided: Option<i32>,
     /// Revisions that are or may be its own and do not parse. While there is one, nothing is done either.
     pub broken_revisions: Vec<String>,
     /// It is being deleted, dependents first.

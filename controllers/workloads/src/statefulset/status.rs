@@ -9,6 +9,7 @@ use crate::conditions::{self, DEADLINE_EXCEEDED, Finding, INVALID, PROGRESSING, 
 use crate::config;
 use crate::replicaset::decide::{some, sooner};
 use crate::rollback;
+use crate::standing;
 
 /// The rollout is done.
 const AVAILABLE: &str = "RevisionAvailable";
@@ -19,7 +20,7 @@ const ROLLING: &str = "RevisionRolling";
 /// was last known, and the reason.
 pub(super) fn frozen(mut plan: Plan, s: &Snapshot, now: Timestamp) -> Plan {
     let finding = match &s.invalid {
-        Some(error) => Finding::new(INVALID, true, "DocumentInvalid", error.as_str()),
+        Some(unusable) => unusable.finding(),
         None => {
             let all = s.broken_revisions.join("; ");
             Finding::new(INVALID, true, "RevisionInvalid", all)
@@ -27,6 +28,9 @@ pub(super) fn frozen(mut plan: Plan, s: &Snapshot, now: Timestamp) -> Plan {
     };
     let mut status = s.status.clone().unwrap_or_default();
     conditions::set(&mut status.conditions, finding, now);
+    if let Some(unusable) = &s.invalid {
+        status.observed_generation = unusable.observed(s.generation, status.observed_generation);
+    }
     plan.status = (s.status.as_ref() != Some(&status)).then_some(status);
     plan
 }
@@ -47,6 +51,7 @@ pub(super) fn settle(
         .last_available_revision
         .clone_from(&stored.last_available_revision);
     conditions::remove(&mut status.conditions, INVALID);
+    standing::set_overlap(&mut status.conditions, s.overlap.as_ref(), now);
     config::set_missing(&mut status.conditions, s.missing.as_ref(), now);
     conditions::set_or_remove(&mut status.conditions, REPLICA_FAILURE, failure(s), now);
     if let Some(target) = target.filter(|_| !s.terminating && s.namespace_exists) {
@@ -99,6 +104,9 @@ fn count(
         conditions: Vec::new(),
         rollback: None,
         last_available_revision: None,
+        observed_config: s.config_seen.clone(),
+        desired_replicas: s.decided,
+        fixed: s.fixed.clone(),
     }
 }
 

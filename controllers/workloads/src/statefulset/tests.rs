@@ -32,8 +32,13 @@ fn template(image: &str) -> PodTemplateSpec {
 fn set(wanted: i32, image: &str) -> Snapshot {
     Snapshot {
         key: ObjectKey::namespaced("default", "db"),
+        uid: "u".into(),
         generation: 1,
         invalid: None,
+        fixed: None,
+        overlap: None,
+        config_seen: None,
+        decided: None,
         broken_revisions: vec![],
         terminating: false,
         namespace_exists: true,

@@ -34,7 +34,7 @@ async fn apply(rig: &Rig, image: &str, strategy: &str) -> Revision {
 const DEFAULT: &str = "{}";
 
 /// A node with a session and a report.
-async fn add_node(rig: &Rig, name: &str, labels: &str) {
+pub(crate) async fn add_node(rig: &Rig, name: &str, labels: &str) {
     let status = format!("{{capacity: {{cpu: 8}}, allocatable: {{cpu: 8}}, labels: {labels}}}\n");
     let document = format!("apiVersion: v1\nkind: Node\nmetadata: {{name: {name}}}\n");
     rig.put(&Key::NodeStatus(name), &status).await;

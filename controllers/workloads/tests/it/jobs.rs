@@ -245,8 +245,8 @@ async fn a_job_is_suspended_resumed_and_deleted_when_its_time_is_over() {
     assert!(rig.pods().is_empty());
     apply(
         &rig,
-        "completions: 4, parallelism: 2, ttlSecondsAfterFinished: 0",
-        "ends-with-0",
+        "completions: 4, parallelism: 2, activeDeadlineSeconds: 1, ttlSecondsAfterFinished: 0",
+        "host",
     )
     .await;
     rig.until("the job is gone", |view| {

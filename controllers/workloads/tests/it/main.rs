@@ -1,6 +1,7 @@
 //! Workload controllers against a real etcd. Scheduler and agents are played by a task that binds pods and makes them
 //! ready a few at a time.
 
+mod by_hand;
 mod daemonset;
 mod jobs;
 mod revisions;

@@ -60,6 +60,15 @@ fn a_rollout_whose_pods_crash_goes_back_and_says_so() {
     );
     assert_eq!(w.condition("RolledBack").as_deref(), Some("True/PodsCrash"));
     assert!(w.plan().is_empty());
+    let status = w.status();
+    assert_eq!(
+        (
+            status.updated_number_scheduled,
+            status.reverted_number_scheduled
+        ),
+        (None, Some(3)),
+        "none of what is asked for"
+    );
 }
 
 #[test]

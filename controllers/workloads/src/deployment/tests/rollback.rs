@@ -22,6 +22,12 @@ impl World {
         names.collect()
     }
 
+    /// Pods of the template that is asked for, and of the revision that runs instead.
+    fn counts(&self) -> (Option<i32>, Option<i32>) {
+        let status = self.s.status.as_ref().unwrap();
+        (status.updated_replicas, status.reverted_replicas)
+    }
+
     fn condition(&self, type_: &str) -> Option<String> {
         let conditions = &self.s.status.as_ref()?.conditions;
         let c = conditions.iter().find(|c| c.type_ == type_)?;
@@ -58,6 +64,7 @@ fn a_rollout_whose_pods_crash_goes_back_and_says_so() {
     );
     assert_eq!(w.condition("RolledBack").as_deref(), Some("True/PodsCrash"));
     assert!(w.plan().is_empty(), "{}", w.plan());
+    assert_eq!(w.counts(), (None, Some(10)), "none of what is asked for");
 }
 
 #[test]
@@ -91,6 +98,7 @@ fn what_has_failed_is_not_tried_again_until_something_else_is_asked_for() {
     w.run();
     assert_eq!(w.sizes(), [0, 0, 10]);
     assert_eq!(w.condition("RolledBack"), None);
+    assert_eq!(w.counts(), (Some(10), None));
     // What failed once may be asked for again after that.
     w.s.sets[1].crash = None;
     w.s.template = template("b");

@@ -5,6 +5,7 @@ use std::time::Duration;
 use setpoint_apis::ObjectKey;
 
 use super::*;
+use crate::standing::Unusable;
 
 #[test]
 fn pods_come_one_after_the_other_and_the_status_says_how_far_it_is() {
@@ -273,7 +274,7 @@ fn pods_are_adopted_and_released_before_anything_else() {
 fn a_broken_document_freezes_everything_and_says_so() {
     let mut w = running(set(3, "a"));
     let ready = w.s.status.clone().unwrap().ready_replicas;
-    w.s.invalid = Some("line 7: no".into());
+    w.s.invalid = Some(Unusable::document("line 7: no"));
     w.s.wanted = 0;
     assert!(w.settle().iter().all(|p| !p.acts()));
     assert_eq!(

@@ -1,0 +1,144 @@
+//! Whether an object may be acted on as its document says, and what people are told when not.
+//!
+//! Whoever writes a key by hand may change what `apply` would have refused. A controller that followed a changed selector
+//! would let go of all pods and make new ones; so such an object is frozen like one whose document does not parse, until
+//! what was there is put back, or it is deleted and made anew. What may not change is recorded in the status
+//! ([`setpoint_apis::fixed`]), so every later leader knows it too.
+
+use setpoint_apis::apps::{
+    DaemonSetStatus, DeploymentStatus, ReplicaSetStatus, StatefulSetStatus, WorkloadCondition,
+};
+use setpoint_apis::fixed::{Fixed, FixedFields};
+use setpoint_apis::{Kind, ObjectKey, Timestamp};
+use setpoint_runtime::Stored;
+use setpoint_runtime::events::{EventRef, Recorder};
+
+use crate::conditions::{self, Finding, INVALID};
+
+/// The condition of a workload whose selector and that of an older one select each other's pods.
+pub const SELECTOR_OVERLAP: &str = "SelectorOverlap";
+/// Why [`SELECTOR_OVERLAP`] is so.
+pub const OVERLAPS: &str = "SelectorOverlaps";
+
+/// Why a document that does not parse, or says what cannot be, cannot be acted on.
+const DOCUMENT_INVALID: &str = "DocumentInvalid";
+
+/// Why the document of an object cannot be acted on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unusable {
+    /// One CamelCase word.
+    pub reason: &'static str,
+    /// A sentence.
+    pub message: String,
+}
+
+impl Unusable {
+    /// The document does not parse, or what it says cannot be.
+    pub fn document(message: &str) -> Self {
+        Self {
+            reason: DOCUMENT_INVALID,
+            message: message.to_owned(),
+        }
+    }
+
+    /// The condition `Invalid`.
+    pub fn finding(&self) -> Finding {
+        Finding::new(INVALID, true, self.reason, self.message.as_str())
+    }
+
+    /// Why nothing is done.
+    pub fn note(&self) -> &'static str {
+        match self.reason {
+            DOCUMENT_INVALID => "the document does not parse: frozen",
+            _ => "what may not change has changed: frozen",
+        }
+    }
+
+    /// The generation that a status with this is about; of what does not parse, the one that it was about before.
+    pub fn observed(&self, present: i64, before: Option<i64>) -> Option<i64> {
+        match self.reason {
+            DOCUMENT_INVALID => before,
+            _ => Some(present),
+        }
+    }
+}
+
+/// What is to be recorded of an object that may be acted on.
+///
+/// # Errors
+/// When it changes what is recorded and may not change.
+pub(crate) fn take_up<K: Fixed>(
+    object: &Stored<K>,
+    uid: &str,
+    recorded: Option<&FixedFields>,
+) -> Result<FixedFields, Unusable> {
+    let changes = recorded.map(|r| r.changed_by(uid, &object.value));
+    let changes = changes.filter(|all| !all.is_empty());
+    let Some(changes) = changes else {
+        return Ok(FixedFields::of(uid, &object.value));
+    };
+    let all: Vec<String> = changes.iter().map(ToString::to_string).collect();
+    Err(Unusable {
+        reason: "ImmutableFieldChanged",
+        message: format!(
+            "{}; put it back, or delete the object and apply it again",
+            all.join("; ")
+        ),
+    })
+}
+
+/// Sets or removes the condition about an older workload that selects the same pods.
+pub(crate) fn set_overlap(
+    conditions: &mut Vec<WorkloadCondition>,
+    overlap: Option<&String>,
+    now: Timestamp,
+) {
+    let finding =
+        overlap.map(|message| Finding::new(SELECTOR_OVERLAP, true, OVERLAPS, message.as_str()));
+    conditions::set_or_remove(conditions, SELECTOR_OVERLAP, finding, now);
+}
+
+/// A status with conditions.
+pub(crate) trait Conditions {
+    /// What is so or not.
+    fn conditions(&self) -> &[WorkloadCondition];
+}
+
+macro_rules! conditions {
+    ($($status:ty),*) => {
+        $(impl Conditions for $status {
+            fn conditions(&self) -> &[WorkloadCondition] {
+                &self.conditions
+            }
+        })*
+    };
+}
+
+conditions!(
+    DeploymentStatus,
+    ReplicaSetStatus,
+    StatefulSetStatus,
+    DaemonSetStatus
+);
+
+/// Tells people what a status says for the first time of an object that cannot be acted on, or that overlaps with another.
+pub(crate) fn tell<K: Kind>(
+    recorder: &Recorder,
+    key: &ObjectKey,
+    uid: &str,
+    before: Option<&K::Status>,
+    now: Option<&K::Status>,
+) where
+    K::Status: Conditions,
+{
+    let before = before.map(Conditions::conditions).unwrap_or_default();
+    for c in now.map(Conditions::conditions).unwrap_or_default() {
+        let said = |b: &WorkloadCondition| b.status == c.status && b.message == c.message;
+        let new = !conditions::get(before, &c.type_).is_some_and(said);
+        if new && c.status == "True" && [INVALID, SELECTOR_OVERLAP].contains(&&*c.type_) {
+            let reason = c.reason.clone().unwrap_or_default();
+            let message = c.message.clone().unwrap_or_default();
+            recorder.warning(EventRef::of::<K>(key, uid), reason, message);
+        }
+    }
+}
