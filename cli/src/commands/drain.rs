@@ -126,7 +126,9 @@ pub(crate) async fn run(args: DrainArgs, context: &mut Context) -> Result<ExitCo
         Some(done) => done.map(|()| ExitCode::SUCCESS),
         None => {
             context.out.flush()?;
-            drain.say_what_stands().await;
+            if drain.began {
+                drain.say_what_stands().await;
+            }
             Ok(INTERRUPTED.into())
         }
     }
@@ -165,6 +167,8 @@ struct Drain {
     intent: Intent,
     limit: Duration,
     dry_run: DryRun,
+    /// Whether the nodes are cordoned, so that there may be something that it leaves behind.
+    began: bool,
     /// What this drain has asked for.
     asked: Asked,
     /// The pods that are waited for, where they are and whether they are evicted.
@@ -213,6 +217,7 @@ impl Drain {
             },
             limit: args.timeout,
             dry_run: args.dry_run,
+            began: false,
             asked: Asked::new(),
             waited: BTreeMap::new(),
             refused: BTreeSet::new(),
@@ -232,6 +237,7 @@ impl Drain {
             }
         }
         out.flush()?;
+        self.began = self.dry_run == DryRun::None;
         let (mut round, mut seen) = self.look().await?;
         let in_the_way = say::in_the_way(&round);
         if !in_the_way.is_empty() {

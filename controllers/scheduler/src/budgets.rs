@@ -8,14 +8,17 @@
 //! belong to nothing that has a number count themselves, as long as their documents exist and they have not ended. Evicting
 //! deletes no pod here, so that number does not shrink with every eviction.
 
+mod count;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
-use setpoint_apis::int_or_string::IntOrString;
 use setpoint_apis::policy::PodDisruptionBudgetSpec;
-use setpoint_apis::resolve::{Allowance, Disruption, PodHealth, allowance, disruption};
+use setpoint_apis::resolve::PodHealth;
 use setpoint_apis::{ObjectKey, StringMap};
+
+use count::{Entry, Member, Scales};
 
 /// What a budget says, and how its pods are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,64 +79,11 @@ pub(crate) struct Seen<'a> {
     pub(crate) owner: Option<&'a Owner>,
 }
 
-#[derive(Debug)]
-struct Entry {
-    budget: Budget,
-    /// How many pods there are.
-    pods: i32,
-    healthy: i32,
-    /// How many pods are wanted.
-    wanted: i32,
-    /// How many of the pods belong to which workload.
-    owners: FxHashMap<Owner, i32>,
-    waiting: BTreeSet<ObjectKey>,
-}
-
-#[derive(Debug)]
-struct Member {
-    labels: StringMap,
-    health: PodHealth,
-    owner: Option<Owner>,
-    of: Vec<Arc<str>>,
-}
-
 #[derive(Debug, Default)]
 struct Namespace {
     budgets: BTreeMap<Arc<str>, Entry>,
     pods: FxHashMap<Arc<str>, Member>,
     scales: Scales,
-}
-
-/// What the workloads of a namespace want, that have pods.
-#[derive(Debug, Default)]
-struct Scales {
-    of: FxHashMap<Owner, Scale>,
-}
-
-#[derive(Debug, Default)]
-struct Scale {
-    /// `None` when that is not known: its pods are counted instead.
-    wanted: Option<i32>,
-    pods: usize,
-}
-
-impl Scales {
-    fn get(&self, owner: &Owner) -> Option<i32> {
-        self.of.get(owner)?.wanted
-    }
-
-    fn joins(&mut self, owner: &Owner) {
-        self.of.entry(owner.clone()).or_default().pods += 1;
-    }
-
-    fn leaves(&mut self, owner: &Owner) {
-        if let Some(scale) = self.of.get_mut(owner) {
-            scale.pods = scale.pods.saturating_sub(1);
-            if scale.pods == 0 {
-                self.of.remove(owner);
-            }
-        }
-    }
 }
 
 /// The budgets of all namespaces. Namespaces without budgets cost nothing.
@@ -418,82 +368,6 @@ impl Budget {
         match self {
             Self::Is(spec) => spec.selector.as_ref().is_some_and(|s| s.matches(labels)),
             Self::Unknown => true,
-        }
-    }
-}
-
-impl Entry {
-    fn count(&mut self, pod: &Member, sign: i32, scales: &Scales) {
-        self.pods += sign;
-        if pod.health == PodHealth::Ready {
-            self.healthy += sign;
-        }
-        let Some(owner) = &pod.owner else {
-            self.wanted += sign;
-            return;
-        };
-        let pods = self.owners.entry(owner.clone()).or_default();
-        let before = *pods;
-        *pods += sign;
-        let after = *pods;
-        if after == 0 {
-            self.owners.remove(owner);
-        }
-        // What it wants counts once, with its first pod.
-        self.wanted += match scales.get(owner) {
-            None => sign,
-            Some(wanted) if before == 0 => wanted,
-            Some(wanted) if after == 0 => -wanted,
-            Some(_) => 0,
-        };
-    }
-
-    fn counts(&self) -> Counts {
-        let Some(now) = self.allowance() else {
-            return Counts {
-                expected: self.pods,
-                healthy: self.healthy,
-                desired: self.pods,
-                allowed: 0,
-                senseless: true,
-            };
-        };
-        Counts {
-            expected: self.expected(),
-            healthy: now.current_healthy,
-            desired: now.desired_healthy,
-            allowed: now.disruptions_allowed,
-            senseless: false,
-        }
-    }
-
-    /// What the amount counts among: a number in `minAvailable` the pods there are, all else those that are wanted.
-    fn expected(&self) -> i32 {
-        match &self.budget {
-            Budget::Is(spec) if matches!(spec.min_available, Some(IntOrString::Int(_))) => {
-                self.pods
-            }
-            _ => self.wanted,
-        }
-    }
-
-    /// `None` when the budget does not say how much in a way that makes sense.
-    fn allowance(&self) -> Option<Allowance> {
-        let Budget::Is(spec) = &self.budget else {
-            return None;
-        };
-        let amount = match (&spec.max_unavailable, &spec.min_available) {
-            (Some(amount), None) | (None, Some(amount)) => amount,
-            _ => return None,
-        };
-        amount.scaled(self.wanted, true).ok().filter(|n| *n >= 0)?;
-        Some(allowance(spec, self.pods, self.wanted, self.healthy))
-    }
-
-    fn refuses(&self, pod: PodHealth) -> bool {
-        match (&self.budget, self.allowance()) {
-            (Budget::Is(spec), Some(now)) => disruption(spec, now, pod) == Disruption::Refused,
-            _ => true,
         }
     }
 }
