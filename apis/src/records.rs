@@ -449,9 +449,6 @@ pub struct Intent {
     /// Less than the time-out. Default 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_ready_seconds: Option<i64>,
-    /// For `evict` and `move`: seconds between TERM and KILL, instead of the pod's own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub grace_period_seconds: Option<i64>,
     /// For `evict`, and for `move` of pods that are stopped first: do it although a disruption budget forbids it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ignore_budgets: bool,
