@@ -65,14 +65,16 @@ struct Facts<'a> {
 #[derive(Debug)]
 struct Row {
     created: i64,
-    /// With whom it overlaps.
-    partners: BTreeSet<Id>,
+    /// The oldest of those that it overlaps with, when that is older than itself.
+    older: Option<Id>,
 }
 
 /// See the module.
 pub struct Overlaps {
     subscription: Subscription,
     rows: FxHashMap<Id, Row>,
+    /// Of whom an object is the older one: all of them, however many there are, name but one.
+    younger: FxHashMap<Id, BTreeSet<Id>>,
     index: Index<Id>,
     touched: FxHashSet<Id>,
 }
@@ -83,6 +85,7 @@ impl Overlaps {
         Self {
             subscription: cache.subscribe(Self::concerns),
             rows: FxHashMap::default(),
+            younger: FxHashMap::default(),
             index: Index::default(),
             touched: FxHashSet::default(),
         }
@@ -130,10 +133,7 @@ impl Overlaps {
     /// What is to be said of an object of kind `K` that overlaps with an older one: with the oldest of them.
     pub fn older<K: Kind>(&self, key: &ObjectKey) -> Option<String> {
         let id = (Selecting::of(K::PLURAL)?, key.clone());
-        let row = self.rows.get(&id)?;
-        let age = |id: &Id| self.rows.get(id).map(|r| (r.created, id.clone()));
-        let oldest = row.partners.iter().filter_map(age).min()?;
-        let (_, (kind, other)) = (oldest < (row.created, id)).then_some(oldest)?;
+        let (kind, other) = self.rows.get(&id)?.older.as_ref()?;
         Some(format!(
             "{}/{} is older, and one of the two selects the pods of the other: each keeps those that it has made, and this one takes \
              on none that are nobody's; a selector and template labels of its own end that",
@@ -146,29 +146,84 @@ impl Overlaps {
         let before = self.rows.remove(&id);
         self.index.remove(&id);
         let known = before.as_ref().map(|r| r.created);
-        let before = before.map(|r| r.partners).unwrap_or_default();
-        let (mut now, mut partners) = (None, BTreeSet::new());
-        if let Some(facts) = facts(view, &id) {
-            now = Some(facts.created);
-            partners = self.partners(view, &id, &facts);
+        let older = before.and_then(|r| r.older);
+        if let Some(older) = &older {
+            self.unname(older, &id);
+        }
+        let followers = self.younger.remove(&id).unwrap_or_default();
+        let mut partners = BTreeSet::new();
+        let found = facts(view, &id);
+        if let Some(facts) = &found {
+            partners = self.partners(view, &id, facts);
             self.index.insert(&id, &id.1.namespace, &facts.choice);
+            let created = facts.created;
             let row = Row {
-                created: facts.created,
-                partners: partners.clone(),
+                created,
+                older: None,
             };
             self.rows.insert(id.clone(), row);
-        }
-        for partner in before.union(&partners) {
-            let is = partners.contains(partner);
-            if let Some(row) = self.rows.get_mut(partner) {
-                match is {
-                    true => row.partners.insert(id.clone()),
-                    false => row.partners.remove(&id),
-                };
-            }
-            if !(is && before.contains(partner) && known == now) {
-                self.touched.insert(partner.clone());
+            self.set_older(&id, self.oldest(&partners, (created, &id)));
+            if self.rows.get(&id).and_then(|r| r.older.as_ref()) != older.as_ref() {
                 self.touched.insert(id.clone());
+            }
+        }
+        let now = found.map(|f| f.created);
+        for follower in followers {
+            let stays = known == now && partners.contains(&follower);
+            if stays {
+                let named = self.younger.entry(id.clone()).or_default();
+                named.insert(follower);
+            } else {
+                // Somebody else may be older than it.
+                let all = facts(view, &follower).map(|f| self.partners(view, &follower, &f));
+                let created = self.rows.get(&follower).map_or(0, |r| r.created);
+                let oldest = self.oldest(&all.unwrap_or_default(), (created, &follower));
+                if let Some(row) = self.rows.get_mut(&follower) {
+                    row.older = None;
+                }
+                self.set_older(&follower, oldest);
+                self.touched.insert(follower);
+            }
+        }
+        let Some(created) = now else { return };
+        for partner in partners {
+            let age = |id: &Id| self.rows.get(id).map(|r| (r.created, id.clone()));
+            let of = self.rows.get(&partner).and_then(|r| r.older.as_ref());
+            let least = of.and_then(age).or_else(|| age(&partner));
+            if least.is_some_and(|least| (created, id.clone()) < least) {
+                self.set_older(&partner, Some(id.clone()));
+                self.touched.insert(partner);
+            }
+        }
+    }
+
+    /// The oldest of these, when it is older than an object.
+    fn oldest(&self, of: &BTreeSet<Id>, (created, id): (i64, &Id)) -> Option<Id> {
+        let ages = of
+            .iter()
+            .filter_map(|id| Some((self.rows.get(id)?.created, id)));
+        let oldest = ages.min()?;
+        (oldest < (created, id)).then(|| oldest.1.clone())
+    }
+
+    fn set_older(&mut self, id: &Id, older: Option<Id>) {
+        let Some(row) = self.rows.get_mut(id) else {
+            return;
+        };
+        let before = std::mem::replace(&mut row.older, older.clone());
+        if let Some(before) = before {
+            self.unname(&before, id);
+        }
+        if let Some(older) = older {
+            self.younger.entry(older).or_default().insert(id.clone());
+        }
+    }
+
+    fn unname(&mut self, older: &Id, id: &Id) {
+        if let Some(named) = self.younger.get_mut(older) {
+            named.remove(id);
+            if named.is_empty() {
+                self.younger.remove(older);
             }
         }
     }

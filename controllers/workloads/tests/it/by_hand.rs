@@ -509,13 +509,30 @@ async fn of_two_that_select_the_same_pods_the_younger_says_so_and_takes_on_nothi
     )
     .await;
 
-    // When the older one is gone nothing is to be said any more.
+    // Of three the oldest is named, and when that is gone the next one.
+    let third = key("third");
+    put(&rig, ReplicaSet::PLURAL, &third, &set("third", 0)).await;
+    let names = |who: &'static str| {
+        let third = third.clone();
+        move |view: &View<'_>| {
+            let (_, message) = condition(view, ReplicaSet::PLURAL, &third, "SelectorOverlap")?;
+            message
+                .starts_with(&format!("replicaset.apps/{who} is older"))
+                .then_some(())
+        }
+    };
+    rig.until("the third names the oldest", names("older"))
+        .await;
+
+    // When the older one is gone nothing is to be said of the next any more.
     let gone = rig.keyspace.build(&Key::Desired(ReplicaSet::PLURAL, older));
     rig.store.txn(Txn::new().delete(gone)).await.unwrap();
     rig.until("the younger is alone", |view| {
         overlap(younger.clone())(view).is_none().then_some(())
     })
     .await;
+    rig.until("the third names the next", names("younger"))
+        .await;
 }
 
 #[tokio::test]
