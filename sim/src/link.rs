@@ -61,12 +61,11 @@ impl Link {
     /// that matters to others are the times that the store tells it of leases, so these are told in true time: what takes
     /// 30 s on a clock that is fast is over sooner.
     pub(crate) fn new(
-        process: Arc<str>,
+        (process, life): (Arc<str>, Process),
         host: Arc<str>,
         store: ModelStore,
-        network: Network,
+        (network, strikes): (Network, Strikes),
         ledger: Ledger,
-        (strikes, life): (Strikes, Process),
         drift_ppm: i32,
         seed: u64,
     ) -> Self {

@@ -118,6 +118,13 @@ impl<F: FnMut(&Scenario, u64)> Search<F> {
         self.attempt(|s| s.spec.network.late_writes = 0.0);
         self.attempt(|s| s.spec.network.broken_watches = 0.0);
         self.attempt(|s| s.spec.network.max_delay = default.max_delay);
+        self.attempt(|s| s.spec.network.watch_delay = None);
+        let mut at = 0;
+        while at < self.best.spec.at_writes.len() {
+            let dropped = self.attempt(|s| drop(s.spec.at_writes.remove(at)));
+            at += usize::from(!dropped);
+        }
+        self.attempt(|s| s.spec.begins = None);
         while self.best.spec.controllers.replicas > 1
             && self.attempt(|s| s.spec.controllers.replicas -= 1)
         {}

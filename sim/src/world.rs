@@ -206,12 +206,11 @@ impl World {
         let seed = Fnv::seed(self.seed, &identity);
         let process = Process::new();
         let link: SharedStore = Arc::new(Link::new(
-            Arc::clone(&identity),
+            (Arc::clone(&identity), process.clone()),
             Arc::clone(&host.name),
             self.store.clone(),
-            self.network.clone(),
+            (self.network.clone(), self.strikes.clone()),
             self.ledger.clone(),
-            (self.strikes.clone(), process.clone()),
             drift_of(name, self.seed),
             seed,
         ));

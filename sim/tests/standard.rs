@@ -15,7 +15,7 @@ fn number(name: &str) -> Option<u64> {
 #[test]
 fn no_seed_breaks_an_invariant() {
     let first = number("SIM_FIRST").unwrap_or(0);
-    let seeds = number("SIM_SEEDS").unwrap_or(80);
+    let seeds = number("SIM_SEEDS").unwrap_or(60);
     let next = AtomicU64::new(first);
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
     std::thread::scope(|scope| {

@@ -180,11 +180,11 @@ impl CronJobCheck {
         if spec.suspend == Some(true) {
             wrong("was made though the cronjob is suspended".to_owned());
         }
-        let active = self
-            .of(owner)
-            .filter(|(_, job)| !self.ended.contains_key(&job.uid));
         let alone = spec.concurrency_policy.unwrap_or_default() != ConcurrencyPolicy::Allow;
-        if let Some((other, _)) = active.filter(|_| alone).next() {
+        let mut active = self
+            .of(owner)
+            .filter(|(_, job)| alone && !self.ended.contains_key(&job.uid));
+        if let Some((other, _)) = active.next() {
             wrong(format!("was made while {other} is active"));
         }
     }

@@ -175,10 +175,10 @@ impl RolloutCheck {
                 let node = self.nodes.entry((*name).to_owned()).or_default();
                 node.alive = value.map(|_| node.alive.unwrap_or(now));
             }
-            (Key::Desired("pods", key), Some(_)) if change.by_controllers() => {
-                if known.pod(key).is_none() {
-                    self.created(change, key, known, found);
-                }
+            (Key::Desired("pods", key), Some(_))
+                if change.by_controllers() && known.pod(key).is_none() =>
+            {
+                self.created(change, key, known, found);
             }
             (Key::Desired("pods", key), None) if change.by_controllers() => {
                 self.deleted(change, key, known, found);

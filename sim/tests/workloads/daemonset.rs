@@ -46,7 +46,7 @@ fn strategies() -> [Value; 2] {
 #[test]
 fn controllers_that_die_in_the_middle_of_a_rollout_are_succeeded() {
     let lossy = json!({"lostRequests": 0.02, "lostAnswers": 0.02, "lateWrites": 0.02, "brokenWatches": 0.02});
-    for (seed, strategy) in (0..6).flat_map(|seed| strategies().map(|s| (seed, s))) {
+    for (seed, strategy) in (0..3).flat_map(|seed| strategies().map(|s| (seed, s))) {
         let at = |millis: u64| format!("{}ms", millis + seed * 137);
         let report = check(
             seed,
@@ -66,7 +66,7 @@ fn controllers_that_die_in_the_middle_of_a_rollout_are_succeeded() {
 
 #[test]
 fn nodes_that_are_lost_in_the_middle_of_a_rollout_get_their_pod_when_they_are_back() {
-    for (seed, strategy) in (0..6).flat_map(|seed| strategies().map(|s| (seed, s))) {
+    for (seed, strategy) in (0..3).flat_map(|seed| strategies().map(|s| (seed, s))) {
         let at = |millis: u64| format!("{}ms", millis + seed * 211);
         let report = check(
             seed,
@@ -88,7 +88,7 @@ fn nodes_that_are_lost_in_the_middle_of_a_rollout_get_their_pod_when_they_are_ba
 
 #[test]
 fn a_node_that_never_comes_back_holds_nobody_up() {
-    for seed in 0..4 {
+    for seed in 0..2 {
         let report = check(
             seed,
             json!([
