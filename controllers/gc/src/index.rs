@@ -104,13 +104,19 @@ impl Index {
 
     /// The objects that name this uid as an owner.
     pub fn dependents(&self, uid: &str) -> impl Iterator<Item = &ObjectId> {
-        self.dependents.get(uid).into_iter().flat_map(BTreeMap::keys)
+        self.dependents
+            .get(uid)
+            .into_iter()
+            .flat_map(BTreeMap::keys)
     }
 
     /// How many of these this uid waits for when it is deleted in the foreground.
     pub fn blocking(&self, uid: &str) -> usize {
         let dependents = self.dependents.get(uid).into_iter();
-        dependents.flat_map(BTreeMap::values).filter(|b| **b).count()
+        dependents
+            .flat_map(BTreeMap::values)
+            .filter(|b| **b)
+            .count()
     }
 
     /// Whether `owner` depends on `uid`, directly or not: then whoever depends on `owner` and is `uid` is in a circle.

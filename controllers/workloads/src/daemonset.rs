@@ -40,6 +40,7 @@ use crate::children::Children;
 use crate::config::{Sources, copy_writes};
 use crate::content::ContentIndex;
 use crate::documents::PinnedPodWriter;
+use crate::door::Doors;
 use crate::hash::{cut_stem, has_stem, stem};
 use crate::index::{OwnerIndex, PodRow};
 pub use crate::manager::Error;
@@ -73,7 +74,8 @@ pub(crate) fn concerns(key: &StateKey) -> bool {
     let indexed = OwnerIndex::concerns(key)
         || NodeIndex::concerns(key)
         || ContentIndex::concerns(key)
-        || Children::<ControllerRevision>::concerns(key);
+        || Children::<ControllerRevision>::concerns(key)
+        || Doors::concerns(key);
     indexed
         || match key {
             StateKey::Desired(plural, _) => [Namespace::PLURAL, DaemonSet::PLURAL].contains(plural),
@@ -89,6 +91,7 @@ pub(crate) fn keys(shared: &Shared, change: &StateKey, view: &View<'_>) -> Vec<O
     index.catch_up(view);
     let mut keys = index.take_touched(PodOwner::DaemonSet);
     keys.extend(shared.content.lock().keys::<DaemonSet>(view, change));
+    keys.extend(shared.doors.roused::<DaemonSet>(change, view));
     let mut revisions = shared.revisions.lock();
     revisions.catch_up(view);
     keys.extend(revisions.take_touched::<DaemonSet>());
@@ -180,6 +183,7 @@ fn observe(shared: &Shared, view: &View<'_>, key: &ObjectKey) -> Option<(Snapsho
         revisions: Vec::new(),
         taken_revisions: BTreeSet::new(),
         adoptable: Vec::new(),
+        adoptable_revisions: Vec::new(),
         releasable: Vec::new(),
         unreadable: 0,
         taken: BTreeSet::new(),
@@ -208,7 +212,7 @@ fn observe(shared: &Shared, view: &View<'_>, key: &ObjectKey) -> Option<(Snapsho
     s.reads = reads.wanted;
     s.missing = reads.missing;
     s.copies = reads.there;
-    see_revisions(shared, view, &mut s);
+    see_revisions(shared, view, &mut s, &object.value);
     {
         let mut nodes = shared.nodes.lock();
         nodes.catch_up(view);
@@ -292,7 +296,7 @@ fn see_pods(shared: &Shared, view: &View<'_>, s: &mut Snapshot, object: &DaemonS
     });
 }
 
-fn see_revisions(shared: &Shared, view: &View<'_>, s: &mut Snapshot) {
+fn see_revisions(shared: &Shared, view: &View<'_>, s: &mut Snapshot, object: &DaemonSet) {
     {
         let mut index = shared.revisions.lock();
         index.catch_up(view);
@@ -305,11 +309,18 @@ fn see_revisions(shared: &Shared, view: &View<'_>, s: &mut Snapshot) {
     // Only who makes a revision need know which names are taken.
     let stem = format!("{}-", s.key.name);
     let all = view.desired::<ControllerRevision>();
-    let others = all
-        .namespace(&s.key.namespace)
-        .map(|(key, _)| &key.name)
-        .filter(|name| name.starts_with(&stem));
-    s.taken_revisions = others.map(|name| name.to_string()).collect();
+    for (key, entry) in all.namespace(&s.key.namespace) {
+        if key.name.starts_with(&stem) {
+            s.taken_revisions.insert(key.name.to_string());
+        }
+        // What a DaemonSet leaves behind that is deleted without its pods: with it they are not outdated.
+        let free = entry.valid().filter(|r| {
+            let metadata = &r.value.metadata;
+            metadata.controller().is_none() && object.spec.selector.matches(&metadata.labels)
+        });
+        let free = free.filter(|r| revisions::template(&r.value).is_some());
+        s.adoptable_revisions.extend(free.map(|r| Seen::of(key, r)));
+    }
     for own in &s.revisions {
         s.taken_revisions.remove(own.name());
     }
@@ -360,7 +371,7 @@ async fn execute(
     {
         return Ok(Action::requeue(writes::SOON));
     }
-    if tally.conflicts > 0 {
+    if tally.is_unsettled() {
         action.requeue_after = Some(writes::SOON);
     }
     if let Some(source) = tally.first_error {
@@ -425,7 +436,8 @@ async fn act(
         return Ok(true);
     };
     let template = pod_template(template, hash_of(&s.key, name));
-    let writer = PinnedPodWriter::new(&s.key.namespace, &template, manager.reference());
+    let made = manager.furnished(&template);
+    let writer = PinnedPodWriter::new(&s.key.namespace, &made.template, manager.reference());
     let nodes: BTreeMap<&str, &str> = plan
         .create
         .iter()
@@ -433,7 +445,7 @@ async fn act(
         .collect();
     let names: Vec<String> = plan.create.iter().map(|p| p.name.clone()).collect();
     let document = |name: &str| writer.document(name, nodes[name]);
-    let created = manager.create(tally, &names, document).await;
+    let created = manager.create(tally, &names, &made.asked(), document).await;
     shared
         .daemons
         .with(&s.key, |memo| memo.notes.failure = created.failure);
@@ -469,6 +481,23 @@ fn revision_writes(
         leader.keyspace().build(&key)
     };
     let mut writes = Vec::new();
+    for seen in &plan.adopt_revisions {
+        let view = leader.cache().view();
+        let found = view.desired::<ControllerRevision>().get(&seen.key);
+        let Some(found) = found.filter(|r| r.mod_revision == seen.mod_revision) else {
+            continue;
+        };
+        let mut revision = found.value.clone();
+        let references = &mut revision.metadata.owner_references;
+        references.push(manager.reference());
+        let key = build(seen.key.clone());
+        let as_seen = Compare::ModRevision(key.clone(), seen.mod_revision);
+        writes.push(Write {
+            guards: vec![as_seen, manager.guard()],
+            ops: vec![writes::put(key, document::encode(&revision))],
+            context: format!("adopt revision {}", seen.key),
+        });
+    }
     if let Some(wanted) = &plan.revision {
         let (namespace, owner) = (&s.key.namespace, manager.reference());
         let mut object = revisions::document(namespace, owner, &s.template, wanted);

@@ -1,10 +1,14 @@
 //! Cascades, as Kubernetes' end-to-end tests of its collector ask for them: several owners, circles, what blocks and what
 //! does not, and what a workload leaves behind that is deleted without its dependents.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use setpoint_apis::apps::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use setpoint_apis::batch::{CronJob, Job};
 use setpoint_apis::core::{ConfigMap, Namespace, Node, Pod};
-use setpoint_apis::{Key, Kind, ObjectKey};
+use setpoint_apis::kind::{ApiVersion, KindName, NoStatus};
+use setpoint_apis::{Key, Kind, ObjectKey, ObjectMeta};
+use setpoint_gc::kinds::Kinds;
 
 use crate::rig::{Process, Rig};
 use crate::{collector, delete, delete_with, gone, has, key, owner, put, rig, swept};
@@ -38,7 +42,11 @@ async fn a_pod_of_two_owners_stays_with_the_one_that_stays_and_the_other_goes_in
     swept(&rig).await;
     rig.settled().await;
     let view = rig.cache.view();
-    let left: Vec<&str> = view.desired::<Pod>().entries().map(|(k, _)| &*k.name).collect();
+    let left: Vec<&str> = view
+        .desired::<Pod>()
+        .entries()
+        .map(|(k, _)| &*k.name)
+        .collect();
     assert_eq!(left, ["of-both-0", "of-both-1", "of-both-2"]);
     assert!(view.deletions(ReplicaSet::PLURAL).is_none());
     drop(view);
@@ -331,5 +339,66 @@ async fn a_cron_job_takes_its_jobs_and_their_pods_with_it_or_leaves_the_jobs() {
         .await;
         swept(&rig).await;
         assert_eq!(rig.pods().len(), left, "{policy}");
+    }
+}
+
+/// A kind of somebody else's.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct Widget {
+    api_version: ApiVersion<Self>,
+    kind: KindName<Self>,
+    metadata: ObjectMeta,
+}
+
+impl Kind for Widget {
+    const API_VERSION: &'static str = "example.com/v1";
+    const KIND: &'static str = "Widget";
+    const PLURAL: &'static str = "widgets";
+    type Status = NoStatus;
+
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn metadata_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+#[tokio::test]
+async fn custom_kinds_own_and_are_owned_where_they_are_known() {
+    let rig = Rig::start("custom", |b| Kinds::builtin().with::<Widget>().register(b)).await;
+    let _collector = rig
+        .process("gc", |leader, clock, recorder| {
+            setpoint_gc::run_with(Kinds::builtin().with::<Widget>(), leader, clock, recorder)
+        })
+        .await;
+    for (policy, remove) in [
+        ("Background", true),
+        ("Foreground", false),
+        ("Orphan", true),
+    ] {
+        let top = put::<Widget>(&rig, "top", &[]).await;
+        let low = put::<Widget>(&rig, "low", &[owner::<Widget>("top", &top)]).await;
+        put::<Pod>(&rig, "leaf", &[owner::<Widget>("low", &low)]).await;
+        swept(&rig).await;
+        rig.settled().await;
+        assert!(has::<Pod>(&rig.cache.view(), "leaf"));
+        delete_with::<Widget>(&rig, "top", policy, remove).await;
+        gone::<Widget>(&rig, "top").await;
+        rig.until("the record is gone", |view| {
+            view.deletions(Widget::PLURAL).is_none().then_some(())
+        })
+        .await;
+        swept(&rig).await;
+        rig.settled().await;
+        let stays = policy == "Orphan";
+        let view = rig.cache.view();
+        assert_eq!(
+            (has::<Widget>(&view, "low"), has::<Pod>(&view, "leaf")),
+            (stays, stays),
+            "{policy}"
+        );
     }
 }

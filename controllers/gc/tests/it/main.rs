@@ -114,7 +114,13 @@ async fn record(rig: &Rig, policy: &str, remove: bool) {
 /// Leaves a record of how to delete an object, as `setpoint delete --cascade` does, and removes the object with it
 /// where that goes first.
 async fn delete_with<K: Kind>(rig: &Rig, name: &str, policy: &str, remove: bool) {
-    let uid = rig.cache.view().desired::<K>().get(&key(name)).unwrap().uid();
+    let uid = rig
+        .cache
+        .view()
+        .desired::<K>()
+        .get(&key(name))
+        .unwrap()
+        .uid();
     let record = Deletion {
         propagation_policy: policy.into(),
         uid,

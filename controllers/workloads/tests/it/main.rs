@@ -2,6 +2,7 @@
 //! ready a few at a time.
 
 mod daemonset;
+mod doors;
 mod jobs;
 mod revisions;
 mod rig;
