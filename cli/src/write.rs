@@ -1,8 +1,9 @@
 //! Writes to desired documents: many at one revision, or one changed in place.
 
+mod door;
 mod immutable;
 mod modify;
 mod plan;
 
 pub(crate) use modify::{Modified, check, modify};
-pub(crate) use plan::{Mode, Outcome, WriteOptions, preview, write};
+pub(crate) use plan::{Mode, Outcome, WriteOptions, change, preview, write};

@@ -9,6 +9,7 @@ mod broken;
 mod delete;
 mod devstore;
 mod displace;
+mod doors;
 mod errors;
 mod fixture;
 mod jobs;
