@@ -389,9 +389,6 @@ mod tests {
             ),
             "{found:?}"
         );
-        // What the pod says itself is the pod's own mistake, and told by its validation.
-        let mut spec = of("requests: {cpu: 1}, limits: {cpu: 500m}");
-        assert_eq!(apply(&[&r], &mut spec), []);
     }
 
     #[test]
