@@ -38,6 +38,12 @@ impl KeyRange {
     }
 }
 
+/// The name under `meta/` of the mark that commands leave in a namespace when they create something that its quotas
+/// count: controllers that create there guard on it, and neither exceeds what the other has used up.
+pub fn admissions(namespace: &str) -> String {
+    format!("admissions.{namespace}")
+}
+
 /// What a key names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Key<'a> {
@@ -413,6 +419,7 @@ mod tests {
             Key::Leader("services", Some("3")),
             Key::Member("services", "a"),
             Key::Meta("schema"),
+            Key::Meta("admissions.team"),
             Key::WorkPod("n1", pod()),
             Key::WorkContent("n1", "secrets", pod()),
         ] {

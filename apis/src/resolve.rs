@@ -11,6 +11,9 @@ mod priority;
 mod quota;
 
 pub use budget::{Allowance, Disruption, PodHealth, allowance, disruption, selects};
-pub use objects::{claim_usage, object_usage, service_usage};
+pub use objects::{
+    claim_usage, counted_plural, counts_objects, object_usage, pod_object_usage, service_usage,
+    usage_of,
+};
 pub use priority::{Priority, PriorityProblem, global_default, priority};
-pub use quota::{Excess, excess, quota_covers, quota_usage, unspecified};
+pub use quota::{Excess, exceeded, excess, quota_covers, quota_usage, unspecified};

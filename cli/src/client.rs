@@ -1,5 +1,6 @@
 //! Reads merged objects from the store and follows their changes. What objects mean is not decided here.
 
+pub(crate) mod counts;
 mod merge;
 mod read;
 mod timeline;
@@ -149,20 +150,31 @@ impl Client {
     /// # Errors
     /// When the store does not answer.
     pub(crate) async fn plurals(&self) -> Result<BTreeSet<String>> {
+        Ok(self.plurals_now().await?.0)
+    }
+
+    /// As [`Client::plurals`], with the revision at which there were these and no others.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub(crate) async fn plurals_now(&self) -> Result<(BTreeSet<String>, Revision)> {
         let all = self.keyspace.all_desired();
         let mut found = BTreeSet::new();
         let mut start = all.start;
+        let mut revision = None;
         loop {
             let request = RangeRequest {
                 start,
                 end: all.end.clone(),
                 limit: 1,
+                revision,
                 keys_only: true,
                 ..RangeRequest::default()
             };
             let page = self.store.range(request).await?;
+            let seen = *revision.get_or_insert(page.revision);
             let Some(first) = page.kvs.first() else {
-                return Ok(found);
+                return Ok((found, seen));
             };
             start = match self.keyspace.split(&first.key) {
                 Ok(Key::Desired(plural, _)) => {

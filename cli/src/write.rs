@@ -1,5 +1,6 @@
 //! Writes to desired documents: many at one revision, or one changed in place.
 
+mod door;
 mod immutable;
 mod modify;
 mod overlap;
@@ -7,4 +8,4 @@ mod plan;
 
 pub(crate) use modify::{Modified, check, modify};
 pub(crate) use overlap::warnings as overlaps;
-pub(crate) use plan::{Mode, Outcome, WriteOptions, preview, write};
+pub(crate) use plan::{Mode, Outcome, WriteOptions, change, preview, write};

@@ -11,7 +11,8 @@ use serde_json::{Map, Value};
 /// One change.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
-    /// The field at the path gets this value; mappings on the way are made.
+    /// The field at the path gets this value; mappings on the way are made. A number on the way is the place of an item
+    /// that a list has.
     Set(Vec<String>, Value),
     /// The field at the path goes, and mappings that get empty by that go too.
     Remove(Vec<String>),
@@ -85,6 +86,14 @@ fn set(value: &mut Value, path: &[String], new: Value) -> Result<()> {
     };
     let mut at = value;
     for key in way {
+        if let Value::Array(items) = at {
+            let item = key.parse().ok().and_then(|i: usize| items.get_mut(i));
+            let Some(item) = item else {
+                bail!("{key} is not in a list")
+            };
+            at = item;
+            continue;
+        }
         let Value::Object(map) = at else {
             bail!("{key} is not in a mapping")
         };
@@ -134,8 +143,8 @@ struct Node {
     text_end: usize,
     /// For mappings: keys with the place of the key.
     entries: Option<Vec<(String, usize, Node)>>,
-    /// For lists: where the first item is.
-    first_item: Option<usize>,
+    /// For lists: the items.
+    items: Vec<Node>,
     plain: bool,
 }
 
@@ -145,6 +154,10 @@ fn set_in_text(text: &str, path: &[String], value: &Value) -> Option<String> {
     let mut at = &root;
     let mut key_start = 0;
     for (depth, key) in path.iter().enumerate() {
+        if at.entries.is_none() {
+            at = at.items.get(key.parse::<usize>().ok()?)?;
+            continue;
+        }
         let entries = at.entries.as_ref()?;
         match entries.iter().find(|(k, ..)| k == key) {
             Some((_, start, next)) => (at, key_start) = (next, *start),
@@ -243,7 +256,7 @@ fn append_in_text(text: &str, path: &[String], item: &Value) -> Option<String> {
         let entries = node.entries.as_ref()?;
         entries.iter().find(|(k, ..)| k == key).map(|(.., n)| n)
     })?;
-    let line = &text[..list.first_item?];
+    let line = &text[..list.items.first()?.start];
     let line = &line[line.rfind('\n').map_or(0, |i| i + 1)..];
     let dash = line.rfind('-').filter(|d| line[..*d].trim().is_empty())?;
     let at = line_end(text, list.text_end);
@@ -308,19 +321,19 @@ fn node<'a>(
         end,
         text_end: end,
         entries: None,
-        first_item: None,
+        items: Vec::new(),
         plain,
     };
     match event {
         Event::Scalar(_, _, anchor, ref tag) => Some(leaf(anchor == 0 && tag.is_none())),
         Event::Alias(_) => Some(leaf(false)),
         Event::SequenceStart(..) => {
-            let (mut text_end, mut first_item) = (end, None);
+            let (mut text_end, mut items) = (end, Vec::new());
             loop {
                 match sibling(events, byte, |e| matches!(e, Event::SequenceEnd))? {
                     Ok(item) => {
-                        first_item.get_or_insert(item.start);
                         text_end = text_end.max(item.text_end);
+                        items.push(item);
                     }
                     Err(closed) => {
                         return Some(Node {
@@ -328,7 +341,7 @@ fn node<'a>(
                             end: closed,
                             text_end: text_end.max(closed),
                             entries: None,
-                            first_item,
+                            items,
                             plain: false,
                         });
                     }
@@ -349,7 +362,7 @@ fn node<'a>(
                             end: closed,
                             text_end,
                             entries: Some(entries),
-                            first_item: None,
+                            items: Vec::new(),
                             plain: false,
                         });
                     }
@@ -458,6 +471,32 @@ spec:
             &[Change::set(&["metadata", "annotations", "a/b"], "1")],
             &expect,
         );
+    }
+
+    #[test]
+    fn an_item_of_a_list_is_changed_at_its_place() {
+        let at = |field: &[&'static str]| {
+            let way = ["spec", "template", "spec", "containers", "0"];
+            [&way[..], field].concat()
+        };
+        let expect = DEPLOYMENT.replace("image: host", "image: other");
+        check(
+            DEPLOYMENT,
+            &[Change::set(&at(&["image"]), "other")],
+            &expect,
+        );
+        let expect =
+            format!("{DEPLOYMENT}        resources:\n          limits:\n            cpu: 500m\n");
+        let limit = Change::set(&at(&["resources", "limits", "cpu"]), "500m");
+        check(DEPLOYMENT, std::slice::from_ref(&limit), &expect);
+        let flow = "spec: {template: {spec: {containers: [{name: c}, {name: d}]}}}\n";
+        let expect = flow.replace("{name: c}", "{name: c, resources: {limits: {cpu: 500m}}}");
+        check(flow, &[limit], &expect);
+        let missing = Change::set(
+            &["spec", "template", "spec", "containers", "7", "image"],
+            "x",
+        );
+        assert!(edit(DEPLOYMENT, &[missing]).is_err());
     }
 
     #[test]

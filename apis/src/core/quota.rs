@@ -49,7 +49,7 @@ impl Kind for ResourceQuota {
 #[serde(rename_all = "camelCase")]
 pub struct ResourceQuotaSpec {
     /// The most, by resource: `requests.cpu`, `limits.memory`, `pods`, `requests.example.com/gpu`. Numbers of objects
-    /// other than pods are kept and not enforced.
+    /// are held where objects are created, the rest where pods are placed.
     #[serde(default, skip_serializing_if = "ResourceList::is_empty")]
     pub hard: ResourceList,
     /// Which pods it is about; all of the list must hold.
@@ -201,7 +201,7 @@ pub struct ResourceQuotaStatus {
     /// The most, as it is enforced.
     #[serde(default, skip_serializing_if = "ResourceList::is_empty")]
     pub hard: ResourceList,
-    /// How much is used, of the resources that are enforced.
+    /// How much is used. What of it are numbers of objects is counted when somebody looks, and not written.
     #[serde(default, skip_serializing_if = "ResourceList::is_empty")]
     pub used: ResourceList,
 }

@@ -85,10 +85,6 @@ pub const KINDS: &[(&str, &str)] = &[
         "HorizontalPodAutoscaler",
         "a HorizontalPodAutoscaler is stored and shown; the autoscaler comes later",
     ),
-    (
-        "LimitRange",
-        "a LimitRange is stored and shown; nobody is held to it yet",
-    ),
 ];
 
 /// Types and their fields, by group.

@@ -11,6 +11,39 @@ use crate::quantity::{Quantity, ResourceList};
 use crate::validation::key_path;
 use crate::view::{pod_limits, pod_requests};
 
+/// The annotation of a pod that says what LimitRanges gave to its containers; Kubernetes' own, in its words.
+pub const ANNOTATION: &str = "kubernetes.io/limit-ranger";
+
+/// What LimitRanges gave to a container of a pod.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Given {
+    /// The container.
+    pub container: String,
+    /// Its list in the spec: `containers` or `initContainers`.
+    pub list: &'static str,
+    /// Its place there.
+    pub index: usize,
+    /// Requests that it did not say.
+    pub requests: ResourceList,
+    /// Limits that it did not say.
+    pub limits: ResourceList,
+}
+
+/// What [`ANNOTATION`] says of what was given; `None` when that is nothing.
+pub fn annotation(given: &[Given]) -> Option<String> {
+    let mut all = Vec::new();
+    for g in given {
+        for (list, word) in [(&g.requests, "request"), (&g.limits, "limit")] {
+            if !list.is_empty() {
+                let names: Vec<&str> = list.keys().map(String::as_str).collect();
+                let names = names.join(", ");
+                all.push(format!("{names} {word} for container {}", g.container));
+            }
+        }
+    }
+    (!all.is_empty()).then(|| format!("LimitRanger plugin set: {}", all.join("; ")))
+}
+
 /// The limits of one type, with the name of their LimitRange.
 fn items<'a>(
     ranges: &[&'a LimitRange],
@@ -22,25 +55,74 @@ fn items<'a>(
     })
 }
 
-/// Fills in the limits and requests that containers do not say. The LimitRanges have their defaults; of several the
-/// first that says something of a resource wins, so their order should be that of their names.
-pub fn apply(ranges: &[&LimitRange], spec: &mut PodSpec) {
-    for (_, item) in items(ranges, LimitType::Container) {
-        if item.default.is_empty() && item.default_request.is_empty() {
-            continue;
-        }
-        for c in spec.init_containers.iter_mut().chain(&mut spec.containers) {
-            let resources = c.resources.get_or_insert_default();
-            for (list, given) in [
-                (&mut resources.limits, &item.default),
-                (&mut resources.requests, &item.default_request),
-            ] {
-                for (name, amount) in given {
-                    list.entry(name.clone()).or_insert(*amount);
+/// Fills in the limits and requests that containers do not say, and says what it gave. The LimitRanges have their
+/// defaults; of several the first that says something of a resource wins, so their order should be that of their names.
+pub fn apply(ranges: &[&LimitRange], spec: &mut PodSpec) -> Vec<Given> {
+    let mut all = Vec::new();
+    for (list, containers) in [
+        ("containers", &mut spec.containers),
+        ("initContainers", &mut spec.init_containers),
+    ] {
+        for (index, c) in containers.iter_mut().enumerate() {
+            let mut given = Given {
+                container: c.name.clone(),
+                list,
+                index,
+                ..Given::default()
+            };
+            for (_, item) in items(ranges, LimitType::Container) {
+                let resources = c.resources.get_or_insert_default();
+                for (has, gives, notes) in [
+                    (&mut resources.limits, &item.default, &mut given.limits),
+                    (
+                        &mut resources.requests,
+                        &item.default_request,
+                        &mut given.requests,
+                    ),
+                ] {
+                    for (name, amount) in gives {
+                        if !has.contains_key(name) {
+                            has.insert(name.clone(), *amount);
+                            notes.insert(name.clone(), *amount);
+                        }
+                    }
                 }
+            }
+            if !(given.limits.is_empty() && given.requests.is_empty()) {
+                all.push(given);
             }
         }
     }
+    all
+}
+
+/// Where what was given contradicts what the pod says: a limit below the request, at paths from `spec` on.
+pub fn contradictions(given: &[Given], spec: &PodSpec) -> Vec<FieldError> {
+    let mut found = Vec::new();
+    for g in given {
+        let containers = match g.list {
+            "containers" => &spec.containers,
+            _ => &spec.init_containers,
+        };
+        let Some(container) = containers.get(g.index) else {
+            continue;
+        };
+        let (requests, limits) = said(container);
+        for (name, limit) in limits {
+            let is_given = g.limits.contains_key(name) || g.requests.contains_key(name);
+            if let Some(request) = requests.get(name).filter(|r| is_given && *r > limit) {
+                let path = format!("spec.{}[{}].resources.limits", g.list, g.index);
+                found.push(FieldError::new(
+                    key_path(&path, name),
+                    format!(
+                        "{limit} is less than the request, {request}; one of the two is what a LimitRange gives to a \
+                         container that does not say it: say both"
+                    ),
+                ));
+            }
+        }
+    }
+    found
 }
 
 /// What of a pod's spec is outside the limits, at paths from `spec` on.
@@ -256,7 +338,16 @@ mod tests {
             "containers: [{name: a, image: host}, {name: b, image: host, resources: {limits: {cpu: 500m}}}], \
              initContainers: [{name: i, image: host}]",
         );
-        apply(&[&r], &mut spec);
+        let given = apply(&[&r], &mut spec);
+        assert_eq!(
+            annotation(&given).as_deref(),
+            Some(
+                "LimitRanger plugin set: cpu, memory request for container a; cpu, memory limit for container a; \
+                 memory request for container b; memory limit for container b; cpu, memory request for container i; \
+                 cpu, memory limit for container i"
+            )
+        );
+        assert_eq!(contradictions(&given, &spec), []);
         let resources = |c: &Container| {
             let r = c.resources.clone().unwrap();
             let show = |l: &ResourceList| {
@@ -280,8 +371,24 @@ mod tests {
         );
         assert_eq!(check(&[&r], &spec), []);
         let once = spec.clone();
-        apply(&[&r], &mut spec);
+        assert_eq!(apply(&[&r], &mut spec), []);
         assert_eq!(spec, once);
+        assert_eq!(annotation(&[]), None);
+    }
+
+    #[test]
+    fn a_limit_that_is_given_below_a_request_that_is_said_is_told() {
+        let r = range("{type: Container, default: {cpu: 500m}}");
+        let mut spec = of("requests: {cpu: 1}");
+        let given = apply(&[&r], &mut spec);
+        let found = said(&contradictions(&given, &spec));
+        assert_eq!(found.len(), 1);
+        assert!(
+            found[0].starts_with(
+                "spec.containers[0].resources.limits.cpu: 500m is less than the request, 1"
+            ),
+            "{found:?}"
+        );
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What objects count for in quotas by being there. What pods use is [`quota_usage`](super::quota_usage)'s.
 
 use crate::core::{
-    PersistentVolumeClaim, PersistentVolumeClaimSpec, Service, ServiceSpec, ServiceType,
+    PersistentVolumeClaim, PersistentVolumeClaimSpec, Pod, ResourceQuotaSpec, Service, ServiceSpec,
+    ServiceType,
 };
 use crate::kind::Kind;
 use crate::quantity::{Quantity, ResourceList};
@@ -20,17 +21,51 @@ const PLAIN: &[&str] = &[
 /// What every object of a kind counts for: `count/jobs.batch`, `count/secrets` and `secrets`. Services and claims count
 /// for more ([`service_usage`], [`claim_usage`]); of a pod that has ended there is `count/pods` alone.
 pub fn object_usage<K: Kind>() -> ResourceList {
+    usage_of(K::API_VERSION, K::PLURAL)
+}
+
+/// The same of a kind of which only the names are known, as those of others are.
+pub fn usage_of(api_version: &str, plural: &str) -> ResourceList {
     let one = Quantity::from_whole(1);
-    match K::API_VERSION.split_once('/') {
-        Some((group, _)) => ResourceList::from([(format!("count/{}.{group}", K::PLURAL), one)]),
+    match api_version.split_once('/') {
+        Some((group, _)) => ResourceList::from([(format!("count/{plural}.{group}"), one)]),
         None => {
-            let mut usage = ResourceList::from([(format!("count/{}", K::PLURAL), one)]);
-            if PLAIN.contains(&K::PLURAL) {
-                usage.insert(K::PLURAL.into(), one);
+            let mut usage = ResourceList::from([(format!("count/{plural}"), one)]);
+            if PLAIN.contains(&plural) {
+                usage.insert(plural.into(), one);
             }
             usage
         }
     }
+}
+
+/// What a pod counts for by being there. The requests and limits of those that are placed are the scheduler's.
+pub fn pod_object_usage(finished: bool) -> ResourceList {
+    let mut usage = object_usage::<Pod>();
+    if finished {
+        usage.remove(Pod::PLURAL);
+    }
+    usage
+}
+
+/// The plural of the objects that a resource of a quota counts by their being there; `None` for what pods request and
+/// are limited to.
+pub fn counted_plural(resource: &str) -> Option<&str> {
+    if let Some(name) = resource.strip_prefix("count/") {
+        return Some(name.split_once('.').map_or(name, |(plural, _)| plural));
+    }
+    let claims = PersistentVolumeClaim::PLURAL;
+    match resource {
+        "requests.storage" => Some(claims),
+        "services.loadbalancers" | "services.nodeports" => Some(Service::PLURAL),
+        _ if resource.contains(".storageclass.storage.k8s.io/") => Some(claims),
+        _ => PLAIN.contains(&resource).then_some(resource),
+    }
+}
+
+/// Whether a quota counts objects other than pods: one with scopes is about pods alone.
+pub fn counts_objects(quota: &ResourceQuotaSpec) -> bool {
+    quota.requirements().next().is_none()
 }
 
 /// What a Service counts for: itself, its load balancer, and the ports that it takes on nodes.
@@ -121,6 +156,32 @@ mod tests {
              fast.storageclass.storage.k8s.io/persistentvolumeclaims: 1}",
         );
         assert_eq!(claim_usage(&claim), wanted);
+        for (resource, plural) in [
+            ("count/jobs.batch", Some("jobs")),
+            ("count/pods", Some("pods")),
+            ("pods", Some("pods")),
+            ("services.nodeports", Some("services")),
+            ("requests.storage", Some("persistentvolumeclaims")),
+            (
+                "fast.storageclass.storage.k8s.io/requests.storage",
+                Some("persistentvolumeclaims"),
+            ),
+            ("replicationcontrollers", Some("replicationcontrollers")),
+            ("requests.cpu", None),
+            ("cpu", None),
+            ("limits.memory", None),
+            ("requests.example.com/gpu", None),
+        ] {
+            assert_eq!(counted_plural(resource), plural, "{resource}");
+        }
+        assert_eq!(pod_object_usage(false), list("{count/pods: 1, pods: 1}"));
+        assert_eq!(pod_object_usage(true), list("{count/pods: 1}"));
+        assert!(counts_objects(
+            &decode_value(b"{hard: {secrets: 1}}").unwrap()
+        ));
+        assert!(!counts_objects(
+            &decode_value(b"{scopes: [BestEffort]}").unwrap()
+        ));
         // A quota may name all of them.
         let mut quota = ResourceQuota::default();
         quota.metadata.name = "q".into();

@@ -170,6 +170,20 @@ pub fn excess(hard: &ResourceList, used: &ResourceList, more: &ResourceList) -> 
         .collect()
 }
 
+/// That a quota does not let something in, in the words of Kubernetes' admission.
+pub fn exceeded(quota: &str, over: &[Excess]) -> String {
+    let list = |of: fn(&Excess) -> Quantity| {
+        let all = over.iter().map(|e| format!("{}={}", e.resource, of(e)));
+        all.collect::<Vec<_>>().join(",")
+    };
+    format!(
+        "exceeded quota: {quota}, requested: {}, used: {}, limited: {}",
+        list(|e| e.requested),
+        list(|e| e.used),
+        list(|e| e.hard)
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -296,6 +310,10 @@ mod tests {
                 "cpu: 501m requested, 1500m of 2 used",
                 "pods: 1 requested, 5 of 1 used"
             ]
+        );
+        assert_eq!(
+            exceeded("q", &found),
+            "exceeded quota: q, requested: cpu=501m,pods=1, used: cpu=1500m,pods=5, limited: cpu=2,pods=1"
         );
         let all = list("{cpu: 9223372036854775807}");
         assert_eq!(excess(&hard, &all, &all).len(), 1);

@@ -39,6 +39,7 @@ impl Client {
         };
         let (listing, dates) = tokio::join!(listing, self.dates());
         let mut listing = listing?;
+        self.count_for_quotas(&mut listing.objects).await?;
         for object in &mut listing.objects {
             merge::date(object, &dates);
         }
@@ -53,6 +54,7 @@ impl Client {
         let (found, dates) = tokio::join!(self.find_undated(kind, key), self.dates());
         let mut found = found?;
         if let Some(object) = &mut found {
+            self.count_for_quotas(std::slice::from_mut(object)).await?;
             merge::date(object, &dates);
         }
         Ok(found)
@@ -110,6 +112,7 @@ impl Client {
         let (all, dates) = tokio::join!(all, self.dates());
         let mut all: Vec<(ObjectKey, Option<Object>)> = all?;
         for object in all.iter_mut().filter_map(|(_, o)| o.as_mut()) {
+            self.count_for_quotas(std::slice::from_mut(object)).await?;
             merge::date(object, &dates);
         }
         Ok(all)

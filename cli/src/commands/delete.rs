@@ -1,14 +1,13 @@
 //! `setpoint delete`: removes what is wanted, and waits until it is gone.
 
 mod gone;
+mod namespace;
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use setpoint_apis::records::Deletion;
-use setpoint_apis::timeline::Timeline;
 use setpoint_apis::{Key, ObjectKey, document};
 use setpoint_store::{Compare, Outcome, Put, StoreError, Txn, TxnOp};
 use tokio::time::Instant;
@@ -16,7 +15,7 @@ use tokio::time::Instant;
 use super::DryRun;
 use crate::client::Client;
 use crate::context::{Context, DEFAULT_NAMESPACE};
-use crate::kinds::{self, KindInfo};
+use crate::kinds::KindInfo;
 use crate::manifest::FileArgs;
 use crate::object::Object;
 use crate::printers::Format;
@@ -228,8 +227,7 @@ async fn remove(client: &Client, objects: &[Object], cascade: Cascade) -> Result
         retried(client, txn).await.context("deleting")?;
     }
     for object in namespaces {
-        let txn = namespace(client, object, &timeline).await?;
-        retried(client, txn)
+        namespace::remove(client, object, &timeline)
             .await
             .with_context(|| format!("deleting {}", object.full_name()))?;
     }
@@ -238,10 +236,11 @@ async fn remove(client: &Client, objects: &[Object], cascade: Cascade) -> Result
 
 /// Deleting is idempotent, so an unknown outcome is simply tried again: not when an answer was waited for in vain, because
 /// the limit of a request is what a user has to wait.
-async fn retried(client: &Client, mut txn: Txn) -> Result<()> {
+/// Whether its guards held in the end.
+async fn retried(client: &Client, mut txn: Txn) -> Result<bool> {
     let begun = Instant::now();
     let error = match client.txn(txn.clone()).await {
-        Ok(_) => return Ok(()),
+        Ok(result) => return Ok(result.succeeded),
         Err(error) => error,
     };
     match &error {
@@ -251,7 +250,7 @@ async fn retried(client: &Client, mut txn: Txn) -> Result<()> {
         _ => return Err(explain(error)),
     }
     match client.txn(txn).await {
-        Ok(_) => Ok(()),
+        Ok(result) => Ok(result.succeeded),
         Err(error) => Err(explain(error)),
     }
 }
@@ -290,33 +289,4 @@ fn deletion(client: &Client, object: &Object, cascade: Cascade) -> Option<Txn> {
         txn.then.push(TxnOp::Delete(key));
     }
     Some(txn)
-}
-
-/// Everything in a namespace goes at one revision, and the namespace with it.
-async fn namespace(client: &Client, object: &Object, timeline: &Timeline) -> Result<Txn> {
-    let key = client.key(&Key::Desired(object.kind.plural, object.key.clone()));
-    let mut txn = Txn::new();
-    if let Some(revisions) = object.revisions {
-        txn = txn.when(Compare::CreateRevision(key.clone(), revisions.created));
-    }
-    let mut plurals: BTreeSet<String> = kinds::all()
-        .filter(|k| k.namespaced)
-        .map(|k| k.plural.to_owned())
-        .collect();
-    plurals.extend(client.plurals().await?);
-    for kind in kinds::all().filter(|k| !k.namespaced) {
-        plurals.remove(kind.plural);
-    }
-    for plural in plurals {
-        let range = client
-            .keyspace()
-            .desired_range(&plural, Some(&object.key.name));
-        txn.then.push(TxnOp::DeleteRange {
-            start: range.start,
-            end: range.end,
-        });
-    }
-    txn.then.push(TxnOp::Delete(key));
-    txn.then.push(client.clock_put(timeline));
-    Ok(txn)
 }

@@ -194,9 +194,12 @@ async fn store(
     let path = client.key(&Key::Desired(kind.plural, key.clone()));
     // Not the one from before the editor was open: that may have taken hours.
     let timeline = client.timeline().await?;
+    let (guards, more) = write::change(client, document, stored).await?;
     let mut txn = Txn::new()
         .when(Compare::ModRevision(path.clone(), stored.mod_revision))
         .put(path, document.text.clone());
+    txn.compares.extend(guards);
+    txn.then.extend(more);
     txn.then.push(client.clock_put(&timeline));
     if client.txn(txn).await?.succeeded {
         return Ok(());

@@ -1,6 +1,7 @@
 //! Many documents at one revision, or none of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use futures::stream::{self, StreamExt, TryStreamExt};
@@ -10,13 +11,19 @@ use setpoint_apis::strict::Document;
 use setpoint_apis::{Key, ObjectKey};
 use setpoint_store::{Compare, KeyValue, Put, StoreError, Txn, TxnOp};
 
+use super::door::{Doors, Guards, given_before};
 use super::immutable;
 use crate::client::Client;
 use crate::context::DEFAULT_NAMESPACE;
 use crate::kinds::KindInfo;
+use crate::term;
 
 /// How many objects go into one transaction. etcd's limit is 128 operations and as many guards; a few are namespaces'.
 const MAX_OBJECTS: usize = 120;
+
+/// How many guards go into one transaction: one for each object, one for each namespace, and those of the namespaces'
+/// rules.
+const MAX_GUARDS: usize = 127;
 
 /// How many namespaces may be guarded on in one transaction.
 const MAX_NAMESPACES: usize = 7;
@@ -26,6 +33,9 @@ const MAX_BYTES: usize = 1_536 * 1024 - 16 * 1024;
 
 /// How often a transaction is tried when somebody else was faster.
 const TRIES: usize = 5;
+
+/// How long others are given who create what a quota counts.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What is meant to happen with objects that exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,11 +105,15 @@ pub(crate) async fn write(
     // Whether a try may have been written without our knowing.
     let mut unknown = false;
     'again: for _ in 0..TRIES {
-        let (stored, namespaces, mut timeline) = tokio::try_join!(
+        let (stored, namespaces, mut timeline, doors) = tokio::try_join!(
             read(client, documents),
             namespaces(client, documents),
-            client.timeline()
+            client.timeline(),
+            Doors::open(client, documents)
         )?;
+        let mut given = as_given_before(documents, &stored)?;
+        let notes = doors.furnish(&mut given, &stored)?;
+        let documents = &given[..];
         let mut verdicts = Vec::with_capacity(documents.len());
         for (document, stored) in documents.iter().zip(&stored) {
             verdicts.push(judge(document, stored.as_ref(), options.mode, unknown)?);
@@ -110,16 +124,25 @@ pub(crate) async fn write(
                 *first = Some(*now);
             }
         }
-        let chunks = chunks(client, documents, &stored, &verdicts, &namespaces, options)?;
+        let mut guards = doors.admit(client, documents, &stored, &verdicts).await?;
+        let plan = (documents, &stored[..], &verdicts[..]);
+        let chunks = chunks(client, plan, &namespaces, options, guards.compares.len())?;
         if !options.dry_run {
             let total = chunks.len();
             for (done, mut chunk) in chunks.into_iter().enumerate() {
                 chunk.then.push(client.clock_put(&timeline));
+                chunk.compares.extend(guards.compares.iter().cloned());
+                chunk.then.extend(guards.puts.iter().cloned());
                 match client.txn(chunk).await {
                     Ok(result) if result.succeeded => {
                         timeline.insert(result.revision.0, client.now());
+                        guards.after(result.revision);
                     }
                     Ok(_) => {
+                        if !guards.puts.is_empty() {
+                            // Whoever creates there all the time leaves a gap now and then.
+                            tokio::time::sleep(PAUSE).await;
+                        }
                         continue 'again;
                     }
                     Err(error) if error.is_retryable() && !unknown => {
@@ -130,10 +153,42 @@ pub(crate) async fn write(
                 }
             }
         }
+        for note in notes {
+            term::note(note);
+        }
         let verdicts = first.into_iter().map(|v| v.unwrap_or(Verdict::Unchanged));
         return Ok(outcomes(documents, verdicts));
     }
-    bail!("others are changing these objects all the time, so nothing was written; try again")
+    bail!(
+        "others are changing these objects, or what the limits of their namespaces count, all the time, so nothing was \
+         written; try again"
+    )
+}
+
+/// What a change of one stored object must hold to, and what goes with it.
+///
+/// # Errors
+/// When the LimitRanges or quotas of its namespace forbid it.
+pub(crate) async fn change(
+    client: &Client,
+    document: &Document,
+    stored: &KeyValue,
+) -> Result<(Vec<Compare>, Vec<TxnOp>)> {
+    let documents = std::slice::from_ref(document);
+    let stored = [Some(stored.clone())];
+    let doors = Doors::open(client, documents).await?;
+    let verdicts = [Verdict::Configured];
+    let guards: Guards = doors.admit(client, documents, &stored, &verdicts).await?;
+    Ok((guards.compares, guards.puts))
+}
+
+/// The documents, pods with what LimitRanges gave them when they were created.
+fn as_given_before(documents: &[Document], stored: &[Option<KeyValue>]) -> Result<Vec<Document>> {
+    let given = |(document, stored): (&Document, &Option<KeyValue>)| {
+        let given = given_before(document, stored.as_ref())?;
+        Ok(given.unwrap_or_else(|| document.clone()))
+    };
+    documents.iter().zip(stored).map(given).collect()
 }
 
 /// What would become of documents, as far as what is stored under their own keys tells. The outcomes are in the order of
@@ -148,11 +203,12 @@ pub(crate) async fn preview(
 ) -> Result<Vec<Outcome>> {
     no_doubles(documents)?;
     let stored = read(client, documents).await?;
+    let documents = as_given_before(documents, &stored)?;
     let mut verdicts = Vec::with_capacity(documents.len());
     for (document, stored) in documents.iter().zip(&stored) {
         verdicts.push(judge(document, stored.as_ref(), mode, false)?);
     }
-    Ok(outcomes(documents, verdicts))
+    Ok(outcomes(&documents, verdicts))
 }
 
 fn outcomes(documents: &[Document], verdicts: impl IntoIterator<Item = Verdict>) -> Vec<Outcome> {
@@ -300,15 +356,18 @@ fn content(value: &Value) -> Value {
     value
 }
 
-/// One transaction for everything that is to be written, or several where that was asked for.
+/// One transaction for everything that is to be written, or several where that was asked for. Each leaves room for so many
+/// more `guards`.
 fn chunks(
     client: &Client,
-    documents: &[Document],
-    stored: &[Option<KeyValue>],
-    verdicts: &[Verdict],
+    (documents, stored, verdicts): (&[Document], &[Option<KeyValue>], &[Verdict]),
     namespaces: &BTreeSet<String>,
     options: WriteOptions,
+    guards: usize,
 ) -> Result<Vec<Txn>> {
+    let spaces = namespaces.len().min(MAX_NAMESPACES);
+    let most = MAX_GUARDS.saturating_sub(guards + spaces);
+    let most = most.clamp(1, MAX_OBJECTS);
     let mut order: Vec<usize> = (0..documents.len())
         .filter(|i| verdicts[*i] != Verdict::Unchanged)
         .collect();
@@ -331,10 +390,10 @@ fn chunks(
     };
     let bytes: usize = order.iter().map(size).sum();
     if !options.split
-        && (order.len() > MAX_OBJECTS || bytes > MAX_BYTES || namespaces.len() > MAX_NAMESPACES)
+        && (order.len() > most || bytes > MAX_BYTES || namespaces.len() > MAX_NAMESPACES)
     {
         bail!(
-            "{} objects in {} namespaces with {} KiB are more than etcd takes in one transaction (about {MAX_OBJECTS} objects, \
+            "{} objects in {} namespaces with {} KiB are more than etcd takes in one transaction (about {most} objects, \
              1.5 MiB), so they cannot become true at one revision; --split writes them in several transactions",
             order.len(),
             namespaces.len().max(1),
@@ -346,7 +405,7 @@ fn chunks(
     for i in order {
         let space = documents[i].key.namespace.clone();
         let full = filled + size(&i) > MAX_BYTES
-            || chunks.last().is_none_or(|c| c.len() == MAX_OBJECTS)
+            || chunks.last().is_none_or(|c| c.len() == most)
             || (!spaces.contains(&space) && spaces.len() == MAX_NAMESPACES);
         if full {
             chunks.push(Vec::new());

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use setpoint_apis::{Key, ObjectKey};
 use setpoint_store::testing::{Options, TestEtcd};
+use setpoint_store::{Compare, Txn};
 
 use crate::fixture::{Fixture, Running, config_map, deployment, eventually, pod};
 
@@ -172,6 +173,67 @@ async fn a_namespace_goes_with_everything_in_it_at_one_revision() {
         .run_with_input(&["apply", "-n", "team", "-f", "-"], &pod("p"))
         .fails();
     assert!(err.contains("namespaces \"team\" not found"), "{err}");
+}
+
+/// Creators of all sorts while the namespace goes: nothing of theirs is left, not even of kinds that nobody had before.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_is_created_while_a_namespace_goes_survives_it() {
+    let f = Fixture::new("delete-race").await;
+    let namespace = f.key(&Key::Desired("namespaces", ObjectKey::cluster("team")));
+    for round in 0..3 {
+        f.run(&["create", "ns", "team"]).ok();
+        let creators: Vec<_> = (0..8)
+            .map(|who| {
+                let (store, keyspace) = (f.store.clone(), f.keyspace.clone());
+                let namespace = namespace.clone();
+                tokio::spawn(async move {
+                    // As `apply` and the controllers do it.
+                    for i in 0.. {
+                        let plural = match who {
+                            0..3 => "configmaps".to_owned(),
+                            3 => "pods".to_owned(),
+                            // Kinds that nobody had before, a few.
+                            _ => format!("widgets{round}x{who}x{}", (i / 20).min(4)),
+                        };
+                        let key = ObjectKey::namespaced("team", format!("o{who}-{i}"));
+                        let key = keyspace.build(&Key::Desired(&plural, key));
+                        let txn = Txn::new()
+                            .when(Compare::absent(key.clone()))
+                            .when(Compare::Exists(namespace.clone()))
+                            .put(key, "kind: Any\n");
+                        if !store.txn(txn).await.expect("a transaction").succeeded {
+                            return i;
+                        }
+                    }
+                    0
+                })
+            })
+            .collect();
+        let ran = std::thread::scope(|s| {
+            for i in 0..3 {
+                let f = &f;
+                s.spawn(move || {
+                    let text = config_map(&format!("applied{i}"), "1");
+                    f.run_with_input(&["apply", "-n", "team", "-f", "-"], &text)
+                });
+            }
+            f.run(&["delete", "ns", "team"])
+        });
+        ran.ok();
+        let mut created = 0;
+        for creator in creators {
+            created += creator.await.unwrap();
+        }
+        assert!(created > 0, "nobody raced");
+        let left: Vec<String> = f
+            .range(f.keyspace.all_desired())
+            .await
+            .into_iter()
+            .map(|kv| kv.key)
+            .filter(|k| k.contains("/team"))
+            .collect();
+        assert!(left.is_empty(), "round {round}: {left:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,6 +10,7 @@ mod delete;
 mod devstore;
 mod displace;
 mod door;
+mod doors;
 mod drain;
 mod errors;
 mod fixture;

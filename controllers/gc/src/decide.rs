@@ -21,6 +21,8 @@ pub const NAMESPACE_GRACE: Duration = Duration::from_secs(600);
 /// - An object goes only when all its owners are gone for certain: absent, or replaced by an object with another uid.
 ///   An owner that does not parse, or whose kind is not known, is taken to exist.
 /// - An object that does not parse is left alone, unless its namespace has been deleted.
+/// - An object that another owner keeps does not hold back one that goes: it loses that owner.
+/// - Objects that own one another in a circle do not wait for one another.
 pub fn decide(s: &Snapshot, now: Timestamp) -> Plan {
     let mut plan = Plan {
         statuses: s.statuses.clone(),
@@ -84,6 +86,20 @@ fn object(plan: &mut Plan, c: &Candidate, now: Timestamp) {
         });
         return;
     }
+    let stays = |o: &Owner| matches!(o, Owner::Present | Owner::Unknown);
+    let leaves = |o: &Owner| matches!(o, Owner::Leaving(..));
+    if c.owners.iter().any(|(_, o)| stays(o)) {
+        // One owner keeps it. One that waits for its dependents would wait for ever.
+        if c.owners.iter().any(|(_, o)| leaves(o)) {
+            let kept = c.owners.iter().filter(|(_, o)| !leaves(o));
+            plan.release.push(Release {
+                id: c.id.clone(),
+                mod_revision: c.mod_revision,
+                keep: kept.map(|(r, _)| r.clone()).collect(),
+            });
+        }
+        return;
+    }
     for (_, owner) in &c.owners {
         match owner {
             Owner::Present | Owner::Unknown | Owner::Orphaned(_) => return,
@@ -91,7 +107,7 @@ fn object(plan: &mut Plan, c: &Candidate, now: Timestamp) {
             Owner::Leaving(id, at) => removal.unchanged.push((id.clone(), *at)),
         }
     }
-    if !removal.unchanged.is_empty() && c.dependents > 0 {
+    if !removal.unchanged.is_empty() && c.dependents > 0 && !c.circular {
         // With a record of its own it goes when that has been carried out.
         if !c.recorded {
             plan.records.push(RecordStep::Pass(c.id.clone()));
@@ -103,14 +119,14 @@ fn object(plan: &mut Plan, c: &Candidate, now: Timestamp) {
 
 fn record(r: &Record) -> Option<RecordStep> {
     let id = r.id.clone();
-    Some(match (r.policy.as_str(), r.object, r.dependents) {
+    Some(match (r.policy.as_str(), r.object) {
         // Its dependents are let go one by one; each is a candidate of its own.
-        (ORPHAN, None, 1..) => return None,
-        (ORPHAN, Some(at), _) => RecordStep::DeleteObject(id, at),
-        (FOREGROUND, Some(_), 1..) => return None,
-        (FOREGROUND, Some(at), 0) => RecordStep::Finish(id, at),
+        (ORPHAN, None) if r.dependents > 0 => return None,
+        (ORPHAN, Some(at)) => RecordStep::DeleteObject(id, at),
+        (FOREGROUND, Some(_)) if r.blocking > 0 => return None,
+        (FOREGROUND, Some(at)) => RecordStep::Finish(id, at),
         // A policy of a later version: it is for that to carry out.
-        (policy, Some(_), _) if policy != FOREGROUND => return None,
+        (_, Some(_)) => return None,
         _ => RecordStep::Remove(id, r.mod_revision),
     })
 }
@@ -149,6 +165,7 @@ mod tests {
             home: Home::Exists,
             owners,
             dependents: 0,
+            circular: false,
             recorded: false,
         }
     }
@@ -171,6 +188,7 @@ mod tests {
             policy: policy.into(),
             object,
             dependents,
+            blocking: dependents,
         };
         let snapshot = Snapshot {
             records: vec![record],
@@ -299,9 +317,19 @@ mod tests {
             "record replicasets default/web-1 as leaving\n",
         );
         check(
-            candidate(vec![leaving, (reference("b"), Owner::Present)]),
-            "",
+            Candidate {
+                dependents: 3,
+                circular: true,
+                ..candidate(vec![leaving.clone()])
+            },
+            "delete replicasets default/web-1 at 7, deployments default/web waits at 5\n",
         );
+        for keeps in [Owner::Present, Owner::Unknown] {
+            check(
+                candidate(vec![leaving.clone(), (reference("b"), keeps), absent("c")]),
+                "release replicasets default/web-1 at 7, it keeps 2 owners\n",
+            );
+        }
         check_record(FOREGROUND, Some(5), 1, "");
         check_record(
             FOREGROUND,

@@ -1,7 +1,7 @@
 //! Who depends on whom, by uid, kept from the cache's changes. It only finds what to look at: what is decided is
 //! decided on the view.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -38,11 +38,14 @@ struct Row {
     owners: Vec<Arc<str>>,
 }
 
+/// Objects that depend on one, each with whether its owner waits for it in the foreground (`blockOwnerDeletion`).
+type Dependents = BTreeMap<ObjectId, bool>;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Index {
     rows: FxHashMap<ObjectId, Row>,
-    dependents: FxHashMap<Arc<str>, BTreeSet<ObjectId>>,
+    dependents: FxHashMap<Arc<str>, Dependents>,
     /// Namespaces that were there and are not any more.
     deleted_namespaces: FxHashSet<Arc<str>>,
 }
@@ -101,7 +104,36 @@ impl Index {
 
     /// The objects that name this uid as an owner.
     pub fn dependents(&self, uid: &str) -> impl Iterator<Item = &ObjectId> {
-        self.dependents.get(uid).into_iter().flatten()
+        self.dependents
+            .get(uid)
+            .into_iter()
+            .flat_map(BTreeMap::keys)
+    }
+
+    /// How many of these this uid waits for when it is deleted in the foreground.
+    pub fn blocking(&self, uid: &str) -> usize {
+        let dependents = self.dependents.get(uid).into_iter();
+        dependents
+            .flat_map(BTreeMap::values)
+            .filter(|b| **b)
+            .count()
+    }
+
+    /// Whether `owner` depends on `uid`, directly or not: then whoever depends on `owner` and is `uid` is in a circle.
+    pub fn depends_on(&self, owner: &ObjectId, uid: &str) -> bool {
+        let mut seen = FxHashSet::default();
+        let mut open: Vec<&str> = vec![uid];
+        while let Some(uid) = open.pop() {
+            for dependent in self.dependents(uid) {
+                if dependent == owner {
+                    return true;
+                }
+                let next = self.rows.get(dependent).and_then(|row| row.uid.as_deref());
+                let next = next.filter(|next| self.dependents.contains_key(*next));
+                open.extend(next.filter(|next| seen.insert(*next)));
+            }
+        }
+        false
     }
 
     /// Whether a namespace was there and is not any more.
@@ -142,11 +174,10 @@ impl Index {
             .iter()
             .map(|o| Arc::from(o.uid.as_str()))
             .collect();
-        for owner in &owners {
-            self.dependents
-                .entry(owner.clone())
-                .or_default()
-                .insert(id.clone());
+        for (owner, reference) in owners.iter().zip(&object.owners) {
+            let blocks = reference.block_owner_deletion == Some(true);
+            let dependents = self.dependents.entry(owner.clone()).or_default();
+            *dependents.entry(id.clone()).or_default() |= blocks;
         }
         let homeless = kind.namespaced && !exists(view, &id.key.namespace);
         if !owners.is_empty() || homeless {

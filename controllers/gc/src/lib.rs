@@ -5,7 +5,9 @@
 //!   another object. Only what is certain counts: an owner whose document does not parse exists, one of a kind that is
 //!   not known here exists, and nothing is decided on a view older than the election.
 //! - The delete holds in the store only while object and owners are as they were seen.
-//! - A deletion record says otherwise: `Orphan` lets dependents go, `Foreground` deletes them before their owner.
+//! - A deletion record says otherwise: `Orphan` lets dependents go, `Foreground` deletes them before their owner, which
+//!   waits for those whose reference says `blockOwnerDeletion`. Whoever has another owner that stays loses the one that
+//!   goes, and objects that own one another in a circle do not wait for one another.
 //! - A status whose object is gone is deleted, those of pods (the scheduler's) and nodes (node-lifecycle's) excepted.
 //! - What is left in a namespace that has been deleted is deleted; in one that was never seen, after ten minutes.
 //! - A full pass every ten minutes finds what was missed, and says so when it finds something.

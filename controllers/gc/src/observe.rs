@@ -31,16 +31,20 @@ pub(crate) fn observe(
                 let Some(object) = kind.object(view, &id.key) else {
                     continue;
                 };
+                let owners = owners(kinds, view, kind, &id.key, &object);
+                let uid = object.uid.as_deref().unwrap_or_default();
+                let circular = owners.iter().any(|(_, owner)| match owner {
+                    Owner::Leaving(owner, _) => index.depends_on(owner, uid),
+                    _ => false,
+                });
                 snapshot.candidates.push(Candidate {
                     id: id.clone(),
                     mod_revision: object.mod_revision,
                     valid: object.valid,
                     home: home(index, never_seen, view, kind, &id.key, now),
-                    owners: owners(kinds, view, kind, &id.key, &object),
-                    dependents: object
-                        .uid
-                        .as_ref()
-                        .map_or(0, |uid| index.dependents(uid).count()),
+                    owners,
+                    dependents: index.dependents(uid).count(),
+                    circular,
                     recorded: view
                         .deletions(id.plural)
                         .is_some_and(|t| t.contains(&id.key)),
@@ -150,5 +154,6 @@ fn record(kinds: &Kinds, index: &Index, view: &View<'_>, id: &ObjectId) -> Optio
         policy: stored.value.propagation_policy.clone(),
         object: same.map(|o| o.mod_revision),
         dependents: index.dependents(&stored.value.uid).count(),
+        blocking: index.blocking(&stored.value.uid),
     })
 }

@@ -77,6 +77,8 @@ pub struct Candidate {
     pub owners: Vec<(OwnerReference, Owner)>,
     /// How many objects it owns itself.
     pub dependents: usize,
+    /// Whether an owner that waits for its dependents depends on it in turn, so that neither could go first.
+    pub circular: bool,
     /// Whether a deletion record about it stands.
     pub recorded: bool,
 }
@@ -94,6 +96,8 @@ pub struct Record {
     pub object: Option<i64>,
     /// How many objects name that uid as their owner.
     pub dependents: usize,
+    /// How many of these hold it back while it is deleted in the foreground.
+    pub blocking: usize,
 }
 
 /// Everything that a pass looks at, at one revision.

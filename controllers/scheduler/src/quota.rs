@@ -15,7 +15,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use setpoint_apis::ObjectKey;
 use setpoint_apis::quantity::Quantity;
 use setpoint_apis::records::Hope;
-use setpoint_apis::resolve::Excess;
+use setpoint_apis::resolve::{self, Excess};
 
 pub(crate) use rule::{PodUse, Rule};
 
@@ -391,18 +391,9 @@ impl Account {
 }
 
 fn exceeded(quota: &str, over: &[Excess]) -> Refusal {
-    let list = |of: fn(&Excess) -> Quantity| {
-        let all = over.iter().map(|e| format!("{}={}", e.resource, of(e)));
-        all.collect::<Vec<_>>().join(",")
-    };
     let all: Vec<_> = over.iter().map(ToString::to_string).collect();
     Refusal {
-        message: format!(
-            "exceeded quota: {quota}, requested: {}, used: {}, limited: {}",
-            list(|e| e.requested),
-            list(|e| e.used),
-            list(|e| e.hard)
-        ),
+        message: resolve::exceeded(quota, over),
         detail: format!("{quota}: {}", all.join("; ")),
         hope: if over.iter().any(|e| e.requested > e.hard) {
             Hope::Never

@@ -30,6 +30,7 @@ use tracing::info;
 
 use crate::children::{Child, Children};
 use crate::documents::controller_reference;
+use crate::door::{Asked, Doors};
 use crate::memory::Memory;
 use crate::seen::Seen;
 use crate::{Shared, pass, writes};
@@ -62,6 +63,7 @@ pub(crate) fn concerns(key: &StateKey) -> bool {
     match key {
         StateKey::Desired(plural, _) => {
             [Namespace::PLURAL, CronJob::PLURAL, Job::PLURAL].contains(plural)
+                || Doors::concerns(key)
         }
         StateKey::Actual(plural, _) => [CronJob::PLURAL, Job::PLURAL].contains(plural),
         StateKey::Deletion(plural, _) => **plural == *CronJob::PLURAL,
@@ -74,6 +76,7 @@ pub(crate) fn keys(shared: &Shared, change: &StateKey, view: &View<'_>) -> Vec<O
     let mut children = shared.jobs_by_owner.lock();
     children.catch_up(view);
     let mut keys = children.take_touched::<CronJob>();
+    keys.extend(shared.doors.roused::<CronJob>(change, view));
     match change {
         StateKey::Actual(plural, key) if *plural == Job::PLURAL => {
             keys.extend(children.owner_of::<CronJob>(key));
@@ -217,8 +220,34 @@ async fn execute(
             shared.recorder.normal(about(), "SuccessfulDelete", message);
         }
     }
+    let mut door = None;
+    if plan.create.is_some() {
+        let by = (CronJob::KIND, &s.key);
+        match shared
+            .doors
+            .enter(leader, by, &Asked::object::<Job>(), 1)
+            .await
+        {
+            Ok(admission) => door = Some(admission),
+            Err(error) => tally.refuse(error),
+        }
+    }
+    if let Some((door, refusal)) = door.as_ref().and_then(|d| Some((d, d.refusal.as_ref()?))) {
+        // The time is not done: it is made up for as soon as the namespace lets the Job in, unless it is too late then.
+        if door.is_news {
+            let message = format!("Error creating job: {refusal}");
+            shared.recorder.warning(about(), "FailedCreate", message);
+        }
+        return Ok(action);
+    }
+    shared.doors.forget((CronJob::KIND, &s.key));
     let before = tally.committed;
-    let write = status_write(leader, s, found, &plan);
+    let mut write = status_write(leader, s, found, &plan);
+    if tally.first_error.is_some() {
+        write = None;
+    } else if let (Some(write), Some(door)) = (&mut write, &door) {
+        write.guards.extend(door.guard.clone());
+    }
     if !tally.commit(leader, write.into_iter().collect()).await {
         return Ok(Action::requeue(writes::SOON));
     }

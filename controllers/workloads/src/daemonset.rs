@@ -32,13 +32,15 @@ use std::time::Duration;
 
 use setpoint_apis::apps::{ControllerRevision, DaemonSet};
 use setpoint_apis::core::{Namespace, PodTemplateSpec};
-use setpoint_apis::{Kind, ObjectKey, Timestamp};
+use setpoint_apis::{Kind, ObjectKey, Timestamp, document};
 use setpoint_runtime::{Action, Leader, StateKey, Stored, View, Write};
+use setpoint_store::Compare;
 
 use crate::children::Children;
 use crate::config::{Sources, copy_writes};
 use crate::content::ContentIndex;
 use crate::documents::PinnedPodWriter;
+use crate::door::Doors;
 use crate::hash::{cut_stem, has_stem, stem};
 use crate::index::{OwnerIndex, PodRow};
 pub use crate::manager::Error;
@@ -75,7 +77,8 @@ pub(crate) fn concerns(key: &StateKey) -> bool {
         || NodeIndex::concerns(key)
         || ContentIndex::concerns(key)
         || Children::<ControllerRevision>::concerns(key)
-        || Overlaps::concerns(key);
+        || Overlaps::concerns(key)
+        || Doors::concerns(key);
     indexed
         || match key {
             StateKey::Desired(plural, _) => [Namespace::PLURAL, DaemonSet::PLURAL].contains(plural),
@@ -92,6 +95,7 @@ pub(crate) fn keys(shared: &Shared, change: &StateKey, view: &View<'_>) -> Vec<O
     let mut keys = index.take_touched(PodOwner::DaemonSet);
     keys.extend(shared.content.lock().keys::<DaemonSet>(view, change));
     keys.extend(shared.overlapping::<DaemonSet>(view));
+    keys.extend(shared.doors.roused::<DaemonSet>(change, view));
     let mut revisions = shared.revisions.lock();
     revisions.catch_up(view);
     keys.extend(revisions.take_touched::<DaemonSet>());
@@ -186,6 +190,7 @@ fn observe(shared: &Shared, view: &View<'_>, key: &ObjectKey) -> Option<(Snapsho
         revisions: Vec::new(),
         taken_revisions: BTreeSet::new(),
         adoptable: Vec::new(),
+        adoptable_revisions: Vec::new(),
         releasable: Vec::new(),
         unreadable: 0,
         taken: BTreeSet::new(),
@@ -223,7 +228,7 @@ fn observe(shared: &Shared, view: &View<'_>, key: &ObjectKey) -> Option<(Snapsho
     s.missing = reads.missing;
     s.config_seen = reads.seen;
     s.copies = reads.there;
-    see_revisions(shared, view, &mut s);
+    see_revisions(shared, view, &mut s, &object.value);
     {
         let mut nodes = shared.nodes.lock();
         nodes.catch_up(view);
@@ -308,7 +313,7 @@ fn see_pods(shared: &Shared, view: &View<'_>, s: &mut Snapshot, object: &DaemonS
     });
 }
 
-fn see_revisions(shared: &Shared, view: &View<'_>, s: &mut Snapshot) {
+fn see_revisions(shared: &Shared, view: &View<'_>, s: &mut Snapshot, object: &DaemonSet) {
     {
         let mut index = shared.revisions.lock();
         index.catch_up(view);
@@ -321,11 +326,18 @@ fn see_revisions(shared: &Shared, view: &View<'_>, s: &mut Snapshot) {
     // Only who makes a revision need know which names are taken.
     let stem = format!("{}-", s.key.name);
     let all = view.desired::<ControllerRevision>();
-    let others = all
-        .namespace(&s.key.namespace)
-        .map(|(key, _)| &key.name)
-        .filter(|name| name.starts_with(&stem));
-    s.taken_revisions = others.map(|name| name.to_string()).collect();
+    for (key, entry) in all.namespace(&s.key.namespace) {
+        if key.name.starts_with(&stem) {
+            s.taken_revisions.insert(key.name.to_string());
+        }
+        // What a DaemonSet leaves behind that is deleted without its pods: with it they are not outdated.
+        let free = entry.valid().filter(|r| {
+            let metadata = &r.value.metadata;
+            metadata.controller().is_none() && object.spec.selector.matches(&metadata.labels)
+        });
+        let free = free.filter(|r| revisions::template(&r.value).is_some());
+        s.adoptable_revisions.extend(free.map(|r| Seen::of(key, r)));
+    }
     for own in &s.revisions {
         s.taken_revisions.remove(own.name());
     }
@@ -405,7 +417,7 @@ async fn act(
     let (owner, own) = (manager.reference(), manager.guard());
     let by = (&owner, &own);
     let copies = copy_writes(leader, &plan.copies, &s.key.namespace, by, &found.sources);
-    for writes in [copies, revision_writes(s, manager, plan)] {
+    for writes in [copies, revision_writes(leader, s, manager, plan)] {
         let go_on = writes.is_empty() || tally.commit(leader, writes).await;
         if !go_on || tally.conflicts > 0 {
             return Ok(false);
@@ -433,7 +445,8 @@ async fn act(
         return Ok(true);
     };
     let template = pod_template(template, hash_of(&s.key, name));
-    let writer = PinnedPodWriter::new(&s.key.namespace, &template, manager.reference());
+    let made = manager.furnished(&template);
+    let writer = PinnedPodWriter::new(&s.key.namespace, &made.template, manager.reference());
     let nodes: BTreeMap<&str, &str> = plan
         .create
         .iter()
@@ -441,7 +454,7 @@ async fn act(
         .collect();
     let names: Vec<String> = plan.create.iter().map(|p| p.name.clone()).collect();
     let document = |name: &str| writer.document(name, nodes[name]);
-    let created = manager.create(tally, &names, document).await;
+    let created = manager.create(tally, &names, &made.asked(), document).await;
     shared
         .daemons
         .with(&s.key, |memo| memo.notes.failure = created.failure);
@@ -466,7 +479,28 @@ pub fn pod_template(template: &PodTemplateSpec, hash: &str) -> PodTemplateSpec {
 }
 
 /// The revision of the present template, and those that go.
-fn revision_writes(s: &Snapshot, manager: &Manager<'_>, plan: &Plan) -> Vec<Write> {
+fn revision_writes(
+    leader: &Leader,
+    s: &Snapshot,
+    manager: &Manager<'_>,
+    plan: &Plan,
+) -> Vec<Write> {
+    let view = leader.cache().view();
+    let adopted = plan.adopt_revisions.iter().filter_map(|seen| {
+        let found = view.desired::<ControllerRevision>().get(&seen.key);
+        let found = found.filter(|r| r.mod_revision == seen.mod_revision)?;
+        let mut revision = found.value.clone();
+        let references = &mut revision.metadata.owner_references;
+        references.push(manager.reference());
+        let key = manager.desired::<ControllerRevision>(&seen.key);
+        let as_seen = Compare::ModRevision(key.clone(), seen.mod_revision);
+        Some(Write {
+            guards: vec![as_seen, manager.guard()],
+            ops: vec![writes::put(key, document::encode(&revision))],
+            context: format!("adopt revision {}", seen.key),
+        })
+    });
+    let mut writes: Vec<Write> = adopted.collect();
     let put = plan.revision.iter().map(|wanted| {
         let mut made = revisions::made(&s.key.namespace, manager.reference(), &s.template, wanted);
         let hash = hash_of(&s.key, &wanted.name);
@@ -475,7 +509,8 @@ fn revision_writes(s: &Snapshot, manager: &Manager<'_>, plan: &Plan) -> Vec<Writ
             .insert(REVISION_LABEL.into(), hash.into());
         (made, wanted.there.map(|i| s.revisions[i].seen.mod_revision))
     });
-    revisions::writes(manager, put.collect(), &plan.forget)
+    writes.extend(revisions::writes(manager, put.collect(), &plan.forget));
+    writes
 }
 
 /// Tells people what happens.

@@ -38,6 +38,7 @@ use crate::conditions::{self, INVALID, REPLICA_FAILURE};
 use crate::config::{Sources, copy_writes};
 use crate::content::ContentIndex;
 use crate::documents::{changed_replica_set, controller_reference, new_replica_set};
+use crate::door::{Asked, Doors};
 use crate::hash::stem;
 use crate::index::{OwnerIndex, SetRow};
 use crate::memory::Memory;
@@ -46,7 +47,7 @@ use crate::rollback::{self, crashing};
 use crate::standing::{self, Unusable};
 use crate::{Shared, pass, writes};
 use decide::decide;
-use plan::{Plan, Seen, SetFacts, Snapshot};
+use plan::{NewSet, Plan, Seen, SetFacts, Snapshot};
 
 /// The store refused writes. They are tried again with backoff.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +67,7 @@ pub(crate) fn concerns(key: &StateKey) -> bool {
                 || ContentIndex::concerns(key)
                 || Autoscalers::concerns(key)
                 || Overlaps::concerns(key)
+                || Doors::concerns(key)
         }
         StateKey::Actual(plural, _) => {
             [ReplicaSet::PLURAL, Deployment::PLURAL].contains(plural) || Autoscalers::concerns(key)
@@ -83,6 +85,7 @@ pub(crate) fn keys(shared: &Shared, change: &StateKey, view: &View<'_>) -> Vec<O
     keys.extend(shared.content.lock().keys::<Deployment>(view, change));
     keys.extend(shared.autoscaled::<Deployment>(view));
     keys.extend(shared.overlapping::<Deployment>(view));
+    keys.extend(shared.doors.roused::<Deployment>(change, view));
     match change {
         StateKey::Actual(plural, key) if *plural == ReplicaSet::PLURAL => {
             keys.extend(index.deployment_of(key));
@@ -313,6 +316,9 @@ async fn execute(
     };
     let mut tally = writes::Tally::default();
     let mut writes = Vec::new();
+    let mut create = plan.create.as_ref();
+    // It counts what is let in until that is written.
+    let mut door = None;
     if let Some(found) = &found {
         if !plan.copies.is_empty() {
             // A pod that reads a copy finds it: it is there before the ReplicaSet whose pods read it.
@@ -325,8 +331,20 @@ async fn execute(
                 return Ok(Action::requeue(writes::SOON));
             }
         }
+        if plan.create.is_some() && tally.first_error.is_none() {
+            let by = (Deployment::KIND, &s.key);
+            let asked = Asked::object::<ReplicaSet>();
+            match shared.doors.enter(leader, by, &asked, 1).await {
+                Ok(admission) => door = Some(admission),
+                Err(error) => tally.refuse(error),
+            }
+            if door.as_ref().is_none_or(|door| door.refusal.is_some()) {
+                create = None;
+            }
+        }
         if tally.first_error.is_none() {
-            writes = set_writes(leader, s, found, &plan);
+            let guard = door.as_ref().and_then(|door| door.guard.as_ref());
+            writes = set_writes(leader, s, found, &plan, create.zip(Some(guard)));
         }
     }
     let status = plan.status.as_ref();
@@ -362,6 +380,18 @@ async fn execute(
             source,
         });
     }
+    if let Some((door, refusal)) = door.as_ref().and_then(|d| Some((d, d.refusal.clone()?))) {
+        let reason = "ReplicaSetCreateError";
+        if let Some(found) = found.filter(|_| door.is_news) {
+            let about = EventRef::stored(&*found.deployment);
+            shared.recorder.warning(about, reason, refusal.as_str());
+            action.requeue_after = Some(writes::SOON);
+        }
+        let failure = Some((reason.to_owned(), refusal));
+        shared.deployments.with(&s.key, |memo| memo.notes = failure);
+        return Ok(action);
+    }
+    shared.doors.forget((Deployment::KIND, &s.key));
     let recovered = shared
         .deployments
         .with(&s.key, |memo| memo.notes.take().is_some());
@@ -384,22 +414,28 @@ fn own_guard(leader: &Leader, s: &Snapshot, found: &Found) -> Compare {
 }
 
 /// The writes of a plan, each guarded on the Deployment and the ReplicaSet as they were seen.
-fn set_writes(leader: &Leader, s: &Snapshot, found: &Found, plan: &Plan) -> Vec<Write> {
+/// `create`: the ReplicaSet that is let in, and what must hold for that.
+fn set_writes(
+    leader: &Leader,
+    s: &Snapshot,
+    found: &Found,
+    plan: &Plan,
+    create: Option<(&NewSet, Option<&Compare>)>,
+) -> Vec<Write> {
     let keyspace = leader.keyspace();
     let build = |plural: &str, key: &ObjectKey| keyspace.build(&Key::Desired(plural, key.clone()));
     let deployment = &found.deployment;
     let uid = deployment.uid();
     let own = own_guard(leader, s, found);
     let mut writes = Vec::new();
-    let mut write =
-        |verb: &str, set: &ObjectKey, guard: Compare, op: TxnOp, more: Option<Compare>| {
-            writes.push(Write {
-                guards: [guard, own.clone()].into_iter().chain(more).collect(),
-                ops: vec![op],
-                context: format!("{verb} replicaset {set}"),
-            });
-        };
-    if let Some(new) = &plan.create {
+    let mut write = |verb: &str, set: &ObjectKey, guard: Compare, op: TxnOp, more: Vec<Compare>| {
+        writes.push(Write {
+            guards: [guard, own.clone()].into_iter().chain(more).collect(),
+            ops: vec![op],
+            context: format!("{verb} replicaset {set}"),
+        });
+    };
+    if let Some((new, door)) = create {
         let set = ObjectKey::namespaced(s.key.namespace.clone(), new.name.as_str());
         let key = build(ReplicaSet::PLURAL, &set);
         let text = document::encode(&new_replica_set(
@@ -413,14 +449,10 @@ fn set_writes(leader: &Leader, s: &Snapshot, found: &Found, plan: &Plan) -> Vec<
             Namespace::PLURAL,
             &ObjectKey::cluster(s.key.namespace.clone()),
         );
-        let namespace = Some(Compare::Exists(namespace));
-        write(
-            "create",
-            &set,
-            Compare::absent(key.clone()),
-            writes::put(key, text),
-            namespace,
-        );
+        let more = [Compare::Exists(namespace)].into_iter();
+        let more = more.chain(door.cloned()).collect();
+        let absent = Compare::absent(key.clone());
+        write("create", &set, absent, writes::put(key, text), more);
     }
     let mut rewrite = |verb: &str, seen: &Seen, edit: &dyn Fn(&ReplicaSet) -> ReplicaSet| {
         let stored = stored(leader, found, seen);
@@ -428,7 +460,7 @@ fn set_writes(leader: &Leader, s: &Snapshot, found: &Found, plan: &Plan) -> Vec<
         let key = build(ReplicaSet::PLURAL, &seen.key);
         let text = document::encode(&edit(&stored.value));
         let guard = Compare::ModRevision(key.clone(), seen.mod_revision);
-        write(verb, &seen.key, guard, writes::put(key, text), None);
+        write(verb, &seen.key, guard, writes::put(key, text), Vec::new());
     };
     for change in &plan.change {
         rewrite("scale", &change.set, &|set| {
@@ -449,7 +481,7 @@ fn set_writes(leader: &Leader, s: &Snapshot, found: &Found, plan: &Plan) -> Vec<
     for set in &plan.delete {
         let key = build(ReplicaSet::PLURAL, &set.key);
         let guard = Compare::ModRevision(key.clone(), set.mod_revision);
-        write("delete", &set.key, guard, TxnOp::Delete(key), None);
+        write("delete", &set.key, guard, TxnOp::Delete(key), Vec::new());
     }
     writes
 }

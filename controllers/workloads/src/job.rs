@@ -41,6 +41,7 @@ use setpoint_store::{Compare, TxnOp};
 use tokio::time::Instant;
 use tracing::info;
 
+use crate::door::Doors;
 use crate::index::OwnerIndex;
 pub use crate::manager::Error;
 use crate::manager::Manager;
@@ -73,6 +74,7 @@ pub(crate) fn concerns(key: &StateKey) -> bool {
             [Namespace::PLURAL, Job::PLURAL].contains(plural)
                 || OwnerIndex::concerns(key)
                 || Overlaps::concerns(key)
+                || Doors::concerns(key)
         }
         StateKey::Actual(plural, _) => *plural == Job::PLURAL,
         StateKey::Deletion(plural, _) => **plural == *Job::PLURAL,
@@ -86,6 +88,7 @@ pub(crate) fn keys(shared: &Shared, change: &StateKey, view: &View<'_>) -> Vec<O
     index.catch_up(view);
     let mut keys = index.take_touched(PodOwner::Job);
     keys.extend(shared.overlapping::<Job>(view));
+    keys.extend(shared.doors.roused::<Job>(change, view));
     match change {
         StateKey::Actual(_, key) | StateKey::Deletion(_, key) => keys.push(key.clone()),
         StateKey::Desired(plural, key) if *plural == Job::PLURAL => keys.push(key.clone()),
@@ -178,7 +181,7 @@ async fn execute(
             }
         }
     }
-    if tally.conflicts > 0 {
+    if tally.is_unsettled() {
         action.requeue_after = Some(writes::SOON);
     }
     match tally.first_error {
@@ -221,12 +224,13 @@ async fn act(
     let by_name: BTreeMap<&str, &NewPod> =
         plan.create.iter().map(|p| (p.name.as_str(), p)).collect();
     let names: Vec<String> = plan.create.iter().map(|p| p.name.clone()).collect();
-    let writer = PodWriter::new(&object.value, manager.reference());
+    let made = manager.furnished(&object.value.spec.template);
+    let writer = PodWriter::new(&object.value, &made.template, manager.reference());
     let document = |name: &str| {
         let pod = by_name.get(name);
         pod.map(|pod| writer.document(pod)).unwrap_or_default()
     };
-    let created = manager.create(tally, &names, document).await;
+    let created = manager.create(tally, &names, &made.asked(), document).await;
     shared.jobs.with(&s.key, |memo| {
         memo.notes.refused = created.failure.is_some();
     });

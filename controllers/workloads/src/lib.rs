@@ -16,6 +16,7 @@ pub mod cronjob;
 pub mod daemonset;
 pub mod deployment;
 pub mod documents;
+mod door;
 pub mod hash;
 pub mod index;
 pub mod job;
@@ -42,7 +43,8 @@ use setpoint_apis::apps::{ControllerRevision, DaemonSet, Deployment, ReplicaSet,
 use setpoint_apis::autoscaling::HorizontalPodAutoscaler;
 use setpoint_apis::batch::{CronJob, Job};
 use setpoint_apis::core::{
-    ConfigMap, Namespace, Node, PersistentVolumeClaim, Pod, PodTemplateSpec, Secret,
+    ConfigMap, LimitRange, Namespace, Node, PersistentVolumeClaim, Pod, PodTemplateSpec,
+    ResourceQuota, Secret,
 };
 use setpoint_apis::{Kind, ObjectKey, content_seen};
 use setpoint_runtime::events::Recorder;
@@ -53,6 +55,7 @@ use crate::children::Children;
 use crate::config::{ContentCopy, Missing, Sources};
 use crate::content::{ContentIndex, CopySeen, Named};
 use crate::daemonset::nodes::NodeIndex;
+use crate::door::Doors;
 use crate::index::OwnerIndex;
 use crate::overlaps::Overlaps;
 use crate::owner::{PodOwner, Takers, takers};
@@ -74,6 +77,8 @@ struct Shared {
     overlaps: Mutex<Overlaps>,
     /// Locked last.
     nodes: Mutex<NodeIndex>,
+    /// Has locks of its own, which are taken under the view and after all others.
+    doors: Doors,
     clock: Clock,
     recorder: Recorder,
     sets: replicaset::Sets,
@@ -179,6 +184,8 @@ struct Reads {
 pub fn register(builder: CacheBuilder) -> CacheBuilder {
     builder
         .kind::<Namespace>()
+        .kind::<LimitRange>()
+        .kind::<ResourceQuota>()
         .kind::<ConfigMap>()
         .kind::<Secret>()
         .kind::<Node>()
@@ -214,6 +221,7 @@ pub async fn run(leader: Leader, clock: Clock, recorder: Recorder, seed: u64) {
         overlaps: Mutex::new(Overlaps::new(leader.cache())),
         revisions: Mutex::new(Children::new(leader.cache())),
         nodes: Mutex::new(NodeIndex::new(leader.cache())),
+        doors: Doors::default(),
         clock,
         recorder,
         sets: replicaset::Sets::default(),

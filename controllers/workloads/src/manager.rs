@@ -1,6 +1,6 @@
 //! The writes of an object that manages pods: each holds only while the object and the pod are as they were seen.
 
-use setpoint_apis::core::{Namespace, PersistentVolumeClaim, Pod};
+use setpoint_apis::core::{Namespace, PersistentVolumeClaim, Pod, PodTemplateSpec};
 use setpoint_apis::{Key, Kind, ObjectKey, OwnerReference, document, owners};
 use setpoint_runtime::events::EventRef;
 use setpoint_runtime::{Leader, Stored, Write};
@@ -9,6 +9,7 @@ use tracing::info;
 
 use crate::Shared;
 use crate::documents::controller_reference;
+use crate::door::{Admission, Asked, Doors, Furnished};
 use crate::seen::Seen;
 use crate::writes::{self, Tally};
 
@@ -57,6 +58,7 @@ pub(crate) struct Created {
 pub(crate) struct Manager<'a> {
     shared: &'a Shared,
     leader: &'a Leader,
+    kind: &'static str,
     key: &'a ObjectKey,
     own: Compare,
     reference: OwnerReference,
@@ -76,6 +78,7 @@ impl<'a> Manager<'a> {
         Self {
             shared,
             leader,
+            kind: K::KIND,
             key,
             own: Compare::ModRevision(own, object.mod_revision),
             reference: controller_reference::<K>(&key.name, &object.uid()),
@@ -103,6 +106,37 @@ impl<'a> Manager<'a> {
         let namespace = ObjectKey::cluster(self.key.namespace.clone());
         let key = Key::Desired(Namespace::PLURAL, namespace);
         Compare::Exists(self.leader.keyspace().build(&key))
+    }
+
+    /// A template with what the namespace gives to containers that do not say it.
+    pub(crate) fn furnished<'t>(&self, template: &'t PodTemplateSpec) -> Furnished<'t> {
+        Doors::furnished(&self.leader.cache().view(), &self.key.namespace, template)
+    }
+
+    /// Asks the namespace whether it lets so many objects in.
+    pub(crate) async fn enter(
+        &self,
+        asked: &Asked<'_>,
+        count: usize,
+    ) -> Result<Admission<'a>, StoreError> {
+        let by = (self.kind, self.key);
+        self.shared.doors.enter(self.leader, by, asked, count).await
+    }
+
+    /// What has been turned away; says so once.
+    pub(crate) fn turned_away(
+        &self,
+        tally: &mut Tally,
+        door: &Admission<'_>,
+    ) -> Option<(String, String)> {
+        let refusal = door.refusal.clone()?;
+        if door.is_news {
+            info!(object = %self.key, reason = %refusal, "the namespace lets nothing more in");
+            let recorder = &self.shared.recorder;
+            recorder.warning(self.about(), "FailedCreate", refusal.clone());
+            tally.turned_away = true;
+        }
+        Some(("FailedCreate".to_owned(), refusal))
     }
 
     /// The key of what is wanted of an object.
@@ -231,11 +265,13 @@ impl<'a> Manager<'a> {
         go_on
     }
 
-    /// Creates pods of these names, a batch at a time; those that remain are not tried when some are refused.
+    /// Creates pods of these names, as many as the namespace lets in, a batch at a time; those that remain are not tried
+    /// when some are refused.
     pub(crate) async fn create(
         &self,
         tally: &mut Tally,
         names: &[String],
+        asked: &Asked<'_>,
         document: impl Fn(&str) -> String,
     ) -> Created {
         let namespace = self.namespace();
@@ -243,16 +279,26 @@ impl<'a> Manager<'a> {
             go_on: true,
             failure: None,
         };
+        let door = match self.enter(asked, names.len()).await {
+            Ok(door) => door,
+            Err(error) => {
+                created.failure = Some(("FailedCreate".to_owned(), error.to_string()));
+                tally.refuse(error);
+                return created;
+            }
+        };
+        let names = &names[..door.allowed.min(names.len())];
         for batch in names.chunks(BATCH) {
             let writes = batch.iter().map(|name| {
                 let pod = ObjectKey::namespaced(self.key.namespace.clone(), name.as_str());
                 let key = self.pod_key(&pod);
+                let guards = [
+                    Compare::absent(key.clone()),
+                    self.guard(),
+                    namespace.clone(),
+                ];
                 Write {
-                    guards: vec![
-                        Compare::absent(key.clone()),
-                        self.guard(),
-                        namespace.clone(),
-                    ],
+                    guards: guards.into_iter().chain(door.guard.clone()).collect(),
                     ops: vec![writes::put(key, document(name))],
                     context: format!("create pod {pod}"),
                 }
@@ -275,8 +321,12 @@ impl<'a> Manager<'a> {
                     .warning(self.about(), reason.clone(), message.clone());
             }
             if !created.go_on || failed || tally.conflicts > 0 {
-                break;
+                return created;
             }
+        }
+        created.failure = self.turned_away(tally, &door);
+        if created.failure.is_none() {
+            self.shared.doors.forget((self.kind, self.key));
         }
         created
     }

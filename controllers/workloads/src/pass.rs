@@ -95,7 +95,7 @@ where
         }
         standing::tell::<K>(recorder, report.key, report.uid, report.before, report.now);
     }
-    if tally.conflicts > 0 {
+    if tally.is_unsettled() {
         action.requeue_after = Some(writes::SOON);
     }
     match tally.first_error {

@@ -25,6 +25,7 @@ use setpoint_runtime::{Action, Leader, StateKey, Stored, View};
 
 use crate::autoscale::Autoscalers;
 use crate::documents::PodWriter;
+use crate::door::Doors;
 use crate::hash::{has_stem, stem};
 use crate::index::{OwnerIndex, PodRow};
 pub use crate::manager::Error;
@@ -47,6 +48,7 @@ pub(crate) fn concerns(key: &StateKey) -> bool {
                 || OwnerIndex::concerns(key)
                 || Autoscalers::concerns(key)
                 || Overlaps::concerns(key)
+                || Doors::concerns(key)
         }
         StateKey::Actual(plural, _) => *plural == ReplicaSet::PLURAL || Autoscalers::concerns(key),
         StateKey::Deletion(plural, _) => **plural == *ReplicaSet::PLURAL,
@@ -61,6 +63,7 @@ pub(crate) fn keys(shared: &Shared, change: &StateKey, view: &View<'_>) -> Vec<O
     let mut keys = index.take_touched(PodOwner::ReplicaSet);
     keys.extend(shared.autoscaled::<ReplicaSet>(view));
     keys.extend(shared.overlapping::<ReplicaSet>(view));
+    keys.extend(shared.doors.roused::<ReplicaSet>(change, view));
     match change {
         StateKey::Actual(plural, key) if *plural == ReplicaSet::PLURAL => keys.push(key.clone()),
         StateKey::Deletion(_, key) => keys.push(key.clone()),
@@ -289,9 +292,12 @@ async fn act(
     let Some(template) = template.filter(|_| !plan.create.is_empty()) else {
         return Ok(true);
     };
-    let writer = PodWriter::new(&s.key.namespace, template, manager.reference());
+    let made = manager.furnished(template);
+    let writer = PodWriter::new(&s.key.namespace, &made.template, manager.reference());
     let document = |name: &str| writer.document(name);
-    let created = manager.create(tally, &plan.create, document).await;
+    let asked = made.asked();
+    let created = manager.create(tally, &plan.create, &asked, document);
+    let created = created.await;
     shared
         .sets
         .with(&s.key, |memo| memo.notes.failure = created.failure);

@@ -26,7 +26,7 @@ mod tests;
 use std::sync::Arc;
 
 use setpoint_apis::apps::{ControllerRevision, StatefulSet};
-use setpoint_apis::core::{Namespace, PersistentVolumeClaim, Pod};
+use setpoint_apis::core::{Namespace, PersistentVolumeClaim, Pod, PodTemplateSpec};
 use setpoint_apis::{Key, Kind, ObjectKey, OwnerReference, document, owners};
 use setpoint_runtime::events::EventRef;
 use setpoint_runtime::{Action, Leader, StateKey, View, Write};
@@ -36,6 +36,7 @@ use crate::autoscale::Autoscalers;
 use crate::children::Children;
 use crate::config::copy_writes;
 use crate::content::ContentIndex;
+use crate::door::{Admission, Asked, Doors};
 use crate::index::OwnerIndex;
 use crate::manager::{Manager, ReadPod};
 use crate::memory::Memory;
@@ -85,6 +86,7 @@ pub(crate) fn concerns(key: &StateKey) -> bool {
                 || Children::<ControllerRevision>::concerns(key)
                 || Autoscalers::concerns(key)
                 || Overlaps::concerns(key)
+                || Doors::concerns(key)
         }
         StateKey::Actual(plural, _) => *plural == StatefulSet::PLURAL || Autoscalers::concerns(key),
         StateKey::Deletion(plural, _) => **plural == *StatefulSet::PLURAL,
@@ -102,6 +104,7 @@ pub(crate) fn keys(shared: &Shared, change: &StateKey, view: &View<'_>) -> Vec<O
     keys.extend(shared.content.lock().keys::<StatefulSet>(view, change));
     keys.extend(shared.autoscaled::<StatefulSet>(view));
     keys.extend(shared.overlapping::<StatefulSet>(view));
+    keys.extend(shared.doors.roused::<StatefulSet>(change, view));
     {
         let mut revisions = shared.revisions.lock();
         revisions.catch_up(view);
@@ -218,26 +221,77 @@ impl Pass<'_> {
         // What pods read, are made from and mount is there before them. What fails of it fails the rest.
         let mut before = self.copies();
         before.extend(self.revisions());
-        before.extend(self.new_claims());
+        let Some(doors) = self.enter_claims(tally).await else {
+            return Ok(true);
+        };
+        let guard = doors.iter().find_map(|door| door.guard.clone());
+        before.extend(self.new_claims(guard.as_ref()));
         before.extend(self.owned_claims().await?);
         if !self.commit(tally, before).await {
             return Ok(false);
         }
+        drop(doors);
         if !self.delete_pods(tally).await {
             return Ok(false);
         }
         if !self.plan.create.is_empty() && tally.first_error.is_none() {
-            let names: Vec<String> = plan.create.iter().map(|p| p.name.clone()).collect();
-            let created = self.manager.create(tally, &names, |name| self.pod(name));
-            let created = created.await;
-            self.remember(|notes| notes.failure = created.failure);
-            if !created.go_on {
-                return Ok(false);
-            }
+            return Ok(self.create_pods(tally).await);
         } else if tally.first_error.is_none() {
             self.remember(|notes| notes.failure = None);
         }
         Ok(true)
+    }
+
+    /// Creates pods in their order, those of one revision at a time. `false` when nothing more may be written on this
+    /// snapshot.
+    async fn create_pods(&self, tally: &mut writes::Tally) -> bool {
+        for group in self.plan.create.chunk_by(|a, b| a.revision == b.revision) {
+            let kept = self.s.revisions.iter();
+            let mut kept = kept.filter(|r| r.name() == group[0].revision);
+            let template = kept.find_map(|r| r.template.as_ref());
+            let made = self.manager.furnished(template.unwrap_or(&self.s.template));
+            let names: Vec<String> = group.iter().map(|p| p.name.clone()).collect();
+            let document = |name: &str| self.pod(name, &made.template);
+            let asked = made.asked();
+            let created = self.manager.create(tally, &names, &asked, document).await;
+            let failed = created.failure.is_some();
+            self.remember(|notes| notes.failure = created.failure);
+            if !created.go_on {
+                return false;
+            }
+            if failed || tally.conflicts > 0 {
+                break;
+            }
+        }
+        true
+    }
+
+    /// Asks the namespace for the claims that are to be made. `None` when it does not let all of them in; then no pod is
+    /// made either.
+    async fn enter_claims(&self, tally: &mut writes::Tally) -> Option<Vec<Admission<'_>>> {
+        let mut doors = Vec::new();
+        for new in &self.plan.claims {
+            let templates = &self.found.set.value.spec.volume_claim_templates;
+            let Some(template) = templates.get(new.template) else {
+                continue;
+            };
+            let failure = match self.manager.enter(&Asked::Claim(&template.spec), 1).await {
+                Ok(door) => self.manager.turned_away(tally, &door).or_else(|| {
+                    doors.push(door);
+                    None
+                }),
+                Err(error) => {
+                    let failure = ("FailedCreate".to_owned(), error.to_string());
+                    tally.refuse(error);
+                    Some(failure)
+                }
+            };
+            if failure.is_some() {
+                self.remember(|notes| notes.failure = failure);
+                return None;
+            }
+        }
+        Some(doors)
     }
 
     /// `false` when one of the writes found something else than was seen, or all is to be decided afresh.
@@ -312,19 +366,20 @@ impl Pass<'_> {
         documents::claim_owner(&self.s.key.name, &self.found.set.uid())
     }
 
-    fn new_claims(&self) -> Vec<Write> {
+    fn new_claims(&self, door: Option<&Compare>) -> Vec<Write> {
         let set = &self.found.set.value;
         let owner = self.s.claims_go_with_set.then(|| self.claim_owner());
         let writes = self.plan.claims.iter().filter_map(|new| {
             let key = documents::claim_key(set, new)?;
             let claim = documents::claim(set, new, owner.clone())?;
             let name = self.key(PersistentVolumeClaim::PLURAL, &key);
+            let guards = [
+                Compare::absent(name.clone()),
+                self.manager.guard(),
+                self.manager.namespace(),
+            ];
             Some(Write {
-                guards: vec![
-                    Compare::absent(name.clone()),
-                    self.manager.guard(),
-                    self.manager.namespace(),
-                ],
+                guards: guards.into_iter().chain(door.cloned()).collect(),
                 ops: vec![writes::put(name, document::encode(&claim))],
                 context: format!("create claim {key}"),
             })
@@ -381,15 +436,11 @@ impl Pass<'_> {
         go_on
     }
 
-    /// The document of a pod of the plan.
-    fn pod(&self, name: &str) -> String {
+    /// The document of a pod of the plan, made of the template of its revision.
+    fn pod(&self, name: &str, template: &PodTemplateSpec) -> String {
         let (set, plan) = (&self.found.set.value, self.plan);
-        let made = plan.create.iter().find(|p| p.name == name).map(|new| {
-            let kept = self.s.revisions.iter().find(|r| r.name() == new.revision);
-            let template = kept.and_then(|r| r.template.as_ref());
-            let template = template.unwrap_or(&self.s.template);
-            documents::pod(set, template, self.manager.reference(), new)
-        });
+        let made = plan.create.iter().find(|p| p.name == name);
+        let made = made.map(|new| documents::pod(set, template, self.manager.reference(), new));
         made.map_or_else(String::new, |pod| document::encode(&pod))
     }
 }

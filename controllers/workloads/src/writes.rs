@@ -21,9 +21,22 @@ pub(crate) struct Tally {
     pub(crate) refused: usize,
     /// Why, for the first of them.
     pub(crate) first_error: Option<StoreError>,
+    /// The namespace did not let something in, and the status does not say so yet.
+    pub(crate) turned_away: bool,
 }
 
 impl Tally {
+    /// The store did not do something that was to be done.
+    pub(crate) fn refuse(&mut self, error: StoreError) {
+        self.refused += 1;
+        self.first_error.get_or_insert(error);
+    }
+
+    /// Whether the next pass is to come at once: it finds something else, or has something to say.
+    pub(crate) fn is_unsettled(&self) -> bool {
+        self.conflicts > 0 || self.turned_away
+    }
+
     /// Commits and counts. `false` when the leadership has ended or outcomes are unknown: then everything is to be
     /// decided afresh.
     pub(crate) async fn commit(&mut self, leader: &Leader, writes: Vec<Write>) -> bool {
@@ -34,10 +47,7 @@ impl Tally {
             match outcome {
                 WriteOutcome::Committed(_) => self.committed += 1,
                 WriteOutcome::Conflict => self.conflicts += 1,
-                WriteOutcome::Failed(error) => {
-                    self.refused += 1;
-                    self.first_error.get_or_insert(error);
-                }
+                WriteOutcome::Failed(error) => self.refuse(error),
             }
         }
         true

@@ -1,5 +1,6 @@
 //! Garbage collection against a real etcd.
 
+mod cascades;
 #[path = "../../../workloads/tests/it/rig.rs"]
 #[expect(dead_code, reason = "nothing is scheduled here")]
 mod rig;
@@ -28,7 +29,7 @@ fn key(name: &str) -> ObjectKey {
 
 fn owner<K: Kind>(name: &str, uid: &str) -> String {
     format!(
-        "{{apiVersion: {}, kind: {}, name: {name}, uid: {uid}, controller: true}}",
+        "{{apiVersion: {}, kind: {}, name: {name}, uid: {uid}, controller: true, blockOwnerDeletion: true}}",
         K::API_VERSION,
         K::KIND
     )
@@ -107,27 +108,27 @@ fn left(rig: &Rig) -> (usize, usize, usize) {
 }
 
 async fn record(rig: &Rig, policy: &str, remove: bool) {
+    delete_with::<Deployment>(rig, "web", policy, remove).await;
+}
+
+/// Leaves a record of how to delete an object, as `setpoint delete --cascade` does, and removes the object with it
+/// where that goes first.
+async fn delete_with<K: Kind>(rig: &Rig, name: &str, policy: &str, remove: bool) {
     let uid = rig
         .cache
         .view()
-        .desired::<Deployment>()
-        .get(&key("web"))
+        .desired::<K>()
+        .get(&key(name))
         .unwrap()
         .uid();
     let record = Deletion {
         propagation_policy: policy.into(),
         uid,
     };
-    let mut txn = Txn::new().put(
-        rig.keyspace
-            .build(&Key::Deletion(Deployment::PLURAL, key("web"))),
-        document::encode(&record),
-    );
+    let place = rig.keyspace.build(&Key::Deletion(K::PLURAL, key(name)));
+    let mut txn = Txn::new().put(place, document::encode(&record));
     if remove {
-        txn = txn.delete(
-            rig.keyspace
-                .build(&Key::Desired(Deployment::PLURAL, key("web"))),
-        );
+        txn = txn.delete(rig.keyspace.build(&Key::Desired(K::PLURAL, key(name))));
     }
     rig.store.txn(txn).await.unwrap();
 }
@@ -233,7 +234,7 @@ async fn owners_of_unknown_kinds_and_one_owner_that_lives_keep_an_object() {
         "of-two",
         &[
             owner::<Node>("n1", &node),
-            owner::<ConfigMap>("gone", "x").replace("true", "false"),
+            owner::<ConfigMap>("gone", "x").replace("controller: true", "controller: false"),
         ],
     )
     .await;

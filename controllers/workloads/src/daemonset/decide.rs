@@ -46,9 +46,10 @@ pub fn decide(s: &Snapshot, now: Timestamp) -> Plan {
             .push("it is being deleted, dependents first".into());
         return status::settle(plan, s, &target, &ground, now);
     }
-    if !s.adoptable.is_empty() || !s.releasable.is_empty() {
+    if !(s.adoptable.is_empty() && s.releasable.is_empty() && s.adoptable_revisions.is_empty()) {
         plan.adopt.clone_from(&s.adoptable);
         plan.release.clone_from(&s.releasable);
+        plan.adopt_revisions.clone_from(&s.adoptable_revisions);
         return plan;
     }
     if let Some(missing) = &s.missing {

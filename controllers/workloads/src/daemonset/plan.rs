@@ -102,6 +102,8 @@ pub struct Snapshot {
     pub taken_revisions: BTreeSet<String>,
     /// Pods that nobody manages and that the selector matches.
     pub adoptable: Vec<Seen>,
+    /// Revisions that nobody manages and that the selector matches; looked for while the template has none.
+    pub adoptable_revisions: Vec<Seen>,
     /// Pods with its reference that the selector does not match any more.
     pub releasable: Vec<Seen>,
     /// Pods of names like its own that never parsed and are bound nowhere: nobody knows which node they are for.
@@ -226,6 +228,8 @@ pub struct Plan {
     pub delete: Vec<Removal>,
     /// Pods to take on.
     pub adopt: Vec<Seen>,
+    /// Revisions to take on.
+    pub adopt_revisions: Vec<Seen>,
     /// Pods to let go.
     pub release: Vec<Seen>,
     /// Old revisions beyond the history.
@@ -246,6 +250,7 @@ impl Plan {
                 && self.create.is_empty()
                 && self.delete.is_empty()
                 && self.adopt.is_empty()
+                && self.adopt_revisions.is_empty()
                 && self.release.is_empty()
                 && self.forget.is_empty())
     }
@@ -281,6 +286,9 @@ impl fmt::Display for Plan {
             for p in pods {
                 writeln!(f, "{verb} pod {} at {}", p.key.name, p.mod_revision)?;
             }
+        }
+        for r in &self.adopt_revisions {
+            writeln!(f, "adopt revision {} at {}", r.key.name, r.mod_revision)?;
         }
         for r in &self.forget {
             writeln!(f, "delete revision {} at {}", r.key.name, r.mod_revision)?;

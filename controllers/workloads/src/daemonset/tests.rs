@@ -75,6 +75,7 @@ fn daemon_set(nodes: usize, image: &str) -> Snapshot {
         revisions: vec![],
         taken_revisions: BTreeSet::new(),
         adoptable: vec![],
+        adoptable_revisions: vec![],
         releasable: vec![],
         unreadable: 0,
         taken: BTreeSet::new(),
@@ -417,11 +418,12 @@ fn pods_are_adopted_and_released_before_anything_is_counted() {
         mod_revision: 7,
     };
     w.s.adoptable = vec![seen("x")];
+    w.s.adoptable_revisions = vec![seen("web-1")];
     w.s.releasable = vec![seen("y")];
     w.s.template = template("b");
     assert_eq!(
         w.plan().to_string(),
-        "adopt pod x at 7\nrelease pod y at 7\n"
+        "adopt pod x at 7\nrelease pod y at 7\nadopt revision web-1 at 7\n"
     );
 }
 

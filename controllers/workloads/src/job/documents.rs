@@ -18,9 +18,9 @@ pub(super) struct PodWriter<'a> {
 }
 
 impl<'a> PodWriter<'a> {
-    /// Pods of `job`, managed by `owner`, which is a reference to it.
-    pub(super) fn new(job: &'a Job, owner: OwnerReference) -> Self {
-        let mut template = job.spec.template.clone();
+    /// Pods of `job`, made of `template`, managed by `owner`, which is a reference to it.
+    pub(super) fn new(job: &'a Job, template: &PodTemplateSpec, owner: OwnerReference) -> Self {
+        let mut template = template.clone();
         if job.spec.manual_selector != Some(true) {
             let of = &mut template.metadata.labels;
             let name = &*job.metadata.name;
@@ -118,7 +118,7 @@ mod tests {
 
     fn pod(job: &Job, new: &NewPod) -> Pod {
         let owner = controller_reference::<Job>("sum", "u");
-        let text = PodWriter::new(job, owner).document(new);
+        let text = PodWriter::new(job, &job.spec.template, owner).document(new);
         document::decode(text.as_bytes()).unwrap()
     }
 

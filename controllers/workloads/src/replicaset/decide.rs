@@ -194,7 +194,9 @@ fn status(s: &Snapshot, now: Timestamp, plan: &mut Plan) -> ReplicaSetStatus {
             message,
         ))
     } else {
-        let failure = s.setbacks.failure.as_ref();
+        // Nothing has failed that is not to be done any more.
+        let missing = status.replicas < s.wanted;
+        let failure = s.setbacks.failure.as_ref().filter(|_| missing);
         failure.map(|(reason, message)| {
             Finding::new(REPLICA_FAILURE, true, reason.as_str(), message.as_str())
         })

@@ -3,6 +3,7 @@
 
 mod by_hand;
 mod daemonset;
+mod doors;
 mod jobs;
 mod revisions;
 mod rig;

@@ -1,0 +1,178 @@
+//! How much of a quota is used, and for how many more objects there is room.
+
+use setpoint_apis::apps::{ControllerRevision, ReplicaSet};
+use setpoint_apis::batch::Job;
+use setpoint_apis::core::{PersistentVolumeClaim, Pod, ResourceQuotaSpec};
+use setpoint_apis::quantity::{Quantity, ResourceList};
+use setpoint_apis::resolve::{self, Excess, claim_usage, object_usage};
+use setpoint_apis::{Kind, ObjectKey};
+use setpoint_runtime::View;
+
+use super::{Asked, covers};
+use crate::pod::PodFacts;
+
+/// One resource of a quota.
+struct Line {
+    name: String,
+    hard: Quantity,
+    /// What one more object takes.
+    one: Quantity,
+    /// What is being created already.
+    under_way: Quantity,
+    used: Quantity,
+}
+
+/// What a quota says to something that is asked for.
+pub(super) struct Count<'a> {
+    quota: &'a ResourceQuotaSpec,
+    asked: &'a Asked<'a>,
+    lines: Vec<Line>,
+}
+
+impl<'a> Count<'a> {
+    pub(super) fn new(quota: &'a ResourceQuotaSpec, asked: &'a Asked<'a>) -> Self {
+        let usage = asked.usage();
+        let lines = quota.hard.iter().filter_map(|(name, hard)| {
+            let one = *usage.get(name).filter(|one| !one.is_zero())?;
+            Some(Line {
+                name: name.clone(),
+                hard: *hard,
+                one,
+                under_way: Quantity::ZERO,
+                used: Quantity::ZERO,
+            })
+        });
+        Self {
+            quota,
+            asked,
+            lines: lines.collect(),
+        }
+    }
+
+    /// So many objects that take this each are being created.
+    pub(super) fn add(&mut self, usage: &ResourceList, count: usize) {
+        for line in &mut self.lines {
+            if let Some(each) = usage.get(&line.name) {
+                line.under_way += times(*each, count);
+            }
+        }
+    }
+
+    /// For how many there is room, up to `most`.
+    pub(super) fn room(&mut self, view: &View<'_>, namespace: &str, most: usize) -> usize {
+        if self.lines.is_empty() {
+            return most;
+        }
+        // Which pods have ended is looked up only when it matters.
+        for exact in [false, true] {
+            let used = self.used(view, namespace, exact);
+            for line in &mut self.lines {
+                line.used = used.get(&line.name).copied().unwrap_or(Quantity::ZERO);
+            }
+            let room = self.lines.iter().map(Line::room).min().unwrap_or(most);
+            if room >= most || exact || !matches!(self.asked, Asked::Pods(..)) {
+                return room.min(most);
+            }
+        }
+        0
+    }
+
+    /// Of what there is too little for one more when so many have been let in.
+    pub(super) fn excess(&self, let_in: usize) -> Vec<Excess> {
+        let over = self.lines.iter().filter(|l| l.room() <= let_in);
+        over.map(|l| Excess {
+            resource: l.name.clone(),
+            requested: l.one,
+            used: l.used + l.under_way + times(l.one, let_in),
+            hard: l.hard,
+        })
+        .collect()
+    }
+
+    fn used(&self, view: &View<'_>, namespace: &str, exact: bool) -> ResourceList {
+        match self.asked {
+            Asked::Pods(..) => {
+                let (mut there, mut ended) = (0, 0);
+                for (key, entry) in view.desired::<Pod>().namespace(namespace) {
+                    // Of one that cannot be read nothing says that it is not meant.
+                    let good = entry.last_good();
+                    if good.is_some_and(|p| !covers(self.quota, Some(&p.value.spec))) {
+                        continue;
+                    }
+                    there += 1;
+                    if exact && good.is_some_and(|p| has_ended(view, key, p)) {
+                        ended += 1;
+                    }
+                }
+                let mut used = scaled(&resolve::pod_object_usage(false), there - ended);
+                for (name, amount) in scaled(&resolve::pod_object_usage(true), ended) {
+                    *used.entry(name).or_default() += amount;
+                }
+                used
+            }
+            Asked::Claim(_) => {
+                let mut used = ResourceList::new();
+                for (_, entry) in view.desired::<PersistentVolumeClaim>().namespace(namespace) {
+                    let usage = match entry.last_good() {
+                        Some(good) => claim_usage(&good.value.spec),
+                        None => object_usage::<PersistentVolumeClaim>(),
+                    };
+                    for (name, amount) in usage {
+                        *used.entry(name).or_default() += amount;
+                    }
+                }
+                used
+            }
+            Asked::Object { usage, count, .. } => scaled(&usage(), count(view, namespace)),
+        }
+    }
+}
+
+impl Line {
+    fn room(&self) -> usize {
+        let milli = |q: Quantity| i128::from(q.milli_value());
+        let left = milli(self.hard) - milli(self.used) - milli(self.under_way);
+        let one = milli(self.one).max(1);
+        usize::try_from(left.max(0) / one).unwrap_or(usize::MAX)
+    }
+}
+
+fn times(each: Quantity, count: usize) -> Quantity {
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
+    let milli = each.milli_value().saturating_mul(count);
+    let product = if milli % 1000 == 0 {
+        Quantity::from_whole(milli / 1000)
+    } else {
+        Quantity::from_milli(milli)
+    };
+    product.with_format(each.format())
+}
+
+fn scaled(usage: &ResourceList, count: usize) -> ResourceList {
+    let each = usage.iter();
+    each.map(|(name, one)| (name.clone(), times(*one, count)))
+        .collect()
+}
+
+fn has_ended(view: &View<'_>, key: &ObjectKey, pod: &setpoint_runtime::Stored<Pod>) -> bool {
+    let binding = view.bindings().entry(key).and_then(|e| e.last_good());
+    let actual = binding
+        .and_then(|b| view.pod_on(&b.value.node, key))
+        .and_then(|e| e.last_good());
+    let revisions = (pod.create_revision, pod.mod_revision);
+    let (binding, actual) = (binding.map(|b| &b.value), actual.map(|a| &a.value));
+    !PodFacts::new(key, &pod.uid(), revisions, &pod.value, binding, actual).is_active()
+}
+
+/// Whether something is not there any more that counts and that controllers create.
+pub(super) fn is_gone(view: &View<'_>, plural: &str, key: &ObjectKey) -> bool {
+    let there = match plural {
+        Pod::PLURAL => view.desired::<Pod>().contains(key),
+        PersistentVolumeClaim::PLURAL => view.desired::<PersistentVolumeClaim>().contains(key),
+        ReplicaSet::PLURAL => view.desired::<ReplicaSet>().contains(key),
+        Job::PLURAL => view.desired::<Job>().contains(key),
+        ControllerRevision::PLURAL => view.desired::<ControllerRevision>().contains(key),
+        _ => true,
+    };
+    !there
+}

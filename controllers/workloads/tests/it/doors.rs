@@ -1,0 +1,405 @@
+//! LimitRanges and object counts, as the controllers that create are held by them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use setpoint_apis::apps::{Deployment, ReplicaSet, StatefulSet, WorkloadCondition};
+use setpoint_apis::batch::{CronJob, Job};
+use setpoint_apis::core::{LimitRange, Namespace, PersistentVolumeClaim, Pod, ResourceQuota};
+use setpoint_apis::{Key, Kind, ObjectKey, keyspace};
+use setpoint_runtime::{Clock, View};
+use setpoint_store::{Compare, EventKind, Txn, TxnOp};
+
+use crate::rig::{ENDS, History, Rig};
+use crate::{DEFAULT, apply, controllers, manifest, rig, web};
+
+fn named(name: &str) -> ObjectKey {
+    ObjectKey::namespaced("default", name)
+}
+
+async fn limit_range(rig: &Rig, limits: &str) {
+    let text = format!(
+        "apiVersion: v1\nkind: LimitRange\nmetadata: {{name: r}}\nspec: {{limits: [{limits}]}}\n"
+    );
+    rig.put_desired::<LimitRange>(&named("r"), &text).await;
+}
+
+async fn quota(rig: &Rig, hard: &str) {
+    let text = format!(
+        "apiVersion: v1\nkind: ResourceQuota\nmetadata: {{name: q}}\nspec: {{hard: {{{hard}}}}}\n"
+    );
+    rig.put_desired::<ResourceQuota>(&named("q"), &text).await;
+}
+
+async fn remove<K: Kind>(rig: &Rig, key: &ObjectKey) {
+    let name = rig.keyspace.build(&Key::Desired(K::PLURAL, key.clone()));
+    let done = rig.store.txn(Txn::new().delete(name)).await.unwrap();
+    rig.cache.wait_for(done.revision).await;
+}
+
+/// What the ReplicaSets and Deployments of the namespace say of their failures, by name.
+fn failures(view: &View<'_>) -> BTreeMap<String, String> {
+    let of = |conditions: &[WorkloadCondition]| {
+        let failure = conditions.iter().find(|c| c.type_ == "ReplicaFailure");
+        failure.map(|c| {
+            let reason = c.reason.clone().unwrap_or_default();
+            format!("{reason}: {}", c.message.clone().unwrap_or_default())
+        })
+    };
+    let mut all = BTreeMap::new();
+    for (key, status) in view.actual::<ReplicaSet>().iter() {
+        all.extend(of(&status.value.conditions).map(|f| (key.name.to_string(), f)));
+    }
+    for (key, status) in view.actual::<Deployment>().iter() {
+        all.extend(of(&status.value.conditions).map(|f| (key.name.to_string(), f)));
+    }
+    all
+}
+
+/// The limits on cpu of the pods, by name.
+fn limits(rig: &Rig) -> BTreeMap<String, String> {
+    let view = rig.cache.view();
+    let limit = |pod: &Pod| {
+        let limit = pod.spec.containers[0].limits().get("cpu");
+        limit.map_or_else(String::new, ToString::to_string)
+    };
+    let pods = view.desired::<Pod>().iter();
+    pods.map(|(key, pod)| (key.name.to_string(), limit(&pod.value)))
+        .collect()
+}
+
+/// That nothing is written for a while after `settled`, but for what is said to be.
+async fn quiet(rig: &Rig, history: &History) {
+    // Long enough for whoever spins: passes come every 20 ms then.
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let before = history.written().len();
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    rig.settled().await;
+    let written = history.written();
+    assert!(
+        written.len() <= before + 1,
+        "it goes on writing: {:?}",
+        &written[before..]
+    );
+}
+
+#[tokio::test]
+async fn pods_are_written_with_what_a_limit_range_gives_and_its_change_rolls_nothing_out() {
+    let rig = rig("given").await;
+    let (_process, _agents) = (controllers(&rig).await, rig.agents());
+    limit_range(
+        &rig,
+        "{type: Container, default: {cpu: 500m}, defaultRequest: {cpu: 100m}}",
+    )
+    .await;
+    let revision = apply(&rig, 3, "host", DEFAULT).await;
+    rig.rolled_out(&web(), revision).await;
+    let first = limits(&rig);
+    assert!(
+        first.len() == 3 && first.values().all(|l| l == "500m"),
+        "{first:?}"
+    );
+    {
+        let view = rig.cache.view();
+        let (_, pod) = view.desired::<Pod>().iter().next().unwrap();
+        assert_eq!(
+            pod.value.metadata.annotations["kubernetes.io/limit-ranger"],
+            "LimitRanger plugin set: cpu request for container c; cpu limit for container c"
+        );
+        // The ReplicaSet says what the Deployment says.
+        let (_, set) = view.desired::<ReplicaSet>().iter().next().unwrap();
+        let template = set.value.spec.template.as_ref().unwrap();
+        assert_eq!(template.spec.containers[0].resources, None);
+    }
+    limit_range(
+        &rig,
+        "{type: Container, default: {cpu: 1}, max: {cpu: 1}, min: {cpu: 600m}}",
+    )
+    .await;
+    let revision = apply(&rig, 4, "host", DEFAULT).await;
+    rig.rolled_out(&web(), revision).await;
+    let now = limits(&rig);
+    assert!(
+        first
+            .iter()
+            .all(|(name, limit)| now.get(name) == Some(limit)),
+        "{now:?}"
+    );
+    let new: Vec<_> = now
+        .iter()
+        .filter(|(name, _)| !first.contains_key(*name))
+        .collect();
+    assert!(matches!(&new[..], [(_, limit)] if *limit == "1"), "{now:?}");
+}
+
+#[tokio::test]
+async fn what_a_limit_range_forbids_is_said_and_comes_when_the_range_goes() {
+    let rig = rig("forbidden").await;
+    let (_process, _agents) = (controllers(&rig).await, rig.agents());
+    limit_range(&rig, "{type: Pod, min: {memory: 1Gi}}").await;
+    apply(&rig, 3, "host", DEFAULT).await;
+    let said = rig
+        .until("the Deployment says what is wrong", |view| {
+            failures(view).remove("web")
+        })
+        .await;
+    assert!(
+        said.starts_with(
+            "FailedCreate: pods are forbidden: spec.resources.requests.memory: is missing"
+        ) && said.contains("LimitRange \"r\""),
+        "{said}"
+    );
+    let history = rig.history().await;
+    quiet(&rig, &history).await;
+    assert!(rig.pods().is_empty());
+    remove::<LimitRange>(&rig, &named("r")).await;
+    rig.until("the pods are there and nothing is wrong any more", |view| {
+        (view.desired::<Pod>().len() == 3 && failures(view).is_empty()).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_quota_on_pods_lets_so_many_in_and_the_rest_when_it_is_raised_or_one_goes() {
+    let rig = rig("count").await;
+    let (_process, _agents) = (controllers(&rig).await, rig.agents());
+    quota(&rig, "pods: 3").await;
+    apply(&rig, 5, "host", DEFAULT).await;
+    let said = rig
+        .until(
+            "three pods are there, and the Deployment says why",
+            |view| (view.desired::<Pod>().len() == 3).then(|| failures(view).remove("web"))?,
+        )
+        .await;
+    assert_eq!(
+        said,
+        "FailedCreate: pods are forbidden: exceeded quota: q, requested: pods=1, used: pods=3, limited: pods=3"
+    );
+    let history = rig.history().await;
+    quiet(&rig, &history).await;
+    assert_eq!(rig.pods().len(), 3);
+    // Somebody else's pod takes the place of one that goes, in whichever order that happens.
+    quota(&rig, "pods: 4").await;
+    rig.until("the fourth comes", |view| {
+        (view.desired::<Pod>().len() == 4).then_some(())
+    })
+    .await;
+    let other = "apiVersion: apps/v1\nkind: ReplicaSet\nmetadata: {name: other}\nspec: {replicas: 2, selector: \
+                 {matchLabels: {app: other}}, template: {metadata: {labels: {app: other}}, spec: {containers: \
+                 [{name: c, image: host}]}}}\n";
+    rig.put_desired::<ReplicaSet>(&named("other"), other).await;
+    rig.until("the other waits too", |view| failures(view).remove("other"))
+        .await;
+    apply(&rig, 2, "host", DEFAULT).await;
+    rig.until("the other has the room that was left", |view| {
+        let of = |app: &str| {
+            let pods = view.desired::<Pod>().iter();
+            pods.filter(|(_, p)| p.value.metadata.labels["app"] == app)
+                .count()
+        };
+        (of("web") == 2 && of("other") == 2 && failures(view).is_empty()).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_pod_that_has_ended_makes_room_and_jobs_wait_for_it() {
+    let rig = rig("ended").await;
+    let (_process, _agents) = (controllers(&rig).await, rig.agents());
+    quota(&rig, "pods: 1, count/jobs.batch: 2").await;
+    for name in ["a", "b"] {
+        let job = format!(
+            "apiVersion: batch/v1\nkind: Job\nmetadata: {{name: {name}}}\nspec: {{completions: 2, parallelism: 2, template: \
+             {{spec: {{restartPolicy: Never, containers: [{{name: c, image: {ENDS}0}}]}}}}}}\n"
+        );
+        rig.put_desired::<Job>(&named(name), &job).await;
+    }
+    rig.until("both are complete, one pod at a time", |view| {
+        let done = view.actual::<Job>().iter();
+        (done.filter(|(_, j)| j.value.is("Complete")).count() == 2).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn claims_replica_sets_and_jobs_are_counted_where_they_are_made() {
+    let rig = rig("others").await;
+    let (_process, _agents) = (controllers(&rig).await, rig.agents());
+    quota(
+        &rig,
+        "persistentvolumeclaims: 1, count/replicasets.apps: 0, count/jobs.batch: 0",
+    )
+    .await;
+    let db = "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: db}\nspec:\n  replicas: 2\n  \
+              podManagementPolicy: Parallel\n  serviceName: s\n  selector: {matchLabels: {app: db}}\n  template: {metadata: \
+              {labels: {app: db}}, spec: {containers: [{name: c, image: host}]}}\n  volumeClaimTemplates: [{metadata: \
+              {name: data}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}]\n";
+    rig.put_desired::<StatefulSet>(&named("db"), db).await;
+    apply(&rig, 1, "host", DEFAULT).await;
+    let tick = "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: tick}\nspec: {schedule: '* * * * *', jobTemplate: \
+                {spec: {template: {spec: {restartPolicy: Never, containers: [{name: c, image: host}]}}}}}\n";
+    // It has been there for a while, and its last time was two minutes ago: it is late.
+    let suspended = tick.replace("schedule:", "suspend: true, schedule:");
+    rig.put_desired::<CronJob>(&named("tick"), &suspended).await;
+    let uid = rig
+        .until("the CronJob has been seen", |view| {
+            view.actual::<CronJob>().get(&named("tick"))?;
+            Some(view.desired::<CronJob>().get(&named("tick"))?.uid())
+        })
+        .await;
+    let last = Clock::system().now().whole_seconds();
+    let last = last.saturating_sub(Duration::from_secs(120));
+    let status = Key::Actual(CronJob::PLURAL, named("tick"));
+    let seen = format!("lastScheduleTime: {last}\nfirstSeen: {{uid: {uid}, at: {last}}}\n");
+    rig.put(&status, &seen).await;
+    rig.put_desired::<CronJob>(&named("tick"), tick).await;
+    let said = rig
+        .until("the Deployment says why it has no ReplicaSet", |view| {
+            let status = &view.actual::<Deployment>().get(&web())?.value;
+            let mut messages = status.conditions.iter().filter_map(|c| c.message.clone());
+            messages.find(|m| m.contains("exceeded quota"))
+        })
+        .await;
+    assert!(said.contains("count/replicasets.apps=1"), "{said}");
+    let history = rig.history().await;
+    quiet(&rig, &history).await;
+    {
+        let view = rig.cache.view();
+        assert!(view.desired::<PersistentVolumeClaim>().len() <= 1);
+        assert!(view.desired::<ReplicaSet>().is_empty() && view.desired::<Job>().is_empty());
+    }
+    quota(
+        &rig,
+        "persistentvolumeclaims: 2, count/replicasets.apps: 1, count/jobs.batch: 1",
+    )
+    .await;
+    rig.until("all is made", |view| {
+        (view.desired::<PersistentVolumeClaim>().len() == 2
+            && view.desired::<ReplicaSet>().len() == 1
+            && view.desired::<Job>().len() == 1
+            && view.desired::<Pod>().len() == 4)
+            .then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn controllers_and_commands_that_create_at_once_exceed_no_quota_together() {
+    let rig = rig("together").await;
+    quota(&rig, "pods: 20").await;
+    let history = rig.history().await;
+    let _process = controllers(&rig).await;
+    for i in 0..4 {
+        let text = manifest(8, "host", DEFAULT)
+            .replace("name: web,", &format!("name: web{i},"))
+            .replace("app: web", &format!("app: web{i}"));
+        rig.put_desired::<Deployment>(&named(&format!("web{i}")), &text)
+            .await;
+    }
+    // As a command creates a pod: counted, and guarded on what was counted.
+    let range = rig.keyspace.desired_range(Pod::PLURAL, Some("default"));
+    let mark = rig
+        .keyspace
+        .build(&Key::Meta(&keyspace::admissions("default")));
+    let mut created = 0;
+    for i in 0..200 {
+        let request = setpoint_store::RangeRequest {
+            start: range.start.clone(),
+            end: range.end.clone(),
+            keys_only: true,
+            ..Default::default()
+        };
+        let page = rig.store.range(request).await.unwrap();
+        if page.kvs.len() >= 20 {
+            break;
+        }
+        let key = rig
+            .keyspace
+            .build(&Key::Desired(Pod::PLURAL, named(&format!("own{i}"))));
+        let pod = format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: own{i}}}\nspec: {{containers: [{{name: c, image: host}}]}}\n"
+        );
+        let txn = Txn::new()
+            .when(Compare::absent(key.clone()))
+            .when(Compare::RangeUnchangedSince {
+                start: range.start.clone(),
+                end: range.end.clone(),
+                revision: page.revision.0,
+            })
+            .put(key, pod)
+            .put(mark.clone(), format!("n: {i}\n"));
+        created += usize::from(rig.store.txn(txn).await.unwrap().succeeded);
+    }
+    rig.until("the quota is used up", |view| {
+        (view.desired::<Pod>().len() == 20).then_some(())
+    })
+    .await;
+    // Some go, and others come in their place.
+    for name in rig.pods().into_iter().take(6) {
+        remove::<Pod>(&rig, &named(&name)).await;
+    }
+    rig.until("it is used up again", |view| {
+        (view.desired::<Pod>().len() == 20).then_some(())
+    })
+    .await;
+    let end = rig
+        .put(&Key::Actual("leaders", ObjectKey::cluster("end")), "x: 1\n")
+        .await;
+    history.until(end).await;
+    let most = history.counts().iter().map(|c| c.pods).max();
+    assert_eq!(most, Some(20), "{created} of them by commands");
+}
+
+/// The controllers make whatever they can while the namespace goes: nothing of it is left afterwards.
+#[tokio::test]
+async fn nothing_that_controllers_create_survives_the_deletion_of_the_namespace() {
+    let rig = rig("gone").await;
+    let _process = controllers(&rig).await;
+    let home = ObjectKey::cluster("team");
+    let document = "apiVersion: v1\nkind: Namespace\nmetadata: {name: team}\n";
+    for round in 0..4_u64 {
+        rig.put_desired::<Namespace>(&home, document).await;
+        for i in 0..10 {
+            let text = manifest(30, "host", DEFAULT)
+                .replace("namespace: default", "namespace: team")
+                .replace("name: web,", &format!("name: web{i},"));
+            let key = ObjectKey::namespaced("team", format!("web{i}"));
+            rig.put_desired::<Deployment>(&key, &text).await;
+        }
+        // In the midst of it, each time at another place.
+        let n = usize::try_from(round * 60 + 1).unwrap();
+        rig.until("it is under way", |view| {
+            (view.desired::<Pod>().len() >= n).then_some(())
+        })
+        .await;
+        let mut txn = Txn::new();
+        for plural in ["deployments", "replicasets", "pods"] {
+            let range = rig.keyspace.desired_range(plural, Some("team"));
+            txn.then.push(TxnOp::DeleteRange {
+                start: range.start,
+                end: range.end,
+            });
+        }
+        let key = rig
+            .keyspace
+            .build(&Key::Desired(Namespace::PLURAL, home.clone()));
+        let history = rig.history().await;
+        let deleted = rig.store.txn(txn.delete(key)).await.unwrap().revision;
+        rig.cache.wait_for(deleted).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        rig.settled().await;
+        let view = rig.cache.view();
+        let left = (
+            view.desired::<Deployment>().len(),
+            view.desired::<ReplicaSet>().len(),
+            view.desired::<Pod>().len(),
+        );
+        assert_eq!(left, (0, 0, 0), "round {round}");
+        let late = history.events().into_iter().filter(|e| {
+            e.kind == EventKind::Put
+                && e.kv.key.contains("/desired/")
+                && e.kv.mod_revision > deleted.0
+        });
+        assert_eq!(late.count(), 0, "round {round}");
+    }
+}
