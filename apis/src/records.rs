@@ -2,6 +2,7 @@
 //!
 //! All of them are YAML a person can read. Readers keep and ignore fields they do not know.
 
+mod amounts;
 mod decision;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use crate::core::{
 use crate::meta::ObjectMeta;
 use crate::time::Timestamp;
 
+pub use amounts::SharedAmounts;
 pub use decision::{
     ConstraintKind, Hope, NearestMiss, NodeScore, PlacementDecision, RunnerUpLost, ScorePart,
     ScoreParts, WaitReason,
@@ -55,8 +57,8 @@ pub struct Binding {
     pub never_twice: bool,
     /// What the pod takes of the node: its document may be gone before it has stopped, and its room is not free until
     /// then.
-    #[serde(default, skip_serializing_if = "ResourceList::is_empty")]
-    pub requests: ResourceList,
+    #[serde(default, skip_serializing_if = "SharedAmounts::is_empty")]
+    pub requests: SharedAmounts,
     /// Set when the pod is being withdrawn (deleted, evicted): its agent stops it, then the binding goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withdrawn: Option<Withdrawal>,

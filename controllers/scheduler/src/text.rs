@@ -33,7 +33,7 @@ pub(crate) fn binding(b: &Binding) -> String {
     }
     if !b.requests.is_empty() {
         out.push_str("requests:\n");
-        for (name, amount) in &b.requests {
+        for (name, amount) in b.requests.iter() {
             out.push_str("  ");
             scalar(&mut out, name);
             let _ = writeln!(out, ": '{amount}'");

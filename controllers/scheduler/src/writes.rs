@@ -154,7 +154,7 @@ impl Writer<'_> {
             pod_revision: pod.mod_revision,
             bound_at: self.now,
             never_twice: stops(&pod.value),
-            requests: pod_requests(&pod.value.spec),
+            requests: pod_requests(&pod.value.spec).into(),
             decision: Some(decision(placement, extras, revision)),
             ..Binding::default()
         };
@@ -437,7 +437,7 @@ impl Writer<'_> {
         let binding = Binding {
             pod_revision: pod.mod_revision,
             never_twice: stops(&pod.value),
-            requests: pod_requests(&pod.value.spec),
+            requests: pod_requests(&pod.value.spec).into(),
             work_revision: None,
             ..binding.value.clone()
         };

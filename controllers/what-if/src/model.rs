@@ -83,7 +83,8 @@ impl<'a> Model<'a> {
             Some(pod) => self.class(pod).unwrap_or_else(|_| self.plain_class(pod)),
             None => {
                 let spec = PodSpec {
-                    overhead: binding.map_or_else(ResourceList::new, |(b, _)| b.requests.clone()),
+                    overhead: binding
+                        .map_or_else(ResourceList::new, |(b, _)| (*b.requests).clone()),
                     ..PodSpec::default()
                 };
                 self.cluster

@@ -424,7 +424,7 @@ fn uses(
     for (key, known) in &world.pods {
         let asks = || match (&known.pod, &known.binding) {
             (Some(pod), _) => pod_requests(&pod.spec),
-            (None, Some((binding, _))) => binding.requests.clone(),
+            (None, Some((binding, _))) => (*binding.requests).clone(),
             (None, None) => ResourceList::new(),
         };
         let before = known.node();

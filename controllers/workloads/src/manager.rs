@@ -1,5 +1,7 @@
 //! The writes of an object that manages pods: each holds only while the object and the pod are as they were seen.
 
+use futures::StreamExt;
+use futures::stream::FuturesOrdered;
 use setpoint_apis::core::{Namespace, PersistentVolumeClaim, Pod, PodTemplateSpec};
 use setpoint_apis::{Key, Kind, ObjectKey, OwnerReference, document, owners};
 use setpoint_runtime::events::EventRef;
@@ -15,6 +17,8 @@ use crate::writes::{self, Tally};
 
 /// Pods that are created in one go. When the store refuses some of them the rest is not tried.
 const BATCH: usize = 2_500;
+/// Batches that are under way at a time: one fills the line while what is made of the one before is being looked at.
+const BATCHES: usize = 2;
 /// Up to so many pods are named in events, each in its own.
 const EVENTS: usize = 10;
 
@@ -288,24 +292,38 @@ impl<'a> Manager<'a> {
             }
         };
         let names = &names[..door.allowed.min(names.len())];
-        for batch in names.chunks(BATCH) {
-            let writes = batch.iter().map(|name| {
-                let pod = ObjectKey::namespaced(self.key.namespace.clone(), name.as_str());
-                let key = self.pod_key(&pod);
-                let guards = [
-                    Compare::absent(key.clone()),
-                    self.guard(),
-                    namespace.clone(),
-                ];
-                Write {
-                    guards: guards.into_iter().chain(door.guard.clone()).collect(),
-                    ops: vec![writes::put(key, document(name))],
-                    context: format!("create pod {pod}"),
-                }
-            });
-            let writes = writes.collect();
+        let mut batches = names.chunks(BATCH);
+        let mut under_way = FuturesOrdered::new();
+        let mut stopped = false;
+        loop {
+            // Each is waited for, whatever becomes of the others: a write whose outcome nobody takes is fenced off.
+            while !stopped && under_way.len() < BATCHES {
+                let Some(batch) = batches.next() else {
+                    break;
+                };
+                let writes = batch.iter().map(|name| {
+                    let pod = ObjectKey::namespaced(self.key.namespace.clone(), name.as_str());
+                    let key = self.pod_key(&pod);
+                    let guards = [
+                        Compare::absent(key.clone()),
+                        self.guard(),
+                        namespace.clone(),
+                    ];
+                    Write {
+                        guards: guards.into_iter().chain(door.guard.clone()).collect(),
+                        ops: vec![writes::put(key, document(name))],
+                        context: format!("create pod {pod}"),
+                    }
+                });
+                let (leader, writes) = (self.leader, writes.collect());
+                under_way.push_back(async move { (batch, leader.commit(writes).await) });
+            }
+            let Some((batch, outcomes)) = under_way.next().await else {
+                break;
+            };
             let before = (tally.committed, tally.refused);
-            created.go_on = tally.commit(self.leader, writes).await;
+            let go_on = tally.count(outcomes);
+            created.go_on &= go_on;
             let done = tally.committed - before.0;
             if done > 0 {
                 info!(object = %self.key, pods = done, "created pods");
@@ -313,16 +331,16 @@ impl<'a> Manager<'a> {
                 self.tell("SuccessfulCreate", "Created pod", done, &names);
             }
             let failed = tally.refused > before.1;
-            let error = tally.first_error.as_ref().filter(|_| failed);
-            created.failure = error.map(|e| ("FailedCreate".to_owned(), e.to_string()));
-            if let Some((reason, message)) = &created.failure {
-                self.shared
-                    .recorder
-                    .warning(self.about(), reason.clone(), message.clone());
+            if failed && let Some(error) = &tally.first_error {
+                let (reason, message) = ("FailedCreate".to_owned(), error.to_string());
+                let recorder = &self.shared.recorder;
+                recorder.warning(self.about(), reason.clone(), message.clone());
+                created.failure = Some((reason, message));
             }
-            if !created.go_on || failed || tally.conflicts > 0 {
-                return created;
-            }
+            stopped |= !go_on || failed || tally.conflicts > 0;
+        }
+        if stopped {
+            return created;
         }
         created.failure = self.turned_away(tally, &door);
         if created.failure.is_none() {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use setpoint_apis::{Key, Kind, ObjectKey, document};
-use setpoint_runtime::{Leader, View, Write, WriteOutcome};
+use setpoint_runtime::{Leader, LeaderError, View, Write, WriteOutcome};
 use setpoint_store::{Compare, Put, StoreError, TxnOp};
 
 /// When to decide again after a conflict. What caused it is in the cache by then, most of the time, and has asked for
@@ -40,7 +40,12 @@ impl Tally {
     /// Commits and counts. `false` when the leadership has ended or outcomes are unknown: then everything is to be
     /// decided afresh.
     pub(crate) async fn commit(&mut self, leader: &Leader, writes: Vec<Write>) -> bool {
-        let Ok(outcomes) = leader.commit(writes).await else {
+        self.count(leader.commit(writes).await)
+    }
+
+    /// Counts what has been committed, with the result of [`Tally::commit`].
+    pub(crate) fn count(&mut self, outcomes: Result<Vec<WriteOutcome>, LeaderError>) -> bool {
+        let Ok(outcomes) = outcomes else {
             return false;
         };
         for outcome in outcomes {

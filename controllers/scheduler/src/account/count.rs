@@ -191,7 +191,7 @@ impl Account {
             namespace: &key.namespace,
             labels: &labels,
             spec: &PodSpec {
-                overhead: binding.value.requests.clone(),
+                overhead: (*binding.value.requests).clone(),
                 ..PodSpec::default()
             },
             priority: 0,

@@ -140,7 +140,7 @@ fn rebuilt(facts: &Facts<'_>, report: &Report<'_>, actual: &PodActual) -> Bindin
             || policy(actual).unwrap_or(actual.metadata.is_none()),
             |pod| stops(&pod.value),
         ),
-        requests: wanted.map_or_else(Default::default, |pod| pod_requests(&pod.value.spec)),
+        requests: wanted.map_or_else(Default::default, |pod| pod_requests(&pod.value.spec).into()),
         withdrawn: None,
         decision: None,
         ..Binding::default()

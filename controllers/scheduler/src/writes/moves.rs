@@ -204,7 +204,7 @@ impl Writer<'_> {
                 next.session = session;
                 next.pod_revision = pod.mod_revision;
                 next.never_twice = stops(&pod.value);
-                next.requests = pod_requests(&pod.value.spec);
+                next.requests = pod_requests(&pod.value.spec).into();
             }
             _ => {
                 next.session = moving.session;
