@@ -206,7 +206,8 @@ fn status(s: &Snapshot, now: Timestamp, plan: &mut Plan) -> ReplicaSetStatus {
 }
 
 /// Puts the status into the plan when it is to be written: when it differs, and either nothing else is done (what is
-/// done changes it again in a moment) or it has something to say that does not pass by itself.
+/// done changes it again in a moment) or it has something to say that does not pass by itself. While creates are refused there
+/// is always one to be done, and nothing comes of it.
 fn settle(mut plan: Plan, s: &Snapshot, status: ReplicaSetStatus) -> Plan {
     let conditions_differ = s
         .status
@@ -214,7 +215,8 @@ fn settle(mut plan: Plan, s: &Snapshot, status: ReplicaSetStatus) -> Plan {
         .map(|s| &s.conditions[..])
         .unwrap_or_default()
         != status.conditions;
-    if s.status.as_ref() != Some(&status) && (!plan.acts() || conditions_differ) {
+    let refused = s.setbacks.failure.is_some();
+    if s.status.as_ref() != Some(&status) && (!plan.acts() || conditions_differ || refused) {
         plan.status = Some(status);
     }
     plan

@@ -297,6 +297,19 @@ fn after_a_refused_create_one_is_tried_and_the_condition_says_why() {
 }
 
 #[test]
+fn pods_that_become_ready_while_others_are_refused_are_counted() {
+    let mut s = set(2, vec![pod("a")]);
+    s.setbacks.failure = Some(("FailedCreate".into(), "exceeded quota".into()));
+    s.pods[0].ready_since = None;
+    s.status = decide(&s, now()).status;
+    assert_eq!(s.status.as_ref().unwrap().ready_replicas, None);
+    s.pods[0].ready_since = Some(now());
+    let plan = decide(&s, now());
+    assert_eq!(plan.create.len(), 1);
+    assert_eq!(plan.status.unwrap().ready_replicas, Some(1));
+}
+
+#[test]
 fn nothing_is_created_in_a_namespace_that_does_not_exist() {
     let mut s = set(2, vec![]);
     s.namespace_exists = false;

@@ -63,8 +63,10 @@ pub(super) fn settle(
     }
     availability(&mut plan, s, now);
 
-    // What the next pass builds on does not wait until there is nothing else to do.
+    // What the next pass builds on does not wait until there is nothing else to do, and while creates are refused there is
+    // always something.
     let turned = s.status.is_none()
+        || s.setbacks.failure.is_some()
         || status.rollback != stored.rollback
         || status.current_revision != stored.current_revision
         || status.last_available_revision != stored.last_available_revision
