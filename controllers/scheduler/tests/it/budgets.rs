@@ -223,10 +223,10 @@ async fn a_budget_that_changes_lets_an_eviction_go_on_and_holds_back_the_next() 
     )
     .await;
     let status = rig
-        .until_status("poddisruptionbudgets", "web", "desiredHealthy: 3")
+        .until_status("poddisruptionbudgets", "web", "observedGeneration: 3")
         .await;
     for words in [
-        "observedGeneration: 3",
+        "desiredHealthy: 3",
         "disruptionsAllowed: 0",
         "InsufficientPods",
     ] {
