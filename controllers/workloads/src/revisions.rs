@@ -266,6 +266,18 @@ mod tests {
     }
 
     #[test]
+    fn a_name_says_whose_revision_it_is() {
+        let owner = format!("{}-{}", "a".repeat(51), "b".repeat(10));
+        for owner in ["web", &owner] {
+            let name = wanted(owner, &template("a"), &[], 0, &BTreeSet::new()).name;
+            assert!(is_named(owner, &name), "{name}");
+        }
+        for other in ["web-api-6b474476c4", "webapi-6b474476c4", "db-6b474476c4", "web-", "web"] {
+            assert!(!is_named("web", other), "{other}");
+        }
+    }
+
+    #[test]
     fn the_name_of_a_revision_can_be_the_value_of_a_label() {
         let owner = format!("{}-{}", "a".repeat(51), "b".repeat(10));
         let name = wanted(&owner, &template("a"), &[], 0, &BTreeSet::new()).name;

@@ -154,3 +154,20 @@ pub(crate) fn tell<K: Kind>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_that_a_former_object_of_the_name_left_behind_is_told_from_ones_own() {
+        let mut status = DeploymentStatus::default();
+        assert!(is_of(&status, "u"), "an older version recorded nothing");
+        status.fixed = Some(FixedFields {
+            of: "u".into(),
+            ..FixedFields::default()
+        });
+        assert!(is_of(&status, "u") && !is_of(&status, "v"));
+        assert!(is_of(&status, ""), "nobody knows whose name it is");
+    }
+}
