@@ -65,6 +65,7 @@ pub(super) fn settle(
 
     // What the next pass builds on does not wait until there is nothing else to do.
     let turned = s.status.is_none()
+        || s.setbacks.failure.is_some()
         || status.rollback != stored.rollback
         || status.current_revision != stored.current_revision
         || status.last_available_revision != stored.last_available_revision
