@@ -272,7 +272,13 @@ mod tests {
             let name = wanted(owner, &template("a"), &[], 0, &BTreeSet::new()).name;
             assert!(is_named(owner, &name), "{name}");
         }
-        for other in ["web-api-6b474476c4", "webapi-6b474476c4", "db-6b474476c4", "web-", "web"] {
+        for other in [
+            "web-api-6b474476c4",
+            "webapi-6b474476c4",
+            "db-6b474476c4",
+            "web-",
+            "web",
+        ] {
             assert!(!is_named("web", other), "{other}");
         }
     }

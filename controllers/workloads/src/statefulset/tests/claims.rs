@@ -140,7 +140,12 @@ fn while_a_claim_is_refused_the_status_goes_on_and_what_failed_is_forgotten_with
     let plan = w.plan();
     assert!(!plan.asks_for_nothing() && plan.create.len() == 1);
     let before = plan.status.expect("it says what is wrong");
-    assert!(before.conditions.iter().any(|c| c.type_ == "ReplicaFailure"));
+    assert!(
+        before
+            .conditions
+            .iter()
+            .any(|c| c.type_ == "ReplicaFailure")
+    );
     w.s.status = Some(before.clone());
     assert_eq!(w.plan().status, None);
     w.start_pods();
