@@ -191,7 +191,7 @@ async fn execute(
     leader: &Leader,
     s: &Snapshot,
     found: &Found,
-    plan: Plan,
+    mut plan: Plan,
 ) -> Result<Action, Error> {
     let mut action = Action {
         requeue_after: plan.look_again,
@@ -238,9 +238,11 @@ async fn execute(
             let message = format!("Error creating job: {refusal}");
             shared.recorder.warning(about(), "FailedCreate", message);
         }
-        return Ok(action);
+        tally.contested = door.is_contested;
+        plan.put_off(s.status.as_ref());
+    } else {
+        shared.doors.forget((CronJob::KIND, &s.key));
     }
-    shared.doors.forget((CronJob::KIND, &s.key));
     let before = tally.committed;
     let mut write = status_write(leader, s, found, &plan);
     if tally.first_error.is_some() {
@@ -277,9 +279,7 @@ async fn execute(
             }
         }
     }
-    if tally.conflicts > 0 {
-        action.requeue_after = Some(writes::SOON);
-    }
+    action.requeue_after = tally.comes_back(action.requeue_after);
     match tally.first_error {
         Some(source) => Err(Error {
             refused: tally.refused,

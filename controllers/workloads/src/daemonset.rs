@@ -199,6 +199,8 @@ fn observe(shared: &Shared, view: &View<'_>, key: &ObjectKey) -> Option<(Snapsho
         status: view.actual::<DaemonSet>().get(key).map(|s| s.value.clone()),
         salt: shared.salt(),
     };
+    let uid = s.uid.as_str();
+    s.status = s.status.filter(|status| standing::is_of(status, uid));
     let Some(object) = entry.valid() else {
         return Some((s, None));
     };
@@ -324,14 +326,15 @@ fn see_revisions(shared: &Shared, view: &View<'_>, s: &mut Snapshot, object: &Da
         return;
     }
     // Only who makes a revision need know which names are taken.
-    let stem = format!("{}-", s.key.name);
     let all = view.desired::<ControllerRevision>();
     for (key, entry) in all.namespace(&s.key.namespace) {
-        if key.name.starts_with(&stem) {
-            s.taken_revisions.insert(key.name.to_string());
+        if !revisions::is_named(&s.key.name, &key.name) {
+            continue;
         }
+        s.taken_revisions.insert(key.name.to_string());
         // What a DaemonSet leaves behind that is deleted without its pods: with it they are not outdated.
-        let free = entry.valid().filter(|r| {
+        let free = entry.valid().filter(|_| s.overlap.is_none());
+        let free = free.filter(|r| {
             let metadata = &r.value.metadata;
             metadata.controller().is_none() && object.spec.selector.matches(&metadata.labels)
         });
@@ -373,6 +376,7 @@ async fn execute(
         requeue_after: plan.look_again,
     };
     let mut tally = writes::Tally::default();
+    let is_read = found.is_some();
     if let Some(found) = found.filter(|_| plan.acts() || plan.rolled_back.is_some()) {
         let manager = Manager::new(shared, leader, &s.key, &found.object);
         if !act(shared, leader, s, (&found, &manager), &plan, &mut tally).await? {
@@ -389,6 +393,9 @@ async fn execute(
     let recorder = &shared.recorder;
     let mut action =
         pass::finish((leader, recorder), &shared.daemons, &report, tally, action).await?;
+    if is_read && plan.create.is_empty() {
+        shared.doors.forget((DaemonSet::KIND, &s.key));
+    }
     if s.failure.is_some() && plan.create.is_empty() && plan.revision.is_none() {
         // Nothing is left of what could not be written: the status says so no more.
         shared

@@ -179,6 +179,8 @@ fn observe(shared: &Shared, view: &View<'_>, key: &ObjectKey) -> Option<(Snapsho
             .get(key)
             .map(|s| s.value.clone()),
     };
+    let uid = snapshot.uid.as_str();
+    snapshot.status = snapshot.status.filter(|s| standing::is_of(s, uid));
     let Some(object) = entry.valid() else {
         return Some((snapshot, None));
     };
@@ -280,7 +282,9 @@ fn facts(index: &OwnerIndex, view: &View<'_>, key: &ObjectKey, row: &SetRow) -> 
             ready_since.extend(pod.facts.ready_since);
         }
     }
-    let failure = view.actual::<ReplicaSet>().get(key).and_then(|s| {
+    let status = view.actual::<ReplicaSet>().get(key);
+    let status = status.filter(|s| standing::is_of(&s.value, &row.set.uid()));
+    let failure = status.and_then(|s| {
         let of = |type_| conditions::get(&s.value.conditions, type_);
         let failure = of(INVALID).or_else(|| of(REPLICA_FAILURE))?;
         Some((
@@ -348,18 +352,17 @@ async fn execute(
         }
     }
     let status = plan.status.as_ref();
-    writes.extend(pass::status::<Deployment, _>(
-        &shared.deployments,
-        leader,
-        &s.key,
-        status,
-        &mut action,
-    ));
+    let write =
+        pass::status::<Deployment, _>(&shared.deployments, leader, &s.key, status, &mut action);
+    let is_said = write.is_some();
+    writes.extend(write);
     if !tally.commit(leader, writes).await {
         return Ok(Action::requeue(writes::SOON));
     }
-    let before = s.status.as_ref();
-    standing::tell::<Deployment>(&shared.recorder, &s.key, &s.uid, before, status);
+    if is_said {
+        let before = s.status.as_ref();
+        standing::tell::<Deployment>(&shared.recorder, &s.key, &s.uid, before, status);
+    }
     if let Some(source) = tally.first_error {
         let reason = if !plan.copies.is_empty() {
             "ConfigCopyError"
@@ -381,6 +384,11 @@ async fn execute(
         });
     }
     if let Some((door, refusal)) = door.as_ref().and_then(|d| Some((d, d.refusal.clone()?))) {
+        if door.is_contested {
+            tally.contested = true;
+            action.requeue_after = tally.comes_back(action.requeue_after);
+            return Ok(action);
+        }
         let reason = "ReplicaSetCreateError";
         if let Some(found) = found.filter(|_| door.is_news) {
             let about = EventRef::stored(&*found.deployment);

@@ -121,6 +121,10 @@ pub(crate) struct Admission<'a> {
     pub(crate) refusal: Option<String>,
     /// Whether that is news: nobody was told of it yet.
     pub(crate) is_news: bool,
+    /// Whether there might be room when others have written what they are creating, or have not: who creates much counts
+    /// all of it until the end, what the view has of it twice. Nobody is told then, and nobody waits: ask again a moment
+    /// later.
+    pub(crate) is_contested: bool,
     ticket: Option<(&'a Doors, u64)>,
 }
 
@@ -134,6 +138,7 @@ impl Drop for Admission<'_> {
 
 /// What is being created.
 struct UnderWay {
+    by: (&'static str, ObjectKey),
     namespace: Arc<str>,
     pod: Option<Arc<PodSpec>>,
     usage: ResourceList,
@@ -245,6 +250,7 @@ impl Doors {
         let namespace = &by.1.namespace;
         let mut under_way = self.under_way.lock();
         let (mut allowed, mut refusal) = (count, None);
+        let mut is_contested = false;
         for (key, entry) in view.desired::<ResourceQuota>().namespace(namespace) {
             let Some(quota) = entry.last_good().map(|q| &q.value.spec) else {
                 (allowed, refusal) = (0, Some(unreadable("ResourceQuota", key)));
@@ -254,13 +260,16 @@ impl Doors {
                 continue;
             }
             let mut count = Count::new(quota, asked);
+            let mut others = false;
             for u in under_way.values().filter(|u| *u.namespace == **namespace) {
                 if covers(quota, u.pod.as_ref()) {
-                    count.add(&u.usage, u.count);
+                    let matters = count.add(&u.usage, u.count);
+                    others |= matters && (u.by.0, &u.by.1) != by;
                 }
             }
             let room = count.room(view, namespace, allowed);
             if room < allowed {
+                is_contested |= others;
                 allowed = room;
                 let over = count.excess(room);
                 let message = resolve::exceeded(&key.name, &over);
@@ -270,6 +279,7 @@ impl Doors {
         let ticket = (allowed > 0).then(|| {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             let this = UnderWay {
+                by: (by.0, by.1.clone()),
                 namespace: namespace.clone(),
                 pod: asked.pod().cloned(),
                 usage: asked.usage(),
@@ -279,12 +289,14 @@ impl Doors {
             (self, number)
         });
         drop(under_way);
-        let is_news = refusal.as_ref().is_some_and(|r| self.wait(by, r));
+        let waits = refusal.as_ref().filter(|_| !is_contested);
+        let is_news = waits.is_some_and(|r| self.wait(by, r));
         Admission {
             allowed,
             guard: Some(guard),
             refusal,
             is_news,
+            is_contested,
             ticket,
         }
     }
@@ -294,6 +306,7 @@ impl Doors {
             allowed: 0,
             guard: None,
             is_news: self.wait(by, &refusal),
+            is_contested: false,
             refusal: Some(refusal),
             ticket: None,
         }
@@ -301,7 +314,7 @@ impl Doors {
 
     /// Somebody waits. Whether nobody knew that, or for what. It is called under the view that was decided on, so that no
     /// change that helps comes in between.
-    fn wait(&self, (kind, key): (&'static str, &ObjectKey), why: &str) -> bool {
+    pub(crate) fn wait(&self, (kind, key): (&'static str, &ObjectKey), why: &str) -> bool {
         let mut all = self.waiting.lock();
         let waiting = all.entry(key.namespace.clone()).or_default();
         let before = waiting.insert((kind, key.clone()), why.to_owned());
@@ -359,6 +372,7 @@ fn free(count: usize) -> Admission<'static> {
         guard: None,
         refusal: None,
         is_news: false,
+        is_contested: false,
         ticket: None,
     }
 }

@@ -181,9 +181,7 @@ async fn execute(
             }
         }
     }
-    if tally.is_unsettled() {
-        action.requeue_after = Some(writes::SOON);
-    }
+    action.requeue_after = tally.comes_back(action.requeue_after);
     match tally.first_error {
         Some(source) => Err(Error::Refused {
             refused: tally.refused,

@@ -127,13 +127,17 @@ impl<'a> Manager<'a> {
         self.shared.doors.enter(self.leader, by, asked, count).await
     }
 
-    /// What has been turned away; says so once.
+    /// What has been turned away; says so once. Not what others may only seem to have taken: that is asked for again.
     pub(crate) fn turned_away(
         &self,
         tally: &mut Tally,
         door: &Admission<'_>,
     ) -> Option<(String, String)> {
         let refusal = door.refusal.clone()?;
+        if door.is_contested {
+            tally.contested = true;
+            return None;
+        }
         if door.is_news {
             info!(object = %self.key, reason = %refusal, "the namespace lets nothing more in");
             let recorder = &self.shared.recorder;
@@ -141,6 +145,12 @@ impl<'a> Manager<'a> {
             tally.turned_away = true;
         }
         Some(("FailedCreate".to_owned(), refusal))
+    }
+
+    /// The object waits for something that it was refused, whatever else it has got since.
+    pub(crate) fn still_waits(&self, refusal: &str) {
+        let by = (self.kind, self.key);
+        self.shared.doors.wait(by, refusal);
     }
 
     /// The key of what is wanted of an object.

@@ -95,9 +95,7 @@ where
         }
         standing::tell::<K>(recorder, report.key, report.uid, report.before, report.now);
     }
-    if tally.is_unsettled() {
-        action.requeue_after = Some(writes::SOON);
-    }
+    action.requeue_after = tally.comes_back(action.requeue_after);
     match tally.first_error {
         Some(source) => Err(Error::Refused {
             refused: refused.max(1),

@@ -135,6 +135,8 @@ fn observe(
             .map(|s| s.value.clone()),
         salt: shared.salt(),
     };
+    let uid = snapshot.uid.as_str();
+    snapshot.status = snapshot.status.filter(|s| standing::is_of(s, uid));
     let Some(object) = entry.valid() else {
         return Some((snapshot, None));
     };
@@ -241,6 +243,11 @@ async fn execute(
             // Deposed, or fenced off: whatever is due is decided afresh.
             return Ok(Action::requeue(writes::SOON));
         }
+        if plan.create.is_empty() {
+            shared.doors.forget((ReplicaSet::KIND, &s.key));
+        }
+    } else if object.is_some() {
+        shared.doors.forget((ReplicaSet::KIND, &s.key));
     }
     let report = pass::Report::<ReplicaSet> {
         key: &s.key,

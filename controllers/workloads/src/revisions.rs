@@ -88,6 +88,21 @@ impl Wanted {
     }
 }
 
+/// What the names of the revisions of an owner begin with, before the dash.
+fn stem(owner: &str) -> &str {
+    // The name is the value of a label too. Names are ASCII (validated); `get` keeps a foreign one from panicking here.
+    let stem = owner.get(..owner.len().min(STEM)).unwrap_or(owner);
+    stem.trim_end_matches(['-', '.'])
+}
+
+/// Whether a revision has a name that one of this owner has: `<owner>-<hash>`, and not that of one of `<owner>-other`.
+pub fn is_named(owner: &str, name: &str) -> bool {
+    let hash = name
+        .strip_prefix(stem(owner))
+        .and_then(|rest| rest.strip_prefix('-'));
+    hash.is_some_and(|hash| !hash.is_empty() && !hash.contains('-'))
+}
+
 /// Finds the revision of a template by comparing templates, so that a version that hashes otherwise makes no new one.
 /// `taken` are names of other objects.
 pub fn wanted(
@@ -111,9 +126,7 @@ pub fn wanted(
             collisions,
         };
     }
-    // The name is the value of a label too. Names are ASCII (validated); `get` keeps a foreign one from panicking here.
-    let stem = owner.get(..owner.len().min(STEM)).unwrap_or(owner);
-    let stem = stem.trim_end_matches(['-', '.']);
+    let stem = stem(owner);
     let mut collisions = collisions;
     loop {
         let name = format!("{stem}-{}", template_hash(template, collisions));
@@ -250,6 +263,24 @@ mod tests {
         let other = wanted("web", &template("a"), &[], 0, &taken);
         assert_eq!(other.collisions, 1);
         assert_ne!(other.name, first.name);
+    }
+
+    #[test]
+    fn a_name_says_whose_revision_it_is() {
+        let owner = format!("{}-{}", "a".repeat(51), "b".repeat(10));
+        for owner in ["web", &owner] {
+            let name = wanted(owner, &template("a"), &[], 0, &BTreeSet::new()).name;
+            assert!(is_named(owner, &name), "{name}");
+        }
+        for other in [
+            "web-api-6b474476c4",
+            "webapi-6b474476c4",
+            "db-6b474476c4",
+            "web-",
+            "web",
+        ] {
+            assert!(!is_named("web", other), "{other}");
+        }
     }
 
     #[test]

@@ -102,6 +102,14 @@ pub(crate) fn set_overlap(
 pub(crate) trait Conditions {
     /// What is so or not.
     fn conditions(&self) -> &[WorkloadCondition];
+    /// What may not change of the object that it is about.
+    fn fixed(&self) -> Option<&FixedFields>;
+}
+
+/// Whether a status is about the object of this uid, as far as is known: one that a former object of the name has left
+/// behind is not.
+pub(crate) fn is_of(status: &impl Conditions, uid: &str) -> bool {
+    uid.is_empty() || status.fixed().is_none_or(|fixed| fixed.of == uid)
 }
 
 macro_rules! conditions {
@@ -109,6 +117,10 @@ macro_rules! conditions {
         $(impl Conditions for $status {
             fn conditions(&self) -> &[WorkloadCondition] {
                 &self.conditions
+            }
+
+            fn fixed(&self) -> Option<&FixedFields> {
+                self.fixed.as_ref()
             }
         })*
     };
@@ -140,5 +152,22 @@ pub(crate) fn tell<K: Kind>(
             let message = c.message.clone().unwrap_or_default();
             recorder.warning(EventRef::of::<K>(key, uid), reason, message);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_that_a_former_object_of_the_name_left_behind_is_told_from_ones_own() {
+        let mut status = DeploymentStatus::default();
+        assert!(is_of(&status, "u"), "an older version recorded nothing");
+        status.fixed = Some(FixedFields {
+            of: "u".into(),
+            ..FixedFields::default()
+        });
+        assert!(is_of(&status, "u") && !is_of(&status, "v"));
+        assert!(is_of(&status, ""), "nobody knows whose name it is");
     }
 }

@@ -23,6 +23,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use setpoint_apis::apps::{ControllerRevision, StatefulSet};
@@ -46,7 +47,7 @@ use crate::revisions::{self, Wanted};
 use crate::{Shared, manager, pass, rollback, writes};
 use decide::decide;
 use observe::{Found, observe};
-use plan::{Plan, Seen, Setbacks, Snapshot, Why};
+use plan::{NewPod, Plan, Seen, Setbacks, Snapshot, Why};
 
 /// Why a pass did not do all that it had planned.
 #[derive(Debug, thiserror::Error)]
@@ -196,7 +197,16 @@ async fn execute(
     };
     let recorder = &shared.recorder;
     let memory = &shared.stateful_sets;
-    Ok(pass::finish((leader, recorder), memory, &report, tally, action).await?)
+    let mut action = pass::finish((leader, recorder), memory, &report, tally, action).await?;
+    if found.is_some() && plan.asks_for_nothing() {
+        shared.doors.forget((StatefulSet::KIND, &s.key));
+        if s.setbacks.failure.is_some() {
+            // Nothing is left of what could not be written: the status says so no more.
+            memory.with(&s.key, |memo| memo.notes.failure = None);
+            action.requeue_after = Some(writes::SOON);
+        }
+    }
+    Ok(action)
 }
 
 /// What carrying out a plan needs.
@@ -207,6 +217,17 @@ struct Pass<'a> {
     found: &'a Found,
     plan: &'a Plan,
     manager: Manager<'a>,
+}
+
+/// What the namespace says to the claims of a plan.
+#[derive(Default)]
+struct Entry<'a> {
+    /// Those that are let in count here until they are written.
+    doors: Vec<Admission<'a>>,
+    /// Pods that have to wait for their claims.
+    shut_out: BTreeSet<String>,
+    /// Why.
+    failure: Option<(String, String)>,
 }
 
 impl Pass<'_> {
@@ -221,31 +242,48 @@ impl Pass<'_> {
         // What pods read, are made from and mount is there before them. What fails of it fails the rest.
         let mut before = self.copies();
         before.extend(self.revisions());
-        let Some(doors) = self.enter_claims(tally).await else {
+        let Some(entry) = self.enter_claims(tally).await else {
             return Ok(true);
         };
-        let guard = doors.iter().find_map(|door| door.guard.clone());
-        before.extend(self.new_claims(guard.as_ref()));
+        let guard = entry.doors.iter().find_map(|door| door.guard.clone());
+        before.extend(self.new_claims(&entry.shut_out, guard.as_ref()));
         before.extend(self.owned_claims().await?);
         if !self.commit(tally, before).await {
             return Ok(false);
         }
-        drop(doors);
+        drop(entry.doors);
         if !self.delete_pods(tally).await {
             return Ok(false);
         }
-        if !self.plan.create.is_empty() && tally.first_error.is_none() {
-            return Ok(self.create_pods(tally).await);
-        } else if tally.first_error.is_none() {
-            self.remember(|notes| notes.failure = None);
+        if tally.first_error.is_some() {
+            return Ok(true);
+        }
+        let create = plan
+            .create
+            .iter()
+            .filter(|p| !entry.shut_out.contains(&p.name));
+        let create: Vec<&NewPod> = create.collect();
+        if !create.is_empty() {
+            if !self.create_pods(tally, &create).await {
+                return Ok(false);
+            }
+            if let Some((_, refusal)) = &entry.failure {
+                // Who has its pods waits for nothing; this one still waits for claims. The next pass asks again, for what
+                // may have come in between.
+                self.manager.still_waits(refusal);
+                tally.turned_away = true;
+            }
+        }
+        if create.is_empty() || entry.failure.is_some() {
+            self.remember(|notes| notes.failure = entry.failure);
         }
         Ok(true)
     }
 
     /// Creates pods in their order, those of one revision at a time. `false` when nothing more may be written on this
     /// snapshot.
-    async fn create_pods(&self, tally: &mut writes::Tally) -> bool {
-        for group in self.plan.create.chunk_by(|a, b| a.revision == b.revision) {
+    async fn create_pods(&self, tally: &mut writes::Tally, create: &[&NewPod]) -> bool {
+        for group in create.chunk_by(|a, b| a.revision == b.revision) {
             let kept = self.s.revisions.iter();
             let mut kept = kept.filter(|r| r.name() == group[0].revision);
             let template = kept.find_map(|r| r.template.as_ref());
@@ -266,32 +304,38 @@ impl Pass<'_> {
         true
     }
 
-    /// Asks the namespace for the claims that are to be made. `None` when it does not let all of them in; then no pod is
-    /// made either.
-    async fn enter_claims(&self, tally: &mut writes::Tally) -> Option<Vec<Admission<'_>>> {
-        let mut doors = Vec::new();
-        for new in &self.plan.claims {
-            let templates = &self.found.set.value.spec.volume_claim_templates;
-            let Some(template) = templates.get(new.template) else {
+    /// Asks the namespace for the claims that are to be made, those of one template at a time. `None` when the store does
+    /// not say what it has.
+    async fn enter_claims(&self, tally: &mut writes::Tally) -> Option<Entry<'_>> {
+        let mut entry = Entry::default();
+        let mut let_in = BTreeMap::new();
+        let templates = self.found.set.value.spec.volume_claim_templates.iter();
+        for (i, template) in templates.enumerate() {
+            let count = self.plan.claims.iter().filter(|c| c.template == i).count();
+            if count == 0 {
                 continue;
-            };
-            let failure = match self.manager.enter(&Asked::Claim(&template.spec), 1).await {
-                Ok(door) => self.manager.turned_away(tally, &door).or_else(|| {
-                    doors.push(door);
-                    None
-                }),
+            }
+            match self
+                .manager
+                .enter(&Asked::Claim(&template.spec), count)
+                .await
+            {
+                Ok(door) => {
+                    let failure = self.manager.turned_away(tally, &door);
+                    entry.failure = entry.failure.or(failure);
+                    let_in.insert(i, door.allowed);
+                    entry.doors.push(door);
+                }
                 Err(error) => {
                     let failure = ("FailedCreate".to_owned(), error.to_string());
                     tally.refuse(error);
-                    Some(failure)
+                    self.remember(|notes| notes.failure = Some(failure));
+                    return None;
                 }
-            };
-            if failure.is_some() {
-                self.remember(|notes| notes.failure = failure);
-                return None;
             }
         }
-        Some(doors)
+        entry.shut_out = self.plan.shut_out(&let_in);
+        Some(entry)
     }
 
     /// `false` when one of the writes found something else than was seen, or all is to be decided afresh.
@@ -366,10 +410,12 @@ impl Pass<'_> {
         documents::claim_owner(&self.s.key.name, &self.found.set.uid())
     }
 
-    fn new_claims(&self, door: Option<&Compare>) -> Vec<Write> {
+    fn new_claims(&self, shut_out: &BTreeSet<String>, door: Option<&Compare>) -> Vec<Write> {
         let set = &self.found.set.value;
         let owner = self.s.claims_go_with_set.then(|| self.claim_owner());
-        let writes = self.plan.claims.iter().filter_map(|new| {
+        let claims = self.plan.claims.iter();
+        let claims = claims.filter(|new| !shut_out.contains(&new.pod));
+        let writes = claims.filter_map(|new| {
             let key = documents::claim_key(set, new)?;
             let claim = documents::claim(set, new, owner.clone())?;
             let name = self.key(PersistentVolumeClaim::PLURAL, &key);

@@ -10,6 +10,9 @@ use setpoint_store::{Compare, Put, StoreError, TxnOp};
 /// a pass itself.
 pub(crate) const SOON: Duration = Duration::from_millis(20);
 
+/// When to ask again for what others were about to take.
+pub(crate) const CONTESTED: Duration = Duration::from_millis(100);
+
 /// What became of writes.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
@@ -23,6 +26,8 @@ pub(crate) struct Tally {
     pub(crate) first_error: Option<StoreError>,
     /// The namespace did not let something in, and the status does not say so yet.
     pub(crate) turned_away: bool,
+    /// There was no room for something, because of what others were about to create.
+    pub(crate) contested: bool,
 }
 
 impl Tally {
@@ -32,9 +37,16 @@ impl Tally {
         self.first_error.get_or_insert(error);
     }
 
-    /// Whether the next pass is to come at once: it finds something else, or has something to say.
-    pub(crate) fn is_unsettled(&self) -> bool {
-        self.conflicts > 0 || self.turned_away
+    /// When the next pass is to come though nothing changes: at once when it finds something else, or has something to
+    /// say. `planned` is when it comes anyway.
+    pub(crate) fn comes_back(&self, planned: Option<Duration>) -> Option<Duration> {
+        if self.conflicts > 0 || self.turned_away {
+            Some(SOON)
+        } else if self.contested {
+            Some(planned.map_or(CONTESTED, |d| d.min(CONTESTED)))
+        } else {
+            planned
+        }
     }
 
     /// Commits and counts. `false` when the leadership has ended or outcomes are unknown: then everything is to be
@@ -87,4 +99,22 @@ pub(crate) fn status<K: Kind>(leader: &Leader, key: &ObjectKey, status: &K::Stat
 pub(crate) fn terminating<K: Kind>(view: &View<'_>, key: &ObjectKey, uid: &str) -> bool {
     let record = view.deletions(K::PLURAL).and_then(|t| t.get(key));
     record.is_some_and(|d| d.value.propagation_policy == "Foreground" && d.value.uid == uid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_contested_is_asked_for_again_and_what_is_due_sooner_stays_so() {
+        let ms = Duration::from_millis;
+        let mut tally = Tally::default();
+        assert_eq!(tally.comes_back(Some(ms(500))), Some(ms(500)));
+        tally.contested = true;
+        assert_eq!(tally.comes_back(None), Some(CONTESTED));
+        assert_eq!(tally.comes_back(Some(ms(500))), Some(CONTESTED));
+        assert_eq!(tally.comes_back(Some(ms(30))), Some(ms(30)));
+        tally.turned_away = true;
+        assert_eq!(tally.comes_back(None), Some(SOON));
+    }
 }

@@ -146,6 +146,13 @@ fn deployment(o: &Object, wanted: i64) -> Result<Progressing> {
     {
         bail!("deployment {name:?} exceeded its progress deadline");
     }
+    let refused = o
+        .condition("Progressing")
+        .filter(|c| c["reason"] == "ReplicaSetCreateError");
+    if let Some(refused) = refused {
+        let why = refused["message"].as_str().unwrap_or_default();
+        bail!("deployment {name:?} gets no new ReplicaSet: {why}");
+    }
     let (updated, total, available) = (
         status("updatedReplicas"),
         status("replicas"),
@@ -231,6 +238,10 @@ mod tests {
         check(
             json!({"observedGeneration": 2, "conditions": [{"type": "Progressing", "reason": "ProgressDeadlineExceeded"}]}),
             "exceeded its progress deadline",
+        );
+        check(
+            json!({"observedGeneration": 2, "conditions": [{"type": "Progressing", "status": "False", "reason": "ReplicaSetCreateError", "message": "exceeded quota: q"}]}),
+            "gets no new ReplicaSet: exceeded quota: q",
         );
     }
 

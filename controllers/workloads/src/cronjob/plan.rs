@@ -104,6 +104,17 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The namespace does not let the Job in: its time is not done, and all else that is to be said still is.
+    pub fn put_off(&mut self, before: Option<&CronJobStatus>) {
+        if self.create.take().is_none() {
+            return;
+        }
+        if let Some(status) = &mut self.status {
+            status.last_schedule_time = before.and_then(|s| s.last_schedule_time);
+        }
+        self.status.take_if(|status| before == Some(status));
+    }
+
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
         self.delete.is_empty() && self.create.is_none() && self.status.is_none()

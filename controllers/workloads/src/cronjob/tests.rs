@@ -447,3 +447,29 @@ fn no_time_runs_twice_whatever_becomes_of_controllers_and_jobs() {
         assert!(made.len() > 30, "seed {seed}: {}", made.len());
     }
 }
+
+#[test]
+fn a_time_that_is_refused_is_not_done_and_the_rest_is_still_said() {
+    let mut s = cron_job("schedule: '*/10 * * * *'");
+    run(&mut s, "2026-01-01T00:10:00Z");
+    let before = s.status.clone();
+    s.jobs[0].state = JobState::Complete(Some(at("2026-01-01T00:11:00Z")));
+    let now = at("2026-01-01T00:20:00Z");
+    let mut plan = decide(&s, now);
+    assert!(plan.create.is_some());
+    plan.put_off(s.status.as_ref());
+    assert_eq!(plan.create, None);
+    let status = plan.status.clone().expect("the former Job is complete");
+    assert!(status.active.is_empty() && status.last_successful_time.is_some());
+    let done = |s: &Option<_>| {
+        let s: &Option<setpoint_apis::batch::CronJobStatus> = s;
+        s.as_ref().and_then(|s| s.last_schedule_time)
+    };
+    assert_eq!(status.last_schedule_time, done(&before));
+    apply(&mut s, &plan, now);
+    // Nothing is left to say, and the time is still due.
+    let mut plan = decide(&s, now);
+    plan.put_off(s.status.as_ref());
+    assert_eq!(plan.status, None);
+    assert!(decide(&s, now).create.is_some());
+}

@@ -19,6 +19,8 @@ const AVAILABLE: &str = "Available";
 const NEW_AVAILABLE: &str = "NewReplicaSetAvailable";
 /// The rollout has begun.
 const CREATED: &str = "NewReplicaSetCreated";
+/// The rollout cannot begin.
+const NOT_CREATED: &str = "ReplicaSetCreateError";
 /// The rollout goes on.
 const UPDATED: &str = "ReplicaSetUpdated";
 const PAUSED: &str = "DeploymentPaused";
@@ -236,7 +238,13 @@ fn progress_condition(
         conditions::remove(&mut status.conditions, PROGRESSING);
         return;
     };
-    let Some(new) = new else { return };
+    let Some(new) = new else {
+        if let Some((_, why)) = &s.failure {
+            let failed = Finding::new(PROGRESSING, false, NOT_CREATED, why.as_str());
+            conditions::set(&mut status.conditions, failed, now);
+        }
+        return;
+    };
     let name = &s.sets[new].seen.key.name;
     let finding =
         |holds, reason: &str, message: String| Finding::new(PROGRESSING, holds, reason, message);
@@ -276,7 +284,7 @@ fn progress_condition(
             );
         }
         // The next rollout begins: its deadline counts from now.
-        Some(_) if progress || reason == NEW_AVAILABLE => {
+        Some(_) if progress || [NEW_AVAILABLE, NOT_CREATED].contains(&&*reason) => {
             let message = format!("ReplicaSet \"{name}\" is progressing.");
             conditions::touch(&mut status.conditions, finding(true, UPDATED, message), now);
         }

@@ -746,3 +746,28 @@ fn what_the_store_refuses_of_a_replica_set_is_shown() {
     w.s.status = plan.status;
     assert_eq!(w.reason("ReplicaFailure"), "True/ReplicaSetCreateError");
 }
+
+#[test]
+fn a_rollout_that_cannot_begin_says_so_and_its_deadline_counts_from_its_beginning() {
+    let mut w = World::new(deployment(2, "a"));
+    w.run();
+    w.s.template = template("b");
+    w.s.failure = Some(("ReplicaSetCreateError".into(), "exceeded quota: q".into()));
+    let refused = w.plan();
+    assert!(refused.create.is_some(), "it is tried again");
+    w.s.status = refused.status;
+    assert_eq!(
+        w.reason("Progressing"),
+        "False/ReplicaSetCreateError",
+        "{:?}",
+        w.s.status
+    );
+    assert_eq!(w.plan().status, None, "it is said once");
+    // Far beyond the deadline the namespace lets it in.
+    w.now += 10_000;
+    w.s.failure = None;
+    w.settle();
+    assert_eq!(w.reason("Progressing"), "True/ReplicaSetUpdated");
+    w.run();
+    assert_eq!(w.reason("Progressing"), "True/NewReplicaSetAvailable");
+}

@@ -49,13 +49,16 @@ impl<'a> Count<'a> {
         }
     }
 
-    /// So many objects that take this each are being created.
-    pub(super) fn add(&mut self, usage: &ResourceList, count: usize) {
+    /// So many objects that take this each are being created. Whether that takes any of what one more would.
+    pub(super) fn add(&mut self, usage: &ResourceList, count: usize) -> bool {
+        let mut matters = false;
         for line in &mut self.lines {
-            if let Some(each) = usage.get(&line.name) {
+            if let Some(each) = usage.get(&line.name).filter(|each| !each.is_zero()) {
                 line.under_way += times(*each, count);
+                matters = true;
             }
         }
+        matters
     }
 
     /// For how many there is room, up to `most`.
@@ -175,4 +178,24 @@ pub(super) fn is_gone(view: &View<'_>, plural: &str, key: &ObjectKey) -> bool {
         _ => true,
     };
     !there
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_being_created_matters_only_where_it_takes_of_the_same() {
+        let list = |text: &str| serde_yaml::from_str::<ResourceList>(text).unwrap();
+        let quota: ResourceQuotaSpec =
+            serde_yaml::from_str("hard: {count/jobs.batch: 3, pods: 1}").unwrap();
+        let asked = Asked::object::<Job>();
+        let mut count = Count::new(&quota, &asked);
+        assert!(!count.add(&list("{pods: 1}"), 5));
+        assert!(!count.add(&list("{count/jobs.batch: 0}"), 5));
+        assert!(count.excess(2).is_empty());
+        assert!(count.add(&list("{count/jobs.batch: 1}"), 2));
+        let over = count.excess(1);
+        assert_eq!((over.len(), over[0].used), (1, Quantity::from_whole(3)));
+    }
 }

@@ -44,6 +44,7 @@ pub(super) fn observe(
     s.namespace_exists = view.desired::<Namespace>().contains(&namespace);
     s.setbacks = shared.stateful_sets.with(key, |memo| memo.notes.clone());
     let status = view.actual::<StatefulSet>().get(key);
+    let status = status.filter(|status| standing::is_of(&status.value, &s.uid));
     s.status = status.map(|s| s.value.clone());
     let Some(set) = entry.valid() else {
         return Some((s, None));

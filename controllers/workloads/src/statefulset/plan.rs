@@ -1,6 +1,6 @@
 //! What a StatefulSet's pass sees and what it decides, as data.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -276,6 +276,27 @@ impl Plan {
                 && self.delete.is_empty()
                 && self.adopt.is_empty()
                 && self.release.is_empty())
+    }
+
+    /// Whether it makes nothing that a namespace could refuse, and that pods need.
+    pub fn asks_for_nothing(&self) -> bool {
+        self.create.is_empty() && self.claims.is_empty() && self.revision.is_none()
+    }
+
+    /// The names of the pods that have to wait, when of the claims of each template only the first so many are let in: a
+    /// pod comes with all of its claims or not at all.
+    pub fn shut_out(&self, let_in: &BTreeMap<usize, usize>) -> BTreeSet<String> {
+        let mut left = let_in.clone();
+        let mut shut_out = BTreeSet::new();
+        for new in &self.claims {
+            match left.get_mut(&new.template) {
+                Some(n) if *n > 0 => *n -= 1,
+                _ => {
+                    shut_out.insert(new.pod.clone());
+                }
+            }
+        }
+        shut_out
     }
 
     /// Whether there is nothing to write.

@@ -10,7 +10,7 @@ use setpoint_apis::{Key, Kind, ObjectKey, keyspace};
 use setpoint_runtime::{Clock, View};
 use setpoint_store::{Compare, EventKind, Txn, TxnOp};
 
-use crate::rig::{ENDS, History, Rig};
+use crate::rig::{BROKEN, ENDS, History, Rig};
 use crate::{DEFAULT, apply, controllers, manifest, rig, web};
 
 fn named(name: &str) -> ObjectKey {
@@ -279,6 +279,65 @@ async fn claims_replica_sets_and_jobs_are_counted_where_they_are_made() {
             && view.desired::<Job>().len() == 1
             && view.desired::<Pod>().len() == 4)
             .then_some(())
+    })
+    .await;
+}
+
+/// One claim of two is refused: what has its claim is rolled out and replaced, and the failure is over with the wish.
+#[tokio::test]
+async fn a_stateful_set_whose_next_claim_is_refused_goes_on_with_the_rest() {
+    let rig = rig("shut-out").await;
+    let (_process, _agents) = (controllers(&rig).await, rig.agents());
+    quota(&rig, "persistentvolumeclaims: 1").await;
+    let db = |replicas: i32, image: &str| {
+        format!(
+            "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: db}}\nspec:\n  replicas: {replicas}\n  \
+             podManagementPolicy: Parallel\n  serviceName: s\n  selector: {{matchLabels: {{app: db}}}}\n  template: \
+             {{metadata: {{labels: {{app: db}}}}, spec: {{containers: [{{name: c, image: {image}}}]}}}}\n  \
+             volumeClaimTemplates: [{{metadata: {{name: data}}, spec: {{accessModes: [ReadWriteOnce], resources: \
+             {{requests: {{storage: 1Gi}}}}}}}}]\n"
+        )
+    };
+    let put = |text: String| {
+        let rig = &rig;
+        async move { rig.put_desired::<StatefulSet>(&named("db"), &text).await }
+    };
+    fn state(view: &View<'_>) -> Option<(String, i32, bool)> {
+        let (_, pod) = view.desired::<Pod>().iter().next()?;
+        let status = &view.actual::<StatefulSet>().get(&named("db"))?.value;
+        let failed = status
+            .conditions
+            .iter()
+            .any(|c| c.type_ == "ReplicaFailure");
+        let image = pod.value.spec.containers[0].image.clone();
+        let one = view.desired::<Pod>().len() == 1;
+        one.then_some((image, status.ready_replicas.unwrap_or(0), failed))
+    }
+    put(db(2, BROKEN)).await;
+    rig.until("one pod has its claim, the other is refused", |view| {
+        (state(view)? == (BROKEN.to_owned(), 0, true)).then_some(())
+    })
+    .await;
+    put(db(2, "host")).await;
+    rig.until("the broken one is replaced meanwhile", |view| {
+        (state(view)? == ("host".to_owned(), 1, true)).then_some(())
+    })
+    .await;
+    let history = rig.history().await;
+    quiet(&rig, &history).await;
+    put(db(1, "host")).await;
+    rig.until("nothing has failed that is wanted", |view| {
+        (state(view)? == ("host".to_owned(), 1, false)).then_some(())
+    })
+    .await;
+    put(db(2, "host")).await;
+    rig.until("it is refused again", |view| {
+        (state(view)? == ("host".to_owned(), 1, true)).then_some(())
+    })
+    .await;
+    quota(&rig, "persistentvolumeclaims: 2").await;
+    rig.until("both are there", |view| {
+        (view.desired::<Pod>().len() == 2).then_some(())
     })
     .await;
 }

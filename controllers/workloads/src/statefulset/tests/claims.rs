@@ -109,3 +109,51 @@ fn a_claim_that_a_user_made_is_never_touched() {
     w.s.wanted = 2;
     assert_eq!(w.plan().delete[0].claims.len(), 0);
 }
+
+#[test]
+fn a_pod_comes_with_all_of_its_claims_or_not_at_all() {
+    let mut w = World::new(set(3, "a"));
+    w.s.ordered = false;
+    w.settle();
+    w.s.members.clear();
+    w.s.absent_claims = (0..3).flat_map(|n| [(n, 0), (n, 1)]).collect();
+    let plan = w.plan();
+    assert_eq!((plan.create.len(), plan.claims.len()), (3, 6));
+    let out = |first: usize, second: usize| {
+        let names = plan.shut_out(&[(0, first), (1, second)].into());
+        names.into_iter().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(out(3, 3), "");
+    assert_eq!(out(3, 1), "db-1 db-2");
+    assert_eq!(out(2, 3), "db-2");
+    assert_eq!(out(0, 3), "db-0 db-1 db-2");
+}
+
+#[test]
+fn while_a_claim_is_refused_the_status_goes_on_and_what_failed_is_forgotten_with_the_wish() {
+    let mut w = World::new(set(2, "a"));
+    w.s.ordered = false;
+    w.settle();
+    w.s.members.truncate(1);
+    w.s.absent_claims = [(1, 0)].into();
+    w.s.setbacks.failure = Some(("FailedCreate".into(), "exceeded quota: q".into()));
+    let plan = w.plan();
+    assert!(!plan.asks_for_nothing() && plan.create.len() == 1);
+    let before = plan.status.expect("it says what is wrong");
+    assert!(
+        before
+            .conditions
+            .iter()
+            .any(|c| c.type_ == "ReplicaFailure")
+    );
+    w.s.status = Some(before.clone());
+    assert_eq!(w.plan().status, None);
+    w.start_pods();
+    let after = w.plan().status.expect("db-0 is ready");
+    assert_eq!(
+        (before.ready_replicas, after.ready_replicas),
+        (None, Some(1))
+    );
+    w.s.wanted = 1;
+    assert!(w.plan().asks_for_nothing());
+}
