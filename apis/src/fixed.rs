@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::apps::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
-use crate::batch::Job;
+use crate::batch::{Job, JobSpec};
 use crate::core::PodTemplateSpec;
 use crate::fnv::fnv64;
 use crate::kind::{FieldError, Kind};
@@ -21,8 +21,8 @@ use crate::quantity::Quantity;
 use crate::selector::LabelSelector;
 
 /// What a fingerprint begins with. It is of a value with its defaults, in the order of its fields: when either changes for
-/// templates, claims or policies of failures, this becomes another one, and what was recorded before says nothing more. A
-/// test notices.
+/// templates, claims or policies of failures, or they get a field more, this becomes another one, and what was recorded
+/// before says nothing more. Two tests notice.
 const FINGERPRINT: &str = "v1:";
 
 /// What may not change of an object, as its controller has taken it up.
@@ -111,7 +111,8 @@ fn same_quantities(value: &mut Value, is_quantity: bool) {
     match value {
         Value::Object(map) => {
             for (key, inner) in map.iter_mut() {
-                let named = ["limits", "requests", "sizeLimit", "divisor"].contains(&&**key);
+                let named =
+                    ["limits", "requests", "sizeLimit", "divisor", "overhead"].contains(&&**key);
                 same_quantities(inner, named || is_quantity);
             }
         }
@@ -208,10 +209,14 @@ impl Fixed for Job {
         before: &BTreeMap<String, String>,
         now: &BTreeMap<&'static str, String>,
     ) -> Vec<FieldError> {
-        let suspended = before.get(SUSPEND).is_some_and(|s| s == "true");
+        // What is recorded may be several changes old, each of them lawful: it may have been suspended since, or scaled
+        // twice.
+        let suspended =
+            self.spec.is_suspended() || before.get(SUSPEND).is_some_and(|s| s == "true");
         let differs = |path: &&'static str| match *path {
             SUSPEND => None,
-            COMPLETIONS if scales_by_indexes(self) => None,
+            COMPLETIONS if self.spec.is_indexed() && self.spec.completions.is_some() => None,
+            COMPLETIONS if is_left_to_default(before.get(COMPLETIONS), &self.spec) => None,
             TEMPLATE if suspended => None,
             TEMPLATE_ANYWHERE if suspended => {
                 let found = difference(TEMPLATE_ANYWHERE, before, now)?;
@@ -224,10 +229,19 @@ impl Fixed for Job {
     }
 }
 
-/// Whether a Job may have another number of completions than before.
-fn scales_by_indexes(job: &Job) -> bool {
-    let spec = &job.spec;
-    spec.is_indexed() && spec.completions == Some(spec.parallelism())
+/// Whether a Job may never have said how many completions it wants: what was recorded could be the default or what it is
+/// now, and the other one is nothing. The default depends on whether there is a parallelism.
+fn is_left_to_default(before: Option<&String>, now: &JobSpec) -> bool {
+    match before.map(String::as_str) {
+        Some("1") => !now.is_indexed() && now.completions.is_none(),
+        Some("") => completes_by_default(now),
+        _ => false,
+    }
+}
+
+/// Whether how many pods a Job wants is what it is by default.
+pub(crate) fn completes_by_default(spec: &JobSpec) -> bool {
+    !spec.is_indexed() && spec.completions == Some(1) && spec.parallelism() == 1
 }
 
 /// A template without what says where its pods run: that of a suspended Job may change.
@@ -249,174 +263,4 @@ pub(crate) fn placed_anywhere(template: &PodTemplateSpec) -> PodTemplateSpec {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::document;
-
-    const DEPLOYMENT: &str = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, namespace: default}\nspec:\n  replicas: 3\n  \
-        selector: {matchLabels: {app: web}}\n  template:\n    metadata: {labels: {app: web, tier: front}}\n    \
-        spec: {containers: [{name: c, image: host}]}\n";
-    const SET: &str = "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: db, namespace: default}\nspec:\n  replicas: 3\n  \
-        serviceName: db\n  selector: {matchLabels: {app: db}}\n  podManagementPolicy: OrderedReady\n  \
-        volumeClaimTemplates: [{metadata: {name: data}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}]\n  \
-        template:\n    metadata: {labels: {app: db, tier: back}}\n    spec: {containers: [{name: c, image: host}]}\n";
-    const JOB: &str = "apiVersion: batch/v1\nkind: Job\nmetadata: {name: sum, namespace: default}\nspec:\n  completionMode: Indexed\n  \
-        completions: 4\n  parallelism: 2\n  suspend: false\n  backoffLimitPerIndex: 1\n  template:\n    metadata: {labels: {app: sum}}\n    \
-        spec: {restartPolicy: Never, containers: [{name: c, image: host}]}\n";
-
-    fn changes<K: Fixed>(text: &str, edits: &[(&str, &str)]) -> Vec<String> {
-        let old: K = document::decode(text.as_bytes()).unwrap();
-        let mut edited = text.to_owned();
-        for (from, to) in edits {
-            assert!(edited.contains(from), "{from}");
-            edited = edited.replace(from, to);
-        }
-        let new: K = document::decode(edited.as_bytes()).unwrap();
-        let record = FixedFields::of("u", &old);
-        // As the record is read back.
-        let stored: FixedFields =
-            document::decode_value(document::encode(&record).as_bytes()).unwrap();
-        assert_eq!(stored, record);
-        assert_eq!(record.changed_by("other", &new), []);
-        // What the record tells is what `apply` tells.
-        let found = record.changed_by("u", &new);
-        let paths = |all: &[FieldError]| {
-            let mut paths: Vec<String> = all.iter().map(|e| e.path.clone()).collect();
-            paths.sort();
-            paths
-        };
-        assert_eq!(paths(&found), paths(&old.immutable_changes(&new)));
-        found.iter().map(ToString::to_string).collect()
-    }
-
-    #[test]
-    fn a_change_of_a_selector_names_both() {
-        assert_eq!(
-            changes::<Deployment>(
-                DEPLOYMENT,
-                &[("matchLabels: {app: web}", "matchLabels: {tier: front}")]
-            ),
-            ["spec.selector: field is immutable: it was \"app=web\", and is \"tier=front\""]
-        );
-        assert!(changes::<Deployment>(DEPLOYMENT, &[("replicas: 3", "replicas: 7")]).is_empty());
-        assert!(changes::<Deployment>(DEPLOYMENT, &[("image: host", "image: other")]).is_empty());
-    }
-
-    #[test]
-    fn of_a_stateful_set_what_apply_refuses_is_told() {
-        for (from, to, path) in [
-            (
-                "matchLabels: {app: db}",
-                "matchLabels: {tier: back}",
-                "spec.selector",
-            ),
-            ("serviceName: db", "serviceName: other", "spec.serviceName"),
-            ("serviceName: db", "", "spec.serviceName"),
-            ("OrderedReady", "Parallel", "spec.podManagementPolicy"),
-            ("storage: 1Gi", "storage: 2Gi", "spec.volumeClaimTemplates"),
-            ("storage: 1Gi", "storage: 1G", "spec.volumeClaimTemplates"),
-        ] {
-            let found = changes::<StatefulSet>(SET, &[(from, to)]);
-            assert!(found.len() == 1 && found[0].starts_with(path), "{found:?}");
-        }
-        for (from, to) in [
-            ("replicas: 3", "replicas: 1"),
-            ("storage: 1Gi", "storage: '1073741824'"),
-        ] {
-            assert!(
-                changes::<StatefulSet>(SET, &[(from, to)]).is_empty(),
-                "{to}"
-            );
-        }
-    }
-
-    #[test]
-    fn of_a_job_what_apply_refuses_is_told() {
-        let set = |from: &'static str, to: &'static str| vec![(from, to)];
-        for (edits, path) in [
-            (set("completions: 4", "completions: 5"), "spec.completions"),
-            (set("image: host", "image: other"), "spec.template"),
-            (
-                set("backoffLimitPerIndex: 1", "backoffLimitPerIndex: 2"),
-                "spec.backoffLimitPerIndex",
-            ),
-            (
-                set(
-                    "backoffLimitPerIndex: 1",
-                    "managedBy: example.com/x\n  backoffLimitPerIndex: 1",
-                ),
-                "spec.managedBy",
-            ),
-            (
-                set(
-                    "backoffLimitPerIndex: 1",
-                    "successPolicy: {rules: [{succeededCount: 1}]}\n  backoffLimitPerIndex: 1",
-                ),
-                "spec.successPolicy",
-            ),
-            (
-                set(
-                    "suspend: false",
-                    "suspend: true\n  podFailurePolicy: {rules: [{action: Ignore, onPodConditions: [{type: X, status: 'True'}]}]}",
-                ),
-                "spec.podFailurePolicy",
-            ),
-        ] {
-            let found = changes::<Job>(JOB, &edits);
-            assert!(found.len() == 1 && found[0].starts_with(path), "{found:?}");
-        }
-        for fine in [
-            set("parallelism: 2", "parallelism: 3"),
-            set("suspend: false", "suspend: true"),
-            vec![
-                ("completions: 4", "completions: 5"),
-                ("parallelism: 2", "parallelism: 5"),
-            ],
-        ] {
-            assert!(changes::<Job>(JOB, &fine).is_empty(), "{fine:?}");
-        }
-        let suspended = JOB.replace("suspend: false", "suspend: true");
-        let elsewhere = (
-            "{restartPolicy: Never",
-            "{nodeSelector: {a: b}, restartPolicy: Never",
-        );
-        assert!(changes::<Job>(&suspended, &[elsewhere]).is_empty());
-        assert_eq!(changes::<Job>(JOB, &[elsewhere]).len(), 1);
-        assert_eq!(
-            changes::<Job>(&suspended, &[("image: host", "image: other")]).len(),
-            1
-        );
-    }
-
-    #[test]
-    fn what_another_version_recorded_is_no_reason_to_stop() {
-        let set: StatefulSet = document::decode(SET.as_bytes()).unwrap();
-        let mut record = FixedFields::of("u", &set);
-        let claims = record.fields.get_mut("spec.volumeClaimTemplates").unwrap();
-        *claims = "v0:1234".into();
-        record.fields.remove("spec.serviceName");
-        record.fields.insert("spec.elsewhere".into(), "x".into());
-        assert_eq!(record.changed_by("u", &set), []);
-    }
-
-    /// When this fails defaults have become others, and every Job and StatefulSet that runs would seem to be changed by
-    /// hand after an upgrade: change [`FINGERPRINT`] and the texts here.
-    #[test]
-    fn fingerprints_are_the_same_in_every_version() {
-        let job: Job = document::decode(JOB.as_bytes()).unwrap();
-        let set: StatefulSet = document::decode(SET.as_bytes()).unwrap();
-        let found = [
-            fingerprint(&job.spec.template),
-            fingerprint(&set.spec.volume_claim_templates),
-            fingerprint(&job.spec.success_policy),
-        ];
-        assert_eq!(
-            found,
-            [
-                "v1:119222f488c5b7aa",
-                "v1:2e7ea58ac84e3dae",
-                "v1:5b9bc4ba528108e4"
-            ]
-        );
-    }
-}
+mod tests;

@@ -2,7 +2,7 @@
 
 use crate::apps::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use crate::batch::{Job, JobSpec};
-use crate::fixed::placed_anywhere;
+use crate::fixed::{completes_by_default, placed_anywhere};
 use crate::kind::FieldError;
 
 const IMMUTABLE: &str = "field is immutable";
@@ -114,6 +114,16 @@ pub fn job(old: &Job, new: &Job) -> Vec<FieldError> {
 
 fn completions(c: &mut Changes, old: &JobSpec, new: &JobSpec) {
     if old.completions == new.completions {
+        return;
+    }
+    // Neither says a number, and only one says a parallelism: the default is not the same.
+    let left_to_default = |with: &JobSpec, without: &JobSpec| {
+        completes_by_default(with) && without.completions.is_none()
+    };
+    if !old.is_indexed()
+        && !new.is_indexed()
+        && (left_to_default(old, new) || left_to_default(new, old))
+    {
         return;
     }
     if !new.is_indexed() || new.completions.is_none() {

@@ -241,7 +241,8 @@ impl Budgets {
         let mut concerned = BTreeSet::new();
         for (name, entry) in &mut n.budgets {
             if let Some(pods) = entry.owners.get(owner).copied() {
-                entry.wanted += wanted.unwrap_or(pods) - before.unwrap_or(pods);
+                entry.wanted +=
+                    i64::from(wanted.unwrap_or(pods)) - i64::from(before.unwrap_or(pods));
                 concerned.insert(name.clone());
             }
         }

@@ -38,7 +38,7 @@ pub(crate) enum Subject {
     Reservation(ObjectKey),
     /// A volume claim, or where it is.
     Claim(ObjectKey),
-    /// A workload that says how many pods it wants: plural and key.
+    /// A workload that says how many pods it wants, or whether that is followed: plural and key.
     Workload(&'static str, ObjectKey),
     /// Which workload an autoscaler is about.
     Autoscaler(ObjectKey),
@@ -65,13 +65,14 @@ pub(crate) fn subject(key: &StateKey) -> Option<Subject> {
         StateKey::Desired(Reservation::PLURAL, key) => Subject::Reservation(key.clone()),
         StateKey::Desired(PersistentVolumeClaim::PLURAL, key)
         | StateKey::Actual(PersistentVolumeClaim::PLURAL, key) => Subject::Claim(key.clone()),
-        StateKey::Desired(Deployment::PLURAL, key) => {
+        StateKey::Desired(Deployment::PLURAL, key) | StateKey::Actual(Deployment::PLURAL, key) => {
             Subject::Workload(Deployment::PLURAL, key.clone())
         }
-        StateKey::Desired(ReplicaSet::PLURAL, key) => {
+        StateKey::Desired(ReplicaSet::PLURAL, key) | StateKey::Actual(ReplicaSet::PLURAL, key) => {
             Subject::Workload(ReplicaSet::PLURAL, key.clone())
         }
-        StateKey::Desired(StatefulSet::PLURAL, key) => {
+        StateKey::Desired(StatefulSet::PLURAL, key)
+        | StateKey::Actual(StatefulSet::PLURAL, key) => {
             Subject::Workload(StatefulSet::PLURAL, key.clone())
         }
         StateKey::Desired(HorizontalPodAutoscaler::PLURAL, key) => Subject::Autoscaler(key.clone()),

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use setpoint_apis::apps::{Deployment, ReplicaSet, StatefulSet};
+use rustc_hash::FxHashMap;
+use setpoint_apis::apps::{Deployment, ReplicaSet, StatefulSet, WorkloadCondition};
 use setpoint_apis::autoscaling::HorizontalPodAutoscaler;
 use setpoint_apis::core::Pod;
 use setpoint_apis::meta::OwnerReference;
@@ -38,22 +39,49 @@ pub(crate) fn name(plural: &str, name: &str) -> Owner {
     format!("{plural}/{name}").into()
 }
 
-/// How many pods a workload wants; `None` when it does not exist, or never parsed.
-pub(crate) fn wanted(view: &View<'_>, namespace: &Arc<str>, owner: &Owner) -> Option<i32> {
+/// How many pods a workload wants; `None` when it does not exist, or never parsed, or its controller does not follow its
+/// document. `scalers` are those of its namespace.
+pub(crate) fn wanted(
+    view: &View<'_>,
+    namespace: &Arc<str>,
+    owner: &Owner,
+    scalers: &Scalers<'_>,
+) -> Option<i32> {
     let (plural, name) = owner.split_once('/')?;
     let key = ObjectKey::namespaced(namespace.clone(), name);
     match plural {
-        Deployment::PLURAL => of::<Deployment>(view, &key, |d| d.spec.replicas),
-        ReplicaSet::PLURAL => of::<ReplicaSet>(view, &key, |r| r.spec.replicas),
-        StatefulSet::PLURAL => of::<StatefulSet>(view, &key, |s| s.spec.replicas),
+        Deployment::PLURAL => {
+            let replicas = of::<Deployment>(view, &key, |d| d.spec.replicas, |s| &s.conditions)?;
+            Some(scalers.decided::<Deployment>(view, &key, replicas))
+        }
+        ReplicaSet::PLURAL => {
+            let replicas = of::<ReplicaSet>(view, &key, |r| r.spec.replicas, |s| &s.conditions)?;
+            Some(scalers.decided::<ReplicaSet>(view, &key, replicas))
+        }
+        StatefulSet::PLURAL => {
+            let replicas = of::<StatefulSet>(view, &key, |s| s.spec.replicas, |s| &s.conditions)?;
+            Some(scalers.decided::<StatefulSet>(view, &key, replicas))
+        }
         _ => None,
     }
 }
 
-fn of<K: Kind>(view: &View<'_>, key: &ObjectKey, replicas: fn(&K) -> Option<i32>) -> Option<i32> {
+/// What a document asks for. `None` when its controller has frozen it because of a change that may not be: what it says of
+/// replicas is not followed either.
+fn of<K: Kind>(
+    view: &View<'_>,
+    key: &ObjectKey,
+    replicas: fn(&K) -> Option<i32>,
+    conditions: fn(&K::Status) -> &[WorkloadCondition],
+) -> Option<i32> {
     let workload = last_good(view.desired::<K>().entry(key))?;
-    let asked = replicas(&workload.value).unwrap_or(1);
-    Some(autoscaled::<K>(view, key, asked))
+    let status = last_good(view.actual::<K>().entry(key));
+    let mut conditions = status.into_iter().flat_map(|s| conditions(&s.value));
+    let frozen = conditions.any(|c| {
+        let reason = c.reason.as_deref();
+        c.type_ == "Invalid" && c.status == "True" && reason == Some("ImmutableFieldChanged")
+    });
+    (!frozen).then(|| replicas(&workload.value).unwrap_or(1))
 }
 
 /// The workload that an autoscaler is about, by its last good document.
@@ -69,31 +97,48 @@ pub(crate) fn target(view: &View<'_>, key: &ObjectKey) -> Option<Owner> {
     Some(name(plural, &target.name))
 }
 
-/// What an autoscaler makes of what a document asks for, as the workload's controller takes it up: its recorded decision,
-/// within its bounds. Nothing before it has decided, nor when the document asks for none. Of several the first by name.
-fn autoscaled<K: Kind>(view: &View<'_>, key: &ObjectKey, asked: i32) -> i32 {
-    if asked <= 0 {
-        return asked.max(0);
+/// The autoscalers of a namespace, by the kind and name of what they are about: of several the first by name.
+pub(crate) struct Scalers<'a> {
+    about: FxHashMap<(&'a str, &'a str), (&'a ObjectKey, &'a HorizontalPodAutoscaler)>,
+}
+
+impl<'a> Scalers<'a> {
+    /// Looks through all of them. To be kept for all workloads that are asked about at a time.
+    pub(crate) fn of(view: &'a View<'_>, namespace: &'a str) -> Self {
+        let mut about = FxHashMap::default();
+        // By name.
+        for (name, entry) in view
+            .desired::<HorizontalPodAutoscaler>()
+            .namespace(namespace)
+        {
+            if let Some(scaler) = entry.last_good() {
+                let target = &scaler.value.spec.scale_target_ref;
+                about
+                    .entry((&*target.kind, &*target.name))
+                    .or_insert((name, &scaler.value));
+            }
+        }
+        Self { about }
     }
-    let scalers = view.desired::<HorizontalPodAutoscaler>();
-    let about = scalers
-        .namespace(&key.namespace)
-        .filter_map(|(name, entry)| {
-            let scaler = entry.last_good()?;
-            let target = &scaler.value.spec.scale_target_ref;
-            (target.kind == K::KIND && *target.name == *key.name).then_some((name, scaler))
-        });
-    let Some((name, scaler)) = about.min_by(|a, b| a.0.cmp(b.0)) else {
-        return asked;
-    };
-    let Some(record) = view.actual::<HorizontalPodAutoscaler>().get(name) else {
-        return asked;
-    };
-    let spec = &scaler.value.spec;
-    let least = spec.min_replicas.unwrap_or(1).max(0);
-    match record.value.desired_replicas {
-        0 if least > 0 => asked,
-        n => n.clamp(least, spec.max_replicas.max(least)),
+
+    /// What an autoscaler makes of what a document asks for, as the workload's controller takes it up: its recorded
+    /// decision, within its bounds. Nothing before it has decided, nor when the document asks for none.
+    fn decided<K: Kind>(&self, view: &View<'_>, key: &ObjectKey, asked: i32) -> i32 {
+        if asked <= 0 {
+            return asked.max(0);
+        }
+        let Some((name, scaler)) = self.about.get(&(K::KIND, &*key.name)) else {
+            return asked;
+        };
+        let Some(record) = view.actual::<HorizontalPodAutoscaler>().get(name) else {
+            return asked;
+        };
+        let spec = &scaler.spec;
+        let least = spec.min_replicas.unwrap_or(1).max(0);
+        match record.value.desired_replicas {
+            0 if least > 0 => asked,
+            n => n.clamp(least, spec.max_replicas.max(least)),
+        }
     }
 }
 

@@ -44,7 +44,7 @@ impl Account {
             audit.nodes += usize::from(self.nodes_changed);
             self.nodes_changed |= before;
         }
-        self.set_scales(turn.view, |_| true);
+        self.set_scales(turn.view, self.budgets.owners());
         let known: Vec<_> = self.pods.keys().cloned().collect();
         let unknown = listing
             .work

@@ -57,7 +57,7 @@ impl Account {
         for key in keys::<PodDisruptionBudget>(view) {
             self.set_budget(&key, view);
         }
-        self.set_scales(view, |_| true);
+        self.set_scales(view, self.budgets.owners());
         for key in keys::<PodGroup>(view) {
             self.set_group(&key, view);
         }
@@ -70,6 +70,7 @@ impl Account {
         if changes.resync {
             self.resync(view);
         }
+        let (mut scaled, mut autoscaled) = (Vec::new(), BTreeSet::new());
         for subject in changes.keys.iter().filter_map(observe::subject) {
             match subject {
                 Subject::Pod(key) => self.touch(key),
@@ -112,18 +113,18 @@ impl Account {
                 Subject::Workload(plural, key) => {
                     if self.budgets.covers(&key.namespace) {
                         let owner = scales::name(plural, &key.name);
-                        self.set_scale(&key.namespace, &owner, view);
+                        scaled.push((key.namespace, owner));
                     }
                 }
                 // Which workload it was about before is not known.
                 Subject::Autoscaler(key) => {
-                    self.set_scales(view, |namespace| *namespace == *key.namespace);
+                    autoscaled.insert(key.namespace);
                 }
                 Subject::Autoscaled(key) => {
                     if self.budgets.covers(&key.namespace)
                         && let Some(owner) = scales::target(view, &key)
                     {
-                        self.set_scale(&key.namespace, &owner, view);
+                        scaled.push((key.namespace, owner));
                     }
                 }
                 Subject::Group(key) => self.set_group(&key, view),
@@ -132,6 +133,11 @@ impl Account {
                 }
             }
         }
+        if !autoscaled.is_empty() {
+            let all = self.budgets.owners().into_iter();
+            scaled.extend(all.filter(|(namespace, _)| autoscaled.contains(namespace)));
+        }
+        self.set_scales(view, scaled);
     }
 
     /// Takes note of requests.
@@ -267,24 +273,18 @@ impl Account {
         }
         let pods = view.desired::<Pod>().namespace(&key.namespace);
         let pods: Vec<_> = pods.map(|(pod, _)| pod.clone()).collect();
+        let mut scaled = Vec::new();
         for pod in pods {
             let state = self.pods.remove(&pod).unwrap_or_default();
-            self.count_budgets(&pod, &state, view);
+            let new = self.count_alone(&pod, &state, view);
+            scaled.extend(new.map(|owner| (key.namespace.clone(), owner)));
             if state.busy {
                 // It counts as down until it is known what becomes of it.
                 self.touch(pod.clone());
             }
             self.pods.insert(pod, state);
         }
-    }
-
-    /// Takes note of what all workloads of these namespaces want.
-    pub(super) fn set_scales(&mut self, view: &View<'_>, of: impl Fn(&str) -> bool) {
-        for (namespace, owner) in self.budgets.owners() {
-            if of(&namespace) {
-                self.set_scale(&namespace, &owner, view);
-            }
-        }
+        self.set_scales(view, scaled);
     }
 
     fn set_group(&mut self, key: &ObjectKey, view: &View<'_>) {

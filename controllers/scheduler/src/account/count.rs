@@ -1,5 +1,6 @@
 //! What pods take where they are: room on nodes, content of nodes, quotas, disruption budgets.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use setpoint_apis::ObjectKey;
@@ -16,7 +17,7 @@ use crate::content::{Contents, Somewhere, Uses};
 use crate::decide::{belongs, is_terminal};
 use crate::observe;
 use crate::quota::PodUse;
-use crate::scales;
+use crate::scales::{self, Scalers};
 use crate::specs::SpecInfo;
 
 impl Account {
@@ -202,9 +203,21 @@ impl Account {
     /// What budgets see of a pod. While a write about it is under way it stays as it was decided. One that is to make room
     /// counts as down though nothing says so yet.
     pub(super) fn count_budgets(&mut self, key: &ObjectKey, state: &PodState, view: &View<'_>) {
+        let new = self.count_alone(key, state, view);
+        self.set_scales(view, new.map(|owner| (key.namespace.clone(), owner)));
+    }
+
+    /// As [`Account::count_budgets`], without taking note of what its workload wants. Returns the workload when it is new
+    /// here.
+    pub(super) fn count_alone(
+        &mut self,
+        key: &ObjectKey,
+        state: &PodState,
+        view: &View<'_>,
+    ) -> Option<Owner> {
         let settled = !state.busy && state.not_before <= view.revision().0;
         if !self.budgets.covers(&key.namespace) || !settled {
-            return;
+            return None;
         }
         let pod = observe::last_good(view.desired::<Pod>().entry(key));
         let asked = self.is_asked_to_leave(key, observe::binding(view, key).map(|b| &b.value));
@@ -225,17 +238,29 @@ impl Account {
         let new = now
             .and_then(|now| now.owner)
             .filter(|owner| !self.budgets.has_owner(&key.namespace, owner));
+        let new = new.cloned();
         self.budgets.observe(key, now);
-        if let Some(owner) = new {
-            self.set_scale(&key.namespace, owner, view);
-        }
+        new
     }
 
-    /// Takes note of how many pods a workload wants.
-    pub(super) fn set_scale(&mut self, namespace: &Arc<str>, owner: &Owner, view: &View<'_>) {
-        if self.budgets.has_owner(namespace, owner) {
-            let wanted = scales::wanted(view, namespace, owner);
-            self.budgets.set_scale(namespace, owner, wanted);
+    /// Takes note of how many pods these workloads want. The autoscalers of a namespace are looked through once for all.
+    pub(super) fn set_scales(
+        &mut self,
+        view: &View<'_>,
+        owners: impl IntoIterator<Item = (Arc<str>, Owner)>,
+    ) {
+        let mut by_namespace: BTreeMap<Arc<str>, BTreeSet<Owner>> = BTreeMap::new();
+        for (namespace, owner) in owners {
+            if self.budgets.has_owner(&namespace, &owner) {
+                by_namespace.entry(namespace).or_default().insert(owner);
+            }
+        }
+        for (namespace, owners) in &by_namespace {
+            let scalers = Scalers::of(view, namespace);
+            for owner in owners {
+                let wanted = scales::wanted(view, namespace, owner, &scalers);
+                self.budgets.set_scale(namespace, owner, wanted);
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use setpoint_apis::core::{Node, Pod};
 use setpoint_apis::records::{Binding, Intent, PodActual, PodStage};
 use setpoint_apis::{Key, Kind, document};
 use setpoint_runtime::watcher::WatcherEvent;
-use setpoint_runtime::{Cache, CacheBuilder, Changes};
+use setpoint_runtime::{Cache, CacheBuilder, Changes, StateKey};
 use setpoint_store::testing::TestEtcd;
 use setpoint_store::{KeyValue, Revision, SharedStore, Txn};
 
@@ -170,4 +170,77 @@ async fn nothing_is_moved_before_it_is_known_where_room_is_reserved() {
     .await;
     let (mut account, cache) = rig.asked_to_move(&["a".into()]).await;
     assert_eq!(rig.moves(&mut account, &cache, 2), [0, 1]);
+}
+
+#[tokio::test]
+async fn budgets_count_what_is_followed_of_what_workloads_and_autoscalers_say() {
+    const SETS: &str = "statefulsets";
+    const SCALERS: &str = "horizontalpodautoscalers";
+    let rig = Rig::start("account_scales").await;
+    let set = "{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: web, namespace: default, uid: u}, spec: {replicas: 5, serviceName: web, selector: {matchLabels: {app: x}}, template: {metadata: {labels: {app: x}}, spec: {containers: [{name: c, image: host}]}}}}";
+    let pod = "{apiVersion: v1, kind: Pod, metadata: {name: web-0, namespace: default, labels: {app: x}, ownerReferences: [{apiVersion: apps/v1, kind: StatefulSet, name: web, uid: u, controller: true}]}, spec: {containers: [{name: c, image: host}]}}";
+    let budget = "{apiVersion: policy/v1, kind: PodDisruptionBudget, metadata: {name: web, namespace: default}, spec: {maxUnavailable: 1, selector: {matchLabels: {app: x}}}}";
+    rig.put(&[
+        (Key::Desired(SETS, key("web")), set.into()),
+        (Key::Desired(Pod::PLURAL, key("web-0")), pod.into()),
+        (
+            Key::Desired("poddisruptionbudgets", key("web")),
+            budget.into(),
+        ),
+    ])
+    .await;
+    let expected = |account: &Account| account.budgets.counts(&key("web")).map(|c| c.expected);
+    let (mut account, _) = rig.asked_to_move(&[]).await;
+    assert_eq!(expected(&account), Some(5));
+    let scaler = |name: &str, target: &str| {
+        format!(
+            "{{apiVersion: autoscaling/v2, kind: HorizontalPodAutoscaler, metadata: {{name: {name}, namespace: default}}, spec: {{scaleTargetRef: {{apiVersion: apps/v1, kind: {target}, name: web}}, minReplicas: 1, maxReplicas: 9}}}}"
+        )
+    };
+    let frozen = "conditions: [{type: Invalid, status: 'True', reason: ImmutableFieldChanged}]";
+    let elsewise = "conditions: [{type: Invalid, status: 'True', reason: DocumentInvalid}]";
+    // What is written, and what is known to have changed then. Of several autoscalers the first by name counts, and one
+    // of a Deployment of that name is about something else.
+    let steps = [
+        (
+            vec![
+                (Key::Desired(SCALERS, key("a")), scaler("a", "Deployment")),
+                (Key::Desired(SCALERS, key("b")), scaler("b", "StatefulSet")),
+                (Key::Desired(SCALERS, key("c")), scaler("c", "StatefulSet")),
+                (Key::Actual(SCALERS, key("a")), "desiredReplicas: 7".into()),
+                (Key::Actual(SCALERS, key("b")), "desiredReplicas: 3".into()),
+                (Key::Actual(SCALERS, key("c")), "desiredReplicas: 4".into()),
+            ],
+            StateKey::Desired(SCALERS, key("c")),
+            3,
+        ),
+        (
+            vec![(Key::Actual(SCALERS, key("b")), "desiredReplicas: 2".into())],
+            StateKey::Actual(SCALERS, key("b")),
+            2,
+        ),
+        // Nobody follows the document: the pod that is there counts.
+        (
+            vec![(Key::Actual(SETS, key("web")), frozen.into())],
+            StateKey::Actual(SETS, key("web")),
+            1,
+        ),
+        // Of what does not parse the last good document counts.
+        (
+            vec![(Key::Actual(SETS, key("web")), elsewise.into())],
+            StateKey::Actual(SETS, key("web")),
+            2,
+        ),
+    ];
+    for (pairs, changed, wanted) in steps {
+        rig.put(&pairs).await;
+        let (fresh, cache) = rig.asked_to_move(&[]).await;
+        let changes = Changes {
+            resync: false,
+            keys: vec![changed],
+        };
+        account.changed(&changes, &cache.view());
+        assert_eq!(expected(&account), Some(wanted));
+        assert_eq!(expected(&fresh), Some(wanted), "what a new leader counts");
+    }
 }

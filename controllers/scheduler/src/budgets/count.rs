@@ -16,8 +16,8 @@ pub(super) struct Entry {
     /// How many pods there are.
     pub(super) pods: i32,
     pub(super) healthy: i32,
-    /// How many pods are wanted.
-    pub(super) wanted: i32,
+    /// How many pods are wanted: a sum of what documents say, which is more than they can say each.
+    pub(super) wanted: i64,
     /// How many of the pods belong to which workload.
     pub(super) owners: FxHashMap<Owner, i32>,
     pub(super) waiting: BTreeSet<ObjectKey>,
@@ -70,7 +70,7 @@ impl Entry {
             self.healthy += sign;
         }
         let Some(owner) = &pod.owner else {
-            self.wanted += sign;
+            self.wanted += i64::from(sign);
             return;
         };
         let pods = self.owners.entry(owner.clone()).or_default();
@@ -82,9 +82,9 @@ impl Entry {
         }
         // What it wants counts once, with its first pod.
         self.wanted += match scales.get(owner) {
-            None => sign,
-            Some(wanted) if before == 0 => wanted,
-            Some(wanted) if after == 0 => -wanted,
+            None => i64::from(sign),
+            Some(wanted) if before == 0 => i64::from(wanted),
+            Some(wanted) if after == 0 => -i64::from(wanted),
             Some(_) => 0,
         };
     }
@@ -114,8 +114,14 @@ impl Entry {
             Budget::Is(spec) if matches!(spec.min_available, Some(IntOrString::Int(_))) => {
                 self.pods
             }
-            _ => self.wanted,
+            _ => self.wanted(),
         }
+    }
+
+    /// How many pods are wanted, or as many as can be said.
+    fn wanted(&self) -> i32 {
+        let most = if self.wanted < 0 { i32::MIN } else { i32::MAX };
+        i32::try_from(self.wanted).unwrap_or(most)
     }
 
     /// `None` when the budget does not say how much in a way that makes sense.
@@ -127,8 +133,9 @@ impl Entry {
             (Some(amount), None) | (None, Some(amount)) => amount,
             _ => return None,
         };
-        amount.scaled(self.wanted, true).ok().filter(|n| *n >= 0)?;
-        Some(allowance(spec, self.pods, self.wanted, self.healthy))
+        let wanted = self.wanted();
+        amount.scaled(wanted, true).ok().filter(|n| *n >= 0)?;
+        Some(allowance(spec, self.pods, wanted, self.healthy))
     }
 
     pub(super) fn refuses(&self, pod: PodHealth) -> bool {

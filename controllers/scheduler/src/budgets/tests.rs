@@ -288,6 +288,46 @@ fn a_workload_that_wants_less_lets_pods_go_that_wait() {
 }
 
 #[test]
+fn workloads_may_want_more_together_than_a_number_can_say() {
+    let namespace: Arc<str> = "default".into();
+    let labels = labels("web");
+    let owners: Vec<Owner> = (0..4).map(|i| format!("deployments/{i}").into()).collect();
+    let wants = |budgets: &mut Budgets, i: usize| {
+        let now = Seen {
+            labels: &labels,
+            health: Ready,
+            owner: Some(&owners[i]),
+        };
+        budgets.observe(&key(&format!("p{i}")), Some(now));
+        budgets.set_scale(&namespace, &owners[i], Some(2_000_000_000));
+    };
+    let mut budgets = over("maxUnavailable: 1", &[]);
+    for i in 0..owners.len() {
+        wants(&mut budgets, i);
+    }
+    let counts = budgets.counts(&key("b")).unwrap();
+    assert_eq!((counts.expected, counts.allowed), (i32::MAX, 0));
+    assert!(budgets.may_disrupt(&key("p0")).is_err());
+    // Another budget counts the same, and one that is about percentages too.
+    budgets.set(
+        &key("half"),
+        Budget::Is(Box::new(spec("minAvailable: 50%"))),
+    );
+    let half = budgets.counts(&key("half")).unwrap();
+    assert_eq!((half.expected, half.allowed), (i32::MAX, 0));
+    // Nothing is lost of the sum: what remains is right again, with a pod that goes and workloads that want less.
+    budgets.observe(&key("p0"), None);
+    for owner in &owners[1..3] {
+        budgets.set_scale(&namespace, owner, None);
+    }
+    budgets.set_scale(&namespace, &owners[3], Some(1));
+    for budget in ["b", "half"] {
+        assert_eq!(budgets.counts(&key(budget)).unwrap().expected, 3);
+    }
+    assert_eq!(budgets.counts(&key("b")).unwrap().allowed, 1);
+}
+
+#[test]
 fn evictions_are_allowed_as_kubernetes_own_tests_have_it() {
     let namespace: Arc<str> = "default".into();
     let owner: Owner = "replicasets/rs".into();
