@@ -1,5 +1,6 @@
 //! Writes to desired documents: many at one revision, or one changed in place.
 
+mod chunks;
 mod door;
 mod immutable;
 mod modify;

@@ -31,20 +31,27 @@ pub(crate) struct CordonArgs {
 pub(crate) async fn run(args: CordonArgs, cordon: bool, context: &mut Context) -> Result<()> {
     let client = context.client().await?;
     let names = names(&client, &args.nodes, &args.select).await?;
-    let mut failed = Vec::new();
-    for name in &names {
-        if let Err(error) = set(&client, name, cordon, &mut context.out).await {
-            failed.push(term::chain(&error));
-            // The others would have to wait for an answer in vain as well.
-            if error.downcast_ref::<StoreError>().is_some() {
-                break;
+    let (mut done, mut failed) = (Vec::new(), Vec::new());
+    for name in names {
+        match set(&client, &name, cordon, &mut context.out).await {
+            Ok(()) => done.push(name),
+            Err(error) => {
+                failed.push(term::chain(&error));
+                // The others would have to wait for an answer in vain as well.
+                if error.downcast_ref::<StoreError>().is_some() {
+                    break;
+                }
             }
         }
     }
     context.out.flush()?;
     // After that: a drain that still runs writes nothing more for a node that is not cordoned.
-    if !cordon && failed.is_empty() {
-        drain::withdraw(&client, &names, &mut context.out).await?;
+    if !cordon && !done.is_empty() {
+        match drain::withdraw(&client, &done, &mut context.out).await {
+            Ok(_) => context.out.flush()?,
+            Err(error) if failed.is_empty() => return Err(error),
+            Err(error) => failed.push(term::chain(&error)),
+        }
     }
     if failed.is_empty() {
         return Ok(());

@@ -239,6 +239,9 @@ impl Drain {
         out.flush()?;
         self.began = self.dry_run == DryRun::None;
         let (mut round, mut seen) = self.look().await?;
+        if self.began {
+            self.check_cordoned(&seen, out).await?;
+        }
         let in_the_way = say::in_the_way(&round);
         if !in_the_way.is_empty() {
             let cordoned = match self.dry_run {
@@ -287,12 +290,14 @@ impl Drain {
         }
     }
 
-    /// Looks at all nodes, and decides.
+    /// Looks at all nodes, and decides. Of the requests what was there before anything else was read: what removes one changes
+    /// the binding in the same transaction.
     async fn look(&self) -> Result<(Round, Vec<Seen>)> {
+        let standing = requests::standing(&self.client, BY).await?;
         let mut round = Round::new();
         let mut all = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {
-            let mut seen = look::look(&self.client, node, &self.only).await?;
+            let mut seen = look::look(&self.client, node, &self.only, &standing).await?;
             for resident in seen.residents.drain(..) {
                 let verdict = decide(&resident, self.allows, &self.asked);
                 round.push((resident, verdict));
@@ -306,6 +311,10 @@ impl Drain {
     async fn ask(&mut self, round: &Round, seen: &[Seen], out: &mut Out) -> Result<()> {
         let mut any = false;
         for (node, seen) in self.nodes.iter().zip(seen) {
+            // The guard below is on the document as it was seen, which may be of a node that takes pods.
+            if seen.cordoned != Some(true) {
+                continue;
+            }
             let mut requests = Vec::new();
             let mut placements = Vec::new();
             for (resident, verdict) in round {

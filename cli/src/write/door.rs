@@ -46,12 +46,16 @@ struct Rules {
 /// The rules of the namespaces that documents are in.
 pub(super) struct Doors(BTreeMap<String, Rules>);
 
-/// What must hold for what was let in, and what is written with it.
+/// What must hold for what was let in, and what is written with it, by namespace.
+#[derive(Debug, Default)]
+pub(super) struct Guards(pub(super) BTreeMap<String, Guard>);
+
+/// The same for one namespace.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Guards {
-    /// All of it must hold in each transaction.
+pub(super) struct Guard {
+    /// All of it must hold in each transaction that writes in the namespace.
     pub(super) compares: Vec<Compare>,
-    /// Goes with each transaction.
+    /// Goes with each of these transactions.
     pub(super) puts: Vec<TxnOp>,
 }
 
@@ -142,6 +146,7 @@ impl Doors {
     ) -> Result<Guards> {
         let mut guards = Guards::default();
         for (namespace, rules) in &self.0 {
+            let mut guard = Guard::default();
             let written: Vec<(&Document, Option<&KeyValue>)> = documents
                 .iter()
                 .zip(stored)
@@ -157,18 +162,19 @@ impl Doors {
                          delete it"
                     );
                 }
-                guards.unchanged(client, LimitRange::PLURAL, namespace, rules.ranges_at);
+                guard.unchanged(client, LimitRange::PLURAL, namespace, rules.ranges_at);
             }
             if asks.counts {
-                guards.unchanged(client, ResourceQuota::PLURAL, namespace, rules.quotas_at);
+                guard.unchanged(client, ResourceQuota::PLURAL, namespace, rules.quotas_at);
             }
             for (name, quota) in &rules.quotas {
                 rules
-                    .count(client, (namespace, name, quota), &asks, &mut guards)
+                    .count(client, (namespace, name, quota), &asks, &mut guard)
                     .await?;
             }
+            guard.settle();
+            guards.0.insert(namespace.clone(), guard);
         }
-        guards.settle();
         Ok(guards)
     }
 }
@@ -252,7 +258,7 @@ impl Rules {
         client: &Client,
         (namespace, name, quota): (&str, &str, &ResourceQuotaSpec),
         asks: &Asks,
-        guards: &mut Guards,
+        guard: &mut Guard,
     ) -> Result<()> {
         let mut wanted: BTreeMap<&str, ResourceList> = BTreeMap::new();
         for ask in &asks.all {
@@ -272,8 +278,8 @@ impl Rules {
                 let (used, at) = client.counted(namespace, quota, plural, how).await?;
                 let over = excess(&quota.hard, &used, &more);
                 if over.is_empty() {
-                    guards.unchanged(client, plural, namespace, at);
-                    guards.mark(client, namespace);
+                    guard.unchanged(client, plural, namespace, at);
+                    guard.mark(client, namespace);
                     break;
                 }
                 if how == Count::Exact {
@@ -290,6 +296,32 @@ impl Rules {
 }
 
 impl Guards {
+    /// Those of a namespace.
+    pub(super) fn of(&self, namespace: &str) -> Option<&Guard> {
+        self.0.get(namespace)
+    }
+
+    /// Whether something that is counted is created in any of these namespaces.
+    pub(super) fn mark_any(&self, namespaces: &BTreeSet<&str>) -> bool {
+        let mut guards = namespaces.iter().filter_map(|n| self.of(n));
+        guards.any(|guard| !guard.puts.is_empty())
+    }
+
+    /// The same for transactions that follow one in these namespaces, at `revision`: what that wrote is no change. It held to
+    /// the guards of no others.
+    pub(super) fn after(&mut self, namespaces: &BTreeSet<&str>, revision: Revision) {
+        for namespace in namespaces {
+            let guard = self.0.get_mut(*namespace);
+            for compare in guard.into_iter().flat_map(|g| &mut g.compares) {
+                if let Compare::RangeUnchangedSince { revision: at, .. } = compare {
+                    *at = revision.0;
+                }
+            }
+        }
+    }
+}
+
+impl Guard {
     /// Nothing of a kind has been created or changed in a namespace since.
     fn unchanged(&mut self, client: &Client, plural: &str, namespace: &str, since: Revision) {
         let range = client.keyspace().desired_range(plural, Some(namespace));
@@ -327,15 +359,6 @@ impl Guards {
         };
         self.puts.sort_by_key(key);
         self.puts.dedup_by_key(|op| key(op));
-    }
-
-    /// The same for a transaction that follows one of these, at `revision`: what that wrote is no change.
-    pub(super) fn after(&mut self, revision: Revision) {
-        for compare in &mut self.compares {
-            if let Compare::RangeUnchangedSince { revision: at, .. } = compare {
-                *at = revision.0;
-            }
-        }
     }
 }
 

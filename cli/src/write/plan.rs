@@ -6,30 +6,17 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde_json::Value;
-use setpoint_apis::registry::Registry;
 use setpoint_apis::strict::Document;
 use setpoint_apis::{Key, ObjectKey};
-use setpoint_store::{Compare, KeyValue, Put, StoreError, Txn, TxnOp};
+use setpoint_store::{Compare, KeyValue, StoreError, TxnOp};
 
-use super::door::{Doors, Guards, given_before};
+use super::chunks::chunks;
+use super::door::{Doors, given_before};
 use super::immutable;
 use crate::client::Client;
 use crate::context::DEFAULT_NAMESPACE;
 use crate::kinds::KindInfo;
 use crate::term;
-
-/// How many objects go into one transaction. etcd's limit is 128 operations and as many guards; a few are namespaces'.
-const MAX_OBJECTS: usize = 120;
-
-/// How many guards go into one transaction: one for each object, one for each namespace, and those of the namespaces'
-/// rules.
-const MAX_GUARDS: usize = 127;
-
-/// How many namespaces may be guarded on in one transaction.
-const MAX_NAMESPACES: usize = 7;
-
-/// How many bytes of keys and values go into one transaction. etcd takes 1.5 MiB per request.
-const MAX_BYTES: usize = 1_536 * 1024 - 16 * 1024;
 
 /// How often a transaction is tried when somebody else was faster.
 const TRIES: usize = 5;
@@ -105,9 +92,9 @@ pub(crate) async fn write(
     // Whether a try may have been written without our knowing.
     let mut unknown = false;
     'again: for _ in 0..TRIES {
-        let (stored, namespaces, mut timeline, doors) = tokio::try_join!(
+        let (stored, (), mut timeline, doors) = tokio::try_join!(
             read(client, documents),
-            namespaces(client, documents),
+            check_namespaces(client, documents),
             client.timeline(),
             Doors::open(client, documents)
         )?;
@@ -125,21 +112,20 @@ pub(crate) async fn write(
             }
         }
         let mut guards = doors.admit(client, documents, &stored, &verdicts).await?;
-        let plan = (documents, &stored[..], &verdicts[..]);
-        let chunks = chunks(client, plan, &namespaces, options, guards.compares.len())?;
+        let keyspace = client.keyspace();
+        let chunks = chunks(keyspace, documents, &verdicts, &guards, options.split)?;
         if !options.dry_run {
             let total = chunks.len();
-            for (done, mut chunk) in chunks.into_iter().enumerate() {
-                chunk.then.push(client.clock_put(&timeline));
-                chunk.compares.extend(guards.compares.iter().cloned());
-                chunk.then.extend(guards.puts.iter().cloned());
-                match client.txn(chunk).await {
+            for (done, chunk) in chunks.iter().enumerate() {
+                let mut txn = chunk.txn(keyspace, documents, &stored, &guards);
+                txn.then.push(client.clock_put(&timeline));
+                match client.txn(txn).await {
                     Ok(result) if result.succeeded => {
                         timeline.insert(result.revision.0, client.now());
-                        guards.after(result.revision);
+                        guards.after(&chunk.spaces, result.revision);
                     }
                     Ok(_) => {
-                        if !guards.puts.is_empty() {
+                        if guards.mark_any(&chunk.spaces) {
                             // Whoever creates there all the time leaves a gap now and then.
                             tokio::time::sleep(PAUSE).await;
                         }
@@ -178,8 +164,10 @@ pub(crate) async fn change(
     let stored = [Some(stored.clone())];
     let doors = Doors::open(client, documents).await?;
     let verdicts = [Verdict::Configured];
-    let guards: Guards = doors.admit(client, documents, &stored, &verdicts).await?;
-    Ok((guards.compares, guards.puts))
+    let guards = doors.admit(client, documents, &stored, &verdicts).await?;
+    let guard = guards.of(&document.key.namespace).cloned();
+    let guard = guard.unwrap_or_default();
+    Ok((guard.compares, guard.puts))
 }
 
 /// The documents, pods with what LimitRanges gave them when they were created.
@@ -267,24 +255,21 @@ async fn read(client: &Client, documents: &[Document]) -> Result<Vec<Option<KeyV
         .await
 }
 
-/// The namespaces that must exist already, after making sure that they do.
-async fn namespaces(client: &Client, documents: &[Document]) -> Result<BTreeSet<String>> {
+/// Makes sure that the namespaces exist that are not among the documents.
+async fn check_namespaces(client: &Client, documents: &[Document]) -> Result<()> {
     let made: BTreeSet<&str> = documents
         .iter()
         .filter(|d| d.kind.plural == "namespaces")
         .map(|d| &*d.key.name)
         .collect();
-    let needed: BTreeSet<String> = documents
+    let needed: BTreeSet<&str> = documents
         .iter()
         .filter(|d| d.kind.namespaced && !made.contains(&*d.key.namespace))
-        .map(|d| d.key.namespace.to_string())
+        .map(|d| &*d.key.namespace)
         .collect();
-    for name in &needed {
+    for name in needed {
         if client
-            .get(&Key::Desired(
-                "namespaces",
-                ObjectKey::cluster(name.as_str()),
-            ))
+            .get(&Key::Desired("namespaces", ObjectKey::cluster(name)))
             .await?
             .0
             .is_none()
@@ -297,7 +282,7 @@ async fn namespaces(client: &Client, documents: &[Document]) -> Result<BTreeSet<
             bail!("namespaces {name:?} not found{hint}");
         }
     }
-    Ok(needed)
+    Ok(())
 }
 
 fn judge(
@@ -354,106 +339,4 @@ fn content(value: &Value) -> Value {
         meta.remove("uid");
     }
     value
-}
-
-/// One transaction for everything that is to be written, or several where that was asked for. Each leaves room for so many
-/// more `guards`.
-fn chunks(
-    client: &Client,
-    (documents, stored, verdicts): (&[Document], &[Option<KeyValue>], &[Verdict]),
-    namespaces: &BTreeSet<String>,
-    options: WriteOptions,
-    guards: usize,
-) -> Result<Vec<Txn>> {
-    let spaces = namespaces.len().min(MAX_NAMESPACES);
-    let most = MAX_GUARDS.saturating_sub(guards + spaces);
-    let most = most.clamp(1, MAX_OBJECTS);
-    let mut order: Vec<usize> = (0..documents.len())
-        .filter(|i| verdicts[*i] != Verdict::Unchanged)
-        .collect();
-    // Namespaces first, and pods before what counts them, so that a part of it makes sense by itself.
-    let rank = |d: &Document| {
-        Registry::builtin()
-            .kinds()
-            .iter()
-            .position(|k| k.plural == d.kind.plural)
-    };
-    order.sort_by_key(|i| rank(&documents[*i]));
-    let size = |i: &usize| {
-        documents[*i].text.len()
-            + client
-                .key(&Key::Desired(
-                    documents[*i].kind.plural,
-                    documents[*i].key.clone(),
-                ))
-                .len()
-    };
-    let bytes: usize = order.iter().map(size).sum();
-    if !options.split
-        && (order.len() > most || bytes > MAX_BYTES || namespaces.len() > MAX_NAMESPACES)
-    {
-        bail!(
-            "{} objects in {} namespaces with {} KiB are more than etcd takes in one transaction (about {most} objects, \
-             1.5 MiB), so they cannot become true at one revision; --split writes them in several transactions",
-            order.len(),
-            namespaces.len().max(1),
-            bytes / 1024
-        );
-    }
-    let mut chunks: Vec<Vec<usize>> = Vec::new();
-    let (mut filled, mut spaces) = (0, BTreeSet::new());
-    for i in order {
-        let space = documents[i].key.namespace.clone();
-        let full = filled + size(&i) > MAX_BYTES
-            || chunks.last().is_none_or(|c| c.len() == most)
-            || (!spaces.contains(&space) && spaces.len() == MAX_NAMESPACES);
-        if full {
-            chunks.push(Vec::new());
-            filled = 0;
-            spaces.clear();
-        }
-        filled += size(&i);
-        spaces.insert(space);
-        if let Some(last) = chunks.last_mut() {
-            last.push(i);
-        }
-    }
-    Ok(chunks
-        .iter()
-        .map(|chunk| txn(client, documents, stored, namespaces, chunk))
-        .collect())
-}
-
-fn txn(
-    client: &Client,
-    documents: &[Document],
-    stored: &[Option<KeyValue>],
-    namespaces: &BTreeSet<String>,
-    chunk: &[usize],
-) -> Txn {
-    let mut txn = Txn::new();
-    let mut guarded = BTreeSet::new();
-    for &i in chunk {
-        let d = &documents[i];
-        let key = client.key(&Key::Desired(d.kind.plural, d.key.clone()));
-        txn.compares.push(Compare::ModRevision(
-            key.clone(),
-            stored[i].as_ref().map_or(0, |kv| kv.mod_revision),
-        ));
-        txn.then.push(TxnOp::Put(Put {
-            key,
-            value: d.text.clone().into(),
-            lease: None,
-        }));
-        if d.kind.namespaced
-            && namespaces.contains(&*d.key.namespace)
-            && guarded.insert(&*d.key.namespace)
-        {
-            let namespace = ObjectKey::cluster(d.key.namespace.clone());
-            txn.compares.push(Compare::Exists(
-                client.key(&Key::Desired("namespaces", namespace)),
-            ));
-        }
-    }
-    txn
 }

@@ -1,6 +1,7 @@
 //! Deleting: what is wanted goes at once, what runs is waited for.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use setpoint_apis::{Key, ObjectKey};
 use setpoint_store::testing::{Options, TestEtcd};
@@ -234,6 +235,55 @@ async fn nothing_that_is_created_while_a_namespace_goes_survives_it() {
             .collect();
         assert!(left.is_empty(), "round {round}: {left:?}");
     }
+}
+
+/// A manifest that holds the namespace as well, which is there already, so that it is not written.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_created_in_a_namespace_that_is_gone_although_the_manifest_has_it_too() {
+    let f = Fixture::new("delete-own-race").await;
+    let team = "apiVersion: v1\nkind: Namespace\nmetadata: {name: team}\n";
+    let namespace = Key::Desired("namespaces", ObjectKey::cluster("team"));
+    let map = Key::Desired("configmaps", ObjectKey::namespaced("team", "a"));
+    f.put(&namespace, team).await;
+    let over = AtomicBool::new(false);
+    let text = config_map("a", "1").replace("name: a", "name: a\n  namespace: team");
+    let text = format!("{team}---\n{text}");
+    let applied = std::thread::scope(|s| {
+        let applies = s.spawn(|| {
+            let apply = |_: &i32| f.run_with_input(&["apply", "-f", "-"], &text).code == Some(0);
+            let applied = (0..40).filter(apply).count();
+            over.store(true, Ordering::Relaxed);
+            applied
+        });
+        let (handle, f, over) = (tokio::runtime::Handle::current(), &f, &over);
+        let (namespace, map) = (&namespace, &map);
+        let coming_and_going = s.spawn(move || {
+            handle.block_on(async move {
+                while !over.load(Ordering::Relaxed) {
+                    let gone = Txn::new().delete(f.key(namespace)).delete(f.key(map));
+                    let mut last = f.store.txn(gone).await.expect("a transaction").revision;
+                    // As long as it is gone; whoever writes it makes it exist.
+                    for _ in 0..10 {
+                        let (kv, at) = f.store.get(&f.key(map)).await.expect("a read");
+                        let is_there = f.get(namespace).await.is_some();
+                        assert!(
+                            kv.is_none() || is_there,
+                            "written between {last:?} and {at:?}"
+                        );
+                        last = at;
+                    }
+                    f.put(namespace, team).await;
+                    for _ in 0..10 {
+                        f.get(namespace).await;
+                    }
+                }
+            });
+        });
+        let applied = applies.join().expect("the applies");
+        coming_and_going.join().expect("the others");
+        applied
+    });
+    assert!(applied > 0, "nothing was ever applied");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -302,3 +302,46 @@ async fn a_split_apply_is_held_as_one_that_is_not() {
     );
     assert_eq!(used(&f, "many", "configmaps"), "150/200");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_split_apply_writes_in_more_namespaces_than_etcd_takes_guards() {
+    let f = Fixture::new("split-namespaces").await;
+    let mut all = Vec::new();
+    for i in 0..130 {
+        let name = format!("n{i}");
+        let text = format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n");
+        f.put(&Key::Desired("namespaces", ObjectKey::cluster(name)), &text)
+            .await;
+        for map in ["a", "b"] {
+            let place = format!("name: {map}\n  namespace: n{i}");
+            all.push(config_map(map, "1").replace(&format!("name: {map}"), &place));
+        }
+    }
+    // One that counts is held to in each transaction that writes there, and in no other.
+    f.run_with_input(
+        &["apply", "-n", "n7", "-f", "-"],
+        &quota("few", "configmaps: 2"),
+    )
+    .ok();
+    let text = all.join("---\n");
+    let err = f.run_with_input(&["apply", "-f", "-"], &text).fails();
+    assert!(
+        err.contains("260 objects in 130 namespaces") && err.contains("--split"),
+        "{err}"
+    );
+    f.run_with_input(&["apply", "--split", "-f", "-"], &text)
+        .ok();
+    let written = f.range(f.keyspace.desired_range("configmaps", None)).await;
+    assert_eq!(written.len(), 260);
+    // A few of them are one revision.
+    let few = all[..80].join("---\n").replace("'1'", "'2'");
+    f.run_with_input(&["apply", "-f", "-"], &few).ok();
+    let more = config_map("c", "1");
+    let err = f
+        .run_with_input(&["apply", "--split", "-n", "n7", "-f", "-"], &more)
+        .fails();
+    assert!(
+        err.contains("requested: configmaps=1, used: configmaps=2"),
+        "{err}"
+    );
+}

@@ -304,6 +304,29 @@ async fn uncordoning_a_node_ends_its_drain_and_withdraws_what_it_asked_for() {
 }
 
 #[tokio::test]
+async fn nodes_that_were_uncordoned_are_drained_no_further_although_another_one_could_not_be() {
+    let f = nodes("drain-uncordon-some").await;
+    for (name, node) in [("a", "n1"), ("b", "n2")] {
+        f.apply(&pod(name));
+        place(&f, name, node, 1, PodStage::Running).await;
+    }
+    f.run(&["drain", "n1", "n2", "--timeout", "1s"]).fails();
+    until_asked(&f, "a").await;
+    let ran = f.run(&["uncordon", "n1", "nowhere"]);
+    assert!(
+        ran.out
+            .contains("pod default/a: the request to evict it is withdrawn"),
+        "{ran:?}"
+    );
+    assert!(ran.fails().contains("\"nowhere\" not found"));
+    assert!(!is_cordoned(&f, "n1").await);
+    assert!(f.get(&request("a")).await.is_none());
+    // Nobody has uncordoned that one.
+    assert!(is_cordoned(&f, "n2").await);
+    assert!(f.get(&request("b")).await.is_some());
+}
+
+#[tokio::test]
 async fn budgets_are_ignored_when_that_is_wanted_also_by_requests_that_stand() {
     let f = nodes("drain-ignore").await;
     f.apply(&pod("a"));

@@ -5,13 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Result;
 use setpoint_apis::apps::DaemonSet;
 use setpoint_apis::core::{Node, PersistentVolumeClaim, PersistentVolumeClaimStatus, Pod};
-use setpoint_apis::records::PodActual;
+use setpoint_apis::records::{Intent, PodActual};
 use setpoint_apis::stored::Stored;
 use setpoint_apis::{Key, Kind, LabelSelector, ObjectKey, document};
 use setpoint_store::{Compare, KeyValue};
 
-use super::super::requests::{self, Standing};
-use super::BY;
+use super::super::requests::Standing;
 use super::decide::{Part, Resident, of_daemon_set};
 use crate::client::Client;
 
@@ -28,17 +27,20 @@ pub(super) struct Seen {
     pub(super) residents: Vec<Resident>,
 }
 
-/// Looks at a node. Of the requests what was there before anything else was read: what removes one changes the binding in
-/// the same transaction.
+/// Looks at a node. `standing` are the requests of drains, read before.
 ///
 /// # Errors
 /// When the store does not answer.
-pub(super) async fn look(client: &Client, node: &str, only: &LabelSelector) -> Result<Seen> {
-    let standing = requests::standing(client, BY).await?;
-    let mut asked: BTreeMap<ObjectKey, Standing> = standing
-        .into_iter()
+pub(super) async fn look(
+    client: &Client,
+    node: &str,
+    only: &LabelSelector,
+    standing: &[Standing],
+) -> Result<Seen> {
+    let mut asked: BTreeMap<&ObjectKey, &Intent> = standing
+        .iter()
         .filter(|s| s.intent.node.as_deref() == Some(node))
-        .map(|s| (s.pod.clone(), s))
+        .map(|s| (&s.pod, &s.intent))
         .collect();
     let keyspace = client.keyspace();
     let (work, _) = client.keys(&keyspace.work_range(Some(node)), None).await?;
@@ -92,7 +94,7 @@ pub(super) async fn look(client: &Client, node: &str, only: &LabelSelector) -> R
             report: reports.remove(&key).unwrap_or(Part::Absent),
             has_daemon_set: false,
             claims: Vec::new(),
-            asked: asked.remove(&key).map(|s| s.intent),
+            asked: asked.remove(&key).cloned(),
             pod,
             key,
         });
