@@ -83,6 +83,24 @@ impl Index {
         }
     }
 
+    /// Takes in anew what depends on the object of a deletion record, so that what waits for it waits for what there is.
+    pub fn look_again(
+        &mut self,
+        kinds: &Kinds,
+        view: &View<'_>,
+        record: &ObjectId,
+        items: &mut BTreeSet<Item>,
+    ) {
+        let records = view.deletions(record.plural);
+        let Some(uid) = records.and_then(|r| Some(r.get(&record.key)?.value.uid.clone())) else {
+            return;
+        };
+        let dependents: Vec<ObjectId> = self.dependents(&uid).cloned().collect();
+        for dependent in dependents {
+            self.object(kinds, view, dependent, items);
+        }
+    }
+
     /// Takes everything in, and names everything.
     pub fn all(&mut self, kinds: &Kinds, view: &View<'_>, items: &mut BTreeSet<Item>) {
         for kind in kinds.iter() {
