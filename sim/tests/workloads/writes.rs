@@ -126,6 +126,10 @@ fn status(mut status: Value) -> Value {
         fields.remove(field);
     }
     fields.retain(|name, _| !name.starts_with("last"));
+    // The uid is made of the revision at which the object came.
+    if let Some(fixed) = fields.get_mut("fixed").and_then(Value::as_object_mut) {
+        fixed.remove("of");
+    }
     for c in fields
         .get_mut("conditions")
         .and_then(Value::as_array_mut)
