@@ -83,26 +83,18 @@ impl Index {
         }
     }
 
-    /// Takes in anew what depends on the object of a deletion record, so that what waits for it waits for what there is.
-    pub fn look_again(
-        &mut self,
-        kinds: &Kinds,
-        view: &View<'_>,
-        record: &ObjectId,
-        items: &mut BTreeSet<Item>,
-    ) {
-        let records = view.deletions(record.plural);
-        let Some(uid) = records.and_then(|r| Some(r.get(&record.key)?.value.uid.clone())) else {
-            return;
-        };
-        let dependents: Vec<ObjectId> = self.dependents(&uid).cloned().collect();
-        for dependent in dependents {
-            self.object(kinds, view, dependent, items);
-        }
-    }
-
-    /// Takes everything in, and names everything.
+    /// Takes everything in, and names everything. What is here and is gone from the view goes from here too: no change
+    /// need ever name it, since a subscription begins with "everything" and may do so after a first look at everything.
     pub fn all(&mut self, kinds: &Kinds, view: &View<'_>, items: &mut BTreeSet<Item>) {
+        let is_there = |id: &ObjectId| {
+            let kind = kinds.by_plural(id.plural);
+            kind.is_some_and(|kind| kind.object(view, &id.key).is_some())
+        };
+        let known = self.rows.keys();
+        let gone: Vec<ObjectId> = known.filter(|id| !is_there(id)).cloned().collect();
+        for id in gone {
+            self.object(kinds, view, id, items);
+        }
         for kind in kinds.iter() {
             for key in kind.keys(view) {
                 self.object(kinds, view, ObjectId::new(kind.plural, key), items);

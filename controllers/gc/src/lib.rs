@@ -33,7 +33,7 @@ use std::time::Duration;
 use setpoint_apis::{Key, Keyspace, ObjectKey, Timestamp};
 use setpoint_runtime::backoff::Backoff;
 use setpoint_runtime::events::{EventRef, Recorder};
-use setpoint_runtime::{Cache, CacheBuilder, Clock, Leader, Shards, StateKey, View};
+use setpoint_runtime::{Cache, CacheBuilder, Clock, Leader, Shards, StateKey};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -47,8 +47,6 @@ use crate::seats::{News, Seat, Seats};
 
 /// News of elections that wait for the end of a pass: what all shards have to say. Whoever has more waits.
 const MOST_NEWS: usize = 128;
-/// When a deletion record that waits is looked at again though nothing has named it.
-const STANDING: Duration = Duration::from_secs(5);
 const FULL_PASS: Duration = Duration::from_secs(600);
 /// What conflicted is looked at again after this: what changed it is in the cache by then.
 const SOON: Duration = Duration::from_millis(20);
@@ -210,15 +208,7 @@ impl Collector {
             // Whatever woke it: a steady stream of changes does not hold back what has become due.
             let now = Instant::now();
             let ripe = self.later.extract_if(.., |_, at| *at <= now);
-            let ripe: Vec<Item> = ripe.map(|(item, _)| item).collect();
-            for item in ripe {
-                if let Item::Record(id) = &item {
-                    let view = self.cache.view();
-                    self.index
-                        .look_again(&self.kinds, &view, id, &mut self.items);
-                }
-                self.items.insert(item);
-            }
+            self.items.extend(ripe.map(|(item, _)| item));
             let full = now >= next_full_pass;
             if full {
                 next_full_pass = now + FULL_PASS;
@@ -237,14 +227,8 @@ impl Collector {
             return;
         };
         let now = self.clock.now();
-        let standing: Vec<Item>;
         let plan = {
             let view = self.cache.view();
-            standing = items
-                .iter()
-                .filter(|item| is_record_of(&view, item))
-                .cloned()
-                .collect();
             let snapshot = observe::observe(
                 &self.kinds,
                 &self.index,
@@ -265,11 +249,6 @@ impl Collector {
         for (id, wait) in &plan.later {
             self.later
                 .insert(Item::Object(id.clone()), Instant::now() + *wait);
-        }
-        // What they wait for names them when it comes. One that was missed would hold up a deletion until the full pass.
-        for item in standing {
-            let again = Instant::now() + STANDING;
-            self.later.entry(item).or_insert(again);
         }
         let writes = writes::writes(&self.kinds, &leader, &plan).await;
         let outcome = writes::commit(&self.seats, writes).await;
@@ -321,15 +300,6 @@ impl Collector {
             }
         }
     }
-}
-
-/// Whether a deletion record is there and waits.
-fn is_record_of(view: &View<'_>, item: &Item) -> bool {
-    let Item::Record(id) = item else {
-        return false;
-    };
-    let records = view.deletions(id.plural);
-    records.is_some_and(|records| records.contains(&id.key))
 }
 
 /// What is wrong with an object that has no namespace to be in, and what can be done: reason and sentence.
