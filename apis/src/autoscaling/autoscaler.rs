@@ -69,6 +69,22 @@ pub struct HorizontalPodAutoscalerSpec {
     pub behavior: Option<HorizontalPodAutoscalerBehavior>,
 }
 
+impl HorizontalPodAutoscalerSpec {
+    /// How many pods a workload is to have whose document asks for `asked`: that, before the autoscaler has decided, and
+    /// when it is not above 0, which switches the autoscaler off, as in Kubernetes. Otherwise what it has recorded, within
+    /// its bounds.
+    pub fn wanted(&self, asked: i32, recorded: Option<&HorizontalPodAutoscalerStatus>) -> i32 {
+        let Some(recorded) = recorded.filter(|_| asked > 0) else {
+            return asked;
+        };
+        let least = self.min_replicas.unwrap_or(1).max(0);
+        match recorded.desired_replicas {
+            0 if least > 0 => asked,
+            n => n.clamp(least, self.max_replicas.max(least)),
+        }
+    }
+}
+
 /// What the autoscaler has decided: the record that controllers of workloads read the number of pods from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -67,28 +67,20 @@ impl Autoscalers {
         touched.map(|(_, key)| key).collect()
     }
 
-    /// How many pods an object of kind `K` is to have, whose document asks for `asked`.
-    ///
-    /// That is `asked` without an autoscaler, before it has decided, and when it is 0: that switches an autoscaler off, as
-    /// in Kubernetes. Otherwise it is what the autoscaler recorded, within its bounds. Of several the first by name counts.
+    /// How many pods an object of kind `K` is to have, whose document asks for `asked`: that, without an autoscaler. Of
+    /// several the first by name counts.
     pub fn wanted<K: Kind>(&self, view: &View<'_>, key: &ObjectKey, asked: i32) -> i32 {
         let target = (K::KIND.to_owned(), key.clone());
         let first = self.by_target.get(&target).and_then(BTreeSet::first);
-        let Some(name) = first.filter(|_| asked > 0) else {
+        let Some(name) = first else {
             return asked;
         };
         let scaler = view.desired::<HorizontalPodAutoscaler>().entry(name);
         let scaler = scaler.and_then(|e| e.last_good());
         let record = view.actual::<HorizontalPodAutoscaler>().get(name);
-        let (Some(scaler), Some(record)) = (scaler, record) else {
-            return asked;
-        };
-        let spec = &scaler.value.spec;
-        let least = spec.min_replicas.unwrap_or(1).max(0);
-        match record.value.desired_replicas {
-            0 if least > 0 => asked,
-            n => n.clamp(least, spec.max_replicas.max(least)),
-        }
+        scaler.map_or(asked, |scaler| {
+            scaler.value.spec.wanted(asked, record.map(|r| &r.value))
+        })
     }
 
     fn refresh(&mut self, view: &View<'_>, key: &ObjectKey) {
