@@ -20,6 +20,9 @@ use crate::kind::{FieldError, Kind};
 use crate::quantity::Quantity;
 use crate::selector::LabelSelector;
 
+/// The reason of the condition `Invalid` of an object in which somebody has changed what may not change.
+pub const CHANGED: &str = "ImmutableFieldChanged";
+
 /// What a fingerprint begins with. It is of a value with its defaults, in the order of its fields: when either changes for
 /// templates, claims or policies of failures, or they get a field more, this becomes another one, and what was recorded
 /// before says nothing more. Two tests notice.
@@ -46,13 +49,13 @@ impl FixedFields {
         }
     }
 
-    /// What an object changes of what is recorded, and may not; nothing, when the record is about another one.
-    pub fn changed_by<K: Fixed>(&self, uid: &str, object: &K) -> Vec<FieldError> {
-        if self.of != uid {
+    /// What an object changes of what is recorded, and may not; nothing, when the record is about another one. `now` is
+    /// what there is to record of it.
+    pub fn changed_by<K: Fixed>(&self, object: &K, now: &Self) -> Vec<FieldError> {
+        if self.of != now.of {
             return Vec::new();
         }
-        let now = object.fixed_fields().into_iter().collect();
-        object.changes(&self.fields, &now)
+        object.changes(&self.fields, &now.fields)
     }
 }
 
@@ -65,7 +68,7 @@ pub trait Fixed: Kind {
     fn changes(
         &self,
         before: &BTreeMap<String, String>,
-        now: &BTreeMap<&'static str, String>,
+        now: &BTreeMap<String, String>,
     ) -> Vec<FieldError> {
         let paths = now.keys();
         paths.filter_map(|p| difference(p, before, now)).collect()
@@ -76,7 +79,7 @@ pub trait Fixed: Kind {
 fn difference(
     path: &str,
     before: &BTreeMap<String, String>,
-    now: &BTreeMap<&'static str, String>,
+    now: &BTreeMap<String, String>,
 ) -> Option<FieldError> {
     let (before, now) = (before.get(path)?, now.get(path)?);
     if before == now {
@@ -207,13 +210,13 @@ impl Fixed for Job {
     fn changes(
         &self,
         before: &BTreeMap<String, String>,
-        now: &BTreeMap<&'static str, String>,
+        now: &BTreeMap<String, String>,
     ) -> Vec<FieldError> {
         // What is recorded may be several changes old, each of them lawful: it may have been suspended since, or scaled
         // twice.
         let suspended =
             self.spec.is_suspended() || before.get(SUSPEND).is_some_and(|s| s == "true");
-        let differs = |path: &&'static str| match *path {
+        let differs = |path: &String| match path.as_str() {
             SUSPEND => None,
             COMPLETIONS if self.spec.is_indexed() && self.spec.completions.is_some() => None,
             COMPLETIONS if is_left_to_default(before.get(COMPLETIONS), &self.spec) => None,

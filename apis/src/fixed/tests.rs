@@ -26,9 +26,9 @@ fn changes<K: Fixed>(text: &str, edits: &[(&str, &str)]) -> Vec<String> {
     // As the record is read back.
     let stored: FixedFields = document::decode_value(document::encode(&record).as_bytes()).unwrap();
     assert_eq!(stored, record);
-    assert_eq!(record.changed_by("other", &new), []);
+    assert_eq!(record.changed_by(&new, &FixedFields::of("other", &new)), []);
     // What the record tells is what `apply` tells.
-    let found = record.changed_by("u", &new);
+    let found = record.changed_by(&new, &FixedFields::of("u", &new));
     let paths = |all: &[FieldError]| {
         let mut paths: Vec<String> = all.iter().map(|e| e.path.clone()).collect();
         paths.sort();
@@ -140,7 +140,8 @@ fn of_a_job_what_apply_refuses_is_told() {
 fn since(recorded: &str, now: &str) -> Vec<String> {
     let read = |text: &str| document::decode::<Job>(text.as_bytes()).unwrap();
     let record = FixedFields::of("u", &read(recorded));
-    let found = record.changed_by("u", &read(now));
+    let now = read(now);
+    let found = record.changed_by(&now, &FixedFields::of("u", &now));
     found.iter().map(|e| e.path.clone()).collect()
 }
 
@@ -214,7 +215,7 @@ fn what_another_version_recorded_is_no_reason_to_stop() {
     *claims = "v0:1234".into();
     record.fields.remove("spec.serviceName");
     record.fields.insert("spec.elsewhere".into(), "x".into());
-    assert_eq!(record.changed_by("u", &set), []);
+    assert_eq!(record.changed_by(&set, &FixedFields::of("u", &set)), []);
 }
 
 /// When this fails defaults have become others, and every Job and StatefulSet that runs would seem to be changed by

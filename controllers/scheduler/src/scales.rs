@@ -7,7 +7,7 @@ use setpoint_apis::apps::{Deployment, ReplicaSet, StatefulSet, WorkloadCondition
 use setpoint_apis::autoscaling::HorizontalPodAutoscaler;
 use setpoint_apis::core::Pod;
 use setpoint_apis::meta::OwnerReference;
-use setpoint_apis::{Kind, ObjectKey};
+use setpoint_apis::{Kind, ObjectKey, fixed};
 use setpoint_runtime::{Stored, View};
 
 use crate::budgets::Owner;
@@ -79,7 +79,7 @@ fn of<K: Kind>(
     let mut conditions = status.into_iter().flat_map(|s| conditions(&s.value));
     let frozen = conditions.any(|c| {
         let reason = c.reason.as_deref();
-        c.type_ == "Invalid" && c.status == "True" && reason == Some("ImmutableFieldChanged")
+        c.type_ == "Invalid" && c.status == "True" && reason == Some(fixed::CHANGED)
     });
     (!frozen).then(|| replicas(&workload.value).unwrap_or(1))
 }
@@ -121,24 +121,14 @@ impl<'a> Scalers<'a> {
         Self { about }
     }
 
-    /// What an autoscaler makes of what a document asks for, as the workload's controller takes it up: its recorded
-    /// decision, within its bounds. Nothing before it has decided, nor when the document asks for none.
+    /// What an autoscaler makes of what a document asks for, as the workload's controller takes it up.
     fn decided<K: Kind>(&self, view: &View<'_>, key: &ObjectKey, asked: i32) -> i32 {
-        if asked <= 0 {
-            return asked.max(0);
-        }
-        let Some((name, scaler)) = self.about.get(&(K::KIND, &*key.name)) else {
-            return asked;
-        };
-        let Some(record) = view.actual::<HorizontalPodAutoscaler>().get(name) else {
-            return asked;
-        };
-        let spec = &scaler.spec;
-        let least = spec.min_replicas.unwrap_or(1).max(0);
-        match record.value.desired_replicas {
-            0 if least > 0 => asked,
-            n => n.clamp(least, spec.max_replicas.max(least)),
-        }
+        let scaler = self.about.get(&(K::KIND, &*key.name));
+        let wanted = scaler.map_or(asked, |(name, scaler)| {
+            let record = view.actual::<HorizontalPodAutoscaler>().get(name);
+            scaler.spec.wanted(asked, record.map(|r| &r.value))
+        });
+        wanted.max(0)
     }
 }
 

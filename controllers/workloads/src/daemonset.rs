@@ -32,9 +32,8 @@ use std::time::Duration;
 
 use setpoint_apis::apps::{ControllerRevision, DaemonSet};
 use setpoint_apis::core::{Namespace, PodTemplateSpec};
-use setpoint_apis::{Kind, ObjectKey, Timestamp, document};
+use setpoint_apis::{Kind, ObjectKey, Timestamp};
 use setpoint_runtime::{Action, Leader, StateKey, Stored, View, Write};
-use setpoint_store::Compare;
 
 use crate::children::Children;
 use crate::config::{Sources, copy_writes};
@@ -485,7 +484,7 @@ pub fn pod_template(template: &PodTemplateSpec, hash: &str) -> PodTemplateSpec {
     template
 }
 
-/// The revision of the present template, and those that go.
+/// The revision of the present template, those that are taken on, and those that go.
 fn revision_writes(
     leader: &Leader,
     s: &Snapshot,
@@ -493,22 +492,8 @@ fn revision_writes(
     plan: &Plan,
 ) -> Vec<Write> {
     let view = leader.cache().view();
-    let adopted = plan.adopt_revisions.iter().filter_map(|seen| {
-        let found = view.desired::<ControllerRevision>().get(&seen.key);
-        let found = found.filter(|r| r.mod_revision == seen.mod_revision)?;
-        let mut revision = found.value.clone();
-        let references = &mut revision.metadata.owner_references;
-        references.push(manager.reference());
-        let key = manager.desired::<ControllerRevision>(&seen.key);
-        let as_seen = Compare::ModRevision(key.clone(), seen.mod_revision);
-        Some(Write {
-            guards: vec![as_seen, manager.guard()],
-            ops: vec![writes::put(key, document::encode(&revision))],
-            context: format!("adopt revision {}", seen.key),
-        })
-    });
-    let mut writes: Vec<Write> = adopted.collect();
-    let put = plan.revision.iter().map(|wanted| {
+    let adopted = revisions::adopted(&view, manager, &plan.adopt_revisions);
+    let made = plan.revision.iter().map(|wanted| {
         let mut made = revisions::made(&s.key.namespace, manager.reference(), &s.template, wanted);
         let hash = hash_of(&s.key, &wanted.name);
         made.metadata
@@ -516,8 +501,7 @@ fn revision_writes(
             .insert(REVISION_LABEL.into(), hash.into());
         (made, wanted.there.map(|i| s.revisions[i].seen.mod_revision))
     });
-    writes.extend(revisions::writes(manager, put.collect(), &plan.forget));
-    writes
+    revisions::writes(manager, adopted.chain(made).collect(), &plan.forget)
 }
 
 /// Tells people what happens.

@@ -342,11 +342,11 @@ impl Doors {
             return Vec::new();
         }
         let namespace = match change {
-            key if Self::concerns(key) => match key {
-                StateKey::Desired(_, key) => &key.namespace,
-                _ => return Vec::new(),
-            },
-            StateKey::Desired(plural, key) if count::is_gone(view, plural, key) => &key.namespace,
+            StateKey::Desired(plural, key)
+                if Self::concerns(change) || count::is_gone(view, plural, key) =>
+            {
+                &key.namespace
+            }
             StateKey::NodePod(_, pod) | StateKey::Binding(pod) if has_ended(view, pod) => {
                 &pod.namespace
             }

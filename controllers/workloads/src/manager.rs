@@ -108,8 +108,7 @@ impl<'a> Manager<'a> {
     /// Holds while the object's namespace exists.
     pub(crate) fn namespace(&self) -> Compare {
         let namespace = ObjectKey::cluster(self.key.namespace.clone());
-        let key = Key::Desired(Namespace::PLURAL, namespace);
-        Compare::Exists(self.leader.keyspace().build(&key))
+        Compare::Exists(self.desired::<Namespace>(&namespace))
     }
 
     /// A template with what the namespace gives to containers that do not say it.
@@ -248,8 +247,8 @@ impl<'a> Manager<'a> {
     ) -> bool {
         let deletes = pods.iter().map(|(pod, claims)| {
             let claims = claims.iter().map(|claim| {
-                let key = Key::Desired(PersistentVolumeClaim::PLURAL, claim.key.clone());
-                (self.leader.keyspace().build(&key), claim.mod_revision)
+                let key = self.desired::<PersistentVolumeClaim>(&claim.key);
+                (key, claim.mod_revision)
             });
             let own = (self.pod_key(&pod.key), pod.mod_revision);
             let gone: Vec<(String, i64)> = [own].into_iter().chain(claims).collect();

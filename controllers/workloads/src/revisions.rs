@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use setpoint_apis::apps::ControllerRevision;
 use setpoint_apis::core::PodTemplateSpec;
 use setpoint_apis::{ObjectKey, ObjectMeta, OwnerReference, document};
-use setpoint_runtime::Write;
+use setpoint_runtime::{View, Write};
 use setpoint_store::{Compare, TxnOp};
 
 use crate::children::{Child, Children};
@@ -163,6 +163,22 @@ pub fn made(
         revision: wanted.number,
         ..ControllerRevision::default()
     }
+}
+
+/// Revisions that are put under the object, as far as they are as they were seen: what [`writes`] takes.
+pub(crate) fn adopted<'a>(
+    view: &'a View<'_>,
+    manager: &'a Manager<'_>,
+    seen: &'a [Seen],
+) -> impl Iterator<Item = (ControllerRevision, Option<i64>)> + 'a {
+    seen.iter().filter_map(|seen| {
+        let found = view.desired::<ControllerRevision>().get(&seen.key);
+        let found = found.filter(|r| r.mod_revision == seen.mod_revision)?;
+        let mut revision = found.value.clone();
+        let references = &mut revision.metadata.owner_references;
+        references.push(manager.reference());
+        Some((revision, Some(seen.mod_revision)))
+    })
 }
 
 /// What becomes of the revisions of an object: those that are made or made anew, each with its revision as it was seen

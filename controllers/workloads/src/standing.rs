@@ -8,7 +8,7 @@
 use setpoint_apis::apps::{
     DaemonSetStatus, DeploymentStatus, ReplicaSetStatus, StatefulSetStatus, WorkloadCondition,
 };
-use setpoint_apis::fixed::{Fixed, FixedFields};
+use setpoint_apis::fixed::{self, Fixed, FixedFields};
 use setpoint_apis::{Kind, ObjectKey, Timestamp};
 use setpoint_runtime::Stored;
 use setpoint_runtime::events::{EventRef, Recorder};
@@ -72,14 +72,14 @@ pub(crate) fn take_up<K: Fixed>(
     uid: &str,
     recorded: Option<&FixedFields>,
 ) -> Result<FixedFields, Unusable> {
-    let changes = recorded.map(|r| r.changed_by(uid, &object.value));
-    let changes = changes.filter(|all| !all.is_empty());
-    let Some(changes) = changes else {
-        return Ok(FixedFields::of(uid, &object.value));
+    let now = FixedFields::of(uid, &object.value);
+    let changes = recorded.map(|r| r.changed_by(&object.value, &now));
+    let Some(changes) = changes.filter(|all| !all.is_empty()) else {
+        return Ok(now);
     };
     let all: Vec<String> = changes.iter().map(ToString::to_string).collect();
     Err(Unusable {
-        reason: "ImmutableFieldChanged",
+        reason: fixed::CHANGED,
         message: format!(
             "{}; put it back, or delete the object and apply it again",
             all.join("; ")

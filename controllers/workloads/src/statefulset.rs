@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use setpoint_apis::apps::{ControllerRevision, StatefulSet};
 use setpoint_apis::core::{Namespace, PersistentVolumeClaim, Pod, PodTemplateSpec};
-use setpoint_apis::{Key, Kind, ObjectKey, OwnerReference, document, owners};
+use setpoint_apis::{Kind, ObjectKey, OwnerReference, document, owners};
 use setpoint_runtime::events::EventRef;
 use setpoint_runtime::{Action, Leader, StateKey, View, Write};
 use setpoint_store::{Compare, StoreError};
@@ -360,11 +360,6 @@ impl Pass<'_> {
         memory.with(&self.s.key, |memo| change(&mut memo.notes));
     }
 
-    fn key(&self, plural: &str, key: &ObjectKey) -> String {
-        let key = Key::Desired(plural, key.clone());
-        self.leader.keyspace().build(&key)
-    }
-
     fn copies(&self) -> Vec<Write> {
         let (owner, own) = (self.manager.reference(), self.manager.guard());
         let sources = &self.found.sources;
@@ -392,17 +387,9 @@ impl Pass<'_> {
             let made = revisions::made(namespace, owner, &self.s.template, &wanted);
             put.push((made, new.there.as_ref().map(|seen| seen.mod_revision)));
         }
-        for seen in &self.plan.adopt_revisions {
-            let view = self.leader.cache().view();
-            let found = view.desired::<ControllerRevision>().get(&seen.key);
-            let found = found.filter(|r| r.mod_revision == seen.mod_revision);
-            if let Some(found) = found {
-                let mut revision = found.value.clone();
-                let references = &mut revision.metadata.owner_references;
-                references.push(self.manager.reference());
-                put.push((revision, Some(seen.mod_revision)));
-            }
-        }
+        let view = self.leader.cache().view();
+        let adopted = revisions::adopted(&view, &self.manager, &self.plan.adopt_revisions);
+        put.extend(adopted);
         revisions::writes(&self.manager, put, &self.plan.delete_revisions)
     }
 
@@ -418,7 +405,7 @@ impl Pass<'_> {
         let writes = claims.filter_map(|new| {
             let key = documents::claim_key(set, new)?;
             let claim = documents::claim(set, new, owner.clone())?;
-            let name = self.key(PersistentVolumeClaim::PLURAL, &key);
+            let name = self.manager.desired::<PersistentVolumeClaim>(&key);
             let guards = [
                 Compare::absent(name.clone()),
                 self.manager.guard(),
@@ -442,7 +429,7 @@ impl Pass<'_> {
             (&self.plan.disown_claims, false),
         ] {
             for claim in claims {
-                let name = self.key(PersistentVolumeClaim::PLURAL, &claim.key);
+                let name = self.manager.desired::<PersistentVolumeClaim>(&claim.key);
                 let read = self.leader.store().get(&name).await;
                 let (found, _) = read.map_err(|source| Error::ReadClaim {
                     claim: claim.key.clone(),

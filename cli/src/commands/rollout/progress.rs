@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 use serde_json::Value;
+use setpoint_apis::fixed;
 
 use crate::object::Object;
 use crate::printers::columns::replicas;
@@ -193,7 +194,7 @@ fn refuse_invalid(o: &Object) -> Result<()> {
     let text = |field: &str| condition[field].as_str().unwrap_or_default();
     // Of its own document that was said before it was mended.
     let own = text("reason") == "DocumentInvalid"
-        || (text("reason") == "ImmutableFieldChanged" && !is_observed(o));
+        || (text("reason") == fixed::CHANGED && !is_observed(o));
     if own {
         return Ok(());
     }
