@@ -28,6 +28,8 @@ use setpoint_apis::core::Pod;
 use setpoint_apis::records::{Binding, PodActual};
 use setpoint_apis::{Key, Keyspace, Timestamp, document};
 
+pub(crate) use known::pinned;
+
 use crate::ledger::Entry;
 use crate::world::Role;
 

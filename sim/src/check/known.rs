@@ -107,7 +107,7 @@ impl KnownPod {
 }
 
 /// The only node that a pod's affinity admits by name.
-pub(super) fn pinned(pod: &Pod) -> Option<String> {
+pub(crate) fn pinned(pod: &Pod) -> Option<String> {
     let nodes = pod.spec.affinity.as_ref()?.node_affinity.as_ref()?;
     let required = nodes
         .required_during_scheduling_ignored_during_execution

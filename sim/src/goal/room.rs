@@ -7,6 +7,8 @@ use setpoint_apis::records::{NodeHealth, NodeState, NodeStatusRecord, PodSchedul
 use setpoint_apis::view::pod_requests;
 use setpoint_apis::{Key, ObjectKey, ResourceList, document};
 
+use crate::check::pinned;
+
 /// What is known of room, as far as it is documented in the store.
 #[derive(Default)]
 pub(super) struct Room {
@@ -27,18 +29,6 @@ struct Facts {
     alive: bool,
     ready: bool,
     allocatable: ResourceList,
-}
-
-/// The only node that a pod's affinity admits by name.
-fn pinned(pod: &Pod) -> Option<String> {
-    let nodes = pod.spec.affinity.as_ref()?.node_affinity.as_ref()?;
-    let required = nodes
-        .required_during_scheduling_ignored_during_execution
-        .as_ref()?;
-    match &required.node_selector_terms[..] {
-        [term] => term.match_fields.first()?.values.first().cloned(),
-        _ => None,
-    }
 }
 
 impl Room {
