@@ -10,10 +10,12 @@ mod store;
 mod takeover;
 
 use std::io::Write as _;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
+use setpoint_store::SharedStore;
 
 /// Flags of `setpoint bench`.
 #[derive(Args, Clone, Debug)]
@@ -84,6 +86,31 @@ fn median(sample: &mut [f64]) -> f64 {
         _ if sample.len() % 2 == 1 => sample[middle],
         _ => f64::midpoint(sample[middle - 1], sample[middle]),
     }
+}
+
+/// Two decimals.
+fn round(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
+}
+
+/// Waits until nothing has been written for a `quiet` time, `limit` at most: what settles after a step (events, the nodes'
+/// usage) belongs to it. etcd counts every write with its revision, which is looked at `every` so often.
+async fn settle(
+    store: &SharedStore,
+    every: Duration,
+    quiet: Duration,
+    limit: Duration,
+) -> Result<()> {
+    let begin = Instant::now();
+    let (mut last, mut since) = (store.status().await?.revision, begin);
+    while since.elapsed() < quiet && begin.elapsed() < limit {
+        tokio::time::sleep(every).await;
+        let now = store.status().await?.revision;
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+    }
+    Ok(())
 }
 
 /// Runs a benchmark and prints its report.

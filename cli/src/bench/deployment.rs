@@ -13,13 +13,15 @@ use setpoint_apis::{Key, Kind, ObjectKey, strict};
 use setpoint_store::Txn;
 
 use super::bed::Bed;
-use super::{Output, print};
+use super::{Output, print, round, settle};
 use cluster::{Cluster, Counted, NAMESPACE, Statuses};
 
 /// Deployments that are applied with one transaction, as `setpoint apply` of one file does it.
 const PER_TRANSACTION: usize = 100;
 /// After a step the cluster has settled when nothing was written for so long.
 const QUIET: Duration = Duration::from_secs(3);
+/// How often that is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Flags of `setpoint bench deployment`.
 #[derive(Args, Clone, Debug)]
@@ -117,7 +119,7 @@ async fn measure(args: &DeploymentArgs, cluster: &mut Cluster<'_>) -> Result<Rep
     let pods = args.replicas as usize * args.deployments as usize;
     let deployments = args.deployments as usize;
     let mut statuses = Statuses::follow(cluster.store(), cluster.keyspace()).await?;
-    settle(cluster, args.timeout).await?;
+    settle(cluster.store(), LOOK_EVERY, QUIET, args.timeout).await?;
     let others = cluster.count(Counted::NodeRecords).await?;
 
     let before = cluster.cpu();
@@ -133,7 +135,7 @@ async fn measure(args: &DeploymentArgs, cluster: &mut Cluster<'_>) -> Result<Rep
     let first = cluster.cpu().since(before);
     let controllers_rss_bytes = cluster.controllers_rss_bytes();
 
-    settle(cluster, args.timeout).await?;
+    settle(cluster.store(), LOOK_EVERY, QUIET, args.timeout).await?;
     let (idle_writes, idle_controllers_cpu_percent) = idle(args, cluster).await?;
 
     let before = cluster.cpu();
@@ -146,7 +148,7 @@ async fn measure(args: &DeploymentArgs, cluster: &mut Cluster<'_>) -> Result<Rep
         .await?;
     let second = cluster.cpu().since(before);
 
-    settle(cluster, args.timeout).await?;
+    settle(cluster.store(), LOOK_EVERY, QUIET, args.timeout).await?;
     let before = cluster.cpu();
     let scale = Instant::now();
     apply(args, cluster, 0, 2).await?;
@@ -234,20 +236,6 @@ fn document(name: &str, replicas: u32, version: u32, step: &str) -> String {
     )
 }
 
-/// Waits until nothing is written any more: what settles after a step belongs to none.
-async fn settle(cluster: &Cluster<'_>, limit: Duration) -> Result<()> {
-    let begin = Instant::now();
-    let (mut last, mut since) = (cluster::revision(cluster.store()).await?, begin);
-    while since.elapsed() < QUIET && begin.elapsed() < limit {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        let now = cluster::revision(cluster.store()).await?;
-        if now != last {
-            (last, since) = (now, Instant::now());
-        }
-    }
-    Ok(())
-}
-
 /// Writes, and percent of a core that the controllers take, while nothing is asked of them.
 async fn idle(args: &DeploymentArgs, cluster: &Cluster<'_>) -> Result<(i64, f64)> {
     if args.idle_seconds == 0 {
@@ -265,11 +253,6 @@ async fn idle(args: &DeploymentArgs, cluster: &Cluster<'_>) -> Result<(i64, f64)
 
 fn millis(time: Duration) -> f64 {
     round(time.as_secs_f64() * 1e3)
-}
-
-/// Two decimals.
-fn round(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0
 }
 
 /// The report as a table.

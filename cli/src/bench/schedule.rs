@@ -20,12 +20,11 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::bed::Bed;
-use super::median;
 use super::process;
-use super::{Output, print};
+use super::{Output, median, print, round};
 use crate::dev::rss_bytes;
 use cases::{Case, Plan};
-use figures::{Figures, millis, quantile, round};
+use figures::{Figures, millis, quantile};
 use lab::Lab;
 use raw::Raw;
 use watch::{Progress, Role, Seen, Watch};

@@ -12,7 +12,7 @@ use setpoint_apis::{Key, ObjectKey};
 use setpoint_runtime::{Cache, CacheBuilder, StateKey, Subscription, View};
 use setpoint_store::{Compare, Txn};
 
-use super::{Output, print};
+use super::{Output, print, settle};
 use crate::dev::{DevArgs, DevCluster, StoreKind, kill_node, rss_bytes};
 
 const NAMESPACE: &str = "default";
@@ -127,7 +127,7 @@ async fn measure(args: &StartupArgs, dev: &DevArgs, cluster: &mut DevCluster) ->
         .await?;
     let apply_to_running_ms = millis(begin);
 
-    settle(cluster).await?;
+    settle(&cluster.store, Duration::from_secs(1), QUIET, STEP_LIMIT).await?;
     let agent_rss_bytes = cluster
         .agents
         .iter()
@@ -189,20 +189,6 @@ async fn single_pod(cluster: &DevCluster, watch: &mut Watch<'_>, number: u32) ->
         })
         .await?;
     Ok(took)
-}
-
-/// Waits until nothing has been written for a while: what settles after a start (events, the nodes' usage) belongs to it.
-async fn settle(cluster: &DevCluster) -> Result<()> {
-    let (mut last, mut since) = (cluster.store.status().await?.revision, Instant::now());
-    let begin = Instant::now();
-    while since.elapsed() < QUIET && begin.elapsed() < STEP_LIMIT {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let now = cluster.store.status().await?.revision;
-        if now != last {
-            (last, since) = (now, Instant::now());
-        }
-    }
-    Ok(())
 }
 
 /// etcd counts every write with its revision: the difference over a quiet time is what the cluster writes for nothing.

@@ -10,7 +10,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::bed::Bed;
-use super::{Output, median, print};
+use super::{Output, median, print, round};
 
 pub(crate) use cold_start::{ProbeArgs, probe};
 

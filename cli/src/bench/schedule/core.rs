@@ -6,8 +6,7 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 use setpoint_scheduler_core::bench::{self, Case, Measured};
 
-use super::super::{Output, print};
-use super::figures::round;
+use super::super::{Output, print, round};
 
 /// The name of the measurement that is not of one case.
 pub(super) const GROWTH: &str = "growth";

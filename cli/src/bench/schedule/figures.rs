@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::super::round;
 use super::watch::Seen;
 
 /// What the times of a run amount to.
@@ -61,11 +62,6 @@ pub(super) fn quantile(sorted: &[f64], q: f64) -> f64 {
 
 pub(super) fn millis(time: std::time::Duration) -> f64 {
     time.as_secs_f64() * 1e3
-}
-
-/// Two decimals.
-pub(super) fn round(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0
 }
 
 #[cfg(test)]

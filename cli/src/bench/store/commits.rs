@@ -12,7 +12,7 @@ use serde::Serialize;
 use setpoint_store::group_commit::{GroupCommit, Item, ItemOutcome, Options};
 use setpoint_store::{Compare, SharedStore, Txn, TxnOp};
 
-use super::median;
+use super::{median, round};
 
 /// Items that wait for their outcome at a time where few do: all of them fit one transaction.
 const FEW: usize = 64;
@@ -281,8 +281,4 @@ impl Bench {
         }
         Ok((median(&mut plain), median(&mut idle)))
     }
-}
-
-fn round(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0
 }
