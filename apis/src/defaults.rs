@@ -189,10 +189,10 @@ mod tests {
             containers: vec![container_of("host")],
             ..PodSpec::default()
         };
-        spec.containers[0].liveness_probe = Some(Probe {
+        spec.containers[0].liveness_probe = Some(Box::new(Probe {
             http_get: Some(HttpGetAction::default()),
             ..Probe::default()
-        });
+        }));
         pod.spec = Arc::new(spec);
         pod.apply_defaults();
         let once = pod.clone();

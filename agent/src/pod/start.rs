@@ -44,8 +44,8 @@ pub(super) fn request(
     }
     let invocation = env::resolve(&ctx.facts(input), container, &ctx.content, base)?;
     let user = user(
-        spec.security_context.as_ref(),
-        container.security_context.as_ref(),
+        spec.security_context.as_deref(),
+        container.security_context.as_deref(),
         &ctx.user,
     )?;
     let dir = ctx.data.pod(&input.uid, input.placement);

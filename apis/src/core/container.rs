@@ -60,16 +60,16 @@ pub struct Container {
     pub volume_devices: Vec<VolumeDevice>,
     /// Failing, it restarts the container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub liveness_probe: Option<Probe>,
+    pub liveness_probe: Option<Box<Probe>>,
     /// Failing, it takes the pod out of service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub readiness_probe: Option<Probe>,
+    pub readiness_probe: Option<Box<Probe>>,
     /// Until it succeeds the others wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub startup_probe: Option<Probe>,
+    pub startup_probe: Option<Box<Probe>>,
     /// Hooks after start and before stop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lifecycle: Option<Lifecycle>,
+    pub lifecycle: Option<Box<Lifecycle>>,
     /// The file that holds the last words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub termination_message_path: Option<String>,
@@ -78,7 +78,7 @@ pub struct Container {
     pub termination_message_policy: Option<TerminationMessagePolicy>,
     /// Who the process runs as and what it may do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub security_context: Option<SecurityContext>,
+    pub security_context: Option<Box<SecurityContext>>,
     /// Whether standard input is kept open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdin: Option<bool>,

@@ -62,7 +62,7 @@ impl Kind for Pod {
 
     fn pin_to(&mut self, node: &str) -> bool {
         let spec = Arc::make_mut(&mut self.spec);
-        let pin = spec.affinity.as_mut().and_then(Affinity::pin);
+        let pin = spec.affinity.as_mut().and_then(|a| a.pin());
         pin.map(|name| node.clone_into(name)).is_some()
     }
 }
@@ -108,7 +108,7 @@ pub struct PodSpec {
     pub node_name: Option<String>,
     /// Rules about nodes and about other pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub affinity: Option<Affinity>,
+    pub affinity: Option<Box<Affinity>>,
     /// The taints that do not keep the pod away.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tolerations: Vec<Toleration>,
@@ -129,7 +129,7 @@ pub struct PodSpec {
     pub preemption_policy: Option<PreemptionPolicy>,
     /// Who the processes run as, for all containers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub security_context: Option<PodSecurityContext>,
+    pub security_context: Option<Box<PodSecurityContext>>,
     /// The identity towards Kubernetes' API, which does not exist here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account_name: Option<String>,
@@ -147,7 +147,7 @@ pub struct PodSpec {
     pub dns_policy: Option<DnsPolicy>,
     /// Resolver settings of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dns_config: Option<PodDnsConfig>,
+    pub dns_config: Option<Box<PodDnsConfig>>,
     /// Lines for `/etc/hosts`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub host_aliases: Vec<HostAlias>,

@@ -287,16 +287,18 @@ fn class(cluster: &mut Cluster, case: Case, p: usize) -> Class {
         label_selector: Some(selector.clone()),
         ..TopologySpreadConstraint::default()
     };
-    let away = |key: &str| Affinity {
-        pod_anti_affinity: Some(term(key)),
-        ..Affinity::default()
+    let away = |key: &str| {
+        Box::new(Affinity {
+            pod_anti_affinity: Some(term(key)),
+            ..Affinity::default()
+        })
     };
     match case {
         Case::Affinity => {
-            spec.affinity = Some(Affinity {
+            spec.affinity = Some(Box::new(Affinity {
                 pod_affinity: Some(term(ZONE)),
                 ..Affinity::default()
-            });
+            }));
         }
         Case::AntiAffinity => spec.affinity = Some(away(HOSTNAME)),
         Case::AntiAffinityZone => spec.affinity = Some(away(ZONE)),

@@ -48,7 +48,7 @@ pub fn stand_in(spec: &ReservationSpec) -> PodSpec {
         overhead: spec.resources.clone(),
         node_name: spec.node_name.clone(),
         node_selector: spec.node_selector.clone(),
-        affinity: spec.affinity.clone(),
+        affinity: spec.affinity.clone().map(Box::new),
         tolerations: spec.tolerations.clone(),
         ..PodSpec::default()
     }

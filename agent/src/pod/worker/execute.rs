@@ -305,7 +305,11 @@ impl Worker {
 }
 
 pub(super) fn lifecycle(pod: &Pod, container: usize) -> Option<&Lifecycle> {
-    pod.spec.all_containers().nth(container)?.lifecycle.as_ref()
+    pod.spec
+        .all_containers()
+        .nth(container)?
+        .lifecycle
+        .as_deref()
 }
 
 /// TERM, unless the container asks for another one.

@@ -193,7 +193,7 @@ impl PodShape {
             None => {}
         }
         if affinity != Affinity::default() {
-            spec.affinity = Some(affinity);
+            spec.affinity = Some(Box::new(affinity));
         }
         spec
     }
