@@ -3,6 +3,7 @@
 
 mod play;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -183,9 +184,14 @@ impl HollowPods {
         if !fence.is_none_or(in_time) {
             return;
         }
-        if machine.running.insert(id.clone(), run).is_some() {
-            return;
-        }
+        match machine.running.entry(id.clone()) {
+            // What runs goes on since it began, under the fence of who took it over.
+            Entry::Occupied(mut runs) => {
+                runs.get_mut().fence = fence;
+                return;
+            }
+            Entry::Vacant(free) => free.insert(run),
+        };
         drop(machine);
         self.inner.observer.started(&id.0);
         if let Play::End { after, .. } = run.play {

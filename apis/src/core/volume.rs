@@ -44,16 +44,16 @@ pub struct Volume {
     pub persistent_volume_claim: Option<PersistentVolumeClaimVolumeSource>,
     /// A claim that lives as long as the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ephemeral: Option<EphemeralVolumeSource>,
+    pub ephemeral: Option<Box<EphemeralVolumeSource>>,
     /// A storage driver's inline volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub csi: Option<CsiVolumeSource>,
+    pub csi: Option<Box<CsiVolumeSource>>,
     /// An NFS export.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub nfs: Option<NfsVolumeSource>,
+    pub nfs: Option<Box<NfsVolumeSource>>,
     /// The files of an image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image: Option<ImageVolumeSource>,
+    pub image: Option<Box<ImageVolumeSource>>,
 }
 
 /// A directory, empty at first, gone with the pod.

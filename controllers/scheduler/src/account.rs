@@ -161,7 +161,8 @@ enum Retry {
 pub(crate) struct Account {
     cluster: Cluster,
     specs: Specs,
-    pods: FxHashMap<ObjectKey, PodState>,
+    /// Boxed: a table of them would keep room for several thousand that are not there.
+    pods: FxHashMap<ObjectKey, Box<PodState>>,
     pending: Pending,
     contents: Contents,
     intents: Intents,

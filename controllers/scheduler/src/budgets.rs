@@ -86,6 +86,15 @@ struct Namespace {
     scales: Scales,
 }
 
+impl Namespace {
+    /// The budgets that select a pod with these labels, by name.
+    fn selecting(&self, labels: &StringMap) -> Vec<Arc<str>> {
+        let budgets = self.budgets.iter();
+        let selecting = budgets.filter(|(_, entry)| entry.budget.selects(labels));
+        selecting.map(|(name, _)| name.clone()).collect()
+    }
+}
+
 /// The budgets of all namespaces. Namespaces without budgets cost nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Budgets {
@@ -178,17 +187,25 @@ impl Budgets {
         }
         let before = namespace.pods.remove(&pod.name);
         let member = now.map(|now| {
-            let selecting = namespace
-                .budgets
-                .iter()
-                .filter(|(_, entry)| entry.budget.selects(now.labels));
+            let alike = before.as_ref().filter(|b| b.labels == *now.labels);
+            let of = alike.map_or_else(
+                || namespace.selecting(now.labels),
+                |before| before.of.clone(),
+            );
             Member {
                 labels: now.labels.clone(),
                 health: now.health,
                 owner: now.owner.cloned(),
-                of: selecting.map(|(name, _)| name.clone()).collect(),
+                of,
             }
         });
+        if let (Some(before), None) = (&before, &member) {
+            for name in &before.of {
+                if let Some(entry) = namespace.budgets.get_mut(name) {
+                    entry.waiting.remove(pod);
+                }
+            }
+        }
         // What the workload wants is known as long as it has pods.
         if let Some(owner) = member.as_ref().and_then(|m| m.owner.as_ref()) {
             namespace.scales.joins(owner);

@@ -98,8 +98,15 @@ struct Series {
 struct Object {
     tokens: f64,
     filled: Timestamp,
-    /// The different messages of each (type, reason), as hashes, and since when they are counted.
-    reasons: FxHashMap<u64, (Timestamp, Vec<u64>)>,
+    /// Few, mostly one or two.
+    reasons: Vec<Reason>,
+}
+
+/// The different messages of one (type, reason), as hashes, and since when they are counted.
+struct Reason {
+    id: u64,
+    since: Timestamp,
+    messages: Vec<u64>,
 }
 
 impl Correlator {
@@ -239,7 +246,7 @@ impl Object {
         Self {
             tokens: BURST,
             filled: at,
-            reasons: FxHashMap::default(),
+            reasons: Vec::new(),
         }
     }
 
@@ -256,11 +263,21 @@ impl Object {
 
     /// Whether there have been too many different messages for this one to stand alone.
     fn combines(&mut self, reason: u64, message: u64, at: Timestamp) -> bool {
-        let (since, messages) = self.reasons.entry(reason).or_insert((at, Vec::new()));
-        if at.duration_since(*since) > SIMILAR_WINDOW {
-            *since = at;
-            messages.clear();
-        }
+        let is_over = |r: &Reason| at.duration_since(r.since) > SIMILAR_WINDOW;
+        let known = match self.reasons.iter().position(|r| r.id == reason) {
+            Some(known) if !is_over(&self.reasons[known]) => known,
+            _ => {
+                self.reasons.retain(|r| !is_over(r));
+                self.reasons.reserve_exact(1);
+                self.reasons.push(Reason {
+                    id: reason,
+                    since: at,
+                    messages: Vec::with_capacity(1),
+                });
+                self.reasons.len() - 1
+            }
+        };
+        let messages = &mut self.reasons[known].messages;
         if messages.contains(&message) {
             return false;
         }

@@ -22,6 +22,8 @@ pub(super) const NAMESPACE: &str = "default";
 const NODE: &str = "hollow";
 /// How often keys are counted: each time costs etcd about a millisecond for 10,000 of them.
 const COUNT_EVERY: Duration = Duration::from_millis(15);
+/// How long nothing has to come before it is looked whether controllers and nodes still run.
+const LOOK_AFTER_PARTS: Duration = Duration::from_millis(500);
 
 /// See the module.
 pub(super) struct Cluster<'a> {
@@ -205,14 +207,20 @@ impl<'a> Cluster<'a> {
                 }
                 fitting
             };
-            match tokio::time::timeout_at(deadline, statuses.known.changed()).await {
+            let look = deadline.min(tokio::time::Instant::now() + LOOK_AFTER_PARTS);
+            match tokio::time::timeout_at(look, statuses.known.changed()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => bail!("the watch of the Deployments' statuses has ended"),
-                Err(_) => bail!(
-                    "waited {} s until {wanted} Deployments are {what}: {fitting} are{}",
-                    self.limit.as_secs(),
-                    self.ended().map_or_else(String::new, |e| format!("; {e}"))
-                ),
+                Err(_) => {
+                    let ended = self.ended();
+                    if ended.is_some() || tokio::time::Instant::now() >= deadline {
+                        bail!(
+                            "waited {} s at most until {wanted} Deployments are {what}: {fitting} are{}",
+                            self.limit.as_secs(),
+                            ended.map_or_else(String::new, |e| format!("; {e}"))
+                        );
+                    }
+                }
             }
         }
     }

@@ -77,6 +77,8 @@ impl Account {
             state.work.retain(|w| {
                 !effects.work_gone.contains(&w.node) && !effects.work_put.contains(&w.node)
             });
+            // Nearly always one: a vector that grows by itself has room for four.
+            state.work.reserve_exact(effects.work_put.len());
             state
                 .work
                 .extend(effects.work_put.into_iter().map(|node| WorkCopy {

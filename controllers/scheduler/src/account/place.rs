@@ -387,7 +387,7 @@ impl Account {
         pod: &Stored<Pod>,
         says: Says,
     ) -> Option<Planned> {
-        let state = self.pods.remove(key)?;
+        let mut state = self.pods.remove(key)?;
         let planned = if state.busy {
             None
         } else {
@@ -399,8 +399,8 @@ impl Account {
             };
             self.record(turn, key, pod, &state, says, Some(tell))
         };
-        let busy = state.busy || planned.is_some();
-        self.pods.insert(key.clone(), PodState { busy, ..state });
+        state.busy |= planned.is_some();
+        self.pods.insert(key.clone(), state);
         planned
     }
 

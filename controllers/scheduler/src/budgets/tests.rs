@@ -178,6 +178,16 @@ fn a_budget_that_changes_or_goes_wakes_who_waits_for_it() {
 }
 
 #[test]
+fn a_pod_that_is_gone_waits_for_nothing() {
+    let mut budgets = over("maxUnavailable: 0", &[Ready]);
+    let blocked = budgets.may_disrupt(&key("p0")).unwrap_err();
+    budgets.wait(&key("p0"), &blocked);
+    budgets.observe(&key("p0"), None);
+    budgets.set(&key("b"), Budget::Is(Box::new(spec("maxUnavailable: 1"))));
+    assert_eq!(budgets.take_woken(), [].into());
+}
+
+#[test]
 fn who_is_chosen_to_make_room_is_down_for_the_next_preemptor_and_for_evictions() {
     let mut budgets = over("maxUnavailable: 1", &[Ready; 3]);
     let allowed = |budgets: &Budgets, name: &str| {
