@@ -1,23 +1,36 @@
 //! Nothing that is wanted is lost, and nothing is garbage-collected because of a document that does not parse.
+//!
+//! The collector deletes what nothing owns any more, and what is on its way out with its owner. Who owns something may do
+//! with less of it: what that must not be, the checks of rollouts and Jobs say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use setpoint_apis::{Key, ObjectKey, ObjectMeta, OwnerReference, document};
+use setpoint_apis::batch::JobStatus;
+use setpoint_apis::records::Deletion;
+use setpoint_apis::{Key, Keyspace, ObjectKey, ObjectMeta, OwnerReference, document};
 
+use super::fences::elections;
 use super::{Change, Check, Finding};
 use crate::world::Role;
 
 /// What is wanted, by plural and key.
 #[derive(Debug, Default)]
 pub(super) struct DesiredCheck {
-    objects: BTreeMap<(Box<str>, ObjectKey), Wanted>,
+    keyspace: Keyspace,
+    objects: BTreeMap<Id, Wanted>,
+    /// The objects that are to be deleted, with whether their dependents go first.
+    deletions: BTreeMap<Id, bool>,
+    /// Jobs of which it is said that they have ended.
+    ended: BTreeSet<ObjectKey>,
 }
+
+type Id = (Box<str>, ObjectKey);
 
 #[derive(Debug)]
 struct Wanted {
     create_revision: i64,
     /// The owners, as the last document said that could be read.
-    owners: Vec<(Box<str>, ObjectKey)>,
+    owners: Vec<Id>,
     /// The document cannot be read now.
     broken: bool,
     /// The document says itself that it is to be deleted, once what it is about is over.
@@ -70,8 +83,33 @@ struct OwnerName {
 impl Check for DesiredCheck {
     fn enter(&mut self, change: &Change<'_>, found: &mut Vec<Finding>) {
         let (entry, key) = (change.entry, &change.key);
-        let Key::Desired(plural, object) = key else {
-            return;
+        let (plural, object) = match key {
+            Key::Desired(plural, object) => (plural, object),
+            Key::Deletion(plural, object) => {
+                let id = (Box::from(*plural), object.clone());
+                let record = entry.value.map(document::decode_value::<Deletion>);
+                match record {
+                    Some(Ok(record)) => {
+                        let foreground = record.propagation_policy == "Foreground";
+                        self.deletions.insert(id, foreground);
+                    }
+                    Some(Err(_)) => {}
+                    None => {
+                        self.deletions.remove(&id);
+                    }
+                }
+                return;
+            }
+            Key::Actual("jobs", object) => {
+                let status = entry.value.map(document::decode_value::<JobStatus>);
+                if status.is_some_and(|s| s.is_ok_and(|s| s.is_finished())) {
+                    self.ended.insert(object.clone());
+                } else {
+                    self.ended.remove(object);
+                }
+                return;
+            }
+            _ => return,
         };
         let id = (Box::from(*plural), object.clone());
         match entry.value {
@@ -111,7 +149,12 @@ impl Check for DesiredCheck {
                 if Role::of(process) == Role::User {
                     return;
                 }
-                if let Some(why) = self.lost(plural, &gone) {
+                let collected = entry.sent.is_some_and(|sent| {
+                    let elections = elections(&self.keyspace, entry, sent);
+                    let mut seats = elections.iter().map(|(seat, _)| seat.split('/').next());
+                    seats.any(|controller| controller == Some("gc"))
+                });
+                if let Some(why) = self.lost(&id, &gone, collected) {
                     found.push((
                         "nothing lost",
                         format!("{process} deleted {}: {why}", entry.key),
@@ -123,9 +166,18 @@ impl Check for DesiredCheck {
 }
 
 impl DesiredCheck {
-    /// Why an object should not have been deleted by a controller.
-    fn lost(&self, plural: &str, gone: &Wanted) -> Option<String> {
-        if plural == "jobs" && gone.expires && !gone.broken {
+    /// Why an object should not have been deleted by a controller. `collected`: it was the garbage collector.
+    fn lost(&self, id: &Id, gone: &Wanted, collected: bool) -> Option<String> {
+        let (plural, object) = (&*id.0, &id.1);
+        if plural == "jobs" && gone.expires && !gone.broken && !collected {
+            return (!self.ended.contains(object)).then(|| "it has not ended".to_owned());
+        }
+        let namespace = (
+            "namespaces".into(),
+            ObjectKey::cluster(object.namespace.clone()),
+        );
+        let homeless = !object.namespace.is_empty() && !self.objects.contains_key(&namespace);
+        if collected && (homeless || self.deletions.contains_key(id)) {
             return None;
         }
         if gone.owners.is_empty() {
@@ -134,30 +186,26 @@ impl DesiredCheck {
         if gone.broken {
             return Some("its document cannot be read".to_owned());
         }
-        for (owner_plural, owner) in &gone.owners {
-            let Some(present) = self.objects.get(&(owner_plural.clone(), owner.clone())) else {
-                continue;
-            };
+        let mut owners = gone.owners.iter().filter_map(|owner| {
+            let present = self.objects.get(owner)?;
             // Another object of the same name owns nothing of the former's.
-            if present.create_revision > gone.create_revision {
-                continue;
-            }
-            if present.broken {
-                return Some(format!("its owner {owner_plural}/{owner} cannot be read"));
-            }
-            // A controller that owns something may do with less of it.
-            let parts = [
-                "pods",
-                "jobs",
-                "replicasets",
-                "controllerrevisions",
-                "configmaps",
-                "secrets",
-            ];
-            if !parts.contains(&plural) {
-                return Some(format!("its owner {owner_plural}/{owner} is there"));
-            }
+            let same = present.create_revision <= gone.create_revision;
+            same.then_some((owner, present))
+        });
+        if let Some(((plural, name), _)) = owners.clone().find(|(_, present)| present.broken) {
+            return Some(format!("its owner {plural}/{name} cannot be read"));
         }
-        None
+        // A controller that owns something may do with less of it.
+        let parts = [
+            "pods",
+            "jobs",
+            "replicasets",
+            "controllerrevisions",
+            "configmaps",
+            "secrets",
+        ];
+        let stays = owners.find(|(owner, _)| self.deletions.get(*owner) != Some(&true));
+        let ((owner_plural, owner), _) = stays.filter(|_| collected || !parts.contains(&plural))?;
+        Some(format!("its owner {owner_plural}/{owner} is there"))
     }
 }

@@ -282,6 +282,18 @@ impl FenceCheck {
     }
 }
 
+/// The elections that a write says it is made under: the seats, and their epochs.
+pub(super) fn elections(keyspace: &Keyspace, entry: &Entry<'_>, sent: &Sent) -> Vec<(String, i64)> {
+    let guards = sent.named.guards(entry.key).map_or(&[][..], Vec::as_slice);
+    let elections = guards
+        .iter()
+        .filter_map(|(key, at)| match keyspace.split(key) {
+            Ok(Key::Leader(controller, shard)) => Some((seat(controller, shard), *at)),
+            _ => None,
+        });
+    elections.collect()
+}
+
 /// What is wrong with the guards on elections of a write that one of these seats allows: each write names the epoch of
 /// one of them, and of nothing else.
 fn misnamed(
@@ -290,14 +302,7 @@ fn misnamed(
     sent: &Sent,
     seats: &[(String, i64)],
 ) -> Option<String> {
-    let guards = sent.named.guards(entry.key).map_or(&[][..], Vec::as_slice);
-    let elections = guards
-        .iter()
-        .filter_map(|(key, at)| match keyspace.split(key) {
-            Ok(Key::Leader(controller, shard)) => Some((seat(controller, shard), *at)),
-            _ => None,
-        });
-    let named: Vec<(String, i64)> = elections.collect();
+    let named = elections(keyspace, entry, sent);
     let right = match &named[..] {
         [one] => seats.contains(one),
         _ => false,

@@ -6,9 +6,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use setpoint_apis::meta::derived_uid;
 use setpoint_apis::{Key, Keyspace, ObjectKey, Timestamp, document};
+use setpoint_store::{Compare, Txn};
 
+use super::known::STALE;
 use super::{Checks, Times};
 use crate::ledger::{Entry, Sent};
+use crate::named::Named;
 
 /// 2030-01-01T00:00:00Z.
 const BEGUN: i64 = 1_893_456_000;
@@ -40,15 +43,18 @@ impl Told {
 
     /// A write; gives back the uid of what it creates when it has none of its own.
     fn write(&mut self, by: &str, key: &Key<'_>, value: Option<Value>) -> String {
+        self.enter(&Sent::of(by), key, value)
+    }
+
+    fn enter(&mut self, sent: &Sent, key: &Key<'_>, value: Option<Value>) -> String {
         self.revision += 1;
         self.millis += 10;
         let text = value.map(|v| document::encode(&v));
         let name = Keyspace::default().build(key);
-        let sent = Sent::of(by);
         self.checks.enter(&Entry {
             revision: self.revision,
             millis: self.millis,
-            sent: Some(&sent),
+            sent: Some(sent),
             key: &name,
             value: text.as_ref().map(|t| t.as_bytes()),
             create_revision: self.revision,
@@ -74,10 +80,33 @@ impl Told {
         self.write("controllers-0#1", &Key::Desired(plural, object(name)), None);
     }
 
+    /// The garbage collector deletes something.
+    fn collect(&mut self, plural: &str, name: &str) {
+        let key = Key::Desired(plural, object(name));
+        let keyspace = Keyspace::default();
+        let leads = keyspace.build(&Key::Leader("gc", None));
+        let txn = Txn::new().when(Compare::ModRevision(leads, 1));
+        let mut sent = Sent::of("controllers-0#1");
+        sent.named = Named::of(&txn.delete(keyspace.build(&key)));
+        self.enter(&sent, &key, None);
+    }
+
+    /// A node registers, and holds its session.
+    fn node(&mut self, name: &str) {
+        let document = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
+        let key = Key::Desired("nodes", ObjectKey::cluster(name));
+        self.write("user", &key, Some(document));
+        self.write(&format!("{name}#1"), &Key::NodeAlive(name), Some(json!({})));
+    }
+
     /// A pod is bound to a node, and is at this stage there.
     fn runs(&mut self, name: &str, stage: &str) {
+        self.runs_on("n1", name, stage);
+    }
+
+    fn runs_on(&mut self, node: &str, name: &str, stage: &str) {
         let binding = json!({
-            "node": "n1", "session": 1, "placement": 1, "podRevision": 1, "boundAt": "2030-01-01T00:00:01Z",
+            "node": node, "session": 1, "placement": 1, "podRevision": 1, "boundAt": "2030-01-01T00:00:01Z",
         });
         self.write(
             "controllers-0#1",
@@ -89,7 +118,8 @@ impl Told {
             "placement": 1, "uid": "", "stage": stage,
             "conditions": [{"type": "Ready", "status": ready}],
         });
-        self.write("n1#1", &Key::NodePod("n1", object(name)), Some(record));
+        let by = format!("{node}#1");
+        self.write(&by, &Key::NodePod(node, object(name)), Some(record));
     }
 
     fn status(&mut self, plural: &str, name: &str, status: Value) {
@@ -115,6 +145,9 @@ fn manifest(plural: &str, name: &str, spec: Value, owner: Option<(&str, &str)>) 
         "cronjobs" => ("batch/v1", "CronJob"),
         "replicasets" => ("apps/v1", "ReplicaSet"),
         "deployments" => ("apps/v1", "Deployment"),
+        "statefulsets" => ("apps/v1", "StatefulSet"),
+        "daemonsets" => ("apps/v1", "DaemonSet"),
+        "configmaps" => ("v1", "ConfigMap"),
         other => panic!("{other}"),
     };
     let mut metadata = json!({"name": name, "namespace": "default"});
@@ -245,9 +278,9 @@ fn counts_of_a_job_that_are_not_what_its_pods_came_to_are_noticed() {
         ("", 0, 0, 0),
         ("0", 1, 0, 0),
         ("0-1", 1, 1, 0),
-        // One has not ended, and one failed.
+        // One has not ended, and one failed and is counted as what it was not.
         ("0,2", 2, 0, 2),
-        ("0-1", 2, 0, 1),
+        ("0-1", 2, 0, 2),
         // Counted twice.
         ("0-1", 1, 2, 2),
         ("0", 2, 0, 2),
@@ -337,4 +370,183 @@ fn jobs_of_a_cron_job_that_overlap_or_come_at_the_wrong_time_are_noticed() {
         "{:?}",
         told.checks.violations()
     );
+}
+
+#[test]
+fn a_pod_of_a_stateful_set_that_is_deleted_though_another_one_is_missing_is_noticed() {
+    let mut told = Told::new();
+    let db = told.user("statefulsets", "db", of_pods(json!({"replicas": 3})));
+    for name in ["db-0", "db-1", "db-2"] {
+        told.controller("pods", name, pod_spec(), ("StatefulSet", &db));
+        told.runs(name, "Running");
+    }
+    told.delete("pods", "db-2");
+    assert_eq!(told.found("availability"), [""; 0]);
+    told.delete("pods", "db-1");
+    assert_eq!(
+        told.found("availability").len(),
+        1,
+        "{:?}",
+        told.checks.violations()
+    );
+}
+
+#[test]
+fn pods_of_a_daemon_set_that_are_two_on_a_node_or_missing_on_too_many_are_noticed() {
+    let mut told = Told::new();
+    for node in ["n1", "n2"] {
+        told.node(node);
+    }
+    let logs = told.user("daemonsets", "logs", of_pods(json!({})));
+    let on = |node: &str| {
+        let term =
+            json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]});
+        let required = json!({"nodeSelectorTerms": [term]});
+        let key = "requiredDuringSchedulingIgnoredDuringExecution";
+        let mut spec = pod_spec();
+        spec["affinity"] = json!({"nodeAffinity": {key: required}});
+        spec
+    };
+    for (name, node) in [("logs-a", "n1"), ("logs-b", "n2")] {
+        told.controller("pods", name, on(node), ("DaemonSet", &logs));
+        told.runs_on(node, name, "Running");
+    }
+    assert_eq!(told.found("surge"), [""; 0]);
+    told.controller("pods", "logs-c", on("n1"), ("DaemonSet", &logs));
+    assert_eq!(
+        told.found("surge").len(),
+        1,
+        "{:?}",
+        told.checks.violations()
+    );
+    // So that every controller knows of the nodes.
+    told.millis += STALE;
+    told.delete("pods", "logs-a");
+    assert_eq!(told.found("availability"), [""; 0]);
+    told.delete("pods", "logs-b");
+    assert_eq!(
+        told.found("availability").len(),
+        1,
+        "{:?}",
+        told.checks.violations()
+    );
+}
+
+#[test]
+fn indexes_of_a_job_that_are_done_twice_or_not_done_are_noticed() {
+    let spec = json!({"completions": 3, "parallelism": 2, "completionMode": "Indexed"});
+    let made = |told: &mut Told, uid: &str, name: &str, index: &str| {
+        let mut pod = manifest("pods", name, pod_spec(), Some(("Job", uid)));
+        let annotation = "batch.kubernetes.io/job-completion-index";
+        pod["metadata"]["annotations"][annotation] = json!(index);
+        let key = Key::Desired("pods", object(name));
+        told.write("controllers-0#1", &key, Some(pod));
+    };
+    let (mut told, uid) = job(spec);
+    made(&mut told, &uid, "sum-0", "0");
+    made(&mut told, &uid, "sum-1", "1");
+    told.runs("sum-0", "Succeeded");
+    told.runs("sum-1", "Failed");
+    let status = |indexes: &str, succeeded: i32, failed: i32| {
+        let mut status = counts(&uid, "0-1", succeeded, failed);
+        status["completedIndexes"] = json!(indexes);
+        status
+    };
+    told.status("jobs", "sum", status("0", 1, 1));
+    assert_eq!(told.found("job"), [""; 0]);
+    made(&mut told, &uid, "sum-2", "0");
+    assert_eq!(told.found("job").len(), 1, "{:?}", told.checks.violations());
+    // One that failed is no success, and is a failure.
+    told.status("jobs", "sum", status("0-1", 2, 1));
+    assert_eq!(told.found("job").len(), 2, "{:?}", told.checks.violations());
+    told.status("jobs", "sum", status("0", 1, 0));
+    assert_eq!(told.found("job").len(), 3, "{:?}", told.checks.violations());
+}
+
+#[test]
+fn a_job_that_ends_with_pods_that_it_has_not_counted_is_noticed() {
+    let (mut told, uid) = job(json!({"completions": 2, "parallelism": 2}));
+    for name in ["sum-0", "sum-1"] {
+        told.controller("pods", name, pod_spec(), ("Job", &uid));
+        told.runs(name, "Succeeded");
+    }
+    let complete = json!([{"type": "Complete", "status": "True"}]);
+    let mut status = counts(&uid, "0", 1, 0);
+    status["conditions"] = complete;
+    told.status("jobs", "sum", status);
+    assert_eq!(told.found("job").len(), 1, "{:?}", told.checks.violations());
+}
+
+#[test]
+fn of_the_history_of_a_cron_job_no_more_goes_than_may() {
+    let mut told = Told::new();
+    let spec = json!({
+        "schedule": "* * * * *",
+        "successfulJobsHistoryLimit": 1,
+        "jobTemplate": {"spec": {"template": {"spec": pod_spec()}}},
+    });
+    let report = told.user("cronjobs", "report", spec);
+    let name = |minute: i64| format!("report-{}", BEGUN / 60 + minute);
+    for minute in [2, 3] {
+        told.millis = u64::try_from(minute).unwrap() * 60_000 + 100;
+        let job = json!({"template": {"spec": pod_spec()}});
+        let uid = told.controller("jobs", &name(minute), job, ("CronJob", &report));
+        let complete = json!([{"type": "Complete", "status": "True"}]);
+        let status = json!({"conditions": complete, "counted": {"of": uid, "pods": ""}});
+        told.status("jobs", &name(minute), status);
+    }
+    told.delete("jobs", &name(2));
+    assert_eq!(told.found("cronjob"), [""; 0]);
+    told.delete("jobs", &name(3));
+    assert_eq!(
+        told.found("cronjob").len(),
+        1,
+        "{:?}",
+        told.checks.violations()
+    );
+}
+
+#[test]
+fn what_is_collected_though_its_owner_is_there_is_noticed() {
+    let namespace =
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}});
+    let settings = |told: &mut Told, owner: &str| {
+        let mut value = manifest("configmaps", "copy", json!({}), Some(("Deployment", owner)));
+        value["metadata"]["ownerReferences"][0]["name"] = json!("web");
+        let key = Key::Desired("configmaps", object("copy"));
+        told.write("controllers-0#1", &key, Some(value));
+    };
+    let begin = || {
+        let mut told = Told::new();
+        let key = Key::Desired("namespaces", ObjectKey::cluster("default"));
+        told.write("user", &key, Some(namespace.clone()));
+        let web = told.user("deployments", "web", of_pods(json!({"replicas": 1})));
+        settings(&mut told, &web);
+        told
+    };
+    let mut told = begin();
+    told.collect("configmaps", "copy");
+    assert_eq!(
+        told.found("nothing lost").len(),
+        1,
+        "{:?}",
+        told.checks.violations()
+    );
+    // Whoever manages it may do without it; it goes with its owner, and before an owner that waits for it.
+    let mut told = begin();
+    told.delete("configmaps", "copy");
+    assert_eq!(told.found("nothing lost"), [""; 0]);
+    let mut told = begin();
+    told.write("user", &Key::Desired("deployments", object("web")), None);
+    told.collect("configmaps", "copy");
+    assert_eq!(told.found("nothing lost"), [""; 0]);
+    let mut told = begin();
+    let record = json!({"propagationPolicy": "Foreground", "uid": "x"});
+    told.write(
+        "user",
+        &Key::Deletion("deployments", object("web")),
+        Some(record),
+    );
+    told.collect("configmaps", "copy");
+    assert_eq!(told.found("nothing lost"), [""; 0]);
 }
