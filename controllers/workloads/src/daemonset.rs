@@ -182,6 +182,7 @@ fn observe(shared: &Shared, view: &View<'_>, key: &ObjectKey) -> Option<(Snapsho
         rolls_back: false,
         min_ready: Duration::ZERO,
         progress_deadline: None,
+        up_since: shared.up_since(view),
         history_limit: 0,
         nodes: Arc::default(),
         pods: Vec::new(),

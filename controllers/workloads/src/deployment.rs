@@ -168,6 +168,7 @@ fn observe(shared: &Shared, view: &View<'_>, key: &ObjectKey) -> Option<(Snapsho
         annotations: Default::default(),
         min_ready_seconds: 0,
         progress_deadline: None,
+        up_since: shared.up_since(view),
         history_limit: 0,
         sets: Vec::new(),
         adoptable: Vec::new(),

@@ -46,7 +46,7 @@ use setpoint_apis::core::{
     ConfigMap, LimitRange, Namespace, Node, PersistentVolumeClaim, Pod, PodTemplateSpec,
     ResourceQuota, Secret,
 };
-use setpoint_apis::{Kind, ObjectKey, content_seen};
+use setpoint_apis::{Kind, ObjectKey, Timestamp, content_seen};
 use setpoint_runtime::events::Recorder;
 use setpoint_runtime::{Action, CacheBuilder, Clock, Controller, Leader, StateKey, View};
 
@@ -119,6 +119,11 @@ impl Shared {
         let mut overlaps = self.overlaps.lock();
         overlaps.catch_up(view);
         overlaps.take_touched::<K>()
+    }
+
+    /// See [`NodeIndex::up_since`].
+    fn up_since(&self, view: &View<'_>) -> Timestamp {
+        self.nodes.lock().up_since(view, self.clock.now())
     }
 
     /// Pins the template of an object to what is in what it reads now, as far as the object's annotations want that.

@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 use setpoint_apis::core::{Node, Taint};
 use setpoint_apis::records::NodeState;
 use setpoint_apis::view::NodeView;
-use setpoint_apis::{Kind, ObjectKey};
+use setpoint_apis::{Kind, ObjectKey, Timestamp};
 use setpoint_runtime::{Cache, Entry, StateKey, Stored, Subscription, View};
 
 use super::fit::{Fit, Placement};
@@ -84,6 +84,8 @@ pub struct NodeIndex {
     nodes: Arc<Nodes>,
     /// Nodes whose facts have changed, and what they were before.
     changed: FxHashMap<Arc<str>, Option<Arc<NodeFacts>>>,
+    /// Since when there has been a node that is not lost.
+    up_since: Option<Timestamp>,
 }
 
 impl NodeIndex {
@@ -93,6 +95,7 @@ impl NodeIndex {
             subscription: cache.subscribe(Self::concerns),
             nodes: Arc::default(),
             changed: FxHashMap::default(),
+            up_since: None,
         }
     }
 
@@ -150,6 +153,15 @@ impl NodeIndex {
             Some(facts) => drop(nodes.insert(name.clone(), Arc::new(facts))),
             None => drop(nodes.remove(name)),
         }
+    }
+
+    /// Since when the rollouts of this leadership could have got on: since it began, and since there has been a node that is
+    /// not lost. `now` while there is none.
+    pub fn up_since(&mut self, view: &View<'_>, now: Timestamp) -> Timestamp {
+        self.catch_up(view);
+        let is_up = self.nodes.values().any(|node| !node.lost);
+        self.up_since = is_up.then(|| self.up_since.unwrap_or(now));
+        self.up_since.unwrap_or(now)
     }
 
     /// All nodes as they are.

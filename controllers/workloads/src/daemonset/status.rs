@@ -231,7 +231,13 @@ fn progress(
     let since = present.as_ref().and_then(|c| c.last_update_time);
     if progress || says(&complete) {
         conditions::touch(all, finding(true, UPDATED, going_on), now);
-    } else if !says(&timed_out(name)) && since.unwrap_or(now).saturating_add(deadline) <= now {
+    } else if !says(&timed_out(name))
+        && since
+            .unwrap_or(now)
+            .max(s.up_since)
+            .saturating_add(deadline)
+            <= now
+    {
         let missed = finding(false, DEADLINE_EXCEEDED, timed_out(name));
         conditions::set(all, missed, now);
     }
@@ -270,7 +276,7 @@ fn appointments(
         .filter(|c| c.status != "False" && c.reason.as_deref() != Some(AVAILABLE));
     let since = progressing.and_then(|c| c.last_update_time);
     if let (Some(since), Some(deadline)) = (since, s.progress_deadline) {
-        let at = since.saturating_add(deadline);
+        let at = since.max(s.up_since).saturating_add(deadline);
         if at > now {
             sooner(&mut plan.look_again, at.duration_since(now));
         }

@@ -68,6 +68,7 @@ fn daemon_set(nodes: usize, image: &str) -> Snapshot {
         rolls_back: true,
         min_ready: Duration::ZERO,
         progress_deadline: Some(Duration::from_secs(600)),
+        up_since: Timestamp::EPOCH,
         history_limit: 10,
         nodes: Arc::new((0..nodes).map(name).collect()),
         pods: vec![],

@@ -115,6 +115,9 @@ pub struct Snapshot {
     pub min_ready_seconds: i32,
     /// How long a rollout may stand still; `None`: for ever.
     pub progress_deadline: Option<Duration>,
+    /// Since when it could have got on: before that nobody led, or no node was there. The time that a rollout may stand
+    /// still counts from then at the earliest, or an outage of ours would be taken for a failure of the rollout.
+    pub up_since: Timestamp,
     /// How many old ReplicaSets without pods are kept.
     pub history_limit: i32,
     /// Its ReplicaSets, oldest first.

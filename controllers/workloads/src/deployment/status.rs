@@ -289,7 +289,7 @@ fn progress_condition(
             conditions::touch(&mut status.conditions, finding(true, UPDATED, message), now);
         }
         Some(c) => {
-            let since = c.last_update_time.unwrap_or(now);
+            let since = c.last_update_time.unwrap_or(now).max(s.up_since);
             if reason != DEADLINE_EXCEEDED && since.saturating_add(deadline) <= now {
                 conditions::set(
                     &mut status.conditions,
@@ -349,7 +349,7 @@ fn appointments(
         progressing.and_then(|c| c.last_update_time),
         s.progress_deadline,
     ) {
-        let at = since.saturating_add(deadline);
+        let at = since.max(s.up_since).saturating_add(deadline);
         if at > now {
             sooner(&mut plan.look_again, at.duration_since(now));
         }

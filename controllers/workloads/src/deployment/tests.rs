@@ -49,6 +49,7 @@ fn deployment(wanted: i32, image: &str) -> Snapshot {
         annotations: [].into(),
         min_ready_seconds: 0,
         progress_deadline: Some(Duration::from_secs(600)),
+        up_since: Timestamp::EPOCH,
         history_limit: 10,
         sets: vec![],
         adoptable: vec![],

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use setpoint_apis::ObjectKey;
 use setpoint_apis::apps::{ClaimRetention, ControllerRevision, StatefulSet};
 use setpoint_apis::core::{Namespace, PersistentVolumeClaim, Pod};
+use setpoint_apis::{ObjectKey, Timestamp};
 use setpoint_runtime::{Stored, View};
 
 use super::documents::{CLAIM_OF, ordinal};
@@ -65,6 +65,7 @@ pub(super) fn observe(
     s.wanted = shared.wanted::<StatefulSet>(view, key, asked).max(0);
     s.decided = (s.wanted != asked).then_some(s.wanted);
     spec(&mut s, &set.value);
+    s.up_since = shared.up_since(view);
     {
         let mut index = shared.index.lock();
         index.catch_up(view);
@@ -139,6 +140,7 @@ fn empty(key: &ObjectKey) -> Snapshot {
         copies: Vec::new(),
         rolls_back: false,
         progress_deadline: None,
+        up_since: Timestamp::EPOCH,
         history_limit: 0,
         revisions: Vec::new(),
         adoptable_revisions: Vec::new(),

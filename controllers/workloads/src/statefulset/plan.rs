@@ -110,6 +110,9 @@ pub struct Snapshot {
     pub rolls_back: bool,
     /// How long a rollout may stand still.
     pub progress_deadline: Option<Duration>,
+    /// Since when it could have got on: before that nobody led, or no node was there. The time that a rollout may stand
+    /// still counts from then at the earliest, or an outage of ours would be taken for a failure of the rollout.
+    pub up_since: Timestamp,
     /// How many revisions that are not in use are kept.
     pub history_limit: i32,
     /// Its revisions, by number.

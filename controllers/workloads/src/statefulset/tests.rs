@@ -55,6 +55,7 @@ fn set(wanted: i32, image: &str) -> Snapshot {
         copies: vec![],
         rolls_back: true,
         progress_deadline: Some(Duration::from_secs(600)),
+        up_since: Timestamp::EPOCH,
         history_limit: 10,
         revisions: vec![],
         adoptable_revisions: vec![],

@@ -1,5 +1,7 @@
 //! Rollouts that fail and are taken back; revisions that are pinned to what they read.
 
+use std::time::Duration;
+
 use setpoint_apis::ObjectKey;
 
 use super::{World, at, deployment, running, template};
@@ -84,6 +86,24 @@ fn a_missed_deadline_is_said_first_and_then_taken_back() {
         w.condition("RolledBack").as_deref(),
         Some("True/ProgressDeadlineExceeded")
     );
+}
+
+#[test]
+fn time_in_which_nobody_led_or_no_node_was_there_does_not_count() {
+    let mut w = running(10, "a");
+    w.s.template = template("b");
+    w.settle();
+    w.replica_sets_act();
+    w.settle();
+    w.now += 5_000;
+    // As seen by a new leader, or while all nodes are lost.
+    w.s.up_since = at(w.now);
+    let plans = w.settle();
+    assert!(plans.iter().all(|p| p.rolled_back.is_none()));
+    assert_eq!(w.plan().look_again, Some(Duration::from_secs(600)));
+    w.now += 600;
+    let plans = w.settle();
+    assert!(plans.iter().any(|p| p.rolled_back.is_some()));
 }
 
 #[test]

@@ -102,6 +102,20 @@ fn a_missed_deadline_is_said_first_and_then_taken_back() {
 }
 
 #[test]
+fn time_in_which_nobody_led_or_no_node_was_there_does_not_count() {
+    let mut w = stuck(set(3, "a"));
+    w.now += 5_000;
+    // As seen by a new leader, or while all nodes are lost.
+    w.s.up_since = at(w.now);
+    let plans = w.settle();
+    assert!(plans.iter().all(|p| p.rolled_back.is_none()));
+    assert_eq!(w.plan().look_again, Some(Duration::from_secs(600)));
+    w.now += 600;
+    let plans = w.settle();
+    assert!(plans.iter().any(|p| p.rolled_back.is_some()));
+}
+
+#[test]
 fn what_is_not_to_be_taken_back_stays() {
     let mut w = running(Snapshot {
         rolls_back: false,
