@@ -95,10 +95,12 @@ pub(crate) fn status<K: Kind>(leader: &Leader, key: &ObjectKey, status: &K::Stat
     }
 }
 
-/// Whether an object is being deleted, its dependents first.
+/// Whether nothing is made for an object now: it is being deleted, its dependents first; or a former object of its name is
+/// gone, whose dependents are still being let go. The collector ends the latter soon, and then they are there to be taken
+/// on, where new ones would have been made besides.
 pub(crate) fn terminating<K: Kind>(view: &View<'_>, key: &ObjectKey, uid: &str) -> bool {
     let record = view.deletions(K::PLURAL).and_then(|t| t.get(key));
-    record.is_some_and(|d| d.value.propagation_policy == "Foreground" && d.value.uid == uid)
+    record.is_some_and(|d| d.value.propagation_policy == "Foreground" || d.value.uid != uid)
 }
 
 #[cfg(test)]

@@ -424,3 +424,68 @@ async fn custom_kinds_own_and_are_owned_where_they_are_known() {
         );
     }
 }
+
+#[tokio::test]
+async fn who_follows_at_once_waits_for_what_is_being_let_go_and_takes_it_on() {
+    let deployment = format!(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: web}}\nspec: {{replicas: 3, selector: \
+         {{matchLabels: {{a: b}}}}, template: {POD}}}\n"
+    );
+    let (rig, _running) = both().await;
+    rig.put_desired::<Deployment>(&key("web"), &deployment)
+        .await;
+    rig.until("the pods are wanted", |view| {
+        (view.desired::<Pod>().len() == 3).then_some(())
+    })
+    .await;
+    rig.settled().await;
+    let before = pods(&rig);
+    let names = |all: &[(String, i64, Option<String>)]| -> Vec<(String, i64)> {
+        all.iter().map(|p| (p.0.clone(), p.1)).collect()
+    };
+    let set = rig
+        .cache
+        .view()
+        .desired::<ReplicaSet>()
+        .iter()
+        .next()
+        .unwrap()
+        .0
+        .name
+        .to_string();
+    // Its Deployment makes it anew as soon as it sees that it is gone.
+    delete_with::<ReplicaSet>(&rig, &set, "Orphan", true).await;
+    rig.until("another one has taken the pods on", |view| {
+        let owners = view.desired::<ReplicaSet>();
+        let uid = owners.get(&key(&set))?.uid();
+        let mut all = view.desired::<Pod>().iter();
+        let owned = all.all(|(_, p)| {
+            let owner = p.value.metadata.controller();
+            owner.is_some_and(|o| *o.uid == *uid)
+        });
+        owned.then_some(())
+    })
+    .await;
+    swept(&rig).await;
+    assert_eq!(names(&pods(&rig)), names(&before));
+    let owners = rig.cache.view().desired::<ReplicaSet>().len();
+    assert_eq!(owners, 1);
+    // And so does a person.
+    delete_with::<Deployment>(&rig, "web", "Orphan", true).await;
+    rig.put_desired::<Deployment>(&key("web"), &deployment)
+        .await;
+    rig.until("the next one has the ReplicaSet", |view| {
+        let uid = view.desired::<Deployment>().get(&key("web"))?.uid();
+        let set = view.desired::<ReplicaSet>().get(&key(&set))?;
+        let owned = set
+            .value
+            .metadata
+            .controller()
+            .is_some_and(|o| *o.uid == *uid);
+        (owned && view.actual::<Deployment>().contains(&key("web"))).then_some(())
+    })
+    .await;
+    swept(&rig).await;
+    assert_eq!(names(&pods(&rig)), names(&before));
+    assert_eq!(rig.cache.view().desired::<ReplicaSet>().len(), 1);
+}
