@@ -332,6 +332,7 @@ async fn execute(
             let by = (&owner, &own);
             let copies = copy_writes(leader, &plan.copies, namespace, by, &found.sources);
             if !tally.commit(leader, copies).await || tally.conflicts > 0 {
+                tally.catch_up(leader).await;
                 return Ok(Action::requeue(writes::SOON));
             }
         }
@@ -403,6 +404,7 @@ async fn execute(
     let recovered = shared
         .deployments
         .with(&s.key, |memo| memo.notes.take().is_some());
+    tally.catch_up(leader).await;
     if tally.conflicts > 0 || recovered {
         action.requeue_after = Some(writes::SOON);
     }

@@ -181,6 +181,7 @@ async fn execute(
             }
         }
     }
+    tally.catch_up(leader).await;
     action.requeue_after = tally.comes_back(action.requeue_after);
     match tally.first_error {
         Some(source) => Err(Error::Refused {

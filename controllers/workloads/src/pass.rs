@@ -95,6 +95,7 @@ where
         }
         standing::tell::<K>(recorder, report.key, report.uid, report.before, report.now);
     }
+    tally.catch_up(leader).await;
     action.requeue_after = tally.comes_back(action.requeue_after);
     match tally.first_error {
         Some(source) => Err(Error::Refused {
