@@ -134,7 +134,8 @@ pub struct CopyPlan {
 }
 
 impl CopyPlan {
-    /// Makes what is wanted and not there, and removes what neither that nor one of the templates reads.
+    /// Makes what is wanted and not there, and removes what neither that nor one of the templates reads, but for what does
+    /// not parse: it stays until it is mended or its workload goes.
     pub fn new<'a>(
         wanted: &[ContentCopy],
         present: &[CopySeen],
@@ -146,7 +147,7 @@ impl CopyPlan {
         let absent = |c: &&ContentCopy| !present.iter().any(|p| is(p, c.secret, &c.name));
         let mut unread: Vec<&CopySeen> = present
             .iter()
-            .filter(|p| p.own && !wanted.iter().any(|c| is(p, c.secret, &c.name)))
+            .filter(|p| p.own && !p.frozen && !wanted.iter().any(|c| is(p, c.secret, &c.name)))
             .collect();
         for template in templates.filter(|_| !present.is_empty()) {
             if unread.is_empty() {
@@ -451,6 +452,7 @@ spec:
             let seen = |c: &ContentCopy| CopySeen {
                 own: true,
                 secret: c.secret,
+                frozen: false,
                 seen: Seen {
                     key: ObjectKey::namespaced("default", c.name.as_str()),
                     mod_revision: 7,
@@ -481,6 +483,14 @@ spec:
             plan(&new, &present, &[&new]),
             format!("copy configmap app as {z}\ndelete copy configmap {a} at 7\n")
         );
+        // What somebody has broken is present, and left alone.
+        let mut broken = present.clone();
+        broken[0].frozen = true;
+        assert_eq!(
+            plan(&new, &broken, &[&new]),
+            format!("copy configmap app as {z}\n")
+        );
+        assert_eq!(plan(&old, &broken, &[&old]), "");
     }
 
     #[test]
