@@ -120,6 +120,10 @@ pub(crate) fn keys(shared: &Shared, change: &StateKey, view: &View<'_>) -> Vec<O
             }
         }
         StateKey::Desired(plural, key) if *plural == DaemonSet::PLURAL => keys.push(key.clone()),
+        // One that never parsed is found by its name, and so it is when it goes.
+        StateKey::Desired(plural, key) if *plural == ControllerRevision::PLURAL => {
+            keys.extend(revisions::named_after::<DaemonSet>(view, key));
+        }
         StateKey::Desired(plural, namespace) if *plural == Namespace::PLURAL => {
             let all = view.desired::<DaemonSet>().namespace(&namespace.name);
             keys.extend(all.map(|(key, _)| key.clone()));
@@ -319,6 +323,11 @@ fn see_revisions(shared: &Shared, view: &View<'_>, s: &mut Snapshot, object: &Da
         let mut index = shared.revisions.lock();
         index.catch_up(view);
         s.revisions = revisions::of(&index, &s.uid);
+        let broken = revisions::broken(&index, &s.key, &s.revisions);
+        if !broken.is_empty() {
+            s.invalid = Some(Unusable::revisions(&broken));
+            return;
+        }
     }
     let known = |r: &revisions::Revision| r.template.as_ref() == Some(&s.template);
     if s.revisions.iter().any(known) {
@@ -379,7 +388,8 @@ async fn execute(
     if let Some(found) = found.filter(|_| plan.acts() || plan.rolled_back.is_some()) {
         let manager = Manager::new(shared, leader, &s.key, &found.object);
         if !act(shared, leader, s, (&found, &manager), &plan, &mut tally).await? {
-            // Deposed, or fenced off: whatever is due is decided afresh.
+            // Deposed, fenced off, or another document: whatever is due is decided afresh.
+            tally.catch_up(leader).await;
             return Ok(Action::requeue(writes::SOON));
         }
     }

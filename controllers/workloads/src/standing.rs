@@ -23,7 +23,10 @@ pub const OVERLAPS: &str = "SelectorOverlaps";
 /// Why a document that does not parse, or says what cannot be, cannot be acted on.
 const DOCUMENT_INVALID: &str = "DocumentInvalid";
 
-/// Why the document of an object cannot be acted on.
+/// Why an object cannot be acted on whose revisions cannot be read.
+const REVISION_INVALID: &str = "RevisionInvalid";
+
+/// Why the document of an object, or that of one of its revisions, cannot be acted on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unusable {
     /// One CamelCase word.
@@ -41,6 +44,14 @@ impl Unusable {
         }
     }
 
+    /// Revisions of it cannot be read; `broken` says of each what is wrong with it.
+    pub fn revisions(broken: &[String]) -> Self {
+        Self {
+            reason: REVISION_INVALID,
+            message: broken.join("; "),
+        }
+    }
+
     /// The condition `Invalid`.
     pub fn finding(&self) -> Finding {
         Finding::new(INVALID, true, self.reason, self.message.as_str())
@@ -50,6 +61,7 @@ impl Unusable {
     pub fn note(&self) -> &'static str {
         match self.reason {
             DOCUMENT_INVALID => "the document does not parse: frozen",
+            REVISION_INVALID => "the document of a revision does not parse: frozen",
             _ => "what may not change has changed: frozen",
         }
     }
@@ -57,7 +69,7 @@ impl Unusable {
     /// The generation that a status with this is about; of what does not parse, the one that it was about before.
     pub fn observed(&self, present: i64, before: Option<i64>) -> Option<i64> {
         match self.reason {
-            DOCUMENT_INVALID => before,
+            DOCUMENT_INVALID | REVISION_INVALID => before,
             _ => Some(present),
         }
     }

@@ -119,8 +119,9 @@ pub(crate) fn keys(shared: &Shared, change: &StateKey, view: &View<'_>) -> Vec<O
                 keys.extend(sets.map(|(k, _)| k.clone()));
             }
             // Whoever has a name that a pod or a claim of a StatefulSet would have stands in its way.
-            Pod::PLURAL | PersistentVolumeClaim::PLURAL | ControllerRevision::PLURAL => {
-                keys.extend(by_name(view, key));
+            Pod::PLURAL | PersistentVolumeClaim::PLURAL => keys.extend(by_name(view, key)),
+            ControllerRevision::PLURAL => {
+                keys.extend(revisions::named_after::<StatefulSet>(view, key));
             }
             _ => {}
         },
@@ -182,6 +183,7 @@ async fn execute(
         };
         if !pass.act(&mut tally).await? {
             // Deposed, fenced off, or another document: whatever is due is decided afresh.
+            tally.catch_up(leader).await;
             return Ok(Action::requeue(writes::SOON));
         }
     }
