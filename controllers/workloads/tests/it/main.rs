@@ -99,7 +99,7 @@ async fn a_deployment_becomes_available_is_scaled_and_writes_nothing_when_it_is_
     }
     // The next leader looks at everything, and finds nothing to write: all that it writes is for what comes new.
     process.stop().await;
-    rig.settled().await;
+    rig.level().await;
     let history = rig.history().await;
     let process = controllers(&rig).await;
     let probe = ObjectKey::namespaced("default", "probe");
