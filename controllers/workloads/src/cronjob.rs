@@ -18,6 +18,7 @@ pub mod plan;
 mod tests;
 pub mod timing;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use setpoint_apis::batch::{CronJob, CronJobStatus, Job, labels};
@@ -53,7 +54,8 @@ pub(crate) type CronJobs = Memory<Notes>;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Notes {
     taken: Option<Timestamp>,
-    told: Option<(&'static str, Timestamp)>,
+    /// By what was said; no more than there are things to say.
+    told: BTreeMap<&'static str, Timestamp>,
     /// What people were told of a status that cannot be read.
     lost: Option<String>,
 }
@@ -270,7 +272,7 @@ async fn execute(
         for told in plan.tell {
             if let Some(time) = told.about {
                 shared.cron_jobs.with(&s.key, |memo| {
-                    memo.notes.told = Some((told.reason, time));
+                    memo.notes.told.insert(told.reason, time);
                 });
             }
             match told.warning {
