@@ -385,7 +385,7 @@ async fn execute(
     };
     let mut tally = writes::Tally::default();
     let is_read = found.is_some();
-    if let Some(found) = found.filter(|_| plan.acts() || plan.rolled_back.is_some()) {
+    if let Some(found) = found.filter(|_| plan.acts()) {
         let manager = Manager::new(shared, leader, &s.key, &found.object);
         if !act(shared, leader, s, (&found, &manager), &plan, &mut tally).await? {
             // Deposed, fenced off, or another document: whatever is due is decided afresh.
@@ -446,7 +446,7 @@ async fn act(
             return Ok(true);
         }
     }
-    tell(shared, s, manager, plan);
+    tell(shared, manager, plan);
 
     let before = tally.committed;
     let deletes: Vec<&Seen> = plan.delete.iter().map(|r| &r.pod).collect();
@@ -515,10 +515,7 @@ fn revision_writes(
 }
 
 /// Tells people what happens.
-fn tell(shared: &Shared, s: &Snapshot, manager: &Manager<'_>, plan: &Plan) {
-    if let Some(r) = &plan.rolled_back {
-        rollback::tell(&shared.recorder, &s.key, manager.about(), r);
-    }
+fn tell(shared: &Shared, manager: &Manager<'_>, plan: &Plan) {
     for r in plan.delete.iter().filter(|r| r.why == Why::Ended) {
         let node = r.node.as_deref().unwrap_or_default();
         let message = format!(

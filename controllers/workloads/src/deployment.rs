@@ -355,12 +355,12 @@ async fn execute(
     let status = plan.status.as_ref();
     let write =
         pass::status::<Deployment, _>(&shared.deployments, leader, &s.key, status, &mut action);
-    let is_said = write.is_some();
+    let says = write.is_some();
     writes.extend(write);
     if !tally.commit(leader, writes).await {
         return Ok(Action::requeue(writes::SOON));
     }
-    if is_said {
+    if says && tally.last_committed {
         let before = s.status.as_ref();
         standing::tell::<Deployment>(&shared.recorder, &s.key, &s.uid, before, status);
     }
@@ -539,9 +539,6 @@ fn tell(shared: &Shared, found: &Found, plan: &Plan) {
     }
     for change in &plan.change {
         scaled(&change.set.key.name, change.from, change.replicas);
-    }
-    if let Some(r) = &plan.rolled_back {
-        rollback::tell(&shared.recorder, &object, about(), r);
     }
     for set in &plan.delete {
         info!(%object, replica_set = %set.key.name, "deleted an old replica set");

@@ -187,10 +187,6 @@ async fn execute(
             return Ok(Action::requeue(writes::SOON));
         }
     }
-    if let (Some(found), Some(r)) = (&found, &plan.rolled_back) {
-        let about = EventRef::stored(&*found.set);
-        rollback::tell(&shared.recorder, &s.key, about, r);
-    }
     let report = pass::Report::<StatefulSet> {
         key: &s.key,
         uid: &s.uid,

@@ -21,6 +21,8 @@ pub(crate) const CONTESTED: Duration = Duration::from_millis(100);
 pub(crate) struct Tally {
     /// Written.
     pub(crate) committed: usize,
+    /// Whether the last of all was written.
+    pub(crate) last_committed: bool,
     /// A guard did not hold.
     pub(crate) conflicts: usize,
     /// The newest revision at which one did not.
@@ -66,6 +68,7 @@ impl Tally {
             return false;
         };
         for outcome in outcomes {
+            self.last_committed = matches!(outcome, WriteOutcome::Committed(_));
             match outcome {
                 WriteOutcome::Committed(_) => self.committed += 1,
                 WriteOutcome::Conflict(at) => {
