@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use rustc_hash::FxHashMap;
+use setpoint_apis::apps::{DaemonSet, Deployment, StatefulSet};
 use setpoint_apis::core::{ConfigMap, Secret};
 use setpoint_apis::{Kind, ObjectKey};
 use setpoint_runtime::cache::Table;
@@ -52,9 +53,11 @@ pub struct ContentIndex {
 impl ContentIndex {
     /// An empty index of what `cache` holds.
     pub fn new(cache: &Cache) -> Self {
+        // Whose revisions are pinned.
+        let owners = [Deployment::KIND, StatefulSet::KIND, DaemonSet::KIND];
         Self {
-            config_maps: Children::new(cache),
-            secrets: Children::new(cache),
+            config_maps: Children::new(cache, &owners),
+            secrets: Children::new(cache, &owners),
             readers: FxHashMap::default(),
             reads: FxHashMap::default(),
         }

@@ -32,6 +32,7 @@ pub mod rollback;
 pub mod seen;
 pub mod standing;
 pub mod statefulset;
+pub mod touched;
 mod writes;
 
 use std::collections::BTreeMap;
@@ -219,7 +220,10 @@ pub async fn run(leader: Leader, clock: Clock, recorder: Recorder, seed: u64) {
         content: Mutex::new(ContentIndex::new(leader.cache())),
         autoscalers: Mutex::new(Autoscalers::new(leader.cache())),
         overlaps: Mutex::new(Overlaps::new(leader.cache())),
-        revisions: Mutex::new(Children::new(leader.cache())),
+        revisions: Mutex::new(Children::new(
+            leader.cache(),
+            &[StatefulSet::KIND, DaemonSet::KIND],
+        )),
         nodes: Mutex::new(NodeIndex::new(leader.cache())),
         doors: Doors::default(),
         clock,
@@ -230,7 +234,7 @@ pub async fn run(leader: Leader, clock: Clock, recorder: Recorder, seed: u64) {
         stateful_sets: statefulset::StatefulSets::default(),
         jobs: job::Jobs::default(),
         cron_jobs: cronjob::CronJobs::default(),
-        jobs_by_owner: Mutex::new(Children::new(leader.cache())),
+        jobs_by_owner: Mutex::new(Children::new(leader.cache(), &[CronJob::KIND])),
         // Far apart for neighbouring seeds and for successive leaders, so that names do not come again.
         salt: AtomicU64::new(
             seed.rotate_left(32) ^ leader.epoch().0.unsigned_abs().rotate_left(20),
