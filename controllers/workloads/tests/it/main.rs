@@ -9,14 +9,18 @@ mod revisions;
 mod rig;
 mod stateful_set;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use setpoint_apis::apps::{Deployment, ReplicaSet};
 use setpoint_apis::core::Pod;
-use setpoint_apis::{Key, Kind, ObjectKey};
+use setpoint_apis::{Key, Kind, ObjectKey, document};
+use setpoint_runtime::Clock;
 use setpoint_store::testing::{Options, TestEtcd};
 use setpoint_store::{Revision, Txn};
+use setpoint_workloads::index::OwnerIndex;
+use setpoint_workloads::owner::{PodOwner, Takers, takers};
 
 use rig::{BROKEN, Process, Rig};
 
@@ -538,4 +542,62 @@ async fn what_the_store_refuses_is_said_and_tried_again() {
             .then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_is_reported_of_a_pod_that_is_nobody_s_wakes_nobody_who_knows_of_it() {
+    let rig = rig("loose-pods").await;
+    let takers: Vec<(PodOwner, Takers)> = vec![(PodOwner::ReplicaSet, takers::<ReplicaSet>)];
+    let mut index = OwnerIndex::new(&rig.cache, takers);
+    for name in ["a", "b"] {
+        let text = format!(
+            "apiVersion: apps/v1\nkind: ReplicaSet\nmetadata: {{name: {name}}}\nspec:\n  \
+             selector: {{matchLabels: {{app: {name}}}}}\n  template:\n    metadata: {{labels: {{app: {name}}}}}\n    \
+             spec: {{containers: [{{name: c, image: host}}]}}\n"
+        );
+        let key = ObjectKey::namespaced("default", name);
+        rig.put_desired::<ReplicaSet>(&key, &text).await;
+    }
+    let mut touched = |rig: &Rig| {
+        index.catch_up(&rig.cache.view());
+        let touched = index.take_touched(PodOwner::ReplicaSet);
+        let names: BTreeSet<String> = touched.iter().map(|k| k.name.to_string()).collect();
+        names.into_iter().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(touched(&rig), "a b");
+    let loose = ObjectKey::namespaced("default", "loose");
+    let pod = |app: &str, more: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: loose, namespace: default, labels: {{app: {app}}}{more}}}\n\
+             spec: {{containers: [{{name: c, image: host}}]}}\n"
+        )
+    };
+    rig.put_desired::<Pod>(&loose, &pod("a", "")).await;
+    assert_eq!(touched(&rig), "a");
+    // It is placed, starts, and runs; and its document changes in what selects nothing.
+    let agents = rig.agents();
+    rig.until("it runs", |view| view.pod_actual(&loose).map(|_| ()))
+        .await;
+    drop(agents);
+    rig.put_desired::<Pod>(&loose, &pod("a", ", annotations: {x: y}"))
+        .await;
+    assert_eq!(touched(&rig), "");
+    rig.put_desired::<Pod>(&loose, &pod("b", "")).await;
+    assert_eq!(touched(&rig), "b");
+    // What has ended is nobody's to take on, which its taker learns.
+    let running = {
+        let view = rig.cache.view();
+        view.pod_actual(&loose).unwrap().value.clone()
+    };
+    let node = {
+        let view = rig.cache.view();
+        view.bindings().get(&loose).unwrap().value.node.clone()
+    };
+    let over = rig::ended(&running, 0, Clock::system().now().whole_seconds());
+    rig.put(
+        &Key::NodePod(&node, loose.clone()),
+        &document::encode(&over),
+    )
+    .await;
+    assert_eq!(touched(&rig), "b");
 }
