@@ -10,7 +10,7 @@ use setpoint_runtime::cache::Table;
 use setpoint_runtime::{Cache, StateKey, View};
 
 use crate::children::{Child, Children};
-use crate::config::{ContentCopy, Sources};
+use crate::config::{ContentCopy, CopyNames, Sources};
 use crate::seen::Seen;
 
 /// A copy that is there, or what is there under the name of one.
@@ -48,6 +48,7 @@ pub struct ContentIndex {
     secrets: Children<Secret>,
     readers: FxHashMap<Content, BTreeSet<Reader>>,
     reads: FxHashMap<Reader, Vec<Content>>,
+    names: FxHashMap<Reader, CopyNames>,
 }
 
 impl ContentIndex {
@@ -60,6 +61,7 @@ impl ContentIndex {
             secrets: Children::new(cache, &owners),
             readers: FxHashMap::default(),
             reads: FxHashMap::default(),
+            names: FxHashMap::default(),
         }
     }
 
@@ -103,7 +105,7 @@ impl ContentIndex {
         if self.reads.get(&reader).map_or(&[][..], Vec::as_slice) == now {
             return;
         }
-        self.forget::<K>(key);
+        self.unnote(&reader);
         for content in &now {
             let readers = self.readers.entry(content.clone()).or_default();
             readers.insert(reader.clone());
@@ -114,9 +116,19 @@ impl ContentIndex {
     /// An object of kind `K` is gone.
     pub fn forget<K: Kind>(&mut self, key: &ObjectKey) {
         let reader = (K::KIND, key.clone());
-        for content in self.reads.remove(&reader).unwrap_or_default() {
+        self.unnote(&reader);
+        self.names.remove(&reader);
+    }
+
+    /// The names of copies that were found for an object of kind `K`.
+    pub fn names<K: Kind>(&mut self, key: &ObjectKey) -> &mut CopyNames {
+        self.names.entry((K::KIND, key.clone())).or_default()
+    }
+
+    fn unnote(&mut self, reader: &Reader) {
+        for content in self.reads.remove(reader).unwrap_or_default() {
             if let Some(readers) = self.readers.get_mut(&content) {
-                readers.remove(&reader);
+                readers.remove(reader);
                 if readers.is_empty() {
                     self.readers.remove(&content);
                 }

@@ -131,6 +131,8 @@ impl Shared {
         template: &mut PodTemplateSpec,
     ) -> Reads {
         let mut reads = Reads::default();
+        let mut content = self.content.lock();
+        content.catch_up(view);
         if config::pins(annotations) {
             reads.sources = Sources::look_up(view, &key.namespace, template);
             reads.seen = content_seen::fingerprint(&template.spec, |content| {
@@ -140,7 +142,7 @@ impl Shared {
                     false => Some(view.desired::<ConfigMap>().entry(&key)?.mod_revision()),
                 }
             });
-            match config::pin(uid, template, &reads.sources) {
+            match config::pin(uid, template, &reads.sources, content.names::<K>(key)) {
                 Ok(pinned) => {
                     *template = pinned.template;
                     reads.wanted = pinned.copies;
@@ -148,8 +150,6 @@ impl Shared {
                 Err(missing) => reads.missing = Some(missing),
             }
         }
-        let mut content = self.content.lock();
-        content.catch_up(view);
         content.note::<K>(key, &reads.sources);
         let wanted = Named {
             namespace: &key.namespace,
