@@ -26,6 +26,7 @@ pub mod overlaps;
 pub mod owner;
 mod pass;
 pub mod pod;
+mod reown;
 pub mod replicaset;
 pub mod revisions;
 pub mod rollback;

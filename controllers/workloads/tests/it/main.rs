@@ -388,6 +388,41 @@ async fn a_thousand_pods_are_created_and_deleted_in_few_revisions() {
 }
 
 #[tokio::test]
+async fn pods_that_are_nobody_s_are_adopted_in_few_revisions() {
+    let rig = rig("many-adopted").await;
+    let loose = |txn: Txn, n: usize| {
+        let key = ObjectKey::namespaced("default", format!("loose-{n}"));
+        let text = format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: loose-{n}, namespace: default, labels: {{app: web}}}}\n\
+             spec: {{containers: [{{name: c, image: host}}]}}\n"
+        );
+        txn.put(rig.keyspace.build(&Key::Desired(Pod::PLURAL, key)), text)
+    };
+    for first in [0, 100, 200] {
+        let txn = (first..first + 100).fold(Txn::new(), loose);
+        rig.store.txn(txn).await.unwrap();
+    }
+    let set = ObjectKey::namespaced("default", "set");
+    let text = "apiVersion: apps/v1\nkind: ReplicaSet\nmetadata: {name: set}\nspec:\n  replicas: 300\n  \
+                selector: {matchLabels: {app: web}}\n  template:\n    metadata: {labels: {app: web}}\n    \
+                spec: {containers: [{name: c, image: host}]}\n";
+    rig.put_desired::<ReplicaSet>(&set, text).await;
+    let _controllers = controllers(&rig).await;
+    let revisions = rig
+        .until("all are adopted", |view| {
+            let pods = view.desired::<Pod>();
+            let owned = |p: &Pod| p.metadata.controller().is_some();
+            let all = pods.len() == 300 && pods.iter().all(|(_, p)| owned(&p.value));
+            let revisions = || pods.iter().map(|(_, p)| p.mod_revision).collect();
+            all.then(revisions)
+        })
+        .await;
+    let revisions: BTreeSet<i64> = revisions;
+    assert!(revisions.len() <= 12, "{revisions:?}");
+    assert!(rig.pods().iter().all(|name| name.starts_with("loose-")));
+}
+
+#[tokio::test]
 async fn nothing_is_created_in_a_namespace_that_does_not_exist_until_it_does() {
     let rig = rig("namespace").await;
     let _controllers = controllers(&rig).await;
