@@ -52,11 +52,16 @@ pub fn count(ranges: &[RangeInclusive<i32>]) -> i64 {
 
 /// Numbers in rising order as a text; three or more that follow one another are a range, as Kubernetes writes them.
 pub fn format(numbers: impl IntoIterator<Item = i32>) -> String {
+    format_ranges(numbers.into_iter().map(|n| n..=n))
+}
+
+/// As [`format`], of ranges in rising order that do not overlap: it takes as long as there are ranges, however wide they are.
+pub fn format_ranges(ranges: impl IntoIterator<Item = RangeInclusive<i32>>) -> String {
     let mut runs: Vec<(i32, i32)> = Vec::new();
-    for n in numbers {
+    for range in ranges {
         match runs.last_mut() {
-            Some((_, last)) if last.checked_add(1) == Some(n) => *last = n,
-            _ => runs.push((n, n)),
+            Some((_, last)) if last.checked_add(1) == Some(*range.start()) => *last = *range.end(),
+            _ => runs.push((*range.start(), *range.end())),
         }
     }
     let mut text = String::new();

@@ -6,10 +6,13 @@
 
 use std::collections::BTreeSet;
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
+use setpoint_apis::apps::{Deployment, ReplicaSet, StatefulSet};
 use setpoint_apis::autoscaling::HorizontalPodAutoscaler;
 use setpoint_apis::{Kind, ObjectKey};
 use setpoint_runtime::{Cache, StateKey, Subscription, View};
+
+use crate::touched::Touched;
 
 /// A workload: kind and name.
 type Target = (String, ObjectKey);
@@ -19,7 +22,7 @@ pub struct Autoscalers {
     subscription: Subscription,
     targets: FxHashMap<ObjectKey, Target>,
     by_target: FxHashMap<Target, BTreeSet<ObjectKey>>,
-    touched: FxHashSet<Target>,
+    touched: Touched,
 }
 
 impl Autoscalers {
@@ -29,7 +32,7 @@ impl Autoscalers {
             subscription: cache.subscribe(Self::concerns),
             targets: FxHashMap::default(),
             by_target: FxHashMap::default(),
-            touched: FxHashSet::default(),
+            touched: Touched::new(&[Deployment::KIND, ReplicaSet::KIND, StatefulSet::KIND]),
         }
     }
 
@@ -55,7 +58,11 @@ impl Autoscalers {
         for key in &changes.keys {
             match key {
                 StateKey::Desired(_, key) => self.refresh(view, key),
-                StateKey::Actual(_, key) => self.touched.extend(self.targets.get(key).cloned()),
+                StateKey::Actual(_, key) => {
+                    if let Some((kind, target)) = self.targets.get(key) {
+                        self.touched.insert(kind, target.clone());
+                    }
+                }
                 _ => {}
             }
         }
@@ -63,8 +70,7 @@ impl Autoscalers {
 
     /// The objects of kind `K` that changes since the last call concern.
     pub fn take_touched<K: Kind>(&mut self) -> Vec<ObjectKey> {
-        let touched = self.touched.extract_if(|(kind, _)| kind == K::KIND);
-        touched.map(|(_, key)| key).collect()
+        self.touched.take::<K>()
     }
 
     /// How many pods an object of kind `K` is to have, whose document asks for `asked`: that, without an autoscaler. Of
@@ -91,7 +97,7 @@ impl Autoscalers {
                     self.by_target.remove(&old);
                 }
             }
-            self.touched.insert(old);
+            self.touched.insert(&old.0, old.1);
         }
         let entry = view.desired::<HorizontalPodAutoscaler>().entry(key);
         let Some(scaler) = entry.and_then(|e| e.last_good()) else {
@@ -100,7 +106,7 @@ impl Autoscalers {
         let target = &scaler.value.spec.scale_target_ref;
         let name = ObjectKey::namespaced(key.namespace.clone(), target.name.as_str());
         let target = (target.kind.clone(), name);
-        self.touched.insert(target.clone());
+        self.touched.insert(&target.0, target.1.clone());
         let scalers = self.by_target.entry(target.clone()).or_default();
         scalers.insert(key.clone());
         self.targets.insert(key.clone(), target);

@@ -4,9 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use setpoint_apis::{Kind, ObjectKey, OwnerReference};
 use setpoint_runtime::{Cache, StateKey, Stored, Subscription, View};
+
+use crate::touched::Touched;
 
 /// An object that is somebody's.
 #[derive(Debug)]
@@ -25,18 +27,18 @@ pub struct Children<K: Kind> {
     by_owner: FxHashMap<String, BTreeSet<ObjectKey>>,
     /// Objects that never parsed since this process looks.
     unreadable: BTreeMap<ObjectKey, Arc<str>>,
-    touched: FxHashSet<(String, ObjectKey)>,
+    touched: Touched,
 }
 
 impl<K: Kind> Children<K> {
-    /// An empty index of what `cache` holds.
-    pub fn new(cache: &Cache) -> Self {
+    /// An empty index of what `cache` holds, for the controllers of the kinds `owners`.
+    pub fn new(cache: &Cache, owners: &[&'static str]) -> Self {
         Self {
             subscription: cache.subscribe(Self::concerns),
             rows: BTreeMap::new(),
             by_owner: FxHashMap::default(),
             unreadable: BTreeMap::new(),
-            touched: FxHashSet::default(),
+            touched: Touched::new(owners),
         }
     }
 
@@ -84,8 +86,7 @@ impl<K: Kind> Children<K> {
 
     /// The owners of kind `Owner` that changes since the last call concern.
     pub fn take_touched<Owner: Kind>(&mut self) -> Vec<ObjectKey> {
-        let touched = self.touched.extract_if(|(kind, _)| kind == Owner::KIND);
-        touched.map(|(_, key)| key).collect()
+        self.touched.take::<Owner>()
     }
 
     fn refresh(&mut self, view: &View<'_>, key: &ObjectKey) {
@@ -126,6 +127,6 @@ impl<K: Kind> Children<K> {
 
     fn touch(&mut self, child: &ObjectKey, owner: &OwnerReference) {
         let owned = ObjectKey::namespaced(child.namespace.clone(), owner.name.as_str());
-        self.touched.insert((owner.kind.clone(), owned));
+        self.touched.insert(&owner.kind, owned);
     }
 }

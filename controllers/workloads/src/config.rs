@@ -134,7 +134,8 @@ pub struct CopyPlan {
 }
 
 impl CopyPlan {
-    /// Makes what is wanted and not there, and removes what neither that nor one of the templates reads.
+    /// Makes what is wanted and not there, and removes what neither that nor one of the templates reads, but for what does
+    /// not parse: it stays until it is mended or its workload goes.
     pub fn new<'a>(
         wanted: &[ContentCopy],
         present: &[CopySeen],
@@ -146,7 +147,7 @@ impl CopyPlan {
         let absent = |c: &&ContentCopy| !present.iter().any(|p| is(p, c.secret, &c.name));
         let mut unread: Vec<&CopySeen> = present
             .iter()
-            .filter(|p| p.own && !wanted.iter().any(|c| is(p, c.secret, &c.name)))
+            .filter(|p| p.own && !p.frozen && !wanted.iter().any(|c| is(p, c.secret, &c.name)))
             .collect();
         for template in templates.filter(|_| !present.is_empty()) {
             if unread.is_empty() {
@@ -193,14 +194,63 @@ pub struct Pinned {
     pub copies: Vec<ContentCopy>,
 }
 
-/// Pins a template to what is in the objects that it reads, for the workload of uid `owner`.
+/// The names of copies that are known already: to find one all that is in the object is hashed, up to a MiB, and passes are
+/// many while nothing of it changes.
+#[derive(Clone, Debug, Default)]
+pub struct CopyNames {
+    /// The uid of the workload.
+    owner: String,
+    /// By kind (whether it is a Secret) and name of what is copied: its revision, and the name of the copy.
+    known: BTreeMap<(bool, String), (i64, String)>,
+}
+
+impl CopyNames {
+    /// The name of the copy of an object at a revision; `find` finds one that is not known.
+    fn of(
+        &mut self,
+        (secret, name): (bool, &str),
+        revision: i64,
+        find: impl FnOnce() -> String,
+    ) -> String {
+        let object = (secret, name.to_owned());
+        if let Some((at, known)) = self.known.get(&object)
+            && *at == revision
+        {
+            return known.clone();
+        }
+        let found = find();
+        self.known.insert(object, (revision, found.clone()));
+        found
+    }
+
+    /// Of another workload nothing is known, and what a template does not read any more is forgotten.
+    fn keep(&mut self, owner: &str, sources: &Sources) {
+        if self.owner != owner {
+            self.known.clear();
+            owner.clone_into(&mut self.owner);
+        }
+        self.known.retain(|(secret, name), _| match secret {
+            true => sources.secrets.contains_key(name),
+            false => sources.config_maps.contains_key(name),
+        });
+    }
+}
+
+/// Pins a template to what is in the objects that it reads, for the workload of uid `owner`. `names` are those that the
+/// last call for the same workload has found.
 ///
 /// The same content makes the same names. What is optional and not there stays as it is named, so that it can come later:
 /// that makes another template.
 ///
 /// # Errors
 /// [`Missing`] when the template cannot do without something that is not there.
-pub fn pin(owner: &str, template: &PodTemplateSpec, sources: &Sources) -> Result<Pinned, Missing> {
+pub fn pin(
+    owner: &str,
+    template: &PodTemplateSpec,
+    sources: &Sources,
+    names: &mut CopyNames,
+) -> Result<Pinned, Missing> {
+    names.keep(owner, sources);
     let mut missing = Missing::default();
     let mut copies = Vec::new();
     for (name, source) in &sources.config_maps {
@@ -208,7 +258,9 @@ pub fn pin(owner: &str, template: &PodTemplateSpec, sources: &Sources) -> Result
             Some(object) => copies.push(ContentCopy {
                 secret: false,
                 of: name.clone(),
-                name: copy_name(owner, name, "", &object.value.entries()),
+                name: names.of((false, name), object.mod_revision, || {
+                    copy_name(owner, name, "", &object.value.entries())
+                }),
             }),
             None if source.optional => {}
             None => missing.0.push(format!("ConfigMap {name:?}")),
@@ -217,11 +269,14 @@ pub fn pin(owner: &str, template: &PodTemplateSpec, sources: &Sources) -> Result
     for (name, source) in &sources.secrets {
         match &source.object {
             Some(object) => {
-                let type_ = object.value.type_.as_deref().unwrap_or_default();
+                let find = || {
+                    let type_ = object.value.type_.as_deref().unwrap_or_default();
+                    copy_name(owner, name, type_, &object.value.entries())
+                };
                 copies.push(ContentCopy {
                     secret: true,
                     of: name.clone(),
-                    name: copy_name(owner, name, type_, &object.value.entries()),
+                    name: names.of((true, name), object.mod_revision, find),
                 });
             }
             None if source.optional => {}
@@ -362,6 +417,10 @@ mod tests {
         ))
     }
 
+    fn pin(owner: &str, template: &PodTemplateSpec, sources: &Sources) -> Result<Pinned, Missing> {
+        super::pin(owner, template, sources, &mut CopyNames::default())
+    }
+
     fn template() -> PodTemplateSpec {
         serde_yaml::from_str(
             r#"
@@ -433,6 +492,38 @@ spec:
     }
 
     #[test]
+    fn content_is_looked_at_once_per_revision() {
+        let at = |data: &str, revision: i64| {
+            Arc::new(Stored {
+                value: config(data).value.clone(),
+                create_revision: 1,
+                mod_revision: revision,
+                version: 1,
+            })
+        };
+        let mut names = CopyNames::default();
+        let mut name = |owner: &str, config: Arc<Stored<ConfigMap>>| {
+            let s = sources(Some(config), Some(secret("{b: y}")));
+            let pinned = super::pin(owner, &template(), &s, &mut names).unwrap();
+            pinned.copies[0].name.clone()
+        };
+        let first = name("u", at("{a: x}", 5));
+        // The store never has two contents at one revision; here it shows that the second one is not looked at.
+        assert_eq!(name("u", at("{a: z}", 5)), first);
+        let second = name("u", at("{a: z}", 6));
+        assert_ne!(second, first);
+        assert_eq!(name("u", at("{a: x}", 7)), first);
+        assert_ne!(
+            name("v", at("{a: x}", 7)),
+            first,
+            "another workload of the name"
+        );
+        let nothing = Sources::default();
+        super::pin("v", &template(), &nothing, &mut names).unwrap();
+        assert!(names.known.is_empty());
+    }
+
+    #[test]
     fn what_is_missing_is_named() {
         let error = pin("u", &template(), &sources(None, None)).unwrap_err();
         assert_eq!(
@@ -451,6 +542,7 @@ spec:
             let seen = |c: &ContentCopy| CopySeen {
                 own: true,
                 secret: c.secret,
+                frozen: false,
                 seen: Seen {
                     key: ObjectKey::namespaced("default", c.name.as_str()),
                     mod_revision: 7,
@@ -481,6 +573,14 @@ spec:
             plan(&new, &present, &[&new]),
             format!("copy configmap app as {z}\ndelete copy configmap {a} at 7\n")
         );
+        // What somebody has broken is present, and left alone.
+        let mut broken = present.clone();
+        broken[0].frozen = true;
+        assert_eq!(
+            plan(&new, &broken, &[&new]),
+            format!("copy configmap app as {z}\n")
+        );
+        assert_eq!(plan(&old, &broken, &[&old]), "");
     }
 
     #[test]

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use rustc_hash::FxHashMap;
+use setpoint_apis::apps::{DaemonSet, Deployment, StatefulSet};
 use setpoint_apis::core::{ConfigMap, Secret};
 use setpoint_apis::{Kind, ObjectKey};
 use setpoint_runtime::cache::Table;
 use setpoint_runtime::{Cache, StateKey, View};
 
-use crate::children::Children;
-use crate::config::{ContentCopy, Sources};
+use crate::children::{Child, Children};
+use crate::config::{ContentCopy, CopyNames, Sources};
 use crate::seen::Seen;
 
 /// A copy that is there, or what is there under the name of one.
@@ -19,8 +20,21 @@ pub struct CopySeen {
     pub own: bool,
     /// Whether it is a Secret; otherwise a ConfigMap.
     pub secret: bool,
+    /// Its document does not parse: it is left alone.
+    pub frozen: bool,
     /// It, as seen.
     pub seen: Seen,
+}
+
+impl CopySeen {
+    fn own<K: Kind>(secret: bool, key: &ObjectKey, child: &Child<K>) -> Self {
+        Self {
+            own: true,
+            secret,
+            frozen: child.invalid.is_some(),
+            seen: Seen::of(key, &child.object),
+        }
+    }
 }
 
 /// An object that is read: whether it is a Secret, and its name.
@@ -34,16 +48,20 @@ pub struct ContentIndex {
     secrets: Children<Secret>,
     readers: FxHashMap<Content, BTreeSet<Reader>>,
     reads: FxHashMap<Reader, Vec<Content>>,
+    names: FxHashMap<Reader, CopyNames>,
 }
 
 impl ContentIndex {
     /// An empty index of what `cache` holds.
     pub fn new(cache: &Cache) -> Self {
+        // Whose revisions are pinned.
+        let owners = [Deployment::KIND, StatefulSet::KIND, DaemonSet::KIND];
         Self {
-            config_maps: Children::new(cache),
-            secrets: Children::new(cache),
+            config_maps: Children::new(cache, &owners),
+            secrets: Children::new(cache, &owners),
             readers: FxHashMap::default(),
             reads: FxHashMap::default(),
+            names: FxHashMap::default(),
         }
     }
 
@@ -87,7 +105,7 @@ impl ContentIndex {
         if self.reads.get(&reader).map_or(&[][..], Vec::as_slice) == now {
             return;
         }
-        self.forget::<K>(key);
+        self.unnote(&reader);
         for content in &now {
             let readers = self.readers.entry(content.clone()).or_default();
             readers.insert(reader.clone());
@@ -98,9 +116,19 @@ impl ContentIndex {
     /// An object of kind `K` is gone.
     pub fn forget<K: Kind>(&mut self, key: &ObjectKey) {
         let reader = (K::KIND, key.clone());
-        for content in self.reads.remove(&reader).unwrap_or_default() {
+        self.unnote(&reader);
+        self.names.remove(&reader);
+    }
+
+    /// The names of copies that were found for an object of kind `K`.
+    pub fn names<K: Kind>(&mut self, key: &ObjectKey) -> &mut CopyNames {
+        self.names.entry((K::KIND, key.clone())).or_default()
+    }
+
+    fn unnote(&mut self, reader: &Reader) {
+        for content in self.reads.remove(reader).unwrap_or_default() {
             if let Some(readers) = self.readers.get_mut(&content) {
-                readers.remove(&reader);
+                readers.remove(reader);
                 if readers.is_empty() {
                     self.readers.remove(&content);
                 }
@@ -110,16 +138,10 @@ impl ContentIndex {
 
     /// The copies that the object of this uid has, and whatever has the name of one that it wants.
     pub fn copies(&self, view: &View<'_>, uid: &str, wanted: &Named<'_>) -> Vec<CopySeen> {
-        let config_maps = self.config_maps.of(uid).map(|(key, child)| CopySeen {
-            own: true,
-            secret: false,
-            seen: Seen::of(key, &child.object),
-        });
-        let secrets = self.secrets.of(uid).map(|(key, child)| CopySeen {
-            own: true,
-            secret: true,
-            seen: Seen::of(key, &child.object),
-        });
+        let config_maps = self.config_maps.of(uid);
+        let config_maps = config_maps.map(|(key, child)| CopySeen::own(false, key, child));
+        let secrets = self.secrets.of(uid);
+        let secrets = secrets.map(|(key, child)| CopySeen::own(true, key, child));
         let mut copies: Vec<CopySeen> = config_maps.chain(secrets).collect();
         for copy in wanted.copies {
             let key = ObjectKey::namespaced(wanted.namespace, copy.name.as_str());
@@ -127,14 +149,15 @@ impl ContentIndex {
             if copies.iter().any(there) {
                 continue;
             }
-            let mod_revision = if copy.secret {
-                revision(view.desired::<Secret>(), &key)
+            let found = if copy.secret {
+                stored(view.desired::<Secret>(), &key)
             } else {
-                revision(view.desired::<ConfigMap>(), &key)
+                stored(view.desired::<ConfigMap>(), &key)
             };
-            copies.extend(mod_revision.map(|mod_revision| CopySeen {
+            copies.extend(found.map(|(mod_revision, frozen)| CopySeen {
                 own: false,
                 secret: copy.secret,
+                frozen,
                 seen: Seen { key, mod_revision },
             }));
         }
@@ -150,9 +173,8 @@ pub struct Named<'a> {
     pub copies: &'a [ContentCopy],
 }
 
-/// The revision of whatever is there, whether it parses or not.
-fn revision<K>(table: &Table<K>, key: &ObjectKey) -> Option<i64> {
+/// The revision of whatever is there, and whether it does not parse.
+fn stored<K>(table: &Table<K>, key: &ObjectKey) -> Option<(i64, bool)> {
     let entry = table.entry(key)?;
-    let invalid = entry.invalid().map(|i| i.mod_revision);
-    invalid.or_else(|| Some(entry.valid()?.mod_revision))
+    Some((entry.mod_revision(), entry.invalid().is_some()))
 }

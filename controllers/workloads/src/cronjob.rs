@@ -18,13 +18,14 @@ pub mod plan;
 mod tests;
 pub mod timing;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use setpoint_apis::batch::{CronJob, CronJobStatus, Job, labels};
 use setpoint_apis::core::Namespace;
 use setpoint_apis::{Key, Kind, ObjectKey, ObjectMeta, Timestamp, document};
 use setpoint_runtime::events::EventRef;
-use setpoint_runtime::{Action, Leader, StateKey, Stored, View, Write};
+use setpoint_runtime::{Action, Leader, StateKey, Stored, View, Write, WriteOutcome};
 use setpoint_store::{Compare, StoreError, TxnOp};
 use tracing::info;
 
@@ -53,7 +54,8 @@ pub(crate) type CronJobs = Memory<Notes>;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Notes {
     taken: Option<Timestamp>,
-    told: Option<(&'static str, Timestamp)>,
+    /// By what was said; no more than there are things to say.
+    told: BTreeMap<&'static str, Timestamp>,
     /// What people were told of a status that cannot be read.
     lost: Option<String>,
 }
@@ -207,18 +209,23 @@ async fn execute(
             .warning(about(), "StatusUnreadable", message);
     }
     let mut tally = writes::Tally::default();
-    for job in plan.delete.iter().filter(|_| found.object.is_some()) {
-        let before = tally.committed;
-        let delete = delete(leader, s, found, job);
-        if !tally.commit(leader, vec![delete]).await {
-            return Ok(Action::requeue(writes::SOON));
-        }
-        if tally.committed > before {
+    let going: &[Seen] = if found.object.is_some() {
+        &plan.delete
+    } else {
+        &[]
+    };
+    let deletes = going.iter().map(|job| delete(leader, s, found, job));
+    let outcomes = leader.commit(deletes.collect()).await;
+    for (job, outcome) in going.iter().zip(outcomes.as_deref().unwrap_or_default()) {
+        if let WriteOutcome::Committed(_) = outcome {
             let name = &job.key.name;
             info!(object = %s.key, job = %name, "deleted a Job");
             let message = format!("Deleted job {name}");
             shared.recorder.normal(about(), "SuccessfulDelete", message);
         }
+    }
+    if !tally.count(outcomes) {
+        return Ok(Action::requeue(writes::SOON));
     }
     let mut door = None;
     if plan.create.is_some() {
@@ -270,7 +277,7 @@ async fn execute(
         for told in plan.tell {
             if let Some(time) = told.about {
                 shared.cron_jobs.with(&s.key, |memo| {
-                    memo.notes.told = Some((told.reason, time));
+                    memo.notes.told.insert(told.reason, time);
                 });
             }
             match told.warning {
@@ -279,6 +286,7 @@ async fn execute(
             }
         }
     }
+    tally.catch_up(leader).await;
     action.requeue_after = tally.comes_back(action.requeue_after);
     match tally.first_error {
         Some(source) => Err(Error {

@@ -120,6 +120,10 @@ pub(crate) fn keys(shared: &Shared, change: &StateKey, view: &View<'_>) -> Vec<O
             }
         }
         StateKey::Desired(plural, key) if *plural == DaemonSet::PLURAL => keys.push(key.clone()),
+        // One that never parsed is found by its name, and so it is when it goes.
+        StateKey::Desired(plural, key) if *plural == ControllerRevision::PLURAL => {
+            keys.extend(revisions::named_after::<DaemonSet>(view, key));
+        }
         StateKey::Desired(plural, namespace) if *plural == Namespace::PLURAL => {
             let all = view.desired::<DaemonSet>().namespace(&namespace.name);
             keys.extend(all.map(|(key, _)| key.clone()));
@@ -320,6 +324,11 @@ fn see_revisions(shared: &Shared, view: &View<'_>, s: &mut Snapshot, object: &Da
         let mut index = shared.revisions.lock();
         index.catch_up(view);
         s.revisions = revisions::of(&index, &s.uid);
+        let broken = revisions::broken(&index, &s.key, &s.revisions);
+        if !broken.is_empty() {
+            s.invalid = Some(Unusable::revisions(&broken));
+            return;
+        }
     }
     let known = |r: &revisions::Revision| r.template.as_ref() == Some(&s.template);
     if s.revisions.iter().any(known) {
@@ -377,10 +386,11 @@ async fn execute(
     };
     let mut tally = writes::Tally::default();
     let is_read = found.is_some();
-    if let Some(found) = found.filter(|_| plan.acts() || plan.rolled_back.is_some()) {
+    if let Some(found) = found.filter(|_| plan.acts()) {
         let manager = Manager::new(shared, leader, &s.key, &found.object);
         if !act(shared, leader, s, (&found, &manager), &plan, &mut tally).await? {
-            // Deposed, or fenced off: whatever is due is decided afresh.
+            // Deposed, fenced off, or another document: whatever is due is decided afresh.
+            tally.catch_up(leader).await;
             return Ok(Action::requeue(writes::SOON));
         }
     }
@@ -437,7 +447,7 @@ async fn act(
             return Ok(true);
         }
     }
-    tell(shared, s, manager, plan);
+    tell(shared, manager, plan);
 
     let before = tally.committed;
     let deletes: Vec<&Seen> = plan.delete.iter().map(|r| &r.pod).collect();
@@ -506,10 +516,7 @@ fn revision_writes(
 }
 
 /// Tells people what happens.
-fn tell(shared: &Shared, s: &Snapshot, manager: &Manager<'_>, plan: &Plan) {
-    if let Some(r) = &plan.rolled_back {
-        rollback::tell(&shared.recorder, &s.key, manager.about(), r);
-    }
+fn tell(shared: &Shared, manager: &Manager<'_>, plan: &Plan) {
     for r in plan.delete.iter().filter(|r| r.why == Why::Ended) {
         let node = r.node.as_deref().unwrap_or_default();
         let message = format!(

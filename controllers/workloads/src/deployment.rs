@@ -333,6 +333,7 @@ async fn execute(
             let by = (&owner, &own);
             let copies = copy_writes(leader, &plan.copies, namespace, by, &found.sources);
             if !tally.commit(leader, copies).await || tally.conflicts > 0 {
+                tally.catch_up(leader).await;
                 return Ok(Action::requeue(writes::SOON));
             }
         }
@@ -355,12 +356,12 @@ async fn execute(
     let status = plan.status.as_ref();
     let write =
         pass::status::<Deployment, _>(&shared.deployments, leader, &s.key, status, &mut action);
-    let is_said = write.is_some();
+    let says = write.is_some();
     writes.extend(write);
     if !tally.commit(leader, writes).await {
         return Ok(Action::requeue(writes::SOON));
     }
-    if is_said {
+    if says && tally.last_committed {
         let before = s.status.as_ref();
         standing::tell::<Deployment>(&shared.recorder, &s.key, &s.uid, before, status);
     }
@@ -404,6 +405,7 @@ async fn execute(
     let recovered = shared
         .deployments
         .with(&s.key, |memo| memo.notes.take().is_some());
+    tally.catch_up(leader).await;
     if tally.conflicts > 0 || recovered {
         action.requeue_after = Some(writes::SOON);
     }
@@ -538,9 +540,6 @@ fn tell(shared: &Shared, found: &Found, plan: &Plan) {
     }
     for change in &plan.change {
         scaled(&change.set.key.name, change.from, change.replicas);
-    }
-    if let Some(r) = &plan.rolled_back {
-        rollback::tell(&shared.recorder, &object, about(), r);
     }
     for set in &plan.delete {
         info!(%object, replica_set = %set.key.name, "deleted an old replica set");

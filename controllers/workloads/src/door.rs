@@ -330,9 +330,14 @@ impl Doors {
             return;
         }
         let mut all = self.waiting.lock();
-        let waiting = all.get_mut(&key.namespace);
-        if waiting.is_some_and(|w| w.remove(&(kind, key.clone())).is_some()) {
+        let Some(waiting) = all.get_mut(&key.namespace) else {
+            return;
+        };
+        if waiting.remove(&(kind, key.clone())).is_some() {
             self.asleep.fetch_sub(1, Ordering::Relaxed);
+        }
+        if waiting.is_empty() {
+            all.remove(&key.namespace);
         }
     }
 
@@ -360,6 +365,10 @@ impl Doors {
         waiting.retain(|(kind, key), _| *kind != K::KIND || view.desired::<K>().contains(key));
         let gone = before - waiting.len();
         self.asleep.fetch_sub(gone, Ordering::Relaxed);
+        if waiting.is_empty() {
+            all.remove(namespace);
+            return Vec::new();
+        }
         let own = waiting.keys().filter(|(kind, _)| *kind == K::KIND);
         own.map(|(_, key)| key.clone()).collect()
     }
@@ -431,4 +440,35 @@ fn outside(view: &View<'_>, namespace: &str, asked: &Asked<'_>) -> Option<String
 fn has_ended(view: &View<'_>, pod: &ObjectKey) -> bool {
     let actual = view.pod_actual(pod);
     actual.is_some_and(|a| matches!(a.value.stage, PodStage::Succeeded | PodStage::Failed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn when_nobody_waits_any_more_nothing_is_left_of_a_namespace() {
+        let doors = Doors::default();
+        let (a, b) = (
+            ObjectKey::namespaced("x", "a"),
+            ObjectKey::namespaced("x", "b"),
+        );
+        assert!(doors.wait(("Job", &a), "no") && doors.wait(("Job", &b), "no"));
+        doors.forget(("Job", &a));
+        assert_eq!(
+            (
+                doors.waiting.lock().len(),
+                doors.asleep.load(Ordering::Relaxed)
+            ),
+            (1, 1)
+        );
+        doors.forget(("Job", &b));
+        assert_eq!(
+            (
+                doors.waiting.lock().len(),
+                doors.asleep.load(Ordering::Relaxed)
+            ),
+            (0, 0)
+        );
+    }
 }

@@ -29,6 +29,15 @@ pub struct PodRow {
     pub actual: Option<Arc<Stored<PodActual>>>,
 }
 
+impl PodRow {
+    /// Whether those who may take the pod on, while it is nobody's, are the same as of another state of it.
+    fn is_as_free_as(&self, other: &Self) -> bool {
+        let counts = |row: &Self| row.facts.is_active() && !row.facts.frozen;
+        let labels = |row: &Self| row.pod.value.metadata.labels.clone();
+        counts(self) == counts(other) && labels(self) == labels(other)
+    }
+}
+
 /// A ReplicaSet.
 #[derive(Clone, Debug)]
 pub struct SetRow {
@@ -311,6 +320,16 @@ impl OwnerIndex {
                 if old != Some(false) {
                     self.touch(controller.owner.as_ref());
                 }
+                return;
+            }
+            Some((row, None))
+                if self
+                    .loose_pods
+                    .get(key)
+                    .is_some_and(|old| old.is_as_free_as(&row)) =>
+            {
+                // Another report about a pod that is nobody's: whoever may take it on knows of it.
+                self.loose_pods.insert(key.clone(), row);
                 return;
             }
             new => new,

@@ -144,6 +144,10 @@ async fn execute(
     }
     let mut tally = writes::Tally::default();
     if let Some(object) = found.object.as_deref() {
+        if plan.create.is_empty() {
+            // Whatever the namespace did not let in is not wanted any more.
+            shared.doors.forget((Job::KIND, &s.key));
+        }
         if plan.expire {
             let expire = expire(leader, s, object, &found);
             if !tally.commit(leader, vec![expire]).await {
@@ -181,6 +185,7 @@ async fn execute(
             }
         }
     }
+    tally.catch_up(leader).await;
     action.requeue_after = tally.comes_back(action.requeue_after);
     match tally.first_error {
         Some(source) => Err(Error::Refused {

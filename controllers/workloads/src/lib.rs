@@ -26,12 +26,14 @@ pub mod overlaps;
 pub mod owner;
 mod pass;
 pub mod pod;
+mod reown;
 pub mod replicaset;
 pub mod revisions;
 pub mod rollback;
 pub mod seen;
 pub mod standing;
 pub mod statefulset;
+pub mod touched;
 mod writes;
 
 use std::collections::BTreeMap;
@@ -135,6 +137,8 @@ impl Shared {
         template: &mut PodTemplateSpec,
     ) -> Reads {
         let mut reads = Reads::default();
+        let mut content = self.content.lock();
+        content.catch_up(view);
         if config::pins(annotations) {
             reads.sources = Sources::look_up(view, &key.namespace, template);
             reads.seen = content_seen::fingerprint(&template.spec, |content| {
@@ -144,7 +148,7 @@ impl Shared {
                     false => Some(view.desired::<ConfigMap>().entry(&key)?.mod_revision()),
                 }
             });
-            match config::pin(uid, template, &reads.sources) {
+            match config::pin(uid, template, &reads.sources, content.names::<K>(key)) {
                 Ok(pinned) => {
                     *template = pinned.template;
                     reads.wanted = pinned.copies;
@@ -152,8 +156,6 @@ impl Shared {
                 Err(missing) => reads.missing = Some(missing),
             }
         }
-        let mut content = self.content.lock();
-        content.catch_up(view);
         content.note::<K>(key, &reads.sources);
         let wanted = Named {
             namespace: &key.namespace,
@@ -224,7 +226,10 @@ pub async fn run(leader: Leader, clock: Clock, recorder: Recorder, seed: u64) {
         content: Mutex::new(ContentIndex::new(leader.cache())),
         autoscalers: Mutex::new(Autoscalers::new(leader.cache())),
         overlaps: Mutex::new(Overlaps::new(leader.cache())),
-        revisions: Mutex::new(Children::new(leader.cache())),
+        revisions: Mutex::new(Children::new(
+            leader.cache(),
+            &[StatefulSet::KIND, DaemonSet::KIND],
+        )),
         nodes: Mutex::new(NodeIndex::new(leader.cache())),
         doors: Doors::default(),
         clock,
@@ -235,7 +240,7 @@ pub async fn run(leader: Leader, clock: Clock, recorder: Recorder, seed: u64) {
         stateful_sets: statefulset::StatefulSets::default(),
         jobs: job::Jobs::default(),
         cron_jobs: cronjob::CronJobs::default(),
-        jobs_by_owner: Mutex::new(Children::new(leader.cache())),
+        jobs_by_owner: Mutex::new(Children::new(leader.cache(), &[CronJob::KIND])),
         // Far apart for neighbouring seeds and for successive leaders, so that names do not come again.
         salt: AtomicU64::new(
             seed.rotate_left(32) ^ leader.epoch().0.unsigned_abs().rotate_left(20),

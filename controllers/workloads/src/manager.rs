@@ -3,7 +3,7 @@
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use setpoint_apis::core::{Namespace, PersistentVolumeClaim, Pod, PodTemplateSpec};
-use setpoint_apis::{Key, Kind, ObjectKey, OwnerReference, document, owners};
+use setpoint_apis::{Key, Kind, ObjectKey, OwnerReference};
 use setpoint_runtime::events::EventRef;
 use setpoint_runtime::{Leader, Stored, Write};
 use setpoint_store::{Compare, StoreError, TxnOp};
@@ -12,6 +12,7 @@ use tracing::info;
 use crate::Shared;
 use crate::documents::controller_reference;
 use crate::door::{Admission, Asked, Doors, Furnished};
+use crate::reown::{self, ReadRaw};
 use crate::seen::Seen;
 use crate::writes::{self, Tally};
 
@@ -21,17 +22,6 @@ const BATCH: usize = 2_500;
 const BATCHES: usize = 2;
 /// Up to so many pods are named in events, each in its own.
 const EVENTS: usize = 10;
-
-/// The raw document of a pod, to change its owners, could not be read.
-#[derive(Debug, thiserror::Error)]
-#[error("pod {pod} could not be read")]
-pub struct ReadPod {
-    /// The pod.
-    pub pod: ObjectKey,
-    /// Why.
-    #[source]
-    pub source: StoreError,
-}
 
 /// Why a pass did not do all that it had planned.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +37,7 @@ pub enum Error {
     },
     /// The raw document of a pod, to change its owners, could not be read.
     #[error(transparent)]
-    Read(#[from] ReadPod),
+    Read(#[from] ReadRaw),
 }
 
 /// What became of creates.
@@ -168,50 +158,21 @@ impl<'a> Manager<'a> {
         tally: &mut Tally,
         pods: &[Seen],
         adopts: bool,
-    ) -> Result<bool, ReadPod> {
-        for pod in pods {
-            let write = self.reown(pod, adopts).await?;
-            if !tally.commit(self.leader, write.into_iter().collect()).await {
+    ) -> Result<bool, ReadRaw> {
+        let verb = if adopts { "adopt" } else { "release" };
+        for pods in pods.chunks(BATCH) {
+            let change = |owners: &mut Vec<OwnerReference>| {
+                owners.retain(|r| r.uid != self.reference.uid);
+                owners.extend(adopts.then(|| self.reference()));
+            };
+            let own = self.guard();
+            let writes = reown::writes::<Pod>(self.leader, pods, &own, verb, change).await?;
+            info!(object = %self.key, pods = writes.len(), verb, "changing the owner of pods");
+            if !tally.commit(self.leader, writes).await {
                 return Ok(false);
             }
         }
         Ok(true)
-    }
-
-    /// `None` when the pod is not as it was seen any more.
-    async fn reown(&self, pod: &Seen, adopts: bool) -> Result<Option<Write>, ReadPod> {
-        let key = self.pod_key(&pod.key);
-        let read = self.leader.store().get(&key).await;
-        let (found, _) = read.map_err(|source| ReadPod {
-            pod: pod.key.clone(),
-            source,
-        })?;
-        let Some(found) = found.filter(|kv| kv.mod_revision == pod.mod_revision) else {
-            return Ok(None);
-        };
-        let Ok(present) = document::decode_keyed::<Pod>(&pod.key, &found.value) else {
-            return Ok(None);
-        };
-        let mut references = present.metadata.owner_references;
-        if adopts {
-            references.push(self.reference());
-        } else {
-            references.retain(|r| r.uid != self.reference.uid);
-        }
-        let Ok(text) = owners::with_owner_references::<Pod>(&pod.key, &found.value, &references)
-        else {
-            return Ok(None);
-        };
-        let verb = if adopts { "adopt" } else { "release" };
-        info!(object = %self.key, pod = %pod.key, verb, "changing the owner of a pod");
-        Ok(Some(Write {
-            guards: vec![
-                Compare::ModRevision(key.clone(), pod.mod_revision),
-                self.guard(),
-            ],
-            ops: vec![writes::put(key, text)],
-            context: format!("{verb} pod {}", pod.key),
-        }))
     }
 
     /// Deletes pods. `false` when nothing more may be written on this snapshot.

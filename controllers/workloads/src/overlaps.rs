@@ -6,13 +6,15 @@
 //!
 //! Who is compared with whom says [`setpoint_apis::overlap::Index`]: many objects of different names cost nothing per pass.
 
-use std::collections::BTreeSet;
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use setpoint_apis::apps::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use setpoint_apis::batch::Job;
 use setpoint_apis::overlap::{Choice, Index};
-use setpoint_apis::{Kind, ObjectKey, StringMap};
+use setpoint_apis::{Kind, LabelSelector, ObjectKey, StringMap};
 use setpoint_runtime::{Cache, StateKey, Stored, Subscription, View};
 
 use crate::owner::Selects;
@@ -61,6 +63,28 @@ struct Facts<'a> {
     created: i64,
 }
 
+/// Everything of an object that says with whom it overlaps.
+#[derive(PartialEq, Eq, Hash)]
+struct Alike {
+    kind: Selecting,
+    namespace: Arc<str>,
+    selector: LabelSelector,
+    labels: BTreeMap<String, String>,
+    own: StringMap,
+}
+
+impl Alike {
+    fn of((kind, key): &Id, facts: &Facts<'_>) -> Self {
+        Self {
+            kind: *kind,
+            namespace: key.namespace.clone(),
+            selector: facts.choice.selector.clone(),
+            labels: facts.choice.labels.clone(),
+            own: facts.own.clone(),
+        }
+    }
+}
+
 /// An object that selects pods.
 #[derive(Debug)]
 struct Row {
@@ -77,6 +101,8 @@ pub struct Overlaps {
     younger: FxHashMap<Id, BTreeSet<Id>>,
     index: Index<Id>,
     touched: FxHashSet<Id>,
+    /// How often all that an object might overlap with was looked at: what this costs.
+    looks: Cell<u64>,
 }
 
 impl Overlaps {
@@ -88,6 +114,7 @@ impl Overlaps {
             younger: FxHashMap::default(),
             index: Index::default(),
             touched: FxHashSet::default(),
+            looks: Cell::new(0),
         }
     }
 
@@ -168,6 +195,7 @@ impl Overlaps {
             }
         }
         let now = found.map(|f| f.created);
+        let mut oldest_of = FxHashMap::default();
         for follower in followers {
             let stays = known == now && partners.contains(&follower);
             if stays {
@@ -175,9 +203,7 @@ impl Overlaps {
                 named.insert(follower);
             } else {
                 // Somebody else may be older than it.
-                let all = facts(view, &follower).map(|f| self.partners(view, &follower, &f));
-                let created = self.rows.get(&follower).map_or(0, |r| r.created);
-                let oldest = self.oldest(&all.unwrap_or_default(), (created, &follower));
+                let oldest = self.next_oldest(view, &follower, &mut oldest_of);
                 if let Some(row) = self.rows.get_mut(&follower) {
                     row.older = None;
                 }
@@ -195,6 +221,27 @@ impl Overlaps {
                 self.touched.insert(partner);
             }
         }
+    }
+
+    /// The oldest that an object overlaps with, when that is older than itself. Objects that select, and are selected, alike
+    /// overlap with the same others and with each other, so one look serves them all: there may be thousands of them.
+    fn next_oldest(
+        &self,
+        view: &View<'_>,
+        id: &Id,
+        known: &mut FxHashMap<Alike, Option<(i64, Id)>>,
+    ) -> Option<Id> {
+        let facts = facts(view, id)?;
+        let oldest = known.entry(Alike::of(id, &facts)).or_insert_with(|| {
+            // It is filed, so it is among those that it selects itself.
+            let all = self.partners(view, id, &facts);
+            let ages = all
+                .into_iter()
+                .filter_map(|id| Some((self.rows.get(&id)?.created, id)));
+            ages.min()
+        });
+        let (created, other) = oldest.as_ref()?;
+        ((*created, other) < (facts.created, id)).then(|| other.clone())
     }
 
     /// The oldest of these, when it is older than an object.
@@ -230,6 +277,7 @@ impl Overlaps {
 
     /// With whom of those that are filed an object overlaps.
     fn partners(&self, view: &View<'_>, id: &Id, of: &Facts<'_>) -> BTreeSet<Id> {
+        self.looks.set(self.looks.get() + 1);
         let candidates = self.index.candidates(&id.1.namespace, &of.choice);
         let overlaps = |other: &&&Id| {
             let found = facts(view, other).filter(|_| other.1.namespace == id.1.namespace);
@@ -331,4 +379,57 @@ fn facts<'a>(view: &'a View<'_>, (kind, key): &Id) -> Option<Facts<'a>> {
             )
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use setpoint_apis::{Key, Keyspace};
+    use setpoint_runtime::CacheBuilder;
+    use setpoint_store::model::ModelStore;
+    use setpoint_store::{SharedStore, Txn};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn when_the_oldest_of_many_alike_goes_all_name_the_next_after_one_look() {
+        let store: SharedStore = Arc::new(ModelStore::default());
+        let keyspace = Keyspace::default();
+        let (cache, driver) =
+            crate::register(CacheBuilder::new()).build(store.clone(), keyspace.clone());
+        tokio::spawn(driver.run());
+        let key = |n: usize| ObjectKey::namespaced("default", format!("set-{n:03}"));
+        let stored = |n: usize| keyspace.build(&Key::Desired(ReplicaSet::PLURAL, key(n)));
+        let count = 60;
+        let mut last = setpoint_store::Revision(0);
+        for n in 0..count {
+            // One is alike in all but a label more of its pods.
+            let more = if n == 5 { ", tier: front" } else { "" };
+            let text = format!(
+                "apiVersion: apps/v1\nkind: ReplicaSet\nmetadata: {{name: set-{n:03}}}\nspec:\n  \
+                 selector: {{matchLabels: {{app: web}}}}\n  template:\n    metadata: {{labels: {{app: web{more}}}}}\n    \
+                 spec: {{containers: [{{name: c, image: host}}]}}\n"
+            );
+            let put = Txn::new().put(stored(n), text);
+            last = store.txn(put).await.unwrap().revision;
+        }
+        let mut overlaps = Overlaps::new(&cache);
+        cache.wait_for(last).await;
+        overlaps.catch_up(&cache.view());
+        let names = |overlaps: &Overlaps, n: usize, oldest: &str| {
+            let said = overlaps.older::<ReplicaSet>(&key(n));
+            said.is_some_and(|s| s.starts_with(&format!("replicaset.apps/{oldest} is older")))
+        };
+        assert!((1..count).all(|n| names(&overlaps, n, "set-000")));
+        let before = overlaps.looks.get();
+        let gone = store.txn(Txn::new().delete(stored(0))).await.unwrap();
+        cache.wait_for(gone.revision).await;
+        overlaps.catch_up(&cache.view());
+        assert!((2..count).all(|n| names(&overlaps, n, "set-001")));
+        assert_eq!(overlaps.older::<ReplicaSet>(&key(1)), None);
+        assert_eq!(
+            overlaps.looks.get() - before,
+            2,
+            "one for each that differs"
+        );
+    }
 }

@@ -93,8 +93,11 @@ where
         if !tally.commit(leader, vec![write]).await {
             return Ok(Action::requeue(writes::SOON));
         }
-        standing::tell::<K>(recorder, report.key, report.uid, report.before, report.now);
+        if tally.last_committed {
+            standing::tell::<K>(recorder, report.key, report.uid, report.before, report.now);
+        }
     }
+    tally.catch_up(leader).await;
     action.requeue_after = tally.comes_back(action.requeue_after);
     match tally.first_error {
         Some(source) => Err(Error::Refused {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use setpoint_apis::apps::ControllerRevision;
 use setpoint_apis::core::PodTemplateSpec;
-use setpoint_apis::{ObjectKey, ObjectMeta, OwnerReference, document};
+use setpoint_apis::{Kind, ObjectKey, ObjectMeta, OwnerReference, document};
 use setpoint_runtime::{View, Write};
 use setpoint_store::{Compare, TxnOp};
 
@@ -65,6 +65,40 @@ pub fn of(all: &Children<ControllerRevision>, uid: &str) -> Vec<Revision> {
     let mut found: Vec<Revision> = all.of(uid).map(|(key, c)| Revision::of(key, c)).collect();
     found.sort_by(|a, b| (a.number, a.name()).cmp(&(b.number, b.name())));
     found
+}
+
+/// What is wrong with revisions of an object, `own` being those that are known to be its: each as part of a sentence. While
+/// there is something nobody knows which templates the object had, so nothing is done with it. Of those that never parsed
+/// nothing says whose they are but the name.
+pub(crate) fn broken(
+    all: &Children<ControllerRevision>,
+    key: &ObjectKey,
+    own: &[Revision],
+) -> Vec<String> {
+    let own = own.iter().filter_map(|r| {
+        let what = match (r.frozen, &r.template) {
+            (true, _) => "does not parse",
+            (false, None) => "holds no template",
+            (false, Some(_)) => return None,
+        };
+        Some(format!("ControllerRevision {} {what}", r.name()))
+    });
+    let unknown = all.unreadable().filter(|(revision, _)| {
+        revision.namespace == key.namespace && is_named(&key.name, &revision.name)
+    });
+    let unknown =
+        unknown.map(|(revision, error)| format!("ControllerRevision {}: {error}", revision.name));
+    own.chain(unknown).collect()
+}
+
+/// The objects of a kind that would give a revision this name.
+pub(crate) fn named_after<'a, K: Kind>(
+    view: &'a View<'_>,
+    revision: &'a ObjectKey,
+) -> impl Iterator<Item = ObjectKey> + 'a {
+    let all = view.desired::<K>().namespace(&revision.namespace);
+    let owners = all.filter(|(key, _)| is_named(&key.name, &revision.name));
+    owners.map(|(key, _)| key.clone())
 }
 
 /// The revision of a template: one that is there, or one to be made.

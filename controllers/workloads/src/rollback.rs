@@ -11,12 +11,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use setpoint_apis::Timestamp;
 use setpoint_apis::apps::{
     PROGRESS_DEADLINE, ROLLBACK_ON_FAILURE, RollbackRecord, WorkloadCondition,
 };
-use setpoint_apis::{ObjectKey, Timestamp};
-use setpoint_runtime::events::{EventRef, Recorder};
-use tracing::info;
 
 use crate::conditions::{self, DEADLINE_EXCEEDED, Finding, PROGRESSING};
 use crate::pod::{PodFacts, Trouble};
@@ -126,12 +124,11 @@ pub(crate) fn show(f: &mut fmt::Formatter<'_>, record: Option<&RollbackRecord>) 
     writeln!(f, "roll back from {from} to {to}: {}", r.reason)
 }
 
-/// Tells people that a rollout is taken back.
-pub(crate) fn tell(recorder: &Recorder, object: &ObjectKey, about: EventRef, r: &RollbackRecord) {
+/// What people are told when a rollout is taken back: reason and sentence.
+pub(crate) fn news(r: &RollbackRecord) -> (String, String) {
     let (failed, to) = (&r.failed_revision, &r.to_revision);
-    info!(%object, failed, to, reason = r.reason, "rolls back");
     let message = format!("{failed} has failed, back to {to}: {}", r.message);
-    recorder.warning(about, "RolledBack", message);
+    (ROLLED_BACK.to_owned(), message)
 }
 
 /// Whether the pods of a new revision crash: one of them was restarted [`Trouble::MANY`] times or more, waits for its

@@ -28,10 +28,9 @@ use std::sync::Arc;
 
 use setpoint_apis::apps::{ControllerRevision, StatefulSet};
 use setpoint_apis::core::{Namespace, PersistentVolumeClaim, Pod, PodTemplateSpec};
-use setpoint_apis::{Kind, ObjectKey, OwnerReference, document, owners};
-use setpoint_runtime::events::EventRef;
+use setpoint_apis::{Kind, ObjectKey, OwnerReference, document};
 use setpoint_runtime::{Action, Leader, StateKey, View, Write};
-use setpoint_store::{Compare, StoreError};
+use setpoint_store::Compare;
 
 use crate::autoscale::Autoscalers;
 use crate::children::Children;
@@ -39,12 +38,13 @@ use crate::config::copy_writes;
 use crate::content::ContentIndex;
 use crate::door::{Admission, Asked, Doors};
 use crate::index::OwnerIndex;
-use crate::manager::{Manager, ReadPod};
+use crate::manager::Manager;
 use crate::memory::Memory;
 use crate::overlaps::Overlaps;
 use crate::owner::PodOwner;
+use crate::reown::{self, ReadRaw};
 use crate::revisions::{self, Wanted};
-use crate::{Shared, manager, pass, rollback, writes};
+use crate::{Shared, manager, pass, writes};
 use decide::decide;
 use observe::{Found, observe};
 use plan::{NewPod, Plan, Seen, Setbacks, Snapshot, Why};
@@ -55,18 +55,9 @@ pub enum Error {
     /// A write was refused, or a pod could not be read.
     #[error(transparent)]
     Pods(#[from] manager::Error),
-    /// The raw document of a pod, to change its owners, could not be read.
+    /// The raw document of a pod or claim, to change its owners, could not be read.
     #[error(transparent)]
-    Read(#[from] ReadPod),
-    /// The raw document of a claim, to change its owners, could not be read.
-    #[error("claim {claim} could not be read")]
-    ReadClaim {
-        /// The claim.
-        claim: ObjectKey,
-        /// Why.
-        #[source]
-        source: StoreError,
-    },
+    Read(#[from] ReadRaw),
 }
 
 /// What is remembered about StatefulSets.
@@ -119,8 +110,9 @@ pub(crate) fn keys(shared: &Shared, change: &StateKey, view: &View<'_>) -> Vec<O
                 keys.extend(sets.map(|(k, _)| k.clone()));
             }
             // Whoever has a name that a pod or a claim of a StatefulSet would have stands in its way.
-            Pod::PLURAL | PersistentVolumeClaim::PLURAL | ControllerRevision::PLURAL => {
-                keys.extend(by_name(view, key));
+            Pod::PLURAL | PersistentVolumeClaim::PLURAL => keys.extend(by_name(view, key)),
+            ControllerRevision::PLURAL => {
+                keys.extend(revisions::named_after::<StatefulSet>(view, key));
             }
             _ => {}
         },
@@ -182,12 +174,9 @@ async fn execute(
         };
         if !pass.act(&mut tally).await? {
             // Deposed, fenced off, or another document: whatever is due is decided afresh.
+            tally.catch_up(leader).await;
             return Ok(Action::requeue(writes::SOON));
         }
-    }
-    if let (Some(found), Some(r)) = (&found, &plan.rolled_back) {
-        let about = EventRef::stored(&*found.set);
-        rollback::tell(&shared.recorder, &s.key, about, r);
     }
     let report = pass::Report::<StatefulSet> {
         key: &s.key,
@@ -422,31 +411,19 @@ impl Pass<'_> {
 
     /// Claims that are put under the StatefulSet, or taken out.
     async fn owned_claims(&self) -> Result<Vec<Write>, Error> {
+        let (owner, own) = (self.claim_owner(), self.manager.guard());
         let mut writes = Vec::new();
-        let owner = self.claim_owner();
-        for (claims, owned) in [
-            (&self.plan.own_claims, true),
-            (&self.plan.disown_claims, false),
+        for (verb, claims, owned) in [
+            ("own", &self.plan.own_claims, true),
+            ("disown", &self.plan.disown_claims, false),
         ] {
-            for claim in claims {
-                let name = self.manager.desired::<PersistentVolumeClaim>(&claim.key);
-                let read = self.leader.store().get(&name).await;
-                let (found, _) = read.map_err(|source| Error::ReadClaim {
-                    claim: claim.key.clone(),
-                    source,
-                })?;
-                // What is another by now is looked at again when the cache has it.
-                let found = found.filter(|kv| kv.mod_revision == claim.mod_revision);
-                let text = found.and_then(|kv| reowned(claim, &kv.value, &owner, owned));
-                writes.extend(text.map(|text| Write {
-                    guards: vec![
-                        Compare::ModRevision(name.clone(), claim.mod_revision),
-                        self.manager.guard(),
-                    ],
-                    ops: vec![writes::put(name, text)],
-                    context: format!("change the owner of claim {}", claim.key),
-                }));
-            }
+            let change = |owners: &mut Vec<OwnerReference>| {
+                owners.retain(|r| r.uid != owner.uid);
+                owners.extend(owned.then(|| owner.clone()));
+            };
+            let changed =
+                reown::writes::<PersistentVolumeClaim>(self.leader, claims, &own, verb, change);
+            writes.extend(changed.await?);
         }
         Ok(writes)
     }
@@ -476,15 +453,4 @@ impl Pass<'_> {
         let made = made.map(|new| documents::pod(set, template, self.manager.reference(), new));
         made.map_or_else(String::new, |pod| document::encode(&pod))
     }
-}
-
-/// The document of a claim with or without this owner.
-fn reowned(claim: &Seen, bytes: &[u8], owner: &OwnerReference, owned: bool) -> Option<String> {
-    let present: PersistentVolumeClaim = document::decode_keyed(&claim.key, bytes).ok()?;
-    let mut references = present.metadata.owner_references;
-    references.retain(|r| r.uid != owner.uid);
-    if owned {
-        references.push(owner.clone());
-    }
-    owners::with_owner_references::<PersistentVolumeClaim>(&claim.key, bytes, &references).ok()
 }

@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use setpoint_apis::{Key, Kind, ObjectKey, document};
 use setpoint_runtime::{Leader, LeaderError, View, Write, WriteOutcome};
-use setpoint_store::{Compare, Put, StoreError, TxnOp};
+use setpoint_store::{Compare, Put, Revision, StoreError, TxnOp};
 
-/// When to decide again after a conflict. What caused it is in the cache by then, most of the time, and has asked for
-/// a pass itself.
+/// When to decide again after a conflict, once what caused it is in the cache.
 pub(crate) const SOON: Duration = Duration::from_millis(20);
+
+/// How long a pass that met a conflict waits for the cache to show what caused it. A cache that is level stays below
+/// the revision of a conflict when events were written since, so this is also what such a pass waits for nothing.
+const CATCH_UP: Duration = Duration::from_millis(250);
 
 /// When to ask again for what others were about to take.
 pub(crate) const CONTESTED: Duration = Duration::from_millis(100);
@@ -18,8 +21,12 @@ pub(crate) const CONTESTED: Duration = Duration::from_millis(100);
 pub(crate) struct Tally {
     /// Written.
     pub(crate) committed: usize,
+    /// Whether the last of all was written.
+    pub(crate) last_committed: bool,
     /// A guard did not hold.
     pub(crate) conflicts: usize,
+    /// The newest revision at which one did not.
+    conflict_at: Option<Revision>,
     /// The store did not take it.
     pub(crate) refused: usize,
     /// Why, for the first of them.
@@ -61,13 +68,25 @@ impl Tally {
             return false;
         };
         for outcome in outcomes {
+            self.last_committed = matches!(outcome, WriteOutcome::Committed(_));
             match outcome {
                 WriteOutcome::Committed(_) => self.committed += 1,
-                WriteOutcome::Conflict => self.conflicts += 1,
+                WriteOutcome::Conflict(at) => {
+                    self.conflicts += 1;
+                    self.conflict_at = self.conflict_at.max(Some(at));
+                }
                 WriteOutcome::Failed(error) => self.refuse(error),
             }
         }
         true
+    }
+
+    /// Lets the cache catch up with what caused conflicts, if there were any: to decide again on the same snapshot would
+    /// meet the same ones.
+    pub(crate) async fn catch_up(&self, leader: &Leader) {
+        if let Some(at) = self.conflict_at {
+            leader.see(at, CATCH_UP).await;
+        }
     }
 }
 

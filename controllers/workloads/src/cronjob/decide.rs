@@ -201,7 +201,7 @@ fn tell(
     message: String,
     about: Timestamp,
 ) {
-    if s.told != Some((reason, about)) {
+    if s.told.get(reason) != Some(&about) {
         plan.tell.push(Told {
             warning,
             reason,

@@ -1,5 +1,6 @@
 //! What is known about a CronJob, and what to do: plain values.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,8 +31,8 @@ pub struct Snapshot {
     pub jobs: Vec<JobFacts>,
     /// The time whose Job has a name that somebody else's Job has.
     pub taken: Option<Timestamp>,
-    /// What people were last told about a time.
-    pub told: Option<(&'static str, Timestamp)>,
+    /// What people were told, and about which time last: two things may be to say about one.
+    pub told: BTreeMap<&'static str, Timestamp>,
     /// The status as stored, when it is of this CronJob.
     pub status: Option<CronJobStatus>,
 }

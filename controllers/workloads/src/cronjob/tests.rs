@@ -30,7 +30,7 @@ fn cron_job(spec: &str) -> Snapshot {
         spec: object.spec,
         jobs: vec![],
         taken: None,
-        told: None,
+        told: [].into(),
         status: None,
     };
     run(&mut s, "2026-01-01T00:00:00Z");
@@ -65,7 +65,7 @@ fn apply(s: &mut Snapshot, plan: &Plan, now: Timestamp) {
     }
     for told in &plan.tell {
         if let Some(about) = told.about {
-            s.told = Some((told.reason, about));
+            s.told.insert(told.reason, about);
         }
     }
 }
@@ -203,6 +203,26 @@ fn too_many_missed_times_are_a_warning_and_the_latest_runs_all_the_same() {
     let plans = run(&mut s, "2026-01-01T01:42:00Z");
     assert!(plans.iter().all(|p| !p.contains("TooMany")), "{plans:?}");
     assert_eq!(s.jobs.len(), 2);
+}
+
+#[test]
+fn two_things_to_say_about_one_time_are_said_once_each() {
+    let mut s = cron_job("schedule: '* * * * *'\nconcurrencyPolicy: Forbid");
+    run(&mut s, "2026-01-01T00:01:00Z");
+    assert_eq!(s.jobs.len(), 1);
+    let now = at("2026-01-01T02:00:00Z");
+    let reasons = |plan: &Plan| -> Vec<&str> { plan.tell.iter().map(|t| t.reason).collect() };
+    let plan = decide(&s, now);
+    assert_eq!(reasons(&plan), ["TooManyMissedTimes", "JobAlreadyActive"]);
+    apply(&mut s, &plan, now);
+    for _ in 0..2 {
+        let plan = decide(&s, now);
+        assert!(plan.tell.is_empty(), "{plan}");
+        apply(&mut s, &plan, now);
+    }
+    let next = at("2026-01-01T02:01:00Z");
+    let plan = decide(&s, next);
+    assert_eq!(reasons(&plan), ["TooManyMissedTimes", "JobAlreadyActive"]);
 }
 
 #[test]

@@ -27,7 +27,7 @@ const TRIES: usize = 8;
 /// Decides.
 ///
 /// # Guarantees
-/// - Nothing is created or deleted while the document does not parse, while the DaemonSet is being deleted, before the
+/// - Nothing is created or deleted while the document, or that of one of its revisions, does not parse, while the DaemonSet is being deleted, before the
 ///   revision of its template is there, or in the same pass in which pods are adopted or released.
 /// - Without maxSurge a node never has two pods of the DaemonSet: the next one is created when the last one has stopped.
 /// - A rolling update takes available pods away only as long as pods are missing or not available on fewer nodes than

@@ -60,7 +60,7 @@ pub struct Snapshot {
     pub uid: String,
     /// Its generation.
     pub generation: i64,
-    /// Why its document cannot be used. Then nothing is created or deleted.
+    /// Why its document, or that of one of its revisions, cannot be used. Then nothing is created or deleted.
     pub invalid: Option<Unusable>,
     /// What may not change of it.
     pub fixed: Option<FixedFields>,

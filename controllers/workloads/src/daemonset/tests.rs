@@ -128,6 +128,7 @@ impl World {
         self.s.copies.retain(|c| !plan.copies.delete.contains(c));
         let made = plan.copies.create.iter().map(|copy| CopySeen {
             own: true,
+            frozen: false,
             secret: copy.secret,
             seen: Seen {
                 key: ObjectKey::namespaced("default", copy.name.as_str()),

@@ -19,7 +19,7 @@ impl Numbers {
 
     /// The set as a status writes it.
     pub fn text(&self) -> String {
-        indexes::format(self.0.iter().cloned().flatten())
+        indexes::format_ranges(self.ranges())
     }
 
     /// How many there are.
@@ -142,6 +142,17 @@ mod tests {
                 assert_eq!(ranges.missing(n).collect::<Vec<_>>(), missing);
             }
         }
+    }
+
+    #[test]
+    fn a_wide_range_is_written_and_counted_as_one() {
+        // Number by number this would take minutes.
+        let all = set("0-2147483647");
+        assert_eq!(all.text(), "0-2147483647");
+        assert_eq!((all.count(), all.last()), (i32::MAX, Some(i32::MAX)));
+        assert_eq!(all.clone().below(3).text(), "0-2");
+        assert_eq!(all.missing(i32::MAX).next(), None);
+        assert_eq!(all.clone().with_each([5]), all);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use setpoint_apis::{ObjectKey, Timestamp};
 use setpoint_runtime::{Stored, View};
 
 use super::names;
-use super::plan::{Counts, Failure, JobPod, Outcome, Record, Snapshot};
+use super::plan::{Counts, Failure, GREATEST_NUMBER, JobPod, Outcome, Record, Snapshot};
 use crate::index::{OwnerIndex, PodRow};
 use crate::pod::{PodFacts, PodState};
 use crate::standing::{self, Unusable};
@@ -159,7 +159,8 @@ fn pod(row: &PodRow, view: &View<'_>) -> JobPod {
         let n = noted.get(annotation)?.parse::<i32>().ok()?;
         (n >= 0).then_some(n)
     };
-    let own_number = number(labels::JOB_POD_NUMBER);
+    // One that was written by hand and leaves no room above it counts as none.
+    let own_number = number(labels::JOB_POD_NUMBER).filter(|n| *n <= GREATEST_NUMBER);
     let binding = view.bindings().entry(key).and_then(|b| b.last_good());
     let record = match &row.facts.node {
         None => Record::Unbound,

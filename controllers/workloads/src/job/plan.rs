@@ -64,19 +64,29 @@ pub struct Counts {
     pub failed_indexes: Numbers,
 }
 
+/// The greatest number that a pod of a Job may have: far more than any Job makes, and far from what a number can hold.
+/// The next pod has the number above all that are counted, so one that is written by hand must leave room.
+pub const GREATEST_NUMBER: i32 = 1_000_000_000;
+
 impl Counts {
     /// What a status says.
     ///
     /// # Errors
-    /// Which field is no list of numbers.
+    /// Which field is no list of numbers, or has one that no pod can have.
     pub fn of(status: &JobStatus) -> Result<Self, String> {
         let parse = |field: &str, text: Option<&str>| {
             let text = text.unwrap_or_default();
             Numbers::parse(text).map_err(|e| format!("status.{field}: {text:?} {e}"))
         };
         let counted = status.counted.as_ref().map(|c| c.pods.as_str());
+        let pods = parse("counted.pods", counted)?;
+        if let Some(last) = pods.last().filter(|last| *last > GREATEST_NUMBER) {
+            return Err(format!(
+                "status.counted.pods: {last} is more than {GREATEST_NUMBER}, the greatest number of a pod"
+            ));
+        }
         Ok(Self {
-            pods: parse("counted.pods", counted)?,
+            pods,
             completed: parse("completedIndexes", status.completed_indexes.as_deref())?,
             failed_indexes: parse("failedIndexes", status.failed_indexes.as_deref())?,
         })

@@ -3,7 +3,7 @@
 mod crashes;
 mod policies;
 
-use setpoint_apis::batch::{Job, JobStatus};
+use setpoint_apis::batch::{CountedPods, Job, JobStatus};
 use setpoint_apis::{ObjectKey, Timestamp, document};
 
 use super::decide::decide;
@@ -554,4 +554,25 @@ fn adopted_pods_are_counted_by_their_uid_while_they_are_there() {
     let stored = s.status.clone().unwrap();
     assert_eq!(stored.succeeded, Some(1));
     assert!(stored.counted.unwrap().adopted.is_empty());
+}
+
+#[test]
+fn numbers_of_pods_that_leave_no_room_are_no_count() {
+    let status = |pods: &str| JobStatus {
+        counted: Some(CountedPods {
+            of: "u".into(),
+            pods: pods.into(),
+            ..CountedPods::default()
+        }),
+        completed_indexes: Some("0-2147483647".into()),
+        ..JobStatus::default()
+    };
+    let counts = Counts::of(&status("0-1000000000")).unwrap();
+    assert_eq!(counts.pods.text(), "0-1000000000");
+    assert_eq!(counts.completed.below(10).text(), "0-9");
+    let error = Counts::of(&status("0-2147483647")).unwrap_err();
+    assert!(
+        error.starts_with("status.counted.pods: 2147483647 is more"),
+        "{error}"
+    );
 }

@@ -82,29 +82,7 @@ pub(super) fn observe(
         let mut all = shared.revisions.lock();
         all.catch_up(view);
         s.revisions = revisions::of(&all, &uid);
-        for r in s
-            .revisions
-            .iter()
-            .filter(|r| r.frozen || r.template.is_none())
-        {
-            let what = if r.frozen {
-                "does not parse"
-            } else {
-                "holds no template"
-            };
-            s.broken_revisions
-                .push(format!("ControllerRevision {} {what}", r.name()));
-        }
-        let stem = format!("{}-", key.name);
-        for (revision, error) in all.unreadable() {
-            // Of names, only those that this StatefulSet would have made: not those of `<name>-other`.
-            let hash = revision.name.strip_prefix(&stem);
-            if revision.namespace == key.namespace && hash.is_some_and(|h| !h.contains('-')) {
-                let name = &revision.name;
-                s.broken_revisions
-                    .push(format!("ControllerRevision {name}: {error}"));
-            }
-        }
+        s.broken_revisions = revisions::broken(&all, key, &s.revisions);
     }
     strays(&mut s, view, &set.value);
     let found = Found {
@@ -290,10 +268,10 @@ fn claims(s: &mut Snapshot, view: &View<'_>, set: &StatefulSet, uid: &str) {
 /// were left behind with them, would be of a revision that is not known. The names of others are not used.
 fn strays(s: &mut Snapshot, view: &View<'_>, set: &StatefulSet) {
     let table = view.desired::<ControllerRevision>();
-    let stem = format!("{}-", s.key.name);
     if s.revisions.is_empty() {
         for (key, entry) in table.namespace(&s.key.namespace) {
-            let Some(revision) = entry.valid().filter(|_| key.name.starts_with(&stem)) else {
+            let named = revisions::is_named(&s.key.name, &key.name);
+            let Some(revision) = entry.valid().filter(|_| named) else {
                 continue;
             };
             let meta = &revision.value.metadata;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use setpoint_apis::apps::{ControllerRevision, DaemonSet, DaemonSetStatus};
+use setpoint_apis::apps::{ControllerRevision, DaemonSet, DaemonSetStatus, WorkloadCondition};
 use setpoint_apis::core::{ConfigMap, Node, Pod, PodCondition};
 use setpoint_apis::records::{PodActual, PodStage};
 use setpoint_apis::{Key, Kind, ObjectKey, document};
@@ -134,7 +134,7 @@ fn nodes_with_pods(rig: &Rig) -> Vec<String> {
 async fn quiet_restart(rig: &Rig, process: super::rig::Process) {
     // The next leader looks at everything, and finds nothing to write: all that it writes is for what comes new.
     process.stop().await;
-    rig.settled().await;
+    rig.level().await;
     let history = rig.history().await;
     let process = controllers(rig).await;
     let probe = ObjectKey::namespaced("default", "probe");
@@ -451,11 +451,18 @@ async fn broken_yaml_over_a_daemon_set_its_revision_a_pod_or_a_node_deletes_noth
                 process.stop().await;
                 process = controllers(&rig).await;
             }
-            if plural == DaemonSet::PLURAL {
+            if [DaemonSet::PLURAL, ControllerRevision::PLURAL].contains(&plural) {
                 rig.until("it says that it is invalid", |view| {
                     let status = &view.actual::<DaemonSet>().get(&ds())?.value;
                     let mut all = status.conditions.iter();
-                    all.any(|c| c.type_ == "Invalid").then_some(())
+                    let reason = match plural {
+                        DaemonSet::PLURAL => "DocumentInvalid",
+                        _ => "RevisionInvalid",
+                    };
+                    let is = |c: &WorkloadCondition| {
+                        c.type_ == "Invalid" && c.reason.as_deref() == Some(reason)
+                    };
+                    all.any(is).then_some(())
                 })
                 .await;
             }

@@ -10,7 +10,7 @@ use setpoint_apis::{Key, Kind, ObjectKey, keyspace};
 use setpoint_runtime::{Clock, View};
 use setpoint_store::{Compare, EventKind, Txn, TxnOp};
 
-use crate::rig::{BROKEN, ENDS, History, Rig};
+use crate::rig::{BROKEN, ENDS, History, Rig, is_probe};
 use crate::{DEFAULT, apply, controllers, manifest, rig, web};
 
 fn named(name: &str) -> ObjectKey {
@@ -457,6 +457,7 @@ async fn nothing_that_controllers_create_survives_the_deletion_of_the_namespace(
         let late = history.events().into_iter().filter(|e| {
             e.kind == EventKind::Put
                 && e.kv.key.contains("/desired/")
+                && !is_probe(&e.kv.key)
                 && e.kv.mod_revision > deleted.0
         });
         assert_eq!(late.count(), 0, "round {round}");

@@ -80,7 +80,7 @@ async fn a_job_is_counted_exactly_though_its_controllers_crash_and_writes_nothin
     assert_eq!(history.deleted(), Vec::<String>::new());
     // The next leader looks at everything, and finds nothing to write.
     process.stop().await;
-    rig.settled().await;
+    rig.level().await;
     let history = rig.history().await;
     let process = controllers(&rig).await;
     let probe = ObjectKey::namespaced("default", "probe");

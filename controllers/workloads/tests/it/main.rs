@@ -9,14 +9,18 @@ mod revisions;
 mod rig;
 mod stateful_set;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use setpoint_apis::apps::{Deployment, ReplicaSet};
 use setpoint_apis::core::Pod;
-use setpoint_apis::{Key, Kind, ObjectKey};
+use setpoint_apis::{Key, Kind, ObjectKey, document};
+use setpoint_runtime::Clock;
 use setpoint_store::testing::{Options, TestEtcd};
 use setpoint_store::{Revision, Txn};
+use setpoint_workloads::index::OwnerIndex;
+use setpoint_workloads::owner::{PodOwner, Takers, takers};
 
 use rig::{BROKEN, Process, Rig};
 
@@ -99,7 +103,7 @@ async fn a_deployment_becomes_available_is_scaled_and_writes_nothing_when_it_is_
     }
     // The next leader looks at everything, and finds nothing to write: all that it writes is for what comes new.
     process.stop().await;
-    rig.settled().await;
+    rig.level().await;
     let history = rig.history().await;
     let process = controllers(&rig).await;
     let probe = ObjectKey::namespaced("default", "probe");
@@ -384,6 +388,41 @@ async fn a_thousand_pods_are_created_and_deleted_in_few_revisions() {
 }
 
 #[tokio::test]
+async fn pods_that_are_nobody_s_are_adopted_in_few_revisions() {
+    let rig = rig("many-adopted").await;
+    let loose = |txn: Txn, n: usize| {
+        let key = ObjectKey::namespaced("default", format!("loose-{n}"));
+        let text = format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: loose-{n}, namespace: default, labels: {{app: web}}}}\n\
+             spec: {{containers: [{{name: c, image: host}}]}}\n"
+        );
+        txn.put(rig.keyspace.build(&Key::Desired(Pod::PLURAL, key)), text)
+    };
+    for first in [0, 100, 200] {
+        let txn = (first..first + 100).fold(Txn::new(), loose);
+        rig.store.txn(txn).await.unwrap();
+    }
+    let set = ObjectKey::namespaced("default", "set");
+    let text = "apiVersion: apps/v1\nkind: ReplicaSet\nmetadata: {name: set}\nspec:\n  replicas: 300\n  \
+                selector: {matchLabels: {app: web}}\n  template:\n    metadata: {labels: {app: web}}\n    \
+                spec: {containers: [{name: c, image: host}]}\n";
+    rig.put_desired::<ReplicaSet>(&set, text).await;
+    let _controllers = controllers(&rig).await;
+    let revisions = rig
+        .until("all are adopted", |view| {
+            let pods = view.desired::<Pod>();
+            let owned = |p: &Pod| p.metadata.controller().is_some();
+            let all = pods.len() == 300 && pods.iter().all(|(_, p)| owned(&p.value));
+            let revisions = || pods.iter().map(|(_, p)| p.mod_revision).collect();
+            all.then(revisions)
+        })
+        .await;
+    let revisions: BTreeSet<i64> = revisions;
+    assert!(revisions.len() <= 12, "{revisions:?}");
+    assert!(rig.pods().iter().all(|name| name.starts_with("loose-")));
+}
+
+#[tokio::test]
 async fn nothing_is_created_in_a_namespace_that_does_not_exist_until_it_does() {
     let rig = rig("namespace").await;
     let _controllers = controllers(&rig).await;
@@ -538,4 +577,62 @@ async fn what_the_store_refuses_is_said_and_tried_again() {
             .then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_is_reported_of_a_pod_that_is_nobody_s_wakes_nobody_who_knows_of_it() {
+    let rig = rig("loose-pods").await;
+    let takers: Vec<(PodOwner, Takers)> = vec![(PodOwner::ReplicaSet, takers::<ReplicaSet>)];
+    let mut index = OwnerIndex::new(&rig.cache, takers);
+    for name in ["a", "b"] {
+        let text = format!(
+            "apiVersion: apps/v1\nkind: ReplicaSet\nmetadata: {{name: {name}}}\nspec:\n  \
+             selector: {{matchLabels: {{app: {name}}}}}\n  template:\n    metadata: {{labels: {{app: {name}}}}}\n    \
+             spec: {{containers: [{{name: c, image: host}}]}}\n"
+        );
+        let key = ObjectKey::namespaced("default", name);
+        rig.put_desired::<ReplicaSet>(&key, &text).await;
+    }
+    let mut touched = |rig: &Rig| {
+        index.catch_up(&rig.cache.view());
+        let touched = index.take_touched(PodOwner::ReplicaSet);
+        let names: BTreeSet<String> = touched.iter().map(|k| k.name.to_string()).collect();
+        names.into_iter().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(touched(&rig), "a b");
+    let loose = ObjectKey::namespaced("default", "loose");
+    let pod = |app: &str, more: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: loose, namespace: default, labels: {{app: {app}}}{more}}}\n\
+             spec: {{containers: [{{name: c, image: host}}]}}\n"
+        )
+    };
+    rig.put_desired::<Pod>(&loose, &pod("a", "")).await;
+    assert_eq!(touched(&rig), "a");
+    // It is placed, starts, and runs; and its document changes in what selects nothing.
+    let agents = rig.agents();
+    rig.until("it runs", |view| view.pod_actual(&loose).map(|_| ()))
+        .await;
+    drop(agents);
+    rig.put_desired::<Pod>(&loose, &pod("a", ", annotations: {x: y}"))
+        .await;
+    assert_eq!(touched(&rig), "");
+    rig.put_desired::<Pod>(&loose, &pod("b", "")).await;
+    assert_eq!(touched(&rig), "b");
+    // What has ended is nobody's to take on, which its taker learns.
+    let running = {
+        let view = rig.cache.view();
+        view.pod_actual(&loose).unwrap().value.clone()
+    };
+    let node = {
+        let view = rig.cache.view();
+        view.bindings().get(&loose).unwrap().value.node.clone()
+    };
+    let over = rig::ended(&running, 0, Clock::system().now().whole_seconds());
+    rig.put(
+        &Key::NodePod(&node, loose.clone()),
+        &document::encode(&over),
+    )
+    .await;
+    assert_eq!(touched(&rig), "b");
 }

@@ -1,7 +1,7 @@
 //! What a revision is: pinned to what it reads, taken back when it fails, as big as an autoscaler says.
 
 use setpoint_apis::ObjectKey;
-use setpoint_apis::apps::{Deployment, DeploymentStatus};
+use setpoint_apis::apps::{Deployment, DeploymentStatus, ReplicaSet};
 use setpoint_apis::autoscaling::HorizontalPodAutoscaler;
 use setpoint_apis::core::{ConfigMap, Pod};
 use setpoint_apis::{Key, Kind};
@@ -98,6 +98,55 @@ async fn a_config_map_that_changes_is_rolled_out_and_the_old_content_stays_with_
         2,
         "of the revision that runs, and of the one before"
     );
+}
+
+#[tokio::test]
+async fn a_copy_that_somebody_has_broken_stops_no_rollout_and_stays() {
+    let rig = rig("config-broken").await;
+    let (_process, _agents) = (controllers(&rig).await, rig.agents());
+    let text = manifest(1, "host", DEFAULT).replace(
+        "image: host",
+        "image: host, envFrom: [{configMapRef: {name: app}}]",
+    );
+    let text = text.replace(
+        "spec:\n  replicas",
+        "spec:\n  revisionHistoryLimit: 0\n  replicas",
+    );
+    put_config(&rig, "one").await;
+    let revision = rig.put_desired::<Deployment>(&web(), &text).await;
+    rig.rolled_out(&web(), revision).await;
+    let copy = {
+        let view = rig.cache.view();
+        let mut all = view.desired::<ConfigMap>().entries();
+        let copy = all.find(|(key, _)| *key.name != *"app");
+        copy.map(|(key, _)| key.clone()).unwrap()
+    };
+    rig.put_desired::<ConfigMap>(&copy, "what: [").await;
+    // The revision that read it goes, and the rollout after that one begins.
+    for value in ["two", "three"] {
+        put_config(&rig, value).await;
+        rig.until(&format!("the only set reads {value}"), |view| {
+            let s = status(view)?;
+            let done = s.updated_replicas == Some(1) && s.replicas == Some(1);
+            let sets = view.desired::<ReplicaSet>();
+            let read = sets.iter().all(|(_, set)| {
+                let template = set.value.spec.template.as_ref().unwrap();
+                let names = template.spec.config_maps().into_keys();
+                let mut configs = names.filter_map(|name| {
+                    let name = ObjectKey::namespaced("default", name);
+                    view.desired::<ConfigMap>().get(&name)
+                });
+                configs.any(|c| c.value.data["a"] == value)
+            });
+            // The broken one, that of the present revision, and the source.
+            (done && sets.len() == 1 && read && view.desired::<ConfigMap>().len() == 3)
+                .then_some(())
+        })
+        .await;
+    }
+    let view = rig.cache.view();
+    let entry = view.desired::<ConfigMap>().entry(&copy).unwrap();
+    assert!(entry.invalid().is_some());
 }
 
 #[tokio::test]

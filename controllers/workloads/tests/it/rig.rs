@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
-use setpoint_apis::apps::{DaemonSet, Deployment, ReplicaSet};
+use setpoint_apis::apps::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use setpoint_apis::batch::{CronJob, Job};
 use setpoint_apis::core::{
     ContainerState, ContainerStateTerminated, ContainerStatus, Namespace, Pod, PodCondition,
@@ -22,6 +22,9 @@ use setpoint_workloads::daemonset::fit::pinned_to;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+/// The namespace of what [`Rig::settled`] puts.
+const PROBES: &str = "probes";
+
 /// Far longer than anything here takes: only a hang runs into it.
 const LIMIT: Duration = Duration::from_secs(90);
 
@@ -31,6 +34,8 @@ pub(crate) struct Rig {
     pub(crate) cache: Cache,
     register: fn(CacheBuilder) -> CacheBuilder,
     driver: JoinHandle<()>,
+    /// How many there were so far.
+    probes: AtomicUsize,
     _etcd: Arc<TestEtcd>,
 }
 
@@ -60,13 +65,14 @@ impl Rig {
             cache,
             register,
             driver,
+            probes: AtomicUsize::default(),
             _etcd: etcd,
         };
-        rig.put_desired::<Namespace>(
-            &ObjectKey::cluster("default"),
-            "apiVersion: v1\nkind: Namespace\nmetadata: {name: default}\n",
-        )
-        .await;
+        for name in ["default", PROBES] {
+            let text = format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n");
+            rig.put_desired::<Namespace>(&ObjectKey::cluster(name), &text)
+                .await;
+        }
         rig
     }
 
@@ -197,10 +203,87 @@ impl Rig {
             .collect()
     }
 
-    /// Waits until the rig's cache has seen all that is written by now.
-    pub(crate) async fn settled(&self) {
+    /// Waits until the rig's cache has seen all that is written by now, for when no controllers run. With controllers see
+    /// [`Rig::settled`].
+    pub(crate) async fn level(&self) {
         let key = Key::Actual("leaders", ObjectKey::cluster("test"));
         self.put(&key, "x: 1\n").await;
+    }
+
+    /// Waits until the controllers have acted on what was written by now, and the rig's cache has seen it. An object of each
+    /// kind is put where there was none; a controller takes up what has changed in the order of the changes, and a new
+    /// leader takes up everything at first, so whoever has reported on these has looked at all others.
+    pub(crate) async fn settled(&self) {
+        let n = self.probes.fetch_add(1, Ordering::SeqCst);
+        let key = ObjectKey::namespaced(PROBES, format!("probe-{n}"));
+        let name = &key.name;
+        let text = |kind: &str, more: &str, pod: &str| {
+            format!(
+                "kind: {kind}\nmetadata: {{name: {name}, namespace: {PROBES}}}\nspec: {{{more}, template: {{\
+                 metadata: {{labels: {{probe: {kind}-{n}}}}}, spec: {{{pod}containers: [{{name: c, image: host}}]}}}}}}\n"
+            )
+        };
+        let apps = |kind: &str, more: &str, pod: &str| {
+            let selector = format!("{more}selector: {{matchLabels: {{probe: {kind}-{n}}}}}");
+            format!("apiVersion: apps/v1\n{}", text(kind, &selector, pod))
+        };
+        let job = text("Job", "suspend: true", "restartPolicy: Never, ");
+        let objects = [
+            (
+                Deployment::PLURAL,
+                apps(Deployment::KIND, "replicas: 0, ", ""),
+            ),
+            (
+                StatefulSet::PLURAL,
+                apps(StatefulSet::KIND, "replicas: 0, ", ""),
+            ),
+            (
+                DaemonSet::PLURAL,
+                apps(DaemonSet::KIND, "", "nodeName: nowhere, "),
+            ),
+            (Job::PLURAL, format!("apiVersion: batch/v1\n{job}")),
+        ];
+        let desired = |plural, key: &ObjectKey| {
+            let key = Key::Desired(plural, key.clone());
+            self.keyspace.build(&key)
+        };
+        let put = objects.iter().fold(Txn::new(), |txn, (plural, text)| {
+            txn.put(desired(plural, &key), text.clone())
+        });
+        self.store.txn(put).await.unwrap();
+        let made = self.until("the controllers have acted on probes", |view| {
+            let observed = view
+                .actual::<Deployment>()
+                .get(&key)?
+                .value
+                .observed_generation?;
+            let sets = view.desired::<ReplicaSet>().namespace(PROBES);
+            let sets: Vec<_> = sets.map(|(set, _)| set.clone()).collect();
+            let seen = |set| view.actual::<ReplicaSet>().get(set).is_some();
+            let all = !sets.is_empty() && sets.iter().all(seen);
+            view.actual::<StatefulSet>()
+                .get(&key)?
+                .value
+                .observed_generation?;
+            view.actual::<DaemonSet>()
+                .get(&key)?
+                .value
+                .observed_generation?;
+            let is_suspended = view.actual::<Job>().get(&key)?.value.is("Suspended");
+            let revisions = view.desired::<ControllerRevision>().namespace(PROBES);
+            let revisions = revisions.map(|(key, _)| (ControllerRevision::PLURAL, key.clone()));
+            let sets = sets.into_iter().map(|set| (ReplicaSet::PLURAL, set));
+            (observed > 0 && all && is_suspended).then(|| sets.chain(revisions).collect::<Vec<_>>())
+        });
+        let made = made.await;
+        let own = objects.iter().map(|(plural, _)| (*plural, key.clone()));
+        let gone = own.chain(made).fold(Txn::new(), |txn, (plural, key)| {
+            let status = Key::Actual(plural, key.clone());
+            let txn = txn.delete(desired(plural, &key));
+            txn.delete(self.keyspace.build(&status))
+        });
+        let gone = self.store.txn(gone).await.unwrap().revision;
+        self.cache.wait_for(gone).await;
     }
 
     /// Follows what happens from now on.
@@ -489,22 +572,28 @@ impl History {
         self.events.lock().clone()
     }
 
-    /// The keys that were written, elections aside.
+    /// The keys that were written, elections and probes aside.
     pub(crate) fn written(&self) -> Vec<String> {
         let events = self.events.lock();
         let keys = events.iter().map(|e| e.kv.key.clone());
-        keys.filter(|k| !k.contains("/actual/leaders/")).collect()
+        keys.filter(|k| !k.contains("/actual/leaders/") && !is_probe(k))
+            .collect()
     }
 
-    /// The keys that were deleted.
+    /// The keys that were deleted, probes aside.
     pub(crate) fn deleted(&self) -> Vec<String> {
         let events = self.events.lock();
         events
             .iter()
-            .filter(|e| e.kind == EventKind::Delete)
+            .filter(|e| e.kind == EventKind::Delete && !is_probe(&e.kv.key))
             .map(|e| e.kv.key.clone())
             .collect()
     }
+}
+
+/// Whether a key is of what [`Rig::settled`] puts.
+pub(crate) fn is_probe(key: &str) -> bool {
+    key.contains(&format!("/{PROBES}/"))
 }
 
 impl Drop for History {

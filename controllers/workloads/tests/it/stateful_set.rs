@@ -124,7 +124,7 @@ async fn pods_have_their_identity_and_claims_and_nothing_is_written_when_it_is_d
     }
     // The next leader looks at everything, and finds nothing to write: all that it writes is for what comes new.
     process.stop().await;
-    rig.settled().await;
+    rig.level().await;
     let history = rig.history().await;
     let process = controllers(&rig).await;
     let other = manifest(1, "host", "").replace("name: db,", "name: probe,");
@@ -393,4 +393,83 @@ async fn a_change_of_a_config_map_is_a_rollout() {
         let copy = view.desired::<ConfigMap>().get(&named(read)).unwrap();
         assert_eq!(copy.value.data["a"], "two");
     }
+}
+
+#[tokio::test]
+async fn revisions_are_known_by_their_names_also_long_ones_and_no_others_are_taken_on() {
+    let rig = rig("sts-names").await;
+    let (mut process, _agents) = (controllers(&rig).await, rig.agents());
+    // What `db-x` has left behind has all labels of `db`, and a name that begins like those of its revisions.
+    let other = manifest(1, "host", "")
+        .replace("name: db,", "name: db-x,")
+        .replace("labels: {app: db}", "labels: {app: db, x: y}")
+        .replace("{matchLabels: {app: db}}", "{matchLabels: {x: y}}");
+    rig.put_desired::<StatefulSet>(&named("db-x"), &other).await;
+    let revision = |stem: &'static str| {
+        move |view: &View<'_>| {
+            let mut all = view.desired::<ControllerRevision>().entries();
+            let found = all.find(|(key, _)| key.name.starts_with(stem))?;
+            Some(found.0.clone())
+        }
+    };
+    let left = rig.until("it has a revision", revision("db-x-")).await;
+    rig.until("it has a pod", |view| {
+        view.desired::<Pod>()
+            .contains(&named("db-x-0"))
+            .then_some(())
+    })
+    .await;
+    delete::<StatefulSet>(&rig, &named("db-x")).await;
+    for key in [Key::Desired(ControllerRevision::PLURAL, left.clone())] {
+        let name = rig.keyspace.build(&key);
+        let (kv, _) = rig.store.get(&name).await.unwrap();
+        let text =
+            owners::with_owner_references::<ControllerRevision>(&left, &kv.unwrap().value, &[]);
+        rig.put(&key, &text.unwrap()).await;
+    }
+    let document = apply(&rig, &manifest(1, "v2", "")).await;
+    rolled_out(&rig, document).await;
+    rig.settled().await;
+    let found = rig
+        .cache
+        .view()
+        .desired::<ControllerRevision>()
+        .get(&left)
+        .cloned();
+    assert!(found.unwrap().value.metadata.owner_references.is_empty());
+
+    // A name that its revisions' names do not hold as a whole. Who comes next has never seen a good one.
+    let long: &'static str = "a-set-with-a-name-that-is-too-long-to-be-part-of-a-label";
+    assert!(long.len() > 52);
+    let text = manifest(1, "host", "").replace("db", "long").replacen(
+        "name: long",
+        &format!("name: {long}"),
+        1,
+    );
+    rig.put_desired::<StatefulSet>(&named(long), &text).await;
+    let own = rig
+        .until("it has a revision", revision("a-set-with-a-name"))
+        .await;
+    rig.until("it has a pod", |view| {
+        let pod = named(&format!("{long}-0"));
+        view.pod_actual(&pod).map(|_| ())
+    })
+    .await;
+    let key = Key::Desired(ControllerRevision::PLURAL, own);
+    let name = rig.keyspace.build(&key);
+    let good = rig.store.get(&name).await.unwrap().0.unwrap().value;
+    rig.put(&key, "what: [").await;
+    process.stop().await;
+    process = controllers(&rig).await;
+    let invalid = |view: &View<'_>| {
+        let status = &view.actual::<StatefulSet>().get(&named(long))?.value;
+        let mut all = status.conditions.iter();
+        Some(all.any(|c| c.type_ == "Invalid" && c.status == "True"))
+    };
+    rig.until("it is frozen", |view| invalid(view)?.then_some(()))
+        .await;
+    rig.put(&key, std::str::from_utf8(&good).unwrap()).await;
+    rig.until("it goes on", |view| (!invalid(view)?).then_some(()))
+        .await;
+    process.stop().await;
 }

@@ -221,6 +221,7 @@ fn copy(name: &str) -> ContentCopy {
 fn seen(name: &str) -> CopySeen {
     CopySeen {
         own: true,
+        frozen: false,
         secret: false,
         seen: Seen {
             key: ObjectKey::namespaced("default", name),
