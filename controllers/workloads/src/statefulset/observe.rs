@@ -94,11 +94,9 @@ pub(super) fn observe(
             s.broken_revisions
                 .push(format!("ControllerRevision {} {what}", r.name()));
         }
-        let stem = format!("{}-", key.name);
         for (revision, error) in all.unreadable() {
-            // Of names, only those that this StatefulSet would have made: not those of `<name>-other`.
-            let hash = revision.name.strip_prefix(&stem);
-            if revision.namespace == key.namespace && hash.is_some_and(|h| !h.contains('-')) {
+            let named = revisions::is_named(&key.name, &revision.name);
+            if revision.namespace == key.namespace && named {
                 let name = &revision.name;
                 s.broken_revisions
                     .push(format!("ControllerRevision {name}: {error}"));
@@ -210,7 +208,8 @@ fn pods(
             _ => s.releasable.push(row.facts.seen()),
         }
     }
-    for row in index.loose_pods(&s.key.namespace) {
+    let loose = index.loose_pods(&s.key.namespace);
+    for row in loose.filter(|_| s.overlap.is_none()) {
         let fits = ordinal(&name, &row.facts.key.name).is_some();
         let labels = &row.pod.value.metadata.labels;
         if fits && row.facts.is_active() && !row.facts.frozen && selector.matches(labels) {
@@ -284,14 +283,16 @@ fn claims(s: &mut Snapshot, view: &View<'_>, set: &StatefulSet, uid: &str) {
     }
 }
 
-/// Revisions that are not its own: those that a StatefulSet of its name has left behind are taken on, or its pods, which
-/// were left behind with them, would be of a revision that is not known. The names of others are not used.
+/// Revisions that are not its own: those that a StatefulSet of its name has left behind are taken on, before its pods or
+/// with them, which would be of a revision that is not known otherwise; none is while it overlaps with an older
+/// workload. The names of others are not used.
 fn strays(s: &mut Snapshot, view: &View<'_>, set: &StatefulSet) {
     let table = view.desired::<ControllerRevision>();
-    let stem = format!("{}-", s.key.name);
-    if s.revisions.is_empty() {
+    let looks = s.revisions.is_empty() || !s.adoptable.is_empty();
+    if looks && s.overlap.is_none() {
         for (key, entry) in table.namespace(&s.key.namespace) {
-            let Some(revision) = entry.valid().filter(|_| key.name.starts_with(&stem)) else {
+            let named = revisions::is_named(&s.key.name, &key.name);
+            let Some(revision) = entry.valid().filter(|_| named) else {
                 continue;
             };
             let meta = &revision.value.metadata;
