@@ -20,6 +20,7 @@ use setpoint_store::{Compare, TxnOp};
 
 use crate::conditions::{self, Finding};
 use crate::content::CopySeen;
+use crate::door::Asked;
 use crate::hash::safe_encode;
 use crate::writes;
 
@@ -168,6 +169,16 @@ impl CopyPlan {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.create.is_empty() && self.delete.is_empty()
+    }
+
+    /// What a namespace is asked for.
+    pub(crate) fn asked(&self) -> [(Asked<'static>, usize); 2] {
+        let secrets = self.create.iter().filter(|c| c.secret).count();
+        let config_maps = self.create.len() - secrets;
+        [
+            (Asked::object::<ConfigMap>(), config_maps),
+            (Asked::object::<Secret>(), secrets),
+        ]
     }
 }
 
@@ -318,13 +329,14 @@ fn copy_name(owner: &str, name: &str, type_: &str, entries: &BTreeMap<&str, &[u8
 }
 
 /// The writes of a plan, for the workload that `owner` refers to and `own` guards. Copies come first: the revision that
-/// reads them is written when they are there.
+/// reads them is written when they are there. `door` is what must hold for those that are made; without it none is.
 pub(crate) fn copy_writes(
     leader: &Leader,
     plan: &CopyPlan,
     namespace: &str,
     (owner, own): (&OwnerReference, &Compare),
     sources: &Sources,
+    door: Option<&[Compare]>,
 ) -> Vec<Write> {
     let keyspace = leader.keyspace();
     let plural = |secret| {
@@ -335,11 +347,15 @@ pub(crate) fn copy_writes(
         }
     };
     let creates = plan.create.iter().filter_map(|copy| {
+        let door = door?;
         let name = ObjectKey::namespaced(namespace, copy.name.as_str());
         let key = keyspace.build(&Key::Desired(plural(copy.secret), name));
         let text = copy_document(copy, namespace, owner, sources)?;
         Some(Write {
-            guards: vec![Compare::absent(key.clone()), own.clone()],
+            guards: [Compare::absent(key.clone()), own.clone()]
+                .into_iter()
+                .chain(door.iter().cloned())
+                .collect(),
             ops: vec![writes::put(key, text)],
             context: format!("copy {} {}", plural(copy.secret), copy.of),
         })

@@ -34,12 +34,13 @@ use setpoint_apis::apps::{ControllerRevision, DaemonSet};
 use setpoint_apis::core::{Namespace, PodTemplateSpec};
 use setpoint_apis::{Kind, ObjectKey, Timestamp};
 use setpoint_runtime::{Action, Leader, StateKey, Stored, View, Write};
+use setpoint_store::Compare;
 
 use crate::children::Children;
 use crate::config::{Sources, copy_writes};
 use crate::content::ContentIndex;
 use crate::documents::PinnedPodWriter;
-use crate::door::Doors;
+use crate::door::{Doors, Together};
 use crate::hash::{cut_stem, has_stem, stem};
 use crate::index::{OwnerIndex, PodRow};
 pub use crate::manager::Error;
@@ -47,7 +48,7 @@ use crate::manager::Manager;
 use crate::memory::Memory;
 use crate::overlaps::Overlaps;
 use crate::owner::PodOwner;
-use crate::revisions::{self, REVISION_LABEL};
+use crate::revisions::{self, Entry, REVISION_LABEL, REVISION_REFUSED};
 use crate::rollback::{self, progress_deadline};
 use crate::seen::Seen;
 use crate::standing::{self, Unusable};
@@ -359,10 +360,9 @@ fn see_revisions(shared: &Shared, view: &View<'_>, s: &mut Snapshot, object: &Da
 fn placements(s: &Snapshot) -> Arc<[Placement]> {
     let record = s.status.as_ref().and_then(|s| s.rollback.as_ref());
     let instead = |r: &&revisions::Revision| record.is_some_and(|b| b.to_revision == r.name());
-    let others = s
-        .revisions
-        .iter()
-        .filter(|r| s.missing.is_some() || instead(r));
+    let refused = |(reason, _): &(String, String)| reason == REVISION_REFUSED;
+    let held = s.missing.is_some() || s.failure.as_ref().is_some_and(refused);
+    let others = s.revisions.iter().filter(|r| held || instead(r));
     let others = others.filter_map(|r| r.template.as_ref());
     let mut all: Vec<Placement> = Vec::new();
     for template in others.chain([&s.template]) {
@@ -403,10 +403,11 @@ async fn execute(
     let recorder = &shared.recorder;
     let mut action =
         pass::finish((leader, recorder), &shared.daemons, &report, tally, action).await?;
-    if is_read && plan.create.is_empty() {
+    let asks_for_nothing = plan.asks_for_nothing();
+    if is_read && asks_for_nothing {
         shared.doors.forget((DaemonSet::KIND, &s.key));
     }
-    if s.failure.is_some() && plan.create.is_empty() && plan.revision.is_none() {
+    if s.failure.is_some() && asks_for_nothing {
         // Nothing is left of what could not be written: the status says so no more.
         shared
             .daemons
@@ -432,20 +433,49 @@ async fn act(
     }
     // What a revision reads is there before it, and it is there before its pods.
     let (owner, own) = (manager.reference(), manager.guard());
-    let by = (&owner, &own);
-    let copies = copy_writes(leader, &plan.copies, &s.key.namespace, by, &found.sources);
-    for writes in [copies, revision_writes(leader, s, manager, plan)] {
+    let remember = |failure: Option<(String, String)>| {
+        let memory = &shared.daemons;
+        memory.with(&s.key, |memo| memo.notes.failure = failure);
+    };
+    let is_made = plan.revision.as_ref().is_some_and(|w| w.there.is_none());
+    let entry = revisions::enter(manager, tally, &plan.copies, is_made).await;
+    let (together, refused) = match entry {
+        Ok(Entry::LetIn(together)) => (Some(together), None),
+        Ok(Entry::Refused(failure)) => (None, Some(failure)),
+        Ok(Entry::Contested) => return Ok(true),
+        Err(error) => {
+            remember(Some((REVISION_REFUSED.to_owned(), error.to_string())));
+            tally.refuse(error);
+            return Ok(true);
+        }
+    };
+    if let Some(failure) = &refused {
+        remember(Some(failure.clone()));
+        if plan.revision.is_some() && plan.run.is_none() {
+            // The next plan knows it, and goes on with what there is.
+            tally.turned_away = true;
+            return Ok(true);
+        }
+    }
+    let door = together.as_ref().map(Together::guards);
+    let (by, door) = ((&owner, &own), door.as_deref());
+    let sources = &found.sources;
+    let copies = copy_writes(leader, &plan.copies, &s.key.namespace, by, sources, door);
+    for writes in [copies, revision_writes(leader, s, manager, plan, door)] {
         let go_on = writes.is_empty() || tally.commit(leader, writes).await;
         if !go_on || tally.conflicts > 0 {
             return Ok(false);
         }
         if let Some(error) = &tally.first_error {
-            let failure = Some(("RevisionCreateError".to_owned(), error.to_string()));
-            shared
-                .daemons
-                .with(&s.key, |memo| memo.notes.failure = failure);
+            remember(Some((REVISION_REFUSED.to_owned(), error.to_string())));
             return Ok(true);
         }
+    }
+    drop(together);
+    if plan.revision.is_some() && refused.is_none() {
+        // The pass that this change brings goes on.
+        remember(None);
+        return Ok(true);
     }
     tell(shared, manager, plan);
 
@@ -472,9 +502,12 @@ async fn act(
     let names: Vec<String> = plan.create.iter().map(|p| p.name.clone()).collect();
     let document = |name: &str| writer.document(name, nodes[name]);
     let created = manager.create(tally, &names, &made.asked(), document).await;
-    shared
-        .daemons
-        .with(&s.key, |memo| memo.notes.failure = created.failure);
+    if let Some((_, why)) = &refused {
+        // Who has its pods waits for nothing; this one still waits for its revision.
+        manager.still_waits(why);
+        tally.turned_away = true;
+    }
+    remember(refused.or(created.failure));
     Ok(created.go_on)
 }
 
@@ -495,16 +528,18 @@ pub fn pod_template(template: &PodTemplateSpec, hash: &str) -> PodTemplateSpec {
     template
 }
 
-/// The revision of the present template, those that are taken on, and those that go.
+/// The revision of the present template, when `door` lets it in, those that are taken on, and those that go.
 fn revision_writes(
     leader: &Leader,
     s: &Snapshot,
     manager: &Manager<'_>,
     plan: &Plan,
+    door: Option<&[Compare]>,
 ) -> Vec<Write> {
     let view = leader.cache().view();
     let adopted = revisions::adopted(&view, manager, &plan.adopt_revisions);
-    let made = plan.revision.iter().map(|wanted| {
+    let made = plan.revision.iter().filter(|_| door.is_some());
+    let made = made.map(|wanted| {
         let mut made = revisions::made(&s.key.namespace, manager.reference(), &s.template, wanted);
         let hash = hash_of(&s.key, &wanted.name);
         made.metadata
@@ -512,7 +547,8 @@ fn revision_writes(
             .insert(REVISION_LABEL.into(), hash.into());
         (made, wanted.there.map(|i| s.revisions[i].seen.mod_revision))
     });
-    revisions::writes(manager, adopted.chain(made).collect(), &plan.forget)
+    let put = adopted.chain(made).collect();
+    revisions::writes(manager, put, &plan.forget, door.unwrap_or_default())
 }
 
 /// Tells people what happens.

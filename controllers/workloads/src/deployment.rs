@@ -38,7 +38,7 @@ use crate::conditions::{self, INVALID, REPLICA_FAILURE};
 use crate::config::{Sources, copy_writes};
 use crate::content::ContentIndex;
 use crate::documents::{changed_replica_set, controller_reference, new_replica_set};
-use crate::door::{Asked, Doors};
+use crate::door::{Asked, Doors, Together};
 use crate::hash::stem;
 use crate::index::{OwnerIndex, SetRow};
 use crate::memory::Memory;
@@ -321,36 +321,39 @@ async fn execute(
     };
     let mut tally = writes::Tally::default();
     let mut writes = Vec::new();
-    let mut create = plan.create.as_ref();
     // It counts what is let in until that is written.
     let mut door = None;
     if let Some(found) = &found {
-        if !plan.copies.is_empty() {
+        let by = (Deployment::KIND, &s.key);
+        let [config_maps, secrets] = plan.copies.asked();
+        let set = Asked::object::<ReplicaSet>();
+        let asked = [
+            config_maps,
+            secrets,
+            (set, usize::from(plan.create.is_some())),
+        ];
+        match shared.doors.enter_together(leader, by, &asked).await {
+            Ok(together) => door = Some(together),
+            Err(error) => tally.refuse(error),
+        }
+        let guards = door.as_ref().filter(|door| door.refused().is_none());
+        let guards = guards.map(Together::guards);
+        if !plan.copies.is_empty() && tally.first_error.is_none() {
             // A pod that reads a copy finds it: it is there before the ReplicaSet whose pods read it.
             let owner = controller_reference::<Deployment>(&s.key.name, &found.deployment.uid());
             let own = own_guard(leader, s, found);
             let namespace = &s.key.namespace;
-            let by = (&owner, &own);
-            let copies = copy_writes(leader, &plan.copies, namespace, by, &found.sources);
+            let (by, sources) = ((&owner, &own), &found.sources);
+            let guards = guards.as_deref();
+            let copies = copy_writes(leader, &plan.copies, namespace, by, sources, guards);
             if !tally.commit(leader, copies).await || tally.conflicts > 0 {
                 tally.catch_up(leader).await;
                 return Ok(Action::requeue(writes::SOON));
             }
         }
-        if plan.create.is_some() && tally.first_error.is_none() {
-            let by = (Deployment::KIND, &s.key);
-            let asked = Asked::object::<ReplicaSet>();
-            match shared.doors.enter(leader, by, &asked, 1).await {
-                Ok(admission) => door = Some(admission),
-                Err(error) => tally.refuse(error),
-            }
-            if door.as_ref().is_none_or(|door| door.refusal.is_some()) {
-                create = None;
-            }
-        }
         if tally.first_error.is_none() {
-            let guard = door.as_ref().and_then(|door| door.guard.as_ref());
-            writes = set_writes(leader, s, found, &plan, create.zip(Some(guard)));
+            let create = plan.create.as_ref().zip(guards.as_deref());
+            writes = set_writes(leader, s, found, &plan, create);
         }
     }
     let status = plan.status.as_ref();
@@ -385,13 +388,17 @@ async fn execute(
             source,
         });
     }
-    if let Some((door, refusal)) = door.as_ref().and_then(|d| Some((d, d.refusal.clone()?))) {
+    let refused = door.as_ref().and_then(Together::refused);
+    if let Some((door, refusal)) = refused.and_then(|d| Some((d, d.refusal.clone()?))) {
         if door.is_contested {
             tally.contested = true;
             action.requeue_after = tally.comes_back(action.requeue_after);
             return Ok(action);
         }
-        let reason = "ReplicaSetCreateError";
+        let reason = match plan.create {
+            Some(_) => "ReplicaSetCreateError",
+            None => "ConfigCopyError",
+        };
         if let Some(found) = found.filter(|_| door.is_news) {
             let about = EventRef::stored(&*found.deployment);
             shared.recorder.warning(about, reason, refusal.as_str());
@@ -431,7 +438,7 @@ fn set_writes(
     s: &Snapshot,
     found: &Found,
     plan: &Plan,
-    create: Option<(&NewSet, Option<&Compare>)>,
+    create: Option<(&NewSet, &[Compare])>,
 ) -> Vec<Write> {
     let keyspace = leader.keyspace();
     let build = |plural: &str, key: &ObjectKey| keyspace.build(&Key::Desired(plural, key.clone()));
@@ -461,7 +468,7 @@ fn set_writes(
             &ObjectKey::cluster(s.key.namespace.clone()),
         );
         let more = [Compare::Exists(namespace)].into_iter();
-        let more = more.chain(door.cloned()).collect();
+        let more = more.chain(door.iter().cloned()).collect();
         let absent = Compare::absent(key.clone());
         write("create", &set, absent, writes::put(key, text), more);
     }

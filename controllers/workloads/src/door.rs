@@ -136,6 +136,22 @@ impl Drop for Admission<'_> {
     }
 }
 
+/// What is let in of several sorts of objects that are of use together alone: all of it, or nothing.
+#[derive(Default)]
+pub(crate) struct Together<'a>(Vec<Admission<'a>>);
+
+impl<'a> Together<'a> {
+    /// That of which not all is let in.
+    pub(crate) fn refused(&self) -> Option<&Admission<'a>> {
+        self.0.iter().find(|door| door.refusal.is_some())
+    }
+
+    /// Must hold for each of the objects.
+    pub(crate) fn guards(&self) -> Vec<Compare> {
+        self.0.iter().filter_map(|d| d.guard.clone()).collect()
+    }
+}
+
 /// What is being created.
 struct UnderWay {
     by: (&'static str, ObjectKey),
@@ -237,6 +253,28 @@ impl Doors {
             count,
             Compare::ModRevision(mark, revision),
         ))
+    }
+
+    /// As [`Doors::enter`], for so many of each sort, or nothing of it.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) async fn enter_together(
+        &self,
+        leader: &Leader,
+        by: (&'static str, &ObjectKey),
+        asked: &[(Asked<'_>, usize)],
+    ) -> Result<Together<'_>, StoreError> {
+        let mut together = Together::default();
+        for (asked, count) in asked.iter().filter(|(_, count)| *count > 0) {
+            let door = self.enter(leader, by, asked, *count).await?;
+            if door.refusal.is_some() {
+                // What was let in before is not written.
+                return Ok(Together(vec![door]));
+            }
+            together.0.push(door);
+        }
+        Ok(together)
     }
 
     fn admit(

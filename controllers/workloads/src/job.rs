@@ -161,6 +161,9 @@ async fn execute(
             return Ok(Action::requeue(writes::SOON));
         }
     }
+    if found.object.is_some() && plan.create.is_empty() {
+        shared.doors.forget((Job::KIND, &s.key));
+    }
     if let Some(status) = &plan.status {
         let wait = shared
             .jobs

@@ -11,7 +11,7 @@ use tracing::info;
 
 use crate::Shared;
 use crate::documents::controller_reference;
-use crate::door::{Admission, Asked, Doors, Furnished};
+use crate::door::{Admission, Asked, Doors, Furnished, Together};
 use crate::reown::{self, ReadRaw};
 use crate::seen::Seen;
 use crate::writes::{self, Tally};
@@ -114,6 +114,18 @@ impl<'a> Manager<'a> {
     ) -> Result<Admission<'a>, StoreError> {
         let by = (self.kind, self.key);
         self.shared.doors.enter(self.leader, by, asked, count).await
+    }
+
+    /// As [`Self::enter`], for objects that are of use together alone.
+    pub(crate) async fn enter_together(
+        &self,
+        asked: &[(Asked<'_>, usize)],
+    ) -> Result<Together<'a>, StoreError> {
+        let by = (self.kind, self.key);
+        self.shared
+            .doors
+            .enter_together(self.leader, by, asked)
+            .await
     }
 
     /// What has been turned away; says so once. Not what others may only seem to have taken: that is asked for again.

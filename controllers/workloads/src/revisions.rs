@@ -3,15 +3,18 @@
 //! A Deployment's revisions are its ReplicaSets; these kinds manage their pods themselves, so a template that is not
 //! asked for any more, and may be gone back to, is kept in an object of its own.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use setpoint_apis::apps::ControllerRevision;
 use setpoint_apis::core::PodTemplateSpec;
 use setpoint_apis::{Kind, ObjectKey, ObjectMeta, OwnerReference, document};
 use setpoint_runtime::{View, Write};
-use setpoint_store::{Compare, TxnOp};
+use setpoint_store::{Compare, StoreError, TxnOp};
 
 use crate::children::{Child, Children};
+use crate::config::CopyPlan;
+use crate::door::{Asked, Together};
 use crate::hash::template_hash;
 use crate::manager::Manager;
 use crate::seen::Seen;
@@ -19,6 +22,9 @@ use crate::writes;
 
 /// The label of a pod that names the revision that it is of.
 pub const REVISION_LABEL: &str = "controller-revision-hash";
+
+/// Why a workload has no revision of its template: it could not be made. The newest that there is goes on.
+pub const REVISION_REFUSED: &str = "RevisionCreateError";
 
 /// The most bytes of an owner's name that its revisions' names begin with: with a dash and the ten letters of a hash the
 /// whole fits a label's value.
@@ -60,11 +66,15 @@ pub fn template(revision: &ControllerRevision) -> Option<PodTemplateSpec> {
     serde_json::from_value(template.clone()).ok()
 }
 
-/// The revisions that the object of this uid has, by number.
+/// The revisions that the object of this uid has, by number. Of equals the oldest comes last: it is the one that counts
+/// when they hold the same template, for it is the one that pods have that were taken on.
 pub fn of(all: &Children<ControllerRevision>, uid: &str) -> Vec<Revision> {
-    let mut found: Vec<Revision> = all.of(uid).map(|(key, c)| Revision::of(key, c)).collect();
-    found.sort_by(|a, b| (a.number, a.name()).cmp(&(b.number, b.name())));
-    found
+    let mut found: Vec<_> = all.of(uid).collect();
+    found.sort_by_key(|(key, c)| {
+        let age = Reverse(c.object.create_revision);
+        (c.object.value.revision, age, &key.name)
+    });
+    found.iter().map(|(key, c)| Revision::of(key, c)).collect()
 }
 
 /// What is wrong with revisions of an object, `own` being those that are known to be its: each as part of a sentence. While
@@ -215,18 +225,57 @@ pub(crate) fn adopted<'a>(
     })
 }
 
+/// What the namespace says to a revision and the copies that it reads.
+pub(crate) enum Entry<'a> {
+    /// They count until this is dropped.
+    LetIn(Together<'a>),
+    /// Why not: reason and sentence.
+    Refused((String, String)),
+    /// Others may only seem to have taken the room: it is asked for again.
+    Contested,
+}
+
+/// Asks the namespace for the parts of a revision, which are of use together alone: the copies of a plan, and the
+/// revision itself when it is to be made.
+///
+/// # Errors
+/// When the store does not say what it has.
+pub(crate) async fn enter<'a>(
+    manager: &Manager<'a>,
+    tally: &mut writes::Tally,
+    copies: &CopyPlan,
+    is_made: bool,
+) -> Result<Entry<'a>, StoreError> {
+    let revision = (Asked::object::<ControllerRevision>(), usize::from(is_made));
+    let [config_maps, secrets] = copies.asked();
+    let together = manager
+        .enter_together(&[config_maps, secrets, revision])
+        .await?;
+    let Some(door) = together.refused() else {
+        return Ok(Entry::LetIn(together));
+    };
+    Ok(match manager.turned_away(tally, door) {
+        Some((_, why)) => Entry::Refused((REVISION_REFUSED.to_owned(), why)),
+        None => Entry::Contested,
+    })
+}
+
 /// What becomes of the revisions of an object: those that are made or made anew, each with its revision as it was seen
-/// when it is there; and those that go.
+/// when it is there; and those that go. `door` must hold for those that are made.
 pub(crate) fn writes(
     manager: &Manager<'_>,
     put: Vec<(ControllerRevision, Option<i64>)>,
     gone: &[Seen],
+    door: &[Compare],
 ) -> Vec<Write> {
     let put = put.into_iter().map(|(revision, seen)| {
         let key = manager.desired::<ControllerRevision>(&revision.metadata.key());
         let as_seen = match seen {
             Some(revision) => vec![Compare::ModRevision(key.clone(), revision)],
-            None => vec![Compare::absent(key.clone()), manager.namespace()],
+            None => [Compare::absent(key.clone()), manager.namespace()]
+                .into_iter()
+                .chain(door.iter().cloned())
+                .collect(),
         };
         Write {
             guards: as_seen.into_iter().chain([manager.guard()]).collect(),

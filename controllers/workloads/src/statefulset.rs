@@ -30,7 +30,7 @@ use setpoint_apis::apps::{ControllerRevision, StatefulSet};
 use setpoint_apis::core::{Namespace, PersistentVolumeClaim, Pod, PodTemplateSpec};
 use setpoint_apis::{Kind, ObjectKey, OwnerReference, document};
 use setpoint_runtime::{Action, Leader, StateKey, View, Write};
-use setpoint_store::Compare;
+use setpoint_store::{Compare, StoreError};
 
 use crate::autoscale::Autoscalers;
 use crate::children::Children;
@@ -43,7 +43,7 @@ use crate::memory::Memory;
 use crate::overlaps::Overlaps;
 use crate::owner::PodOwner;
 use crate::reown::{self, ReadRaw};
-use crate::revisions::{self, Wanted};
+use crate::revisions::{self, Entry, Wanted};
 use crate::{Shared, manager, pass, writes};
 use decide::decide;
 use observe::{Found, observe};
@@ -210,7 +210,7 @@ struct Pass<'a> {
 
 /// What the namespace says to the claims of a plan.
 #[derive(Default)]
-struct Entry<'a> {
+struct ClaimsEntry<'a> {
     /// Those that are let in count here until they are written.
     doors: Vec<Admission<'a>>,
     /// Pods that have to wait for their claims.
@@ -228,12 +228,45 @@ impl Pass<'_> {
                 return Ok(false);
             }
         }
-        // What pods read, are made from and mount is there before them. What fails of it fails the rest.
-        let mut before = self.copies();
-        before.extend(self.revisions());
+        let refused = match self.enter_revision(tally).await {
+            Some(Entry::LetIn(together)) => {
+                let door = together.guards();
+                let mut parts = self.copies(Some(&door));
+                parts.extend(self.revisions(Some(&door)));
+                if !self.commit(tally, parts).await {
+                    return Ok(false);
+                }
+                if tally.first_error.is_some() {
+                    return Ok(true);
+                }
+                if plan.revision.is_some() {
+                    // The pass that this change brings goes on.
+                    self.remember(|notes| notes.failure = None);
+                    return Ok(true);
+                }
+                None
+            }
+            Some(Entry::Refused(failure)) => {
+                self.remember(|notes| notes.failure = Some(failure.clone()));
+                if plan.revision.is_some() && !revision::is_held(self.s) {
+                    tally.turned_away = true;
+                    return Ok(true);
+                }
+                let mut parts = self.copies(None);
+                parts.extend(self.revisions(None));
+                if !self.commit(tally, parts).await {
+                    return Ok(false);
+                }
+                Some(failure)
+            }
+            Some(Entry::Contested) | None => return Ok(true),
+        };
+        // What pods mount is there before them. What fails of it fails the rest.
         let Some(entry) = self.enter_claims(tally).await else {
             return Ok(true);
         };
+        let failure = refused.or(entry.failure);
+        let mut before = Vec::new();
         let guard = entry.doors.iter().find_map(|door| door.guard.clone());
         before.extend(self.new_claims(&entry.shut_out, guard.as_ref()));
         before.extend(self.owned_claims().await?);
@@ -256,15 +289,15 @@ impl Pass<'_> {
             if !self.create_pods(tally, &create).await {
                 return Ok(false);
             }
-            if let Some((_, refusal)) = &entry.failure {
-                // Who has its pods waits for nothing; this one still waits for claims. The next pass asks again, for what
-                // may have come in between.
+            if let Some((_, refusal)) = &failure {
+                // Who has its pods waits for nothing; this one still waits for claims or for its revision. The next pass
+                // asks again, for what may have come in between.
                 self.manager.still_waits(refusal);
                 tally.turned_away = true;
             }
         }
-        if create.is_empty() || entry.failure.is_some() {
-            self.remember(|notes| notes.failure = entry.failure);
+        if create.is_empty() || failure.is_some() {
+            self.remember(|notes| notes.failure = failure);
         }
         Ok(true)
     }
@@ -293,10 +326,30 @@ impl Pass<'_> {
         true
     }
 
+    /// Asks the namespace for the parts of a revision. `None` when the store does not say what it has.
+    async fn enter_revision(&self, tally: &mut writes::Tally) -> Option<Entry<'_>> {
+        let made = self.plan.revision.as_ref();
+        let is_made = made.is_some_and(|new| new.there.is_none());
+        let copies = &self.plan.copies;
+        match revisions::enter(&self.manager, tally, copies, is_made).await {
+            Ok(entry) => Some(entry),
+            Err(error) => {
+                self.store_failed(tally, error);
+                None
+            }
+        }
+    }
+
+    fn store_failed(&self, tally: &mut writes::Tally, error: StoreError) {
+        let failure = ("FailedCreate".to_owned(), error.to_string());
+        tally.refuse(error);
+        self.remember(|notes| notes.failure = Some(failure));
+    }
+
     /// Asks the namespace for the claims that are to be made, those of one template at a time. `None` when the store does
     /// not say what it has.
-    async fn enter_claims(&self, tally: &mut writes::Tally) -> Option<Entry<'_>> {
-        let mut entry = Entry::default();
+    async fn enter_claims(&self, tally: &mut writes::Tally) -> Option<ClaimsEntry<'_>> {
+        let mut entry = ClaimsEntry::default();
         let mut let_in = BTreeMap::new();
         let templates = self.found.set.value.spec.volume_claim_templates.iter();
         for (i, template) in templates.enumerate() {
@@ -316,9 +369,7 @@ impl Pass<'_> {
                     entry.doors.push(door);
                 }
                 Err(error) => {
-                    let failure = ("FailedCreate".to_owned(), error.to_string());
-                    tally.refuse(error);
-                    self.remember(|notes| notes.failure = Some(failure));
+                    self.store_failed(tally, error);
                     return None;
                 }
             }
@@ -349,7 +400,8 @@ impl Pass<'_> {
         memory.with(&self.s.key, |memo| change(&mut memo.notes));
     }
 
-    fn copies(&self) -> Vec<Write> {
+    /// Copies that are made, when `door` lets them in, and those that go.
+    fn copies(&self, door: Option<&[Compare]>) -> Vec<Write> {
         let (owner, own) = (self.manager.reference(), self.manager.guard());
         let sources = &self.found.sources;
         let namespace = &self.s.key.namespace;
@@ -359,13 +411,14 @@ impl Pass<'_> {
             namespace,
             (&owner, &own),
             sources,
+            door,
         )
     }
 
-    /// Revisions that are made, renumbered, taken on or deleted.
-    fn revisions(&self) -> Vec<Write> {
+    /// Revisions that are made or renumbered, when `door` lets them in, taken on or deleted.
+    fn revisions(&self, door: Option<&[Compare]>) -> Vec<Write> {
         let mut put = Vec::new();
-        if let Some(new) = &self.plan.revision {
+        if let Some(new) = self.plan.revision.as_ref().filter(|_| door.is_some()) {
             let wanted = Wanted {
                 name: new.name.clone(),
                 there: None,
@@ -379,7 +432,8 @@ impl Pass<'_> {
         let view = self.leader.cache().view();
         let adopted = revisions::adopted(&view, &self.manager, &self.plan.adopt_revisions);
         put.extend(adopted);
-        revisions::writes(&self.manager, put, &self.plan.delete_revisions)
+        let gone = &self.plan.delete_revisions;
+        revisions::writes(&self.manager, put, gone, door.unwrap_or_default())
     }
 
     fn claim_owner(&self) -> OwnerReference {

@@ -62,7 +62,8 @@ pub fn decide(s: &Snapshot, now: Timestamp) -> Plan {
     if let Some(wanted) = &target.write {
         // Pods name their revision, so it is there before them.
         plan.revision = s.namespace_exists.then(|| wanted.clone());
-    } else if let Some(name) = &target.name {
+    }
+    if let Some(name) = target.name.as_ref().filter(|_| target.is_there()) {
         plan.run = Some(name.clone());
         Pass::new(s, &ground, now, &mut plan).run();
         forget_history(&mut plan, s, &target);

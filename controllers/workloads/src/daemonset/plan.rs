@@ -258,6 +258,11 @@ impl Plan {
                 && self.forget.is_empty())
     }
 
+    /// Whether it makes nothing that a namespace could refuse.
+    pub fn asks_for_nothing(&self) -> bool {
+        self.create.is_empty() && self.revision.is_none() && self.copies.create.is_empty()
+    }
+
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
         !self.acts() && self.status.is_none()

@@ -6,7 +6,7 @@ use setpoint_apis::core::PodTemplateSpec;
 
 use super::plan::Snapshot;
 use super::status::timed_out;
-use crate::revisions::{Revision, Wanted, wanted};
+use crate::revisions::{REVISION_REFUSED, Revision, Wanted, wanted};
 use crate::rollback::{Failure, Run, choose};
 
 /// The revision that the pods are to be of.
@@ -22,22 +22,22 @@ pub(super) struct Target<'a> {
     pub(super) asked: Option<String>,
     /// Whether what is asked for has failed, and another one runs instead.
     pub(super) failed: bool,
+    /// There is no revision of the present template, and none comes for now: something that it reads is missing, or it
+    /// was refused. What runs goes on running.
+    pub(super) held: bool,
+}
+
+impl Target<'_> {
+    /// Whether the revision that is to run is there.
+    pub(super) fn is_there(&self) -> bool {
+        self.write.is_none() || self.held
+    }
 }
 
 /// Chooses.
 pub(super) fn target(s: &Snapshot) -> Target<'_> {
     if s.missing.is_some() {
-        // Nobody knows what the present template is. What runs goes on running.
-        let newest = s.revisions.iter().rev().find(|r| r.template.is_some());
-        return Target {
-            name: newest.map(|r| r.name().to_owned()),
-            template: newest
-                .and_then(|r| r.template.as_ref())
-                .unwrap_or(&s.template),
-            write: None,
-            asked: None,
-            failed: false,
-        };
+        return held(s, None);
     }
     let collisions = s.status.as_ref().and_then(|s| s.collision_count);
     let wanted = wanted(
@@ -54,7 +54,13 @@ pub(super) fn target(s: &Snapshot) -> Target<'_> {
         asked: Some(wanted.name.clone()),
         write: (!wanted.is_settled(&s.revisions) && !frozen).then_some(wanted),
         failed: false,
+        held: false,
     };
+    let failure = s.failure.as_ref();
+    let refused = failure.is_some_and(|(reason, _)| reason == REVISION_REFUSED);
+    if refused && target.write.is_some() {
+        return held(s, target.write);
+    }
     let (Some(name), Some(record)) = (&target.name, record(s)) else {
         return target;
     };
@@ -67,6 +73,26 @@ pub(super) fn target(s: &Snapshot) -> Target<'_> {
         target.failed = true;
     }
     target
+}
+
+/// While there is no revision of the present template the newest that is there runs, or what runs instead of that.
+fn held(s: &Snapshot, write: Option<Wanted>) -> Target<'_> {
+    let newest = s.revisions.iter().rev().find(|r| r.template.is_some());
+    let newest = newest.map(
+        |r| match choose(r.name(), record(s), |to| usable(s, to).is_some()) {
+            Run::Instead(to) => usable(s, to).map_or(r, |(instead, _)| instead),
+            Run::Wanted => r,
+        },
+    );
+    let template = newest.and_then(|r| r.template.as_ref());
+    Target {
+        name: newest.map(|r| r.name().to_owned()),
+        template: template.unwrap_or(&s.template),
+        write,
+        asked: None,
+        failed: false,
+        held: true,
+    }
 }
 
 /// What the record of a rollback says: which revision has failed, and which one runs instead.

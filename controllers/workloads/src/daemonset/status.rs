@@ -146,8 +146,8 @@ fn keep_record(
 ) {
     let good = &mut status.last_available_revision;
     good.clone_from(&stored.last_available_revision);
-    let complete = target.write.is_none() && ground.is_complete();
-    if s.missing.is_some() || target.failed || ground.is_blind() {
+    let complete = target.is_there() && ground.is_complete();
+    if target.held || target.failed || ground.is_blind() {
         status.rollback.clone_from(&stored.rollback);
     } else if complete {
         status.rollback = None;
@@ -155,7 +155,7 @@ fn keep_record(
             good.clone_from(&target.name);
         }
     } else {
-        let crash = || target.write.is_none().then(|| crash(ground)).flatten();
+        let crash = || target.is_there().then(|| crash(ground)).flatten();
         status.rollback = revision::rollback(s, target, crash(), now);
     }
     if status.rollback != stored.rollback {
@@ -209,7 +209,7 @@ fn progress(
     if says(&complete) && old == 0 {
         return;
     }
-    if target.write.is_none() && ground.is_complete() {
+    if target.is_there() && ground.is_complete() {
         conditions::set(all, finding(true, AVAILABLE, complete), now);
         return;
     }

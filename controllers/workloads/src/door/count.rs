@@ -2,7 +2,7 @@
 
 use setpoint_apis::apps::{ControllerRevision, ReplicaSet};
 use setpoint_apis::batch::Job;
-use setpoint_apis::core::{PersistentVolumeClaim, Pod, ResourceQuotaSpec};
+use setpoint_apis::core::{ConfigMap, PersistentVolumeClaim, Pod, ResourceQuotaSpec, Secret};
 use setpoint_apis::quantity::{Quantity, ResourceList};
 use setpoint_apis::resolve::{self, Excess, claim_usage, object_usage};
 use setpoint_apis::{Kind, ObjectKey};
@@ -175,6 +175,8 @@ pub(super) fn is_gone(view: &View<'_>, plural: &str, key: &ObjectKey) -> bool {
         ReplicaSet::PLURAL => view.desired::<ReplicaSet>().contains(key),
         Job::PLURAL => view.desired::<Job>().contains(key),
         ControllerRevision::PLURAL => view.desired::<ControllerRevision>().contains(key),
+        ConfigMap::PLURAL => view.desired::<ConfigMap>().contains(key),
+        Secret::PLURAL => view.desired::<Secret>().contains(key),
         _ => true,
     };
     !there

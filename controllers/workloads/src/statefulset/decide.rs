@@ -52,16 +52,20 @@ pub fn decide(s: &Snapshot, now: Timestamp) -> Plan {
         plan.notes.push("the namespace does not exist".into());
         return status::settle(plan, s, target.as_ref(), now);
     }
-    if let Some(asked) = asked.filter(|a| !a.is_settled(&s.revisions)) {
-        // What is written here is a change, which brings the pass that goes on.
-        plan.copies = copies(s, &plan);
-        plan.copies.delete.clear();
+    if let Some(new) = revision::wanted(s).filter(|w| !w.is_settled(&s.revisions)) {
         plan.revision = Some(NewRevision {
-            there: asked.there.map(|i| s.revisions[i].seen.clone()),
-            name: asked.name,
-            number: asked.number,
+            there: new.there.map(|i| s.revisions[i].seen.clone()),
+            name: new.name,
+            number: new.number,
         });
-        return plan;
+        if !revision::is_held(s) {
+            // What is written here is a change, which brings the pass that goes on.
+            plan.copies = copies(s, &plan);
+            plan.copies.delete.clear();
+            return plan;
+        }
+        plan.notes
+            .push("the revision of the template was refused".into());
     }
     if let Some(target) = &target {
         let mut pass = Pass::new(s, target, now, &mut plan);

@@ -190,7 +190,8 @@ fn pods(
             _ => s.releasable.push(row.facts.seen()),
         }
     }
-    for row in index.loose_pods(&s.key.namespace) {
+    let loose = index.loose_pods(&s.key.namespace);
+    for row in loose.filter(|_| s.overlap.is_none()) {
         let fits = ordinal(&name, &row.facts.key.name).is_some();
         let labels = &row.pod.value.metadata.labels;
         if fits && row.facts.is_active() && !row.facts.frozen && selector.matches(labels) {
@@ -264,11 +265,13 @@ fn claims(s: &mut Snapshot, view: &View<'_>, set: &StatefulSet, uid: &str) {
     }
 }
 
-/// Revisions that are not its own: those that a StatefulSet of its name has left behind are taken on, or its pods, which
-/// were left behind with them, would be of a revision that is not known. The names of others are not used.
+/// Revisions that are not its own: those that a StatefulSet of its name has left behind are taken on, before its pods or
+/// with them, which would be of a revision that is not known otherwise; none is while it overlaps with an older
+/// workload. The names of others are not used.
 fn strays(s: &mut Snapshot, view: &View<'_>, set: &StatefulSet) {
     let table = view.desired::<ControllerRevision>();
-    if s.revisions.is_empty() {
+    let looks = s.revisions.is_empty() || !s.adoptable.is_empty();
+    if looks && s.overlap.is_none() {
         for (key, entry) in table.namespace(&s.key.namespace) {
             let named = revisions::is_named(&s.key.name, &key.name);
             let Some(revision) = entry.valid().filter(|_| named) else {

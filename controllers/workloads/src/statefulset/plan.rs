@@ -283,7 +283,8 @@ impl Plan {
 
     /// Whether it makes nothing that a namespace could refuse, and that pods need.
     pub fn asks_for_nothing(&self) -> bool {
-        self.create.is_empty() && self.claims.is_empty() && self.revision.is_none()
+        let parts = self.revision.is_none() && self.copies.create.is_empty();
+        parts && self.create.is_empty() && self.claims.is_empty()
     }
 
     /// The names of the pods that have to wait, when of the claims of each template only the first so many are let in: a

@@ -6,7 +6,7 @@ use setpoint_apis::apps::RollbackRecord;
 
 use super::plan::{Member, Snapshot};
 use super::status::timed_out;
-use crate::revisions::{self, Wanted};
+use crate::revisions::{self, REVISION_REFUSED, Wanted};
 use crate::rollback::{Failure, Run, choose, crashing};
 
 /// The revisions that count, by name.
@@ -41,24 +41,38 @@ pub(super) fn above_partition(s: &Snapshot, ordinal: i32) -> bool {
     i64::from(ordinal) - i64::from(s.first) >= i64::from(s.partition)
 }
 
-/// The revision of the present template, there or to be made. While nobody knows what the template reads, the newest
-/// one that is there; `None`: there is none.
-pub(super) fn asked(s: &Snapshot) -> Option<Wanted> {
+fn collisions(s: &Snapshot) -> i32 {
     let stored = s.status.as_ref().and_then(|s| s.collision_count);
-    let collisions = stored.unwrap_or(0);
-    if s.missing.is_none() {
-        let (template, revisions) = (&s.template, &s.revisions);
-        let name = &s.key.name;
-        return Some(revisions::wanted(
-            name, template, revisions, collisions, &s.taken,
-        ));
+    stored.unwrap_or(0)
+}
+
+/// The revision of the present template, there or to be made; `None` while nobody knows what the template reads.
+pub(super) fn wanted(s: &Snapshot) -> Option<Wanted> {
+    let (template, revisions) = (&s.template, &s.revisions);
+    let find = || revisions::wanted(&s.key.name, template, revisions, collisions(s), &s.taken);
+    s.missing.is_none().then(find)
+}
+
+/// Whether there is no revision of the present template and none comes for now: something that it reads is missing, or
+/// it was refused. What runs goes on running.
+pub(super) fn is_held(s: &Snapshot) -> bool {
+    let failure = s.setbacks.failure.as_ref();
+    let refused = failure.is_some_and(|(reason, _)| reason == REVISION_REFUSED);
+    s.missing.is_some() || (refused && wanted(s).is_some_and(|w| !w.is_settled(&s.revisions)))
+}
+
+/// The revision that counts as asked for: that of the present template, and while that is held back the newest one that
+/// is there; `None`: there is none.
+pub(super) fn asked(s: &Snapshot) -> Option<Wanted> {
+    if !is_held(s) {
+        return wanted(s);
     }
     let newest = s.revisions.last()?;
     Some(Wanted {
         name: newest.name().to_owned(),
         there: Some(s.revisions.len() - 1),
         number: newest.number,
-        collisions,
+        collisions: collisions(s),
     })
 }
 

@@ -56,7 +56,7 @@ pub(super) fn settle(
     conditions::set_or_remove(&mut status.conditions, REPLICA_FAILURE, failure(s), now);
     if let Some(target) = target.filter(|_| !s.terminating && s.namespace_exists) {
         progress(&mut status, &stored, s, target, now);
-        if s.missing.is_none() {
+        if !revision::is_held(s) {
             keep_record(&mut status, &mut plan, &stored, s, target, now);
         }
         deadline(&mut plan, &status, s, now);

@@ -396,7 +396,7 @@ async fn a_document_that_cannot_be_is_said_and_nothing_is_made_of_it() {
 }
 
 /// Controllers whose events are written.
-async fn telling(rig: &Rig) -> (Process, CancellationToken) {
+pub(crate) async fn telling(rig: &Rig) -> (Process, CancellationToken) {
     let (store, keyspace) = (rig.store.clone(), rig.keyspace.clone());
     let stop = CancellationToken::new();
     let stopped = stop.clone();
@@ -419,8 +419,8 @@ async fn telling(rig: &Rig) -> (Process, CancellationToken) {
     (process, stop)
 }
 
-/// Waits for an event of this reason about an object.
-async fn told(rig: &Rig, reason: &str, name: &str) -> String {
+/// Waits for an event of this reason about an object, until it was told so many times.
+pub(crate) async fn told(rig: &Rig, reason: &str, name: &str, times: i32) -> String {
     let range = rig.keyspace.all_events();
     let limit = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
     loop {
@@ -432,7 +432,8 @@ async fn told(rig: &Rig, reason: &str, name: &str) -> String {
         for kv in rig.store.range(request).await.unwrap().kvs {
             let event: Event = document::decode_value(&kv.value).unwrap();
             let about = event.involved_object.name.as_deref();
-            if event.reason.as_deref() == Some(reason) && about == Some(name) {
+            let count = event.count.unwrap_or(1);
+            if event.reason.as_deref() == Some(reason) && about == Some(name) && count >= times {
                 return event.message.unwrap_or_default();
             }
         }
@@ -467,7 +468,7 @@ async fn of_two_that_select_the_same_pods_the_younger_says_so_and_takes_on_nothi
         message.starts_with("replicaset.apps/older is older"),
         "{message}"
     );
-    assert_eq!(told(&rig, "SelectorOverlaps", "younger").await, message);
+    assert_eq!(told(&rig, "SelectorOverlaps", "younger", 1).await, message);
     let available = |name: ObjectKey, n: i32| {
         move |view: &View<'_>| {
             let status = &view.actual::<ReplicaSet>().get(&name)?.value;
@@ -558,7 +559,7 @@ async fn a_deployment_and_a_stateful_set_of_the_same_labels_are_told_apart_by_ag
     // By hand the selector of the Deployment becomes another one: it is frozen, and people are told.
     let bad = apps("Deployment", "web", "").replacen("{app: web}", "{tier: front}", 1);
     put(&rig, Deployment::PLURAL, &key("web"), &bad).await;
-    let message = told(&rig, "ImmutableFieldChanged", "web").await;
+    let message = told(&rig, "ImmutableFieldChanged", "web", 1).await;
     assert!(message.starts_with("spec.selector"), "{message}");
 }
 

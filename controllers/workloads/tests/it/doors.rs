@@ -3,13 +3,19 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use setpoint_apis::apps::{Deployment, ReplicaSet, StatefulSet, WorkloadCondition};
+use setpoint_apis::apps::{
+    ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet, WorkloadCondition,
+};
 use setpoint_apis::batch::{CronJob, Job};
-use setpoint_apis::core::{LimitRange, Namespace, PersistentVolumeClaim, Pod, ResourceQuota};
+use setpoint_apis::core::{
+    ConfigMap, LimitRange, Namespace, PersistentVolumeClaim, Pod, ResourceQuota,
+};
 use setpoint_apis::{Key, Kind, ObjectKey, keyspace};
 use setpoint_runtime::{Clock, View};
 use setpoint_store::{Compare, EventKind, Txn, TxnOp};
 
+use crate::by_hand::{telling, told};
+use crate::daemonset::add_node;
 use crate::rig::{BROKEN, ENDS, History, Rig, is_probe};
 use crate::{DEFAULT, apply, controllers, manifest, rig, web};
 
@@ -340,6 +346,173 @@ async fn a_stateful_set_whose_next_claim_is_refused_goes_on_with_the_rest() {
         (view.desired::<Pod>().len() == 2).then_some(())
     })
     .await;
+}
+
+/// A revision is refused like anything else that a quota counts; what runs goes on meanwhile, and it is rolled out when
+/// there is room.
+#[tokio::test]
+async fn a_new_revision_that_a_quota_refuses_is_said_and_what_runs_goes_on() {
+    let rig = rig("revisions").await;
+    let (_process, _agents) = (controllers(&rig).await, rig.agents());
+    for name in ["n0", "n1", "n2"] {
+        add_node(&rig, name, "{}").await;
+    }
+    let put = async |image: &str| {
+        let spec = |name: &str, more: &str| {
+            format!(
+                "spec: {{{more}selector: {{matchLabels: {{app: {name}}}}}, template: {{metadata: {{labels: {{app: {name}}}}}, \
+                 spec: {{containers: [{{name: c, image: {image}}}]}}}}}}\n"
+            )
+        };
+        let head = |kind: &str, name: &str| {
+            format!("apiVersion: apps/v1\nkind: {kind}\nmetadata: {{name: {name}}}\n")
+        };
+        let db = head("StatefulSet", "db") + &spec("db", "replicas: 2, serviceName: s, ");
+        rig.put_desired::<StatefulSet>(&named("db"), &db).await;
+        let log = head("DaemonSet", "log") + &spec("log", "");
+        rig.put_desired::<DaemonSet>(&named("log"), &log).await;
+    };
+    fn images(view: &View<'_>) -> BTreeMap<String, usize> {
+        let mut all = BTreeMap::new();
+        for (_, pod) in view.desired::<Pod>().iter() {
+            let image = pod.value.spec.containers[0].image.clone();
+            *all.entry(image).or_default() += 1;
+        }
+        all
+    }
+    fn ready(view: &View<'_>) -> bool {
+        let db = view.actual::<StatefulSet>().get(&named("db"));
+        let log = view.actual::<DaemonSet>().get(&named("log"));
+        db.is_some_and(|s| s.value.ready_replicas == Some(2))
+            && log.is_some_and(|s| s.value.number_ready == 3)
+    }
+    fn refused(view: &View<'_>) -> Option<[String; 2]> {
+        let of = |conditions: &[WorkloadCondition]| {
+            let failure = conditions.iter().find(|c| c.type_ == "ReplicaFailure")?;
+            let reason = failure.reason.clone()?;
+            Some(format!("{reason}: {}", failure.message.clone()?))
+        };
+        let db = &view.actual::<StatefulSet>().get(&named("db"))?.value;
+        let log = &view.actual::<DaemonSet>().get(&named("log"))?.value;
+        Some([of(&db.conditions)?, of(&log.conditions)?])
+    }
+    quota(&rig, "count/controllerrevisions.apps: 2").await;
+    put("one").await;
+    rig.until("all pods are there", |view| ready(view).then_some(()))
+        .await;
+    put("two").await;
+    let said = rig.until("both say why nothing begins", refused).await;
+    let expected = "RevisionCreateError: controllerrevisions are forbidden: exceeded quota: q, requested: \
+                    count/controllerrevisions.apps=1, used: count/controllerrevisions.apps=2, limited: \
+                    count/controllerrevisions.apps=2";
+    assert_eq!(said, [expected, expected]);
+    // One pod of each goes, and another one comes in its place, as it was.
+    let gone: Vec<(ObjectKey, i64)> = {
+        let view = rig.cache.view();
+        let pods = view.desired::<Pod>().iter();
+        let first = pods.filter(|(_, p)| p.value.metadata.labels["app"] == "log");
+        let log = first.map(|(key, _)| key.clone()).next().unwrap();
+        [named("db-1"), log]
+            .map(|key| {
+                (
+                    key.clone(),
+                    view.desired::<Pod>().get(&key).unwrap().create_revision,
+                )
+            })
+            .into()
+    };
+    for (key, _) in &gone {
+        remove::<Pod>(&rig, key).await;
+    }
+    rig.until("they are replaced", |view| {
+        let anew = gone.iter().all(|(key, created)| {
+            let now = view.desired::<Pod>().get(key);
+            now.is_none_or(|now| now.create_revision > *created)
+        });
+        (anew && ready(view) && images(view) == [("one".to_owned(), 5)].into()).then_some(())
+    })
+    .await;
+    let history = rig.history().await;
+    quiet(&rig, &history).await;
+    assert_eq!(rig.cache.view().desired::<ControllerRevision>().len(), 2);
+    assert!(refused(&rig.cache.view()).is_some());
+    quota(&rig, "count/controllerrevisions.apps: 4").await;
+    rig.until("both are rolled out, and nothing is wrong", |view| {
+        let done = images(view) == [("two".to_owned(), 5)].into();
+        (done && ready(view) && refused(view).is_none()).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_copy_of_a_config_map_that_a_quota_refuses_is_said_and_what_runs_goes_on() {
+    let rig = rig("copies").await;
+    let (_process, _agents) = (controllers(&rig).await, rig.agents());
+    let put = async |value: &str| {
+        let text = format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: app}}\ndata: {{a: {value}}}\n"
+        );
+        rig.put_desired::<ConfigMap>(&named("app"), &text).await;
+    };
+    put("one").await;
+    quota(&rig, "configmaps: 2").await;
+    let text = manifest(2, "host", DEFAULT).replace(
+        "image: host",
+        "image: host, envFrom: [{configMapRef: {name: app}}]",
+    );
+    let revision = rig.put_desired::<Deployment>(&web(), &text).await;
+    rig.rolled_out(&web(), revision).await;
+    let first = rig.pods();
+    put("two").await;
+    let said = rig
+        .until("the Deployment says why nothing begins", |view| {
+            failures(view).remove("web")
+        })
+        .await;
+    assert_eq!(
+        said,
+        "ReplicaSetCreateError: configmaps are forbidden: exceeded quota: q, requested: configmaps=1, used: configmaps=2, \
+         limited: configmaps=2"
+    );
+    let history = rig.history().await;
+    quiet(&rig, &history).await;
+    assert_eq!(rig.pods(), first);
+    assert_eq!(rig.cache.view().desired::<ConfigMap>().len(), 2);
+    assert_eq!(rig.cache.view().desired::<ReplicaSet>().len(), 1);
+    quota(&rig, "configmaps: 3").await;
+    rig.until("all pods are new ones, and nothing is wrong", |view| {
+        let pods = view.desired::<Pod>();
+        let new = pods.iter().filter(|(key, _)| !first.contains(&*key.name));
+        (new.count() == 2 && pods.len() == 2 && failures(view).is_empty()).then_some(())
+    })
+    .await;
+}
+
+/// Who does not want anything any more does not wait: when it is refused later, people are told again.
+#[tokio::test]
+async fn a_job_that_is_refused_again_after_it_was_suspended_says_so_again() {
+    let rig = rig("told-again").await;
+    let ((_process, _stop), _agents) = (telling(&rig).await, rig.agents());
+    quota(&rig, "pods: 0").await;
+    let job = |suspend: bool| {
+        format!(
+            "apiVersion: batch/v1\nkind: Job\nmetadata: {{name: sum}}\nspec: {{suspend: {suspend}, template: {{spec: \
+             {{restartPolicy: Never, containers: [{{name: c, image: host}}]}}}}}}\n"
+        )
+    };
+    let suspended = |is: bool| {
+        move |view: &View<'_>| {
+            let status = &view.actual::<Job>().get(&named("sum"))?.value;
+            (status.is("Suspended") == is).then_some(())
+        }
+    };
+    rig.put_desired::<Job>(&named("sum"), &job(false)).await;
+    told(&rig, "FailedCreate", "sum", 1).await;
+    rig.put_desired::<Job>(&named("sum"), &job(true)).await;
+    rig.until("it is suspended", suspended(true)).await;
+    rig.put_desired::<Job>(&named("sum"), &job(false)).await;
+    rig.until("it goes on", suspended(false)).await;
+    told(&rig, "FailedCreate", "sum", 2).await;
 }
 
 #[tokio::test]

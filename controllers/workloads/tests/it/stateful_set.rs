@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use setpoint_apis::apps::{ControllerRevision, StatefulSet, StatefulSetStatus};
+use setpoint_apis::apps::{ControllerRevision, Deployment, StatefulSet, StatefulSetStatus};
 use setpoint_apis::core::{ConfigMap, PersistentVolumeClaim, Pod};
-use setpoint_apis::{Key, Kind, ObjectKey, owners};
+use setpoint_apis::{Key, Kind, ObjectKey, document, owners};
 use setpoint_runtime::View;
 use setpoint_store::{Revision, Txn};
 
@@ -472,4 +472,63 @@ async fn revisions_are_known_by_their_names_also_long_ones_and_no_others_are_tak
     rig.until("it goes on", |view| (!invalid(view)?).then_some(()))
         .await;
     process.stop().await;
+}
+
+/// An older workload selects the same pods: who comes after it takes on neither pods nor revisions, though they have its
+/// names, until it is alone. Then none of them is restarted. What another set of a longer name left behind is never its.
+#[tokio::test]
+async fn a_set_that_overlaps_takes_on_nothing_until_it_is_alone() {
+    let rig = rig("sts-overlap").await;
+    let (process, _agents) = (controllers(&rig).await, rig.agents());
+    let revision = apply(&rig, &manifest(2, "v1", "")).await;
+    rolled_out(&rig, revision).await;
+    let first = pods(&rig);
+    process.stop().await;
+    delete::<StatefulSet>(&rig, &db()).await;
+    free::<Pod>(&rig).await;
+    free::<ControllerRevision>(&rig).await;
+    let others = named("db-other-6b474476c4");
+    let text = {
+        let view = rig.cache.view();
+        let (_, own) = view.desired::<ControllerRevision>().iter().next().unwrap();
+        let mut text = own.value.clone();
+        text.metadata.name = (&*others.name).into();
+        document::encode(&text)
+    };
+    rig.put_desired::<ControllerRevision>(&others, &text).await;
+    let older = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, namespace: default}\nspec: {replicas: 0, \
+                 selector: {matchLabels: {app: db}}, template: {metadata: {labels: {app: db}}, spec: {containers: \
+                 [{name: c, image: host}]}}}\n";
+    rig.put_desired::<Deployment>(&named("web"), older).await;
+    let _controllers = controllers(&rig).await;
+    let revision = apply(&rig, &manifest(2, "v1", "")).await;
+    let failure = rig
+        .until("it says that it overlaps, and what is in its way", |view| {
+            let conditions = &status(view)?.conditions;
+            let find = |type_: &str| conditions.iter().find(|c| c.type_ == type_);
+            find("SelectorOverlap")?;
+            find("ReplicaFailure")?.reason.clone()
+        })
+        .await;
+    assert_eq!(failure, "NameTaken");
+    rig.settled().await;
+    fn owned(view: &View<'_>) -> (usize, bool) {
+        let pods = view.desired::<Pod>().iter();
+        let pods = pods.filter(|(_, p)| p.value.metadata.controller().is_some());
+        let mut revisions = view.desired::<ControllerRevision>().iter();
+        let strange = |name: &str| name.starts_with("db-other-");
+        let others =
+            revisions.any(|(k, r)| strange(&k.name) && r.value.metadata.controller().is_some());
+        (pods.count(), others)
+    }
+    assert_eq!(owned(&rig.cache.view()), (0, false));
+    delete::<Deployment>(&rig, &named("web")).await;
+    rig.until("both pods are its own", |view| {
+        (owned(view) == (2, false)).then_some(())
+    })
+    .await;
+    rolled_out(&rig, revision).await;
+    rig.settled().await;
+    assert_eq!(pods(&rig), first, "none was restarted");
+    assert_eq!(owned(&rig.cache.view()), (2, false));
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{World, at, running, template};
 use crate::config::{ContentCopy, Missing};
 use crate::pod::{PodState, Trouble};
+use crate::revisions::REVISION_REFUSED;
 
 impl World {
     /// The pods of an image crash for good.
@@ -257,4 +258,46 @@ fn revisions_read_copies_that_stay_while_a_revision_reads_them() {
     w.s.history_limit = 0;
     w.run();
     assert!(w.s.copies.is_empty());
+}
+
+#[test]
+fn what_has_failed_does_not_come_again_while_nobody_knows_what_is_to_come() {
+    let mut w = crashing_rollout();
+    w.run();
+    assert_eq!(w.pods(), "n1:a n2:a n3:a");
+    w.s.missing = Some(Missing(vec!["ConfigMap \"app\"".into()]));
+    w.run();
+    assert_eq!(w.pods(), "n1:a n2:a n3:a");
+    assert_eq!(w.condition("RolledBack").as_deref(), Some("True/PodsCrash"));
+}
+
+#[test]
+fn while_a_new_revision_is_refused_what_runs_goes_on_and_it_is_asked_for_again() {
+    let mut w = running(2, "a");
+    w.s.template = template("b");
+    w.s.failure = Some((REVISION_REFUSED.into(), "exceeded quota".into()));
+    w.s.pods.remove(0);
+    let plan = w.plan();
+    let text = plan.to_string();
+    assert!(text.contains("create revision ds-"), "{text}");
+    let first = w.s.revisions[0].name().to_owned();
+    assert!(text.contains(&format!(" of {first} on n1\n")), "{text}");
+    assert!(
+        text.contains("ReplicaFailure=True/RevisionCreateError"),
+        "{text}"
+    );
+    assert!(plan.delete.is_empty(), "{text}");
+    // It is let in, and rolled out.
+    w.s.failure = None;
+    w.run();
+    assert_eq!(w.pods(), "n1:b n2:b");
+    // What has failed stays taken back while something else is refused.
+    let mut w = crashing_rollout();
+    w.run();
+    w.s.template = template("c");
+    w.s.failure = Some((REVISION_REFUSED.into(), "exceeded quota".into()));
+    let plan = w.plan();
+    assert!(plan.delete.is_empty() && plan.revision.is_some(), "{plan}");
+    let status = plan.status.expect("the failure is said");
+    assert!(status.rollback.is_some(), "{status:?}");
 }

@@ -289,3 +289,14 @@ fn while_something_is_missing_what_runs_goes_on_and_nothing_new_begins() {
     w.run();
     assert_eq!(w.sizes(), [3]);
 }
+
+#[test]
+fn what_has_failed_does_not_come_again_while_nobody_knows_what_is_to_come() {
+    let mut w = crashing_rollout();
+    w.run();
+    assert_eq!(w.sizes(), [10, 0]);
+    w.s.missing = Some(Missing(vec!["ConfigMap \"app\"".into()]));
+    w.run();
+    assert_eq!(w.sizes(), [10, 0]);
+    assert_eq!(w.condition("RolledBack").as_deref(), Some("True/PodsCrash"));
+}

@@ -1,6 +1,7 @@
 //! Rollouts that fail: taken back, by hand or by themselves, also when they are stuck on a broken pod.
 
 use super::*;
+use crate::config::Missing;
 
 /// Three pods of `a`, and a rollout whose first pod never becomes ready.
 fn stuck(s: Snapshot) -> World {
@@ -235,4 +236,16 @@ fn the_revision_to_go_back_to_is_no_history() {
     w.crash(1);
     w.run();
     assert_eq!(w.images(), "a0 a1");
+}
+
+#[test]
+fn what_has_failed_does_not_come_again_while_nobody_knows_what_is_to_come() {
+    let mut w = stuck(set(3, "a"));
+    w.crash(2);
+    w.run();
+    assert_eq!(w.images(), "a0 a1 a2");
+    w.s.missing = Some(Missing(vec!["ConfigMap \"app\"".into()]));
+    w.run();
+    assert_eq!(w.images(), "a0 a1 a2");
+    assert_eq!(w.condition("RolledBack").as_deref(), Some("True/PodsCrash"));
 }

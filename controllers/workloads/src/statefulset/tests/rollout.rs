@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::{ContentCopy, Missing};
+use crate::revisions::REVISION_REFUSED;
 
 #[test]
 fn a_rollout_goes_from_the_highest_number_down_one_at_a_time() {
@@ -238,4 +239,34 @@ fn while_something_is_missing_what_runs_goes_on_and_nothing_new_begins() {
     w.s.wanted = 3;
     w.run();
     assert_eq!(w.images(), "a0 a1 a2");
+}
+
+#[test]
+fn while_a_new_revision_is_refused_what_runs_goes_on_and_it_is_asked_for_again() {
+    let mut w = running(set(2, "a"));
+    w.roll_to("b");
+    w.s.setbacks.failure = Some((REVISION_REFUSED.into(), "exceeded quota".into()));
+    w.s.members.pop();
+    let plan = w.plan();
+    let text = plan.to_string();
+    assert!(text.contains("create revision db-"), "{text}");
+    let first = w.s.revisions[0].name().to_owned();
+    assert!(
+        text.contains(&format!("create pod db-1 of {first}\n")),
+        "{text}"
+    );
+    assert!(
+        text.contains("ReplicaFailure=True/RevisionCreateError"),
+        "{text}"
+    );
+    assert!(plan.delete.is_empty(), "{text}");
+    w.s.setbacks.failure = None;
+    w.run();
+    assert_eq!(w.images(), "b0 b1");
+    // A first revision that is refused has nothing that goes on.
+    let mut w = World::new(set(2, "a"));
+    w.s.setbacks.failure = Some((REVISION_REFUSED.into(), "exceeded quota".into()));
+    let plan = w.plan();
+    assert!(plan.revision.is_some() && plan.create.is_empty(), "{plan}");
+    assert!(plan.status.is_some(), "the failure is said: {plan}");
 }
