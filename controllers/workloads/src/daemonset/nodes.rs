@@ -156,10 +156,11 @@ impl NodeIndex {
     }
 
     /// Since when the rollouts of this leadership could have got on: since it began, and since there has been a node that is
-    /// not lost. `now` while there is none.
+    /// not lost. `now` while all are.
     pub fn up_since(&mut self, view: &View<'_>, now: Timestamp) -> Timestamp {
         self.catch_up(view);
-        let is_up = self.nodes.values().any(|node| !node.lost);
+        // Where there are no nodes at all, none is lost.
+        let is_up = self.nodes.is_empty() || self.nodes.values().any(|node| !node.lost);
         self.up_since = is_up.then(|| self.up_since.unwrap_or(now));
         self.up_since.unwrap_or(now)
     }
