@@ -5,6 +5,7 @@ mod door;
 mod immutable;
 mod modify;
 mod overlap;
+mod patience;
 mod plan;
 
 pub(crate) use modify::{Modified, check, modify};

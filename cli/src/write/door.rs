@@ -301,10 +301,10 @@ impl Guards {
         self.0.get(namespace)
     }
 
-    /// Whether something that is counted is created in any of these namespaces.
-    pub(super) fn mark_any(&self, namespaces: &BTreeSet<&str>) -> bool {
-        let mut guards = namespaces.iter().filter_map(|n| self.of(n));
-        guards.any(|guard| !guard.puts.is_empty())
+    /// Those of these namespaces in which something is created that is counted.
+    pub(super) fn counted_in<'n>(&self, namespaces: &BTreeSet<&'n str>) -> Vec<&'n str> {
+        let counted = |n: &&&str| self.of(n).is_some_and(|guard| !guard.puts.is_empty());
+        namespaces.iter().filter(counted).copied().collect()
     }
 
     /// The same for transactions that follow one in these namespaces, at `revision`: what that wrote is no change. It held to

@@ -1,7 +1,6 @@
 //! Many documents at one revision, or none of them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use anyhow::{Result, bail};
 use futures::stream::{self, StreamExt, TryStreamExt};
@@ -13,16 +12,11 @@ use setpoint_store::{Compare, KeyValue, StoreError, TxnOp};
 use super::chunks::chunks;
 use super::door::{Doors, given_before};
 use super::immutable;
+use super::patience::{LIMIT, Patience};
 use crate::client::Client;
 use crate::context::DEFAULT_NAMESPACE;
 use crate::kinds::KindInfo;
 use crate::term;
-
-/// How often a transaction is tried when somebody else was faster.
-const TRIES: usize = 5;
-
-/// How long others are given who create what a quota counts.
-const PAUSE: Duration = Duration::from_millis(20);
 
 /// What is meant to happen with objects that exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +85,10 @@ pub(crate) async fn write(
     let mut first: Vec<Option<Verdict>> = vec![None; documents.len()];
     // Whether a try may have been written without our knowing.
     let mut unknown = false;
-    'again: for _ in 0..TRIES {
+    let mut patience = Patience::new()?;
+    // Transactions of this run that are written already.
+    let mut written = 0_usize;
+    'again: loop {
         let (stored, (), mut timeline, doors) = tokio::try_join!(
             read(client, documents),
             check_namespaces(client, documents),
@@ -121,13 +118,14 @@ pub(crate) async fn write(
                 txn.then.push(client.clock_put(&timeline));
                 match client.txn(txn).await {
                     Ok(result) if result.succeeded => {
+                        written += 1;
                         timeline.insert(result.revision.0, client.now());
                         guards.after(&chunk.spaces, result.revision);
                     }
                     Ok(_) => {
-                        if guards.mark_any(&chunk.spaces) {
-                            // Whoever creates there all the time leaves a gap now and then.
-                            tokio::time::sleep(PAUSE).await;
+                        let counted = guards.counted_in(&chunk.spaces);
+                        if !patience.pause().await {
+                            bail!("{}", overtaken(&counted, written));
                         }
                         continue 'again;
                     }
@@ -145,10 +143,25 @@ pub(crate) async fn write(
         let verdicts = first.into_iter().map(|v| v.unwrap_or(Verdict::Unchanged));
         return Ok(outcomes(documents, verdicts));
     }
-    bail!(
-        "others are changing these objects, or what the limits of their namespaces count, all the time, so nothing was \
-         written; try again"
-    )
+}
+
+/// What to say when others were faster for as long as it was tried. `counted`: where a quota counts what is created.
+fn overtaken(counted: &[&str], written: usize) -> String {
+    let done = match written {
+        0 => "nothing was written".to_owned(),
+        n => format!("no more was written than {n} transactions; applying again is safe"),
+    };
+    let seconds = LIMIT.as_secs();
+    match counted {
+        [] => {
+            format!("others have been changing these objects for {seconds} s, so {done}; try again")
+        }
+        [first, ..] => format!(
+            "others have been creating what a quota counts in namespace {first:?} for {seconds} s without a gap, so {done}; \
+             `setpoint get events -n {first}` says who creates there: stop that (scale it down or suspend it), or try again \
+             later"
+        ),
+    }
 }
 
 /// What a change of one stored object must hold to, and what goes with it.
@@ -339,4 +352,24 @@ fn content(value: &Value) -> Value {
         meta.remove("uid");
     }
     value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_overtaken_all_the_time_is_told_where_and_what_helps() {
+        let words = overtaken(&["team"], 0);
+        assert!(
+            words.contains("namespace \"team\"") && words.contains("nothing was written"),
+            "{words}"
+        );
+        assert!(words.contains("`setpoint get events -n team`"), "{words}");
+        let words = overtaken(&[], 2);
+        assert!(
+            words.contains("changing these objects") && words.contains("2 transactions"),
+            "{words}"
+        );
+    }
 }

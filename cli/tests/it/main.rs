@@ -1,7 +1,7 @@
 //! The real program against a real etcd. One binary, a shared etcd, a prefix per test.
 //!
-//! Nothing here needs controllers or agents: what they write is put by the tests. Flows through a whole cluster are in
-//! `e2e/`.
+//! Nothing here needs agents, and next to nothing controllers (`doors.rs` has them create while commands do): what they
+//! write is put by the tests. Flows through a whole cluster are in `e2e/`.
 
 mod ages;
 mod apply;

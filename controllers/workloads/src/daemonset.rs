@@ -10,7 +10,8 @@
 //! - A rollout that stands still for too long (`setpoint.dev/progress-deadline-seconds`, 600 by default) or whose pods
 //!   crash is taken back: the last revision of which all pods were available runs instead, until another one is asked
 //!   for. The condition `RolledBack` says so.
-//! - A revision reads what was in its ConfigMaps and Secrets when it was made; a change of them is another revision.
+//! - A revision reads what was in its ConfigMaps and Secrets when it was made; a change of them is another revision. While
+//!   that is refused by a quota, or something is missing for it, what runs goes on.
 //! - A create holds only while the DaemonSet is as it was seen and its namespace exists; a delete only while DaemonSet
 //!   and pod are as they were seen.
 //! - While the document does not parse nothing is created or deleted, nor on a node whose document does not parse.

@@ -10,6 +10,8 @@
 //!   counted since the view that was counted on. Such a command leaves a mark
 //!   ([`setpoint_apis::keyspace::admissions`]), which the creates guard on.
 //!
+//! Parts of a revision (it, and the copies of what it reads) are let in together or not at all ([`Doors::enter_together`]).
+//!
 //! A namespace without LimitRanges and quotas costs two lookups per pass that creates. One with quotas costs one read of the
 //! mark and one count of what is there, however many pods are created in one go.
 //!

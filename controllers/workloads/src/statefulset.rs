@@ -8,6 +8,8 @@
 //! - A rollout goes from the highest number down to the partition, so many at a time as `maxUnavailable` says, each when
 //!   the one before is available. A pod that cannot become ready blocks neither another template nor a rollback.
 //! - Each template is kept as a ControllerRevision, whose name the pods carry in the label `controller-revision-hash`.
+//! - While a revision is refused by a quota, or what it reads is missing, the newest that is there goes on: pods of it
+//!   come and go as the numbers say.
 //! - A pod's claims are made before it and outlive it, unless the retention policy says otherwise.
 //! - Every write holds only while the StatefulSet and what is written are as they were seen. While its document or that
 //!   of one of its revisions does not parse, nothing is created or deleted.

@@ -53,6 +53,7 @@ pub(super) fn progress(o: &Object) -> Result<Progressing> {
             missing["message"].as_str().unwrap_or_default()
         )));
     }
+    refuse_without_revision(o)?;
     match o.kind.plural {
         "deployments" => deployment(o, wanted),
         "statefulsets" => stateful_set(o, wanted),
@@ -80,6 +81,19 @@ fn refuse_rolled_back(o: &Object) -> Result<()> {
         o.full_name(),
         condition["message"].as_str().unwrap_or_default()
     )
+}
+
+/// An error when what pods are made of is refused: a ControllerRevision, or the copies that it reads.
+fn refuse_without_revision(o: &Object) -> Result<()> {
+    let failure = o.condition("ReplicaFailure");
+    match failure.filter(|c| c["status"] == "True" && c["reason"] == "RevisionCreateError") {
+        Some(refused) => bail!(
+            "{} gets no new revision: {}",
+            o.full_name(),
+            refused["message"].as_str().unwrap_or_default()
+        ),
+        None => Ok(()),
+    }
 }
 
 fn stateful_set(o: &Object, wanted: i64) -> Result<Progressing> {
@@ -313,6 +327,13 @@ mod tests {
             "2 of 3 updated pods are available",
         );
         check("daemonsets", daemons(3, 3), "successfully rolled out");
+        // What runs is rolled out, and not what is asked for.
+        for plural in ["statefulsets", "daemonsets"] {
+            let mut held = set(rolling(), 3, 3, "b");
+            held["status"]["conditions"] = json!([{"type": "ReplicaFailure", "status": "True",
+                "reason": "RevisionCreateError", "message": "exceeded quota: q"}]);
+            check(plural, held, "gets no new revision: exceeded quota: q");
+        }
     }
 
     #[test]
