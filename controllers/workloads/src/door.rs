@@ -18,10 +18,11 @@
 //! What requests and limits of pods add up to is the scheduler's. What is written with `etcdctl` goes through no door.
 
 mod count;
+mod waiters;
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
@@ -37,7 +38,8 @@ use setpoint_apis::{Key, Kind, ObjectKey, keyspace};
 use setpoint_runtime::{Leader, StateKey, View};
 use setpoint_store::{Compare, StoreError};
 
-use count::Count;
+use count::{Count, Counts};
+use waiters::Waiters;
 
 /// What is to be created: so many objects alike.
 #[derive(Clone, Copy)]
@@ -154,6 +156,13 @@ impl<'a> Together<'a> {
     }
 }
 
+/// What the quotas of a namespace say; see [`Admission`].
+struct Room {
+    allowed: usize,
+    refusal: Option<String>,
+    is_contested: bool,
+}
+
 /// What is being created.
 struct UnderWay {
     by: (&'static str, ObjectKey),
@@ -163,18 +172,15 @@ struct UnderWay {
     count: usize,
 }
 
-/// Who waits in a namespace, by kind, and why.
-type Waiting = FxHashMap<(&'static str, ObjectKey), String>;
-
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Doors {
     /// Locked under the view.
     under_way: Mutex<FxHashMap<u64, UnderWay>>,
     /// Locked under the view, after `under_way` where both are.
-    waiting: Mutex<FxHashMap<Arc<str>, Waiting>>,
-    /// How many wait, for whoever need not look.
-    asleep: AtomicUsize,
+    counts: Mutex<Counts>,
+    /// Locked under the view, after the others.
+    waiters: Waiters,
     next: AtomicU64,
 }
 
@@ -235,6 +241,15 @@ impl Doors {
             if !is_counted(&view, namespace, asked) {
                 return Ok(free(count));
             }
+            // Where there is no room at all nothing will be created, so nothing depends on the mark. Thousands may ask
+            // when one object has gone.
+            let room = self.room(&view, by, asked, count, &self.under_way.lock());
+            if let Some(refusal) = room.refusal
+                && room.allowed == 0
+                && !room.is_contested
+            {
+                return Ok(self.refused(by, refusal));
+            }
         }
         let mark = keyspace::admissions(namespace);
         let mark = leader.keyspace().build(&Key::Meta(&mark));
@@ -289,33 +304,12 @@ impl Doors {
     ) -> Admission<'_> {
         let namespace = &by.1.namespace;
         let mut under_way = self.under_way.lock();
-        let (mut allowed, mut refusal) = (count, None);
-        let mut is_contested = false;
-        for (key, entry) in view.desired::<ResourceQuota>().namespace(namespace) {
-            let Some(quota) = entry.last_good().map(|q| &q.value.spec) else {
-                (allowed, refusal) = (0, Some(unreadable("ResourceQuota", key)));
-                break;
-            };
-            if !covers(quota, asked.pod()) {
-                continue;
-            }
-            let mut count = Count::new(quota, asked);
-            let mut others = false;
-            for u in under_way.values().filter(|u| *u.namespace == **namespace) {
-                if covers(quota, u.pod.as_ref()) {
-                    let matters = count.add(&u.usage, u.count);
-                    others |= matters && (u.by.0, &u.by.1) != by;
-                }
-            }
-            let room = count.room(view, namespace, allowed);
-            if room < allowed {
-                is_contested |= others;
-                allowed = room;
-                let over = count.excess(room);
-                let message = resolve::exceeded(&key.name, &over);
-                refusal = Some(format!("{} are forbidden: {message}", asked.plural()));
-            }
-        }
+        let room = self.room(view, by, asked, count, &under_way);
+        let Room {
+            allowed,
+            refusal,
+            is_contested,
+        } = room;
         let ticket = (allowed > 0).then(|| {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             let this = UnderWay {
@@ -341,6 +335,51 @@ impl Doors {
         }
     }
 
+    /// For how many objects the quotas of a namespace have room, beside what is `under_way`.
+    fn room(
+        &self,
+        view: &View<'_>,
+        by: (&'static str, &ObjectKey),
+        asked: &Asked<'_>,
+        count: usize,
+        under_way: &FxHashMap<u64, UnderWay>,
+    ) -> Room {
+        let namespace = &by.1.namespace;
+        let mut counts = self.counts.lock();
+        let (mut allowed, mut refusal) = (count, None);
+        let mut is_contested = false;
+        for (key, entry) in view.desired::<ResourceQuota>().namespace(namespace) {
+            let Some(quota) = entry.last_good().map(|q| &q.value.spec) else {
+                (allowed, refusal) = (0, Some(unreadable("ResourceQuota", key)));
+                break;
+            };
+            if !covers(quota, asked.pod()) {
+                continue;
+            }
+            let mut count = Count::new(quota, asked);
+            let mut others = false;
+            for u in under_way.values().filter(|u| *u.namespace == **namespace) {
+                if covers(quota, u.pod.as_ref()) {
+                    let matters = count.add(&u.usage, u.count);
+                    others |= matters && (u.by.0, &u.by.1) != by;
+                }
+            }
+            let room = count.room(view, (namespace, &key.name), allowed, &mut counts);
+            if room < allowed {
+                is_contested |= others;
+                allowed = room;
+                let over = count.excess(room);
+                let message = resolve::exceeded(&key.name, &over);
+                refusal = Some(format!("{} are forbidden: {message}", asked.plural()));
+            }
+        }
+        Room {
+            allowed,
+            refusal,
+            is_contested,
+        }
+    }
+
     fn refused(&self, by: (&'static str, &ObjectKey), refusal: String) -> Admission<'_> {
         Admission {
             allowed: 0,
@@ -355,62 +394,30 @@ impl Doors {
     /// Somebody waits. Whether nobody knew that, or for what. It is called under the view that was decided on, so that no
     /// change that helps comes in between.
     pub(crate) fn wait(&self, (kind, key): (&'static str, &ObjectKey), why: &str) -> bool {
-        let mut all = self.waiting.lock();
-        let waiting = all.entry(key.namespace.clone()).or_default();
-        let before = waiting.insert((kind, key.clone()), why.to_owned());
-        if before.is_none() {
-            self.asleep.fetch_add(1, Ordering::Relaxed);
-        }
-        before.as_deref() != Some(why)
+        self.waiters.add(kind, key, why)
     }
 
     /// Whoever may have waited has all that it asked for.
     pub(crate) fn forget(&self, (kind, key): (&'static str, &ObjectKey)) {
-        if self.asleep.load(Ordering::Relaxed) == 0 {
-            return;
-        }
-        let mut all = self.waiting.lock();
-        let Some(waiting) = all.get_mut(&key.namespace) else {
-            return;
-        };
-        if waiting.remove(&(kind, key.clone())).is_some() {
-            self.asleep.fetch_sub(1, Ordering::Relaxed);
-        }
-        if waiting.is_empty() {
-            all.remove(&key.namespace);
-        }
+        self.waiters.remove(kind, key);
     }
 
     /// Those of a kind who wait for something that a change may have brought.
     pub(crate) fn roused<K: Kind>(&self, change: &StateKey, view: &View<'_>) -> Vec<ObjectKey> {
-        if self.asleep.load(Ordering::Relaxed) == 0 {
+        if self.waiters.is_empty() {
             return Vec::new();
         }
-        let namespace = match change {
+        match change {
             StateKey::Desired(plural, key)
                 if Self::concerns(change) || count::is_gone(view, plural, key) =>
             {
-                &key.namespace
+                self.waiters.rouse::<K>(&key.namespace, view)
             }
             StateKey::NodePod(_, pod) | StateKey::Binding(pod) if has_ended(view, pod) => {
-                &pod.namespace
+                self.waiters.rouse::<K>(&pod.namespace, view)
             }
-            _ => return Vec::new(),
-        };
-        let mut all = self.waiting.lock();
-        let Some(waiting) = all.get_mut(namespace) else {
-            return Vec::new();
-        };
-        let before = waiting.len();
-        waiting.retain(|(kind, key), _| *kind != K::KIND || view.desired::<K>().contains(key));
-        let gone = before - waiting.len();
-        self.asleep.fetch_sub(gone, Ordering::Relaxed);
-        if waiting.is_empty() {
-            all.remove(namespace);
-            return Vec::new();
+            _ => Vec::new(),
         }
-        let own = waiting.keys().filter(|(kind, _)| *kind == K::KIND);
-        own.map(|(_, key)| key.clone()).collect()
     }
 }
 
@@ -480,35 +487,4 @@ fn outside(view: &View<'_>, namespace: &str, asked: &Asked<'_>) -> Option<String
 fn has_ended(view: &View<'_>, pod: &ObjectKey) -> bool {
     let actual = view.pod_actual(pod);
     actual.is_some_and(|a| matches!(a.value.stage, PodStage::Succeeded | PodStage::Failed))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn when_nobody_waits_any_more_nothing_is_left_of_a_namespace() {
-        let doors = Doors::default();
-        let (a, b) = (
-            ObjectKey::namespaced("x", "a"),
-            ObjectKey::namespaced("x", "b"),
-        );
-        assert!(doors.wait(("Job", &a), "no") && doors.wait(("Job", &b), "no"));
-        doors.forget(("Job", &a));
-        assert_eq!(
-            (
-                doors.waiting.lock().len(),
-                doors.asleep.load(Ordering::Relaxed)
-            ),
-            (1, 1)
-        );
-        doors.forget(("Job", &b));
-        assert_eq!(
-            (
-                doors.waiting.lock().len(),
-                doors.asleep.load(Ordering::Relaxed)
-            ),
-            (0, 0)
-        );
-    }
 }

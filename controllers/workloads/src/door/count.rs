@@ -1,5 +1,8 @@
 //! How much of a quota is used, and for how many more objects there is room.
 
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
 use setpoint_apis::apps::{ControllerRevision, ReplicaSet};
 use setpoint_apis::batch::Job;
 use setpoint_apis::core::{ConfigMap, PersistentVolumeClaim, Pod, ResourceQuotaSpec, Secret};
@@ -7,6 +10,7 @@ use setpoint_apis::quantity::{Quantity, ResourceList};
 use setpoint_apis::resolve::{self, Excess, claim_usage, object_usage};
 use setpoint_apis::{Kind, ObjectKey};
 use setpoint_runtime::View;
+use setpoint_store::Revision;
 
 use super::{Asked, covers};
 use crate::pod::PodFacts;
@@ -20,6 +24,33 @@ struct Line {
     /// What is being created already.
     under_way: Quantity,
     used: Quantity,
+}
+
+/// Of which quota (its namespace and name), of objects of which kind, and whether pods that have ended are told apart.
+type Of = (Arc<str>, Arc<str>, &'static str, bool);
+
+/// What is used of quotas at one revision of the view: all who ask at that are told the same, and it takes a walk over all
+/// that is counted to find out.
+#[derive(Default)]
+pub(super) struct Counts {
+    revision: Revision,
+    known: FxHashMap<Of, Arc<ResourceList>>,
+}
+
+impl Counts {
+    fn get(
+        &mut self,
+        revision: Revision,
+        of: Of,
+        find: impl FnOnce() -> ResourceList,
+    ) -> Arc<ResourceList> {
+        if self.revision != revision {
+            self.revision = revision;
+            self.known.clear();
+        }
+        let known = self.known.entry(of);
+        known.or_insert_with(|| Arc::new(find())).clone()
+    }
 }
 
 /// What a quota says to something that is asked for.
@@ -61,14 +92,21 @@ impl<'a> Count<'a> {
         matters
     }
 
-    /// For how many there is room, up to `most`.
-    pub(super) fn room(&mut self, view: &View<'_>, namespace: &str, most: usize) -> usize {
+    /// For how many there is room, up to `most`. `quota` is its namespace and name.
+    pub(super) fn room(
+        &mut self,
+        view: &View<'_>,
+        quota: (&Arc<str>, &Arc<str>),
+        most: usize,
+        counts: &mut Counts,
+    ) -> usize {
         if self.lines.is_empty() {
             return most;
         }
         // Which pods have ended is looked up only when it matters.
         for exact in [false, true] {
-            let used = self.used(view, namespace, exact);
+            let of = (quota.0.clone(), quota.1.clone(), self.asked.plural(), exact);
+            let used = counts.get(view.revision(), of, || self.used(view, quota.0, exact));
             for line in &mut self.lines {
                 line.used = used.get(&line.name).copied().unwrap_or(Quantity::ZERO);
             }
@@ -185,6 +223,36 @@ pub(super) fn is_gone(view: &View<'_>, plural: &str, key: &ObjectKey) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_used_is_counted_once_per_revision_and_sort() {
+        let mut counts = Counts::default();
+        let looked = std::cell::Cell::new(0);
+        let mut get = |revision: i64, quota: &str, plural: &'static str, exact: bool| {
+            let of = ("x".into(), quota.into(), plural, exact);
+            let found = counts.get(Revision(revision), of, || {
+                looked.set(looked.get() + 1);
+                [("pods".to_owned(), Quantity::from_whole(looked.get()))].into()
+            });
+            (found["pods"], looked.get())
+        };
+        let times = Quantity::from_whole;
+        assert_eq!(get(7, "a", "pods", false), (times(1), 1));
+        assert_eq!(get(7, "a", "pods", false), (times(1), 1));
+        for (n, (quota, plural, exact)) in [
+            ("a", "pods", true),
+            ("b", "pods", false),
+            ("a", "jobs", false),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let n = i64::try_from(n).unwrap() + 2;
+            assert_eq!(get(7, quota, plural, exact), (times(n), n));
+        }
+        assert_eq!(get(7, "a", "pods", true), (times(2), 4));
+        assert_eq!(get(8, "a", "pods", false), (times(5), 5));
+    }
 
     #[test]
     fn what_is_being_created_matters_only_where_it_takes_of_the_same() {
