@@ -46,7 +46,10 @@ pub(crate) fn lay_over(
         Origin::Cluster => BTreeMap::new(),
         Origin::Nodes | Origin::Files => nodes::statuses(sources)?,
     };
-    for d in documents {
+    let (rules, others): (Vec<&Document>, Vec<&Document>) = documents
+        .iter()
+        .partition(|d| Proposal::comes_first(d.kind.plural));
+    for d in rules.into_iter().chain(others) {
         let at = || format!("{}:{}", d.source, d.line);
         match (d.kind.plural, from) {
             (Node::PLURAL, Origin::Nodes | Origin::Files) => {

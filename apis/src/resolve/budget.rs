@@ -3,6 +3,7 @@
 use crate::int_or_string::IntOrString;
 use crate::meta::ObjectMeta;
 use crate::policy::{PodDisruptionBudget, PodDisruptionBudgetSpec, UnhealthyPodEvictionPolicy};
+use crate::records::{PodActual, PodStage};
 
 /// Whether a budget is about a pod.
 pub fn selects(budget: &PodDisruptionBudget, pod: &ObjectMeta) -> bool {
@@ -69,6 +70,22 @@ pub enum PodHealth {
     Unready,
     /// It runs and is ready.
     Ready,
+}
+
+impl PodHealth {
+    /// How a pod is that has a node and keeps it, by what the node reports, if anything; `alive`: whether the node's session
+    /// is. `None` when the pod has ended.
+    pub fn reported(report: Option<&PodActual>, alive: bool) -> Option<Self> {
+        let Some(report) = report else {
+            return Some(Self::Idle);
+        };
+        match report.stage {
+            PodStage::Succeeded | PodStage::Failed => None,
+            PodStage::Running if alive && report.is_ready() => Some(Self::Ready),
+            PodStage::Running => Some(Self::Unready),
+            _ => Some(Self::Idle),
+        }
+    }
 }
 
 /// What a budget says to taking one pod down.

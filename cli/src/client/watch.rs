@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use setpoint_apis::{Key, ObjectKey};
+use setpoint_apis::{Key, KeyRange, ObjectKey};
 use setpoint_store::{Revision, StoreError, WatchBatch, WatchRequest};
 use tokio::time::Instant;
 
@@ -64,6 +64,18 @@ impl Client {
         } else {
             self.keyspace.state()
         };
+        self.follow(range, after).await
+    }
+
+    /// Follows the keys of a range, as of what comes after a revision.
+    ///
+    /// # Errors
+    /// When the store refuses, or does not answer.
+    pub(crate) async fn follow(
+        &self,
+        range: KeyRange,
+        after: Revision,
+    ) -> Result<BoxStream<'static, Result<WatchBatch, StoreError>>, StoreError> {
         let request = WatchRequest {
             start: range.start,
             end: range.end,

@@ -80,7 +80,7 @@ pub(crate) async fn run(args: ApplyArgs, context: &mut Context) -> Result<()> {
         Try::Client => DryRun::Client,
         Try::Server => DryRun::Server,
         Try::Schedule => {
-            return schedule(context, &sources, &documents, args.output.as_ref()).await;
+            return schedule(context, &sources, &documents, &args).await;
         }
     };
     let options = WriteOptions {
@@ -96,16 +96,23 @@ async fn schedule(
     context: &mut Context,
     sources: &[Source],
     documents: &[Document],
-    output: Option<&Format>,
+    args: &ApplyArgs,
 ) -> Result<()> {
+    let output = args.output.as_ref();
     planning::check_format(output)?;
     let client = context.client().await?;
-    // What could not be written is no plan.
-    write::preview(&client, documents, Mode::Apply).await?;
+    // What could not be written is no plan, and what is planned is what would be written.
+    let options = WriteOptions {
+        mode: Mode::Apply,
+        split: args.split,
+        dry_run: true,
+    };
+    let outcomes = write::write(&client, documents, options).await?;
+    let documents: Vec<Document> = outcomes.into_iter().map(|o| o.document).collect();
     let world = client.world().await?;
     planning::warn_of_unreadable(&world);
     let mut proposal = Proposal::new(world);
-    planning::lay_over(&mut proposal, documents, sources, Origin::Cluster)?;
+    planning::lay_over(&mut proposal, &documents, sources, Origin::Cluster)?;
     // The scheduler draws by the revision that it decides on; any other seed is as good for a guess.
     let seed = proposal.world().revision.unsigned_abs();
     planning::print(context, &proposal.plan(seed), output)
@@ -162,7 +169,7 @@ pub(crate) async fn finish(
         return Ok(());
     };
     let objects = if options.dry_run {
-        documents.iter().map(unwritten).collect()
+        outcomes.iter().map(|o| unwritten(&o.document)).collect()
     } else {
         read_back(&client, &outcomes).await?
     };

@@ -130,6 +130,11 @@ impl Target {
         kinds::builtin("pods").full_name(&self.key.name)
     }
 
+    /// Whether this is its uid, as far as both are known.
+    pub(super) fn is(&self, uid: &str) -> bool {
+        uid.is_empty() || self.uid.is_empty() || *uid == *self.uid
+    }
+
     pub(super) fn intent(&self, args: &CommonArgs, now: Timestamp) -> Intent {
         Intent {
             node: Some(self.binding.node.clone()),

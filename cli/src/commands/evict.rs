@@ -10,6 +10,8 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use setpoint_apis::ObjectKey;
 use tokio::time::Instant;
 
+mod answers;
+
 use super::budgets::{self, Held};
 use super::displace::{self, CommonArgs, State, Target};
 use crate::client::Client;
@@ -18,18 +20,18 @@ use crate::kinds;
 use crate::resolve::{self, Targets};
 use crate::select::SelectArgs;
 use crate::term;
+use answers::Answers;
 
-/// The exit code when every request is written, and a budget holds one of them back.
-const HELD_BACK: u8 = 3;
-/// How long the scheduler is given to act on a request before it is said what holds it back.
-const PROMPT: Duration = Duration::from_secs(1);
-/// How often it is looked at meanwhile.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// The exit code when every request is written, and one of them is not acted on: a budget holds it back, or nobody answers.
+const STANDS: u8 = 3;
+/// How long the scheduler is given to answer. It takes milliseconds to act on a request, and some hundred to say that a budget
+/// holds it back.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// Flags of `setpoint evict`.
 #[derive(Args, Clone, Debug)]
 #[command(
-    after_help = "Exit codes: 0 when the requests are written and no disruption budget holds one back (with --wait: when all pods have left), 3 when one does (the request stands, and is carried out when the budget allows it), 1 for whatever else is wrong."
+    after_help = "Exit codes: 0 when the scheduler has acted on all requests, so that the pods are being stopped (with --wait: when all of them have left), 3 when a request stands that it has not acted on, since a disruption budget does not allow it now or no scheduler answers, 1 for whatever else is wrong. A request that stands is carried out as soon as it can be."
 )]
 pub(crate) struct EvictArgs {
     /// pod/NAME..., pod NAME..., or names of pods
@@ -53,7 +55,7 @@ pub(crate) async fn run(args: EvictArgs, context: &mut Context) -> Result<ExitCo
     let asked = targets
         .iter()
         .map(|target| (target, target.intent(&args.common, now)));
-    displace::ask(&client, "evict", asked.collect()).await?;
+    let asked = displace::ask(&client, "evict", asked.collect()).await?;
     for target in &targets {
         context.out.line(format_args!(
             "{} is to be evicted from {}",
@@ -69,9 +71,11 @@ pub(crate) async fn run(args: EvictArgs, context: &mut Context) -> Result<ExitCo
         return Ok(ExitCode::SUCCESS);
     }
     if !heard {
-        return Ok(ExitCode::SUCCESS);
+        return Ok(STANDS.into());
     }
-    look_at_once(&client, &targets, budgets).await
+    let asked = targets.iter().zip(asked);
+    let answers = Answers::of(&client, &namespace, asked).await?;
+    hear(&client, answers, budgets).await
 }
 
 /// The pods that are meant. Those that are named must all be such that they can be evicted.
@@ -138,43 +142,61 @@ async fn named(client: &Client, words: &[String], namespace: &str) -> Result<Vec
     keys.collect()
 }
 
-/// Gives the scheduler a moment, and says what becomes of the requests, which `budgets` may hold back.
-async fn look_at_once(client: &Client, targets: &[Target], budgets: bool) -> Result<ExitCode> {
-    let end = Instant::now() + PROMPT;
-    let mut waiting: Vec<&Target> = targets.iter().collect();
+/// Waits for the scheduler's answers, and says what becomes of the requests, which `budgets` may hold back.
+async fn hear(client: &Client, mut answers: Answers<'_>, budgets: bool) -> Result<ExitCode> {
+    let end = Instant::now() + ANSWER;
     let mut dropped = Vec::new();
+    let mut stand = Vec::new();
     loop {
         let mut still = Vec::new();
-        for target in waiting {
+        for (target, asked) in std::mem::take(&mut answers.waiting) {
             let state = State::read(client, "evict", target).await?;
             match fate(target, &state) {
-                Fate::Asked => still.push(target),
+                Fate::Asked if budgets && answers.refused.contains_key(&target.key) => {
+                    stand.push((target, answers.refused.remove(&target.key)));
+                }
+                Fate::Asked => still.push((target, asked)),
                 Fate::Leaves | Fate::Left(_) => {}
                 Fate::Dropped => dropped.push(displace::gone(&target.name(), &state)),
             }
         }
-        waiting = still;
-        if waiting.is_empty() || Instant::now() >= end {
+        answers.waiting = still;
+        if answers.waiting.is_empty() || Instant::now() >= end {
             break;
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        answers.wait(end).await;
     }
-    let mut held_back = false;
-    for target in waiting.into_iter().filter(|_| budgets) {
-        if let Some(held) = budgets::hold_back(client, &target.key, &target.binding).await? {
-            held_back = true;
-            term::note(format_args!(
-                "{} stays for now: {}. The request stands, and is carried out when the budget allows it",
+    stand.extend(answers.waiting.drain(..).map(|(target, _)| (target, None)));
+    let stands = !stand.is_empty();
+    let mut silent = Vec::new();
+    for (target, refused) in stand {
+        let held = match budgets {
+            true => budgets::hold_back(client, &target.key, &target.binding).await?,
+            false => None,
+        };
+        match held.map(|held| held.message).or(refused) {
+            Some(why) => term::note(format_args!(
+                "{} stays for now: {why}. The request stands, and is carried out when the budget allows it",
                 target.name(),
-                held.message
+            )),
+            None => silent.push(target.name()),
+        }
+    }
+    if !silent.is_empty() {
+        let silent = silent.join(", ");
+        // It may be gone by now.
+        if displace::warn_without_scheduler(client).await? {
+            term::warn(format_args!(
+                "the scheduler has not answered within {} s: {silent} stays for now, and the request stands",
+                ANSWER.as_secs()
             ));
         }
     }
     if !dropped.is_empty() {
         bail!("{}", dropped.join("\nerror: "));
     }
-    Ok(match held_back {
-        true => HELD_BACK.into(),
+    Ok(match stands {
+        true => STANDS.into(),
         false => ExitCode::SUCCESS,
     })
 }

@@ -69,6 +69,8 @@ pub(crate) struct Outcome {
     pub(crate) key: ObjectKey,
     /// What became of it.
     pub(crate) verdict: Verdict,
+    /// It, as it is stored, or would be: pods with what LimitRanges give them.
+    pub(crate) document: Document,
 }
 
 /// Writes documents. The outcomes are in the order of the documents.
@@ -217,6 +219,7 @@ fn outcomes(documents: &[Document], verdicts: impl IntoIterator<Item = Verdict>)
         kind: KindInfo::from(&d.kind),
         key: d.key.clone(),
         verdict,
+        document: d.clone(),
     };
     documents.iter().zip(verdicts).map(outcome).collect()
 }

@@ -112,8 +112,11 @@ async fn a_request_says_what_was_asked_and_for_which_pod() {
         let asked: Intent = document::decode_value(&stored.value).unwrap();
         assert_eq!((asked.to, asked.timeout_seconds), (None, None), "{words:?}");
     }
-    let out = f.run(&["evict", "web", "--ignore-budgets"]).ok();
-    assert_eq!(out, "pod/web is to be evicted from n1\n");
+    // Nobody is there to act on it.
+    let ran = f.run(&["evict", "web", "--ignore-budgets"]);
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+    assert_eq!(ran.out, "pod/web is to be evicted from n1\n");
+    assert!(ran.err.contains("no scheduler is running"), "{ran:?}");
     let stored = f.get(&intent("evict")).await.expect("a request");
     let asked: Intent = document::decode_value(&stored.value).unwrap();
     assert!(asked.ignore_budgets);

@@ -458,3 +458,51 @@ async fn a_command_gets_its_turn_where_a_controller_creates_all_the_time() {
     let end = f.put(&Key::Desired("pods", end), &pod("end")).await;
     assert_eq!(most_pods(&f, from, end).await, 18);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_shows_what_would_be_stored_and_refuses_what_would_be_refused() {
+    let f = Fixture::new("doors-dry").await;
+    f.apply(&limit_range(
+        "{type: Container, defaultRequest: {cpu: 1500m}, max: {cpu: 2}}",
+    ));
+    f.apply(&quota("q", "pods: 1, count/configmaps: 1"));
+    let dry = |mode: &str, more: &[&str], text: &str| {
+        let args = [&["apply", mode, "-f", "-"], more].concat();
+        f.run_with_input(&args, text)
+    };
+    let out = dry("--dry-run=server", &["-o", "yaml"], &pod("p")).ok();
+    assert!(
+        out.contains("cpu: 1500m") && out.contains("kubernetes.io/limit-ranger"),
+        "{out}"
+    );
+    // There are no nodes, and the pod waits with what it was given.
+    let out = dry("--dry-run=schedule", &["-o", "json"], &pod("p")).ok();
+    let plan: serde_json::Value = serde_json::from_str(&out).expect("a plan");
+    assert_eq!(plan["waiting"][0]["pod"], "default/p", "{plan}");
+
+    let both = format!("{}---\n{}", pod("p"), pod("o"));
+    let maps = format!("{}---\n{}", config_map("a", "1"), config_map("b", "1"));
+    let greedy = pod("p").replace(
+        "    image: host\n",
+        "    image: host\n    resources: {limits: {cpu: 3}}\n",
+    );
+    for mode in ["--dry-run=server", "--dry-run=schedule"] {
+        for (text, says) in [
+            (&both, "exceeded quota: q"),
+            (&maps, "exceeded quota: q"),
+            (&greedy, "is forbidden in namespace"),
+        ] {
+            let err = dry(mode, &[], text).fails();
+            assert!(err.contains(says), "{mode}: {err}");
+        }
+    }
+    // The pods of a workload are made by its controller, and meet the same door.
+    let out = dry("--dry-run=schedule", &["-o", "json"], &deployment("web", 3)).ok();
+    let plan: serde_json::Value = serde_json::from_str(&out).expect("a plan");
+    let note = plan["notes"][0].as_str().unwrap_or_default();
+    assert!(
+        note.starts_with("deployment default/web: 2 of its pods would not be created"),
+        "{plan}"
+    );
+    assert_eq!(f.desired("pods", "p").await, None);
+}

@@ -3,9 +3,11 @@
 
 use setpoint_apis::records::{Binding, Intent, PodActual, PodStage, Withdrawal};
 use setpoint_apis::{Key, ObjectKey, document};
-use setpoint_store::Txn;
+use setpoint_store::{KeyValue, Txn};
 
-use crate::fixture::{Fixture, LONG, Running, pod};
+use std::process::Stdio;
+
+use crate::fixture::{Fixture, LONG, Ran, Running, pod};
 
 fn key(name: &str) -> ObjectKey {
     ObjectKey::namespaced("default", name)
@@ -98,15 +100,34 @@ async fn nodes(name: &str) -> Fixture {
 }
 
 async fn until_asked(f: &Fixture, name: &str) -> Intent {
+    let kv = until_there(f, &request(name)).await;
+    document::decode_value(&kv.value).expect("an intent")
+}
+
+async fn until_there(f: &Fixture, key: &Key<'_>) -> KeyValue {
     let waited = tokio::time::timeout(LONG, async {
         loop {
-            if let Some(kv) = f.get(&request(name)).await {
-                return document::decode_value(&kv.value).expect("an intent");
+            if let Some(kv) = f.get(key).await {
+                return kv;
             }
             tokio::task::yield_now().await;
         }
     });
-    waited.await.expect("a request")
+    waited.await.expect("a key")
+}
+
+/// What the scheduler says when a budget does not allow an eviction.
+async fn hold_back(f: &Fixture, pod: &str, id: &str) {
+    let text = format!(
+        "{{apiVersion: v1, kind: Event, metadata: {{name: {id}, namespace: default}}, involvedObject: {{kind: Pod, name: {pod}}}, \
+         reason: EvictionBlocked, type: Warning, message: 'not evicted yet: the disruption budget guard needs 1 healthy pods and has 1 currently'}}"
+    );
+    let key = Key::Event {
+        node: None,
+        namespace: "default",
+        id,
+    };
+    f.put(&key, &text).await;
 }
 
 async fn is_cordoned(f: &Fixture, node: &str) -> bool {
@@ -289,16 +310,17 @@ async fn uncordoning_a_node_ends_its_drain_and_withdraws_what_it_asked_for() {
     let mut drain = Running::start(f.command(&["drain", "n1"]));
     until_asked(&f, "a").await;
     // What somebody else has asked for is not a drain's.
-    f.run(&["evict", "a"]);
-    let out = f.run(&["uncordon", "n1"]).ok();
-    assert!(out.starts_with("node/n1 uncordoned\n"), "{out}");
-    assert_eq!(drain.ended().await, Some(1));
-    assert!(f.get(&request("a")).await.is_none());
+    let _evict = Running::start(f.command(&["evict", "a"]));
     let own = Key::Intent {
         verb: "evict",
         pod: key("a"),
         by: "cli",
     };
+    until_there(&f, &own).await;
+    let out = f.run(&["uncordon", "n1"]).ok();
+    assert!(out.starts_with("node/n1 uncordoned\n"), "{out}");
+    assert_eq!(drain.ended().await, Some(1));
+    assert!(f.get(&request("a")).await.is_none());
     assert!(f.get(&own).await.is_some());
     assert!(!is_cordoned(&f, "n1").await);
 }
@@ -393,8 +415,49 @@ async fn what_cannot_be_drained_is_said_at_once() {
     assert!(!is_cordoned(&f, "n1").await);
 }
 
-#[tokio::test]
-async fn an_eviction_that_is_held_back_says_so_at_once_and_has_an_exit_code_of_its_own() {
+fn by_hand(name: &str) -> Key<'static> {
+    Key::Intent {
+        verb: "evict",
+        pod: key(name),
+        by: "cli",
+    }
+}
+
+/// What `setpoint evict` says, and its exit code, when the scheduler withdraws pods of these requests and says of others that
+/// they are held back.
+async fn answered(f: &Fixture, words: &[&str], leave: &[&str], held: &[&str]) -> Ran {
+    let child = f
+        .command(words)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starting setpoint");
+    for name in leave.iter().chain(held) {
+        until_there(f, &by_hand(name)).await;
+    }
+    for name in leave {
+        let kv = f.get(&Key::Binding(key(name))).await.expect("a binding");
+        let leaving = Binding {
+            withdrawn: Some(Withdrawal {
+                reason: "Evicted".into(),
+                at: Default::default(),
+            }),
+            ..document::decode_value(&kv.value).unwrap()
+        };
+        let txn = Txn::new()
+            .delete(f.key(&by_hand(name)))
+            .put(f.key(&Key::Binding(key(name))), document::encode(&leaving));
+        f.store.txn(txn).await.expect("a transaction");
+    }
+    for name in held {
+        hold_back(f, name, &format!("{name}.1")).await;
+    }
+    let output = tokio::task::spawn_blocking(|| child.wait_with_output());
+    Ran::of(output.await.expect("a thread").expect("its output"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_eviction_ends_with_the_answer_of_the_scheduler() {
     let f = nodes("evict-held").await;
     for name in ["a", "b", "c"] {
         f.apply(&pod(name));
@@ -402,20 +465,19 @@ async fn an_eviction_that_is_held_back_says_so_at_once_and_has_an_exit_code_of_i
     for name in ["a", "b"] {
         place(&f, name, "n1", 1, PodStage::Running).await;
     }
-    // Nothing is in the way.
-    let ran = f.run(&["evict", "pod/a", "pod/b"]);
-    assert_eq!(ran.err, "");
-    assert_eq!(
-        ran.ok(),
-        "pod/a is to be evicted from n1\npod/b is to be evicted from n1\n"
-    );
     f.apply(BUDGET);
     f.put(
         &Key::Actual("poddisruptionbudgets", key("guard")),
         &budget(0),
     )
     .await;
-    let ran = f.run(&["evict", "a"]);
+    // That a budget has no room is no answer: here the scheduler knows better.
+    let ran = answered(&f, &["evict", "pod/a"], &["a"], &[]).await;
+    assert_eq!(ran.err, "");
+    assert_eq!(ran.ok(), "pod/a is to be evicted from n1\n");
+    place(&f, "a", "n1", 1, PodStage::Running).await;
+
+    let ran = answered(&f, &["evict", "a"], &[], &["a"]).await;
     assert_eq!(ran.code, Some(3), "{ran:?}");
     assert_eq!(ran.out, "pod/a is to be evicted from n1\n");
     assert!(
@@ -424,14 +486,17 @@ async fn an_eviction_that_is_held_back_says_so_at_once_and_has_an_exit_code_of_i
         ),
         "{ran:?}"
     );
-    let own = Key::Intent {
-        verb: "evict",
-        pod: key("a"),
-        by: "cli",
-    };
-    assert!(f.get(&own).await.is_some());
+    assert!(f.get(&by_hand("a")).await.is_some());
+    // What was said of an earlier request is no answer to this one: one pod is let go, the other is held back.
+    let ran = answered(&f, &["evict", "a", "b"], &["a"], &["b"]).await;
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+    assert!(
+        ran.err.contains("pod/b stays for now") && !ran.err.contains("pod/a stays"),
+        "{ran:?}"
+    );
+    place(&f, "a", "n1", 1, PodStage::Running).await;
     // By labels, and what is not on a node is left out.
-    let ran = f.run(&["evict", "-l", "app in (b, c)"]);
+    let ran = answered(&f, &["evict", "-l", "app in (b, c)"], &[], &["b"]).await;
     assert_eq!(ran.code, Some(3), "{ran:?}");
     assert_eq!(ran.out, "pod/b is to be evicted from n1\n");
     assert!(
@@ -439,15 +504,30 @@ async fn an_eviction_that_is_held_back_says_so_at_once_and_has_an_exit_code_of_i
         "{ran:?}"
     );
     // Of those that are named all must be such that they can be.
-    f.remove(&own).await;
+    f.remove(&by_hand("a")).await;
     let err = f.run(&["evict", "pod", "a", "c", "x"]).fails();
     assert!(
         err.contains("pod/c is on no node yet") && err.contains("\"x\" not found"),
         "{err}"
     );
-    assert!(f.get(&own).await.is_none());
+    assert!(f.get(&by_hand("a")).await.is_none());
     let err = f.run(&["evict", "-l", "app=z"]).fails();
     assert!(err.contains("no pod is selected"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scheduler_that_does_not_answer_is_not_waited_for_for_ever() {
+    let f = nodes("evict-silent").await;
+    f.apply(&pod("a"));
+    place(&f, "a", "n1", 1, PodStage::Running).await;
+    let ran = f.run(&["evict", "a"]);
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+    assert!(
+        ran.err
+            .contains("the scheduler has not answered within 10 s: pod/a stays for now"),
+        "{ran:?}"
+    );
+    assert!(f.get(&by_hand("a")).await.is_some());
 }
 
 #[tokio::test]

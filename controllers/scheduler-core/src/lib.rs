@@ -26,6 +26,8 @@
 mod admission;
 mod affinity;
 pub mod bench;
+pub mod budgets;
+pub mod claims;
 mod class;
 mod cluster;
 mod few;

@@ -30,7 +30,6 @@ use setpoint_scheduler_core::{Class, Cluster};
 use tokio::time::Instant;
 
 use crate::asks::Asks;
-use crate::budgets::Budgets;
 use crate::claims::Watchers;
 use crate::content::{self, Contents, Somewhere, Uses};
 use crate::decide::{ReadyThere, Why, WorkCopy};
@@ -43,6 +42,7 @@ use crate::quota::Quotas;
 use crate::reservations::Reservations;
 use crate::specs::Specs;
 use crate::writes::{Effects, Recorded, Writer};
+use setpoint_scheduler_core::budgets::Budgets;
 
 pub(crate) use statuses::StatusOf;
 pub(crate) use tell::Tell;

@@ -12,17 +12,12 @@ use setpoint_apis::records::ConstraintKind;
 use setpoint_apis::{Key, Keyspace, Kind, ObjectKey, document};
 use setpoint_runtime::{Entry, Stored, View};
 use setpoint_scheduler_core::Pin;
+use setpoint_scheduler_core::claims as core;
+pub(crate) use setpoint_scheduler_core::claims::names;
 use setpoint_store::{Compare, TxnOp};
 
 use crate::asks::Hold;
 use crate::writes::put;
-
-/// The claims that pods with this spec use.
-pub(crate) fn names(spec: &PodSpec) -> BTreeSet<&str> {
-    let sources = spec.volumes.iter();
-    let sources = sources.filter_map(|v| v.persistent_volume_claim.as_ref());
-    sources.map(|s| s.claim_name.as_str()).collect()
-}
 
 /// A claim as it is.
 struct Claim {
@@ -37,26 +32,23 @@ impl Claim {
         self.status.as_ref()?.value.node_of(&self.claim.uid())
     }
 
-    fn find(view: &View<'_>, key: ObjectKey) -> Result<Self, Hold> {
-        let name = &key.name;
-        let hold = |message: String| Hold::new(ConstraintKind::VolumeClaim, name, message);
+    /// # Errors
+    /// What is known of it instead.
+    fn find(view: &View<'_>, key: ObjectKey) -> Result<Self, core::Claim> {
         let Some(entry) = view.desired::<PersistentVolumeClaim>().entry(&key) else {
-            return Err(hold(format!("persistentvolumeclaim {name:?} not found")));
+            return Err(core::Claim::Missing);
         };
-        let unreadable = || hold(format!("persistentvolumeclaim {name:?} does not parse"));
-        let claim = entry.last_good().ok_or_else(unreadable)?.clone();
+        let claim = entry.last_good().ok_or(core::Claim::Unreadable)?.clone();
         let status = view.actual::<PersistentVolumeClaim>().entry(&key);
         if status.is_some_and(|s| s.valid().is_none()) {
-            // Placed somewhere else it would be without its data.
-            let message = format!("where persistentvolumeclaim {name:?} is cannot be read");
-            return Err(hold(message));
+            return Err(core::Claim::Nowhere);
         }
         let status = status.and_then(Entry::valid).cloned();
         Ok(Self { claim, key, status })
     }
 }
 
-fn all(view: &View<'_>, namespace: &Arc<str>, spec: &PodSpec) -> Result<Vec<Claim>, Hold> {
+fn all(view: &View<'_>, namespace: &Arc<str>, spec: &PodSpec) -> Result<Vec<Claim>, core::Claim> {
     let keys = names(spec).into_iter();
     let keys = keys.map(|name| ObjectKey::namespaced(namespace.clone(), name));
     keys.map(|key| Claim::find(view, key)).collect()
@@ -71,27 +63,17 @@ pub(crate) fn pin(
     namespace: &Arc<str>,
     spec: &PodSpec,
 ) -> Result<Option<Pin>, Hold> {
-    let mut pin: Option<Pin> = None;
-    for claim in all(view, namespace, spec)? {
-        let Some(node) = claim.node() else { continue };
-        let name = &claim.key.name;
-        match &pin {
-            Some(other) if *other.node != *node => {
-                let message = format!(
-                    "volume claim {} is on node {}, and {name} on node {node}",
-                    other.claim, other.node
-                );
-                return Err(Hold::new(ConstraintKind::VolumeClaim, name, message));
-            }
-            _ => {
-                pin = Some(Pin {
-                    claim: name.clone(),
-                    node: node.into(),
-                });
-            }
+    let find = |name: &str| {
+        let key = ObjectKey::namespaced(namespace.clone(), name);
+        match Claim::find(view, key) {
+            Ok(claim) => claim
+                .node()
+                .map_or(core::Claim::Free, |node| core::Claim::On(node.into())),
+            Err(instead) => instead,
         }
-    }
-    Ok(pin)
+    };
+    core::pin(spec, find)
+        .map_err(|why| Hold::new(ConstraintKind::VolumeClaim, &why.claim, why.to_string()))
 }
 
 /// What binding a pod to a node adds to the transaction: that its claims are as they were seen, and where those are from

@@ -58,7 +58,6 @@
 
 mod account;
 mod asks;
-mod budgets;
 mod claims;
 mod content;
 pub mod decide;

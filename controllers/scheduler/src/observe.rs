@@ -7,7 +7,7 @@ use setpoint_apis::autoscaling::HorizontalPodAutoscaler;
 use setpoint_apis::core::{Namespace, Node, PersistentVolumeClaim, Pod, ResourceQuota};
 use setpoint_apis::placement::{PodGroup, Reservation, SchedulerProfile};
 use setpoint_apis::policy::PodDisruptionBudget;
-use setpoint_apis::records::{Binding, PodStage};
+use setpoint_apis::records::Binding;
 use setpoint_apis::resolve::PodHealth;
 use setpoint_apis::scheduling::PriorityClass;
 use setpoint_apis::time::Timestamp;
@@ -15,9 +15,7 @@ use setpoint_apis::{Kind, ObjectKey};
 use setpoint_runtime::{Entry, StateKey, Stored, View};
 use setpoint_scheduler_core::NodeFacts;
 
-use crate::decide::{
-    Broken, Facts, IntentFacts, Other, Report, Seen, Session, WorkCopy, belongs, is_terminal,
-};
+use crate::decide::{Broken, Facts, IntentFacts, Other, Report, Seen, Session, WorkCopy, belongs};
 
 /// What a change is about.
 #[derive(Debug, PartialEq, Eq)]
@@ -201,15 +199,8 @@ pub(crate) fn health(view: &View<'_>, key: &ObjectKey, pod: &Stored<Pod>) -> Opt
     let Some(actual) = entry.last_good() else {
         return Some(PodHealth::Unready);
     };
-    if is_terminal(&actual.value) {
-        return None;
-    }
     let alive = matches!(node_session(view, &binding.node), Session::Alive(_));
-    Some(match actual.value.stage {
-        PodStage::Running if alive && actual.value.is_ready() => PodHealth::Ready,
-        PodStage::Running => PodHealth::Unready,
-        _ => PodHealth::Idle,
-    })
+    PodHealth::reported(Some(&actual.value), alive)
 }
 
 /// The binding and the document that count for the use of resources: the last good ones.

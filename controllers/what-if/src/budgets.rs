@@ -1,84 +1,84 @@
-//! What disruption budgets allow.
-
-use std::collections::BTreeMap;
+//! What disruption budgets allow, by the scheduler's own count.
 
 use setpoint_apis::ObjectKey;
-use setpoint_apis::records::PodStage;
-use setpoint_apis::resolve::{self, Disruption, PodHealth};
+use setpoint_apis::resolve::PodHealth;
 use setpoint_scheduler_core::BudgetState;
+use setpoint_scheduler_core::budgets::{self, Budget, Owner, Seen};
 
 use crate::world::{KnownPod, World};
 
-/// What disruption budgets still allow, by the pods that they are about.
+/// What disruption budgets still allow.
 #[derive(Debug, Default)]
-pub(crate) struct Budgets {
-    by_pod: BTreeMap<ObjectKey, Vec<ObjectKey>>,
-    left: BTreeMap<ObjectKey, u32>,
-}
+pub(crate) struct Budgets(budgets::Budgets);
 
 impl Budgets {
-    /// What the budgets of a world allow. The pods that are there count as those that are wanted.
+    /// What the budgets of a world allow.
     pub(crate) fn of_world(world: &World) -> Self {
-        let mut budgets = Self::default();
+        let mut all = budgets::Budgets::default();
         for (key, budget) in &world.budgets {
-            let pods: Vec<(&ObjectKey, PodHealth)> = world
-                .pods
-                .iter()
-                .filter(|(_, known)| {
-                    known
-                        .pod
-                        .as_ref()
-                        .is_some_and(|p| resolve::selects(budget, &p.metadata))
-                        && !known.is_finished()
-                })
-                .map(|(pod, known)| (pod, health(known)))
-                .collect();
-            let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
-            let ready = pods.iter().filter(|(_, h)| *h == PodHealth::Ready).count();
-            let now = resolve::allowance(
-                &budget.spec,
-                count(pods.len()),
-                count(pods.len()),
-                count(ready),
-            );
-            for (pod, health) in pods {
-                if resolve::disruption(&budget.spec, now, health) != Disruption::Free {
-                    let of_pod = budgets.by_pod.entry(pod.clone()).or_default();
-                    of_pod.push(key.clone());
-                }
-            }
-            let left = u32::try_from(now.disruptions_allowed).unwrap_or(0);
-            budgets.left.insert(key.clone(), left);
+            all.set(key, Budget::Is(Box::new(budget.spec.clone())));
         }
-        budgets
+        for key in &world.unknown_budgets {
+            all.set(key, Budget::Unknown);
+        }
+        for (key, known) in &world.pods {
+            if !all.covers(&key.namespace) {
+                continue;
+            }
+            let (Some(pod), Some(health)) = (&known.pod, health(world, known)) else {
+                continue;
+            };
+            let owner = world.owner(key, pod);
+            let owner = owner.map(|(plural, name)| Owner::from(format!("{plural}/{name}")));
+            let seen = Seen {
+                labels: &pod.metadata.labels,
+                health,
+                owner: owner.as_ref(),
+            };
+            all.observe(key, Some(seen));
+        }
+        let mut scalers = None;
+        // By namespace, so that the autoscalers of each are looked through once.
+        let mut owners = all.owners();
+        owners.sort_unstable();
+        for (namespace, owner) in owners {
+            let known = scalers
+                .take_if(|(of, _)| *of == namespace)
+                .unwrap_or_else(|| (namespace.clone(), world.scalers_of(&namespace)));
+            let wanted = owner
+                .split_once('/')
+                .and_then(|workload| world.wanted(&namespace, workload, &known.1));
+            all.set_scale(&namespace, &owner, wanted);
+            scalers = Some(known);
+        }
+        Self(all)
     }
 
     /// What the budgets say of a pod.
     pub(crate) fn of(&self, pod: &ObjectKey) -> BudgetState {
-        let keys = self.by_pod.get(pod).into_iter().flatten();
-        BudgetState {
-            budgets: keys
-                .map(|k| (k.clone(), self.left.get(k).copied().unwrap_or(0)))
-                .collect(),
-        }
+        self.0.state(pod)
     }
 
-    /// A pod goes: what it counted for is used up.
+    /// A pod goes: it counts as down.
     pub(crate) fn spend(&mut self, pod: &ObjectKey) {
-        for budget in self.by_pod.remove(pod).into_iter().flatten() {
-            if let Some(left) = self.left.get_mut(&budget) {
-                *left = left.saturating_sub(1);
-            }
-        }
+        self.0.disrupt(pod);
     }
 }
 
-fn health(known: &KnownPod) -> PodHealth {
-    match known.report() {
-        Some(actual) if actual.is_ready() => PodHealth::Ready,
-        Some(actual) if matches!(actual.stage, PodStage::Starting | PodStage::Running) => {
-            PodHealth::Unready
-        }
-        _ => PodHealth::Idle,
+/// How a pod is, as budgets see it; `None` when it has ended.
+fn health(world: &World, known: &KnownPod) -> Option<PodHealth> {
+    let binding = known.binding.as_ref().map(|(binding, _)| binding);
+    // One that is being withdrawn, or is of a former pod of that name.
+    let stays = |b: &&setpoint_apis::records::Binding| {
+        b.withdrawn.is_none() && known.created <= b.pod_revision
+    };
+    let Some(binding) = binding.filter(stays) else {
+        return Some(PodHealth::Idle);
+    };
+    if known.unreadable_reports.contains(&binding.node) {
+        return Some(PodHealth::Unready);
     }
+    let node = world.nodes.get(&binding.node);
+    let alive = node.is_some_and(|node| node.session.is_some());
+    PodHealth::reported(known.actual.get(&binding.node), alive)
 }

@@ -11,12 +11,14 @@
 //! | `world`, `node` | what is known, from keys of the store |
 //! | `model` | the core's cluster, filled from a world; quotas, and what has to hold before a node is looked for |
 //! | `budgets` | what disruption budgets allow |
+//! | `door` | what LimitRanges and the object counts of quotas make of what comes |
 //! | `proposal` | manifests laid over a world |
 //! | `plan`, `report` | where many pods go |
 //! | `why` | one pod |
 //! | `text` | the core's reasons as the records have them |
 
 mod budgets;
+mod door;
 mod model;
 mod node;
 mod plan;
@@ -27,11 +29,11 @@ mod why;
 mod world;
 
 pub use node::NodeParts;
-pub use proposal::Proposal;
+pub use proposal::{Proposal, ProposalError};
 pub use report::{Displaced, NodeUse, Placed, Plan, ResourceUse, Waiting};
 pub use text::{Nearest, describe};
 pub use why::{Decided, Gang, Nominated, State, Victims, Waits, Why, why};
-pub use world::{KnownPod, Record, Reserved, World};
+pub use world::{KnownClaim, KnownPod, Record, Reserved, World};
 
 #[cfg(test)]
 mod tests;

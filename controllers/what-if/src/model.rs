@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use setpoint_apis::core::{Pod, PodSpec, PreemptionPolicy};
 use setpoint_apis::placement::{self, ReservationSpec, pod_group_of, profile_of};
@@ -9,8 +10,9 @@ use setpoint_apis::records::{ConstraintKind, Hope, WaitReason};
 use setpoint_apis::resolve::{self, PriorityProblem};
 use setpoint_apis::scheduling::PriorityClass;
 use setpoint_apis::{ObjectKey, ResourceList};
+use setpoint_scheduler_core::claims::{self, Claim};
 use setpoint_scheduler_core::{
-    Class, Cluster, Decision, MOST_SHARES, PodAsk, PodRequest, Preemption, Profile,
+    Class, Cluster, Decision, MOST_SHARES, Pin, PodAsk, PodRequest, Preemption, Profile,
     ReservationFacts, record, share, stand_in,
 };
 
@@ -27,6 +29,8 @@ pub(crate) struct Model<'a> {
     used: BTreeMap<ObjectKey, ResourceList>,
     budgets: Budgets,
     groups: BTreeMap<ObjectKey, Members>,
+    /// Where the volume claims are from now on that were nowhere.
+    claims: BTreeMap<ObjectKey, Arc<str>>,
 }
 
 /// The pods of a group.
@@ -47,6 +51,7 @@ impl<'a> Model<'a> {
             used: BTreeMap::new(),
             budgets: Budgets::of_world(world),
             groups: BTreeMap::new(),
+            claims: BTreeMap::new(),
         };
         for (name, labels) in &world.namespaces {
             model.cluster.set_namespace(name, labels);
@@ -80,7 +85,9 @@ impl<'a> Model<'a> {
         };
         let binding = known.binding.as_ref();
         let class = match &known.pod {
-            Some(pod) => self.class(pod).unwrap_or_else(|_| self.plain_class(pod)),
+            Some(pod) => self
+                .class_pinned(pod, None)
+                .unwrap_or_else(|_| self.plain_class(pod)),
             None => {
                 let spec = PodSpec {
                     overhead: binding
@@ -201,11 +208,51 @@ impl<'a> Model<'a> {
         waiting
     }
 
-    /// What pods ask of nodes.
+    /// What a pod asks of nodes that is to be placed.
     ///
     /// # Errors
-    /// The priority class or the profile that it names is not there.
+    /// The priority class or the profile that it names is not there, or a volume claim of it cannot be used.
     pub(crate) fn class(&mut self, pod: &Pod) -> Result<Class, WaitReason> {
+        let namespace = &pod.metadata.namespace;
+        let find = |name: &str| self.claim(&ObjectKey::namespaced(namespace.as_str(), name));
+        let pin = claims::pin(&pod.spec, find).map_err(|why| WaitReason {
+            constraint: ConstraintKind::VolumeClaim,
+            detail: why.to_string(),
+            nodes: 0,
+            hope: Hope::Waits,
+        })?;
+        self.class_pinned(pod, pin.as_ref())
+    }
+
+    /// The class of a pod, when others may have been placed since it was worked out: where its volume claims are now.
+    ///
+    /// # Errors
+    /// As for [`Model::class`].
+    pub(crate) fn class_now(&mut self, pod: &Pod, before: Class) -> Result<Class, WaitReason> {
+        match claims::names(&pod.spec).is_empty() {
+            true => Ok(before),
+            false => self.class(pod),
+        }
+    }
+
+    fn claim(&self, key: &ObjectKey) -> Claim {
+        match self.claims.get(key) {
+            Some(node) => Claim::On(node.clone()),
+            None => self.world.claim(key),
+        }
+    }
+
+    /// A pod goes to a node: its volume claims are there from now on.
+    pub(crate) fn place_claims(&mut self, pod: &Pod, node: &Arc<str>) {
+        for name in claims::names(&pod.spec) {
+            let key = ObjectKey::namespaced(pod.metadata.namespace.as_str(), name);
+            if self.claim(&key) == Claim::Free {
+                self.claims.insert(key, node.clone());
+            }
+        }
+    }
+
+    fn class_pinned(&mut self, pod: &Pod, pin: Option<&Pin>) -> Result<Class, WaitReason> {
         let reason = |constraint, detail: String, hope| WaitReason {
             constraint,
             detail,
@@ -233,10 +280,11 @@ impl<'a> Model<'a> {
             spec.to_mut().preemption_policy = Some(priority.preemption);
         }
         let meta = &pod.metadata;
-        Ok(self.cluster.class(&PodAsk {
+        let ask = PodAsk {
             profile: (&profile).into(),
             ..ask(&meta.namespace, &meta.labels, &spec, priority.value)
-        }))
+        };
+        Ok(self.cluster.class_pinned(&ask, pin))
     }
 
     /// What keeps a pod from being looked at, whatever nodes there are: its gates.

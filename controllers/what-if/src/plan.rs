@@ -139,6 +139,10 @@ impl Planner<'_> {
         if let Some(reason) = self.model.quota(&pod) {
             return self.waits(&key, &pod, vec![reason], Vec::new());
         }
+        let class = match self.model.class_now(&pod, class) {
+            Ok(class) => class,
+            Err(reason) => return self.waits(&key, &pod, vec![reason], Vec::new()),
+        };
         let request = PodRequest {
             pod: key.clone(),
             class,
@@ -236,6 +240,7 @@ impl Planner<'_> {
             .cluster
             .place(&request.pod, &found.node, &request.class, i64::MAX - 1);
         self.model.count_in_quotas(pod, false, true);
+        self.model.place_claims(pod, &found.node);
         let placed = Placed {
             node: found.node.to_string(),
             nodes: self.model.cluster.node_count(),
@@ -250,14 +255,20 @@ impl Planner<'_> {
         let needed = self.model.still_needed(group, members.len());
         // The quota is asked for one after the other, each with those before it.
         let (mut fine, mut over) = (Vec::new(), Vec::new());
-        for wanted in members {
-            match self.model.quota(&wanted.pod) {
-                Some(reason) => over.push((wanted, reason)),
-                None => {
-                    self.model.count_in_quotas(&wanted.pod, false, true);
-                    fine.push(wanted);
+        for mut wanted in members {
+            if let Some(reason) = self.model.quota(&wanted.pod) {
+                over.push((wanted, reason));
+                continue;
+            }
+            match self.model.class_now(&wanted.pod, wanted.class.clone()) {
+                Ok(class) => wanted.class = class,
+                Err(reason) => {
+                    over.push((wanted, reason));
+                    continue;
                 }
             }
+            self.model.count_in_quotas(&wanted.pod, false, true);
+            fine.push(wanted);
         }
         for wanted in &fine {
             self.model.count_in_quotas(&wanted.pod, false, false);
@@ -322,6 +333,7 @@ impl Planner<'_> {
 
     fn goes(&mut self, key: &ObjectKey, pod: &Pod, placement: &Placement) {
         self.model.count_in_quotas(pod, false, true);
+        self.model.place_claims(pod, &placement.node);
         let runner_up = placement.runner_up.as_ref();
         let placed = Placed {
             node: placement.node.to_string(),

@@ -3,12 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use setpoint_apis::apps::{Deployment, ReplicaSet};
-use setpoint_apis::core::{Node, NodeStatus, Pod, PodTemplateSpec};
+use setpoint_apis::apps::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use setpoint_apis::batch::{CronJob, Job};
+use setpoint_apis::core::{Node, NodeStatus, PersistentVolumeClaim, Pod, PodTemplateSpec};
 use setpoint_apis::document::{self, DecodeError};
 use setpoint_apis::meta::{ObjectMeta, OwnerReference};
+use setpoint_apis::stored::Stored;
 use setpoint_apis::{Kind, ObjectKey};
+use thiserror::Error;
 
+use crate::door;
 use crate::node::NodeParts;
 use crate::world::{KnownPod, World};
 
@@ -17,6 +21,17 @@ const TEMPLATE_HASH: &str = "pod-template-hash";
 
 /// The most pods of one workload that are looked at: no cluster takes more.
 const MOST_PODS: usize = 200_000;
+
+/// Why an object cannot be laid over a world.
+#[derive(Debug, Error)]
+pub enum ProposalError {
+    /// It is no valid object of its kind.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// The LimitRanges or quotas of its namespace do not let it in.
+    #[error("{0}")]
+    Forbidden(String),
+}
 
 /// A world with manifests laid over it.
 #[derive(Clone, Debug, Default)]
@@ -54,37 +69,80 @@ impl Proposal {
             .insert(name, NodeParts::from_file(node, status));
     }
 
+    /// Whether objects of a kind are to be laid over a world before others, which go by them: everything that makes no pods
+    /// and takes no room.
+    pub fn comes_first(plural: &str) -> bool {
+        let later = [
+            Pod::PLURAL,
+            PersistentVolumeClaim::PLURAL,
+            Deployment::PLURAL,
+            ReplicaSet::PLURAL,
+        ];
+        !later.contains(&plural)
+    }
+
     /// Lays an object over the world: workloads become pods, everything else that has a say takes the place of what was
     /// there. Kinds that have no say in where pods go change nothing.
     ///
+    /// Pods are as they would be stored: with what LimitRanges give to their containers.
+    ///
     /// # Errors
-    /// When the text is no valid object of the kind.
-    pub fn apply(&mut self, plural: &str, key: &ObjectKey, text: &str) -> Result<(), DecodeError> {
-        let text = text.as_bytes();
+    /// When the text is no valid object of the kind, or the LimitRanges or quotas of its namespace do not let it in.
+    pub fn apply(
+        &mut self,
+        plural: &str,
+        key: &ObjectKey,
+        text: &str,
+    ) -> Result<(), ProposalError> {
+        let bytes = text.as_bytes();
         match plural {
-            Pod::PLURAL => self.pod(key, document::decode_keyed(key, text)?),
-            Deployment::PLURAL => self.deployment(key, document::decode_keyed(key, text)?),
-            ReplicaSet::PLURAL => self.replica_set(key, document::decode_keyed(key, text)?),
-            _ => {
-                self.world.set(plural, key, text)?;
+            Pod::PLURAL => self.pod(key, document::decode_keyed(key, bytes)?)?,
+            PersistentVolumeClaim::PLURAL => {
+                let claim: PersistentVolumeClaim = document::decode_keyed(key, bytes)?;
+                door::claim(&self.world, key, &claim.spec).map_err(ProposalError::Forbidden)?;
+                self.world.set(plural, key, bytes)?;
             }
+            Deployment::PLURAL => self.deployment(key, bytes)?,
+            ReplicaSet::PLURAL => self.replica_set(key, bytes)?,
+            _ => {
+                self.world.set(plural, key, bytes)?;
+            }
+        }
+        let makes_pods = [
+            StatefulSet::PLURAL,
+            DaemonSet::PLURAL,
+            Job::PLURAL,
+            CronJob::PLURAL,
+        ];
+        if makes_pods.contains(&plural) {
+            let note = format!("{plural} {key}: which pods it would have is not worked out here");
+            self.notes.push(note);
         }
         Ok(())
     }
 
-    fn pod(&mut self, key: &ObjectKey, pod: Pod) {
-        if let Some((binding, _)) = self
-            .world
-            .pods
-            .get(key)
-            .and_then(|known| known.binding.as_ref())
-        {
+    fn pod(&mut self, key: &ObjectKey, mut pod: Pod) -> Result<(), ProposalError> {
+        let known = self.world.pods.get(key);
+        if let Some((binding, _)) = known.and_then(|known| known.binding.as_ref()) {
             let note = format!("pod {key} is on {} already and stays there", binding.node);
             self.notes.push(note);
-            return;
+            return Ok(());
         }
-        let created = self.world.pods.get(key).map(|known| known.created);
+        let created = known.map(|known| known.created);
+        let template = PodTemplateSpec {
+            metadata: pod.metadata,
+            spec: pod.spec,
+        };
+        let furnished = door::furnished(&self.world, &key.namespace, template);
+        if created.is_none() {
+            let (room, why) = door::room(&self.world, &key.namespace, &furnished, 1);
+            if let Some(why) = why.filter(|_| room == 0) {
+                return Err(ProposalError::Forbidden(why));
+            }
+        }
+        (pod.metadata, pod.spec) = (furnished.template.metadata, furnished.template.spec);
         self.add(key.clone(), pod, created);
+        Ok(())
     }
 
     fn add(&mut self, key: ObjectKey, pod: Pod, created: Option<i64>) {
@@ -101,46 +159,99 @@ impl Proposal {
         self.world.pods.insert(key, known);
     }
 
-    fn deployment(&mut self, key: &ObjectKey, wanted: Deployment) {
-        let owned = self.pods_of(key, Deployment::KIND);
-        let before = self.world.deployments.get(key);
-        let same = before.is_some_and(|d| d.spec.template == wanted.spec.template);
-        let replicas = wanted.spec.replicas.unwrap_or(1);
+    fn deployment(&mut self, key: &ObjectKey, text: &[u8]) -> Result<(), DecodeError> {
+        let mut owned = self.pods_of(key, Deployment::KIND);
+        let before = self.world.deployments.get(key).cloned();
+        self.world.set(Deployment::PLURAL, key, text)?;
+        let Some(wanted) = self.world.deployments.get(key).cloned() else {
+            return Ok(());
+        };
+        let template = &wanted.value.spec.template;
+        let same = before
+            .as_ref()
+            .is_some_and(|d| d.value.spec.template == *template);
+        let asked = wanted.value.spec.replicas.unwrap_or(1);
+        let replicas = self.replicas(key, Deployment::PLURAL, asked);
         if before.is_some() && !same && !owned.is_empty() {
             let note = format!(
                 "deployment {key} has a new template: what is shown is the end of the rollout, without its {} present pods",
                 owned.len()
             );
             self.notes.push(note);
-            for pod in &owned {
-                self.world.pods.remove(pod);
+            for pod in owned.drain(..) {
+                self.world.pods.remove(&pod);
             }
-            self.grow(
-                key,
-                Deployment::KIND,
-                &wanted.spec.template,
-                Vec::new(),
-                replicas,
-            );
-        } else {
-            self.grow(
-                key,
-                Deployment::KIND,
-                &wanted.spec.template,
-                owned,
-                replicas,
-            );
         }
-        self.world.deployments.insert(key.clone(), wanted);
+        let owner = match self.set_of(&owned) {
+            Some(set) => reference(&set),
+            None => self.new_set(key, &wanted),
+        };
+        self.grow(key, Deployment::KIND, template, owner, owned, replicas);
+        Ok(())
     }
 
-    fn replica_set(&mut self, key: &ObjectKey, wanted: ReplicaSet) {
+    /// The ReplicaSet of the first of these pods.
+    fn set_of(&self, pods: &[ObjectKey]) -> Option<Arc<Stored<ReplicaSet>>> {
+        let key = pods.first()?;
+        let pod = self.world.pods.get(key)?.pod.as_ref()?;
+        let of = pod.metadata.controller()?;
+        let set = ObjectKey::namespaced(key.namespace.clone(), of.name.as_str());
+        self.world.sets.get(&set).cloned()
+    }
+
+    /// The ReplicaSet that the pods of a Deployment's template would belong to, under a name that no object has.
+    fn new_set(&mut self, key: &ObjectKey, of: &Stored<Deployment>) -> OwnerReference {
+        let name = format!("{}#new", key.name);
+        let set = ReplicaSet {
+            metadata: ObjectMeta {
+                name: name.clone(),
+                namespace: key.namespace.to_string(),
+                owner_references: vec![reference(of)],
+                ..ObjectMeta::default()
+            },
+            ..ReplicaSet::default()
+        };
+        let set = Stored {
+            value: set,
+            create_revision: 0,
+            mod_revision: 0,
+            version: 0,
+        };
+        let owner = reference(&set);
+        let key = ObjectKey::namespaced(key.namespace.clone(), name);
+        self.world.sets.insert(key, Arc::new(set));
+        owner
+    }
+
+    fn replica_set(&mut self, key: &ObjectKey, text: &[u8]) -> Result<(), DecodeError> {
         let owned = self.pods_of(key, ReplicaSet::KIND);
-        let replicas = wanted.spec.replicas();
-        if let Some(template) = &wanted.spec.template {
-            self.grow(key, ReplicaSet::KIND, template, owned, replicas);
+        self.world.set(ReplicaSet::PLURAL, key, text)?;
+        let Some(wanted) = self.world.sets.get(key).cloned() else {
+            return Ok(());
+        };
+        let replicas = self.replicas(key, ReplicaSet::PLURAL, wanted.value.spec.replicas());
+        if let Some(template) = &wanted.value.spec.template {
+            let owner = reference(&wanted);
+            self.grow(key, ReplicaSet::KIND, template, owner, owned, replicas);
         }
-        self.world.sets.insert(key.clone(), wanted);
+        Ok(())
+    }
+
+    /// How many pods a workload would have: what an autoscaler has decided, where there is one.
+    fn replicas(&mut self, key: &ObjectKey, plural: &str, asked: i32) -> i32 {
+        let scalers = self.world.scalers_of(&key.namespace);
+        let wanted = self
+            .world
+            .wanted(&key.namespace, (plural, &*key.name), &scalers);
+        match wanted {
+            Some(wanted) if wanted != asked.max(0) => {
+                let note =
+                    format!("{plural} {key}: an autoscaler makes {wanted} of {asked} replicas");
+                self.notes.push(note);
+                wanted
+            }
+            _ => asked,
+        }
     }
 
     /// Adds the pods that are missing, or takes away what is too much: what waits first, then the youngest.
@@ -149,6 +260,7 @@ impl Proposal {
         key: &ObjectKey,
         kind: &str,
         template: &PodTemplateSpec,
+        owner: OwnerReference,
         mut owned: Vec<ObjectKey>,
         replicas: i32,
     ) {
@@ -182,8 +294,20 @@ impl Proposal {
             let pod = self.world.pods[pod].pod.as_ref()?;
             pod.metadata.labels.get(TEMPLATE_HASH).cloned()
         });
+        let furnished = door::furnished(&self.world, &key.namespace, template.clone());
+        let missing = replicas - owned.len();
+        let (room, why) = door::room(&self.world, &key.namespace, &furnished, missing);
+        if let Some(why) = why {
+            let note = format!(
+                "{} {key}: {} of its pods would not be created: {why}",
+                kind.to_lowercase(),
+                missing - room
+            );
+            self.notes.push(note);
+        }
+        let template = furnished.template;
         let mut number = 0;
-        for _ in owned.len()..replicas {
+        for _ in 0..room {
             let pod = loop {
                 number += 1;
                 let name = format!("{}-{number}", key.name);
@@ -195,12 +319,7 @@ impl Proposal {
             let mut metadata = ObjectMeta {
                 name: pod.name.to_string(),
                 namespace: pod.namespace.to_string(),
-                owner_references: vec![OwnerReference {
-                    kind: kind.into(),
-                    name: key.name.to_string(),
-                    controller: Some(true),
-                    ..OwnerReference::default()
-                }],
+                owner_references: vec![owner.clone()],
                 ..template.metadata.clone()
             };
             if let Some(hash) = &hash {
@@ -222,7 +341,7 @@ impl Proposal {
             let sets = self.world.sets.iter();
             let here = sets.filter(|(key, _)| key.namespace == owner.namespace);
             for (key, set) in here {
-                let of = set.metadata.controller();
+                let of = set.value.metadata.controller();
                 if of.is_some_and(|o| o.kind == kind && *o.name == *owner.name) {
                     owners.insert((ReplicaSet::KIND, &*key.name), ());
                 }
@@ -241,6 +360,18 @@ impl Proposal {
     }
 }
 
+/// What pods say of the workload that they belong to.
+fn reference<K: Kind>(owner: &Stored<K>) -> OwnerReference {
+    OwnerReference {
+        api_version: K::API_VERSION.into(),
+        kind: K::KIND.into(),
+        name: owner.value.metadata().name.clone(),
+        uid: owner.uid(),
+        controller: Some(true),
+        ..OwnerReference::default()
+    }
+}
+
 /// The workload that a pod belongs to, as `deployment/web`.
 pub(crate) fn owner(world: &World, pod: &Pod) -> Option<String> {
     let owner = pod.metadata.controller()?;
@@ -250,7 +381,7 @@ pub(crate) fn owner(world: &World, pod: &Pod) -> Option<String> {
         .get(&set)
         .filter(|_| owner.kind == ReplicaSet::KIND);
     let owner = of_set
-        .and_then(|set| set.metadata.controller())
+        .and_then(|set| set.value.metadata.controller())
         .unwrap_or(owner);
     Some(format!("{}/{}", owner.kind.to_lowercase(), owner.name))
 }

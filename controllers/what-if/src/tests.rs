@@ -51,7 +51,7 @@ impl Store {
         self.put(
             &format!("bindings/default/{name}"),
             format!(
-                "node: {node}\nsession: 1\nplacement: 1\npodRevision: 1\nboundAt: 2026-01-02T03:04:05Z\n{more}"
+                "node: {node}\nsession: 1\nplacement: 1\npodRevision: 99\nboundAt: 2026-01-02T03:04:05Z\n{more}"
             ),
         )
     }
@@ -683,3 +683,5 @@ fn reports_are_json() {
     assert_eq!(plan["waiting"][0]["pod"], "default/p");
     assert_eq!(plan["nodes"][0]["resources"]["cpu"]["allocatable"], "1");
 }
+
+mod relations;

@@ -3,8 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use setpoint_apis::apps::{Deployment, ReplicaSet};
-use setpoint_apis::core::{Namespace, Node, Pod, ResourceQuota};
+use setpoint_apis::apps::{Deployment, ReplicaSet, StatefulSet, WorkloadCondition};
+use setpoint_apis::autoscaling::{HorizontalPodAutoscaler, HorizontalPodAutoscalerStatus};
+use setpoint_apis::core::{
+    LimitRange, Namespace, Node, PersistentVolumeClaim, PersistentVolumeClaimStatus, Pod,
+    ResourceQuota,
+};
 use setpoint_apis::document::{self, DecodeError};
 use setpoint_apis::placement::{
     PodGroup, PodGroupPhase, PodGroupStatus, Profile, Reservation, ReservationStatus,
@@ -12,8 +16,12 @@ use setpoint_apis::placement::{
 };
 use setpoint_apis::policy::PodDisruptionBudget;
 use setpoint_apis::records::{Binding, PodActual, PodScheduling, PodStage};
+use setpoint_apis::resolve::{self, Scaled, Scalers};
 use setpoint_apis::scheduling::PriorityClass;
+use setpoint_apis::stored::Stored;
 use setpoint_apis::{Key, KeyRange, Keyspace, Kind, ObjectKey};
+
+use setpoint_scheduler_core::claims::Claim;
 
 use crate::node::NodeParts;
 
@@ -53,16 +61,32 @@ pub struct World {
     pub quotas: BTreeMap<ObjectKey, ResourceQuota>,
     /// Quotas that cannot be read. They could limit anything, so nothing gets past them.
     pub unknown_quotas: BTreeSet<ObjectKey>,
+    /// What containers get that do not say it, and between which limits they must stay.
+    pub limit_ranges: BTreeMap<ObjectKey, LimitRange>,
+    /// LimitRanges that cannot be read. They could forbid anything, so no pod gets past them.
+    pub unknown_limit_ranges: BTreeSet<ObjectKey>,
     /// Disruption budgets.
     pub budgets: BTreeMap<ObjectKey, PodDisruptionBudget>,
+    /// Budgets that cannot be read. They could be about any pod, and allow nothing.
+    pub unknown_budgets: BTreeSet<ObjectKey>,
+    /// Volume claims.
+    pub claims: BTreeMap<ObjectKey, KnownClaim>,
     /// Reservations.
     pub reservations: BTreeMap<ObjectKey, Reserved>,
     /// Pods, those that are gone from the desired state and still run included.
     pub pods: BTreeMap<ObjectKey, KnownPod>,
     /// ReplicaSets, by which the pods of a Deployment are found.
-    pub sets: BTreeMap<ObjectKey, ReplicaSet>,
+    pub sets: BTreeMap<ObjectKey, Arc<Stored<ReplicaSet>>>,
     /// Deployments.
-    pub deployments: BTreeMap<ObjectKey, Deployment>,
+    pub deployments: BTreeMap<ObjectKey, Arc<Stored<Deployment>>>,
+    /// StatefulSets.
+    pub stateful_sets: BTreeMap<ObjectKey, Arc<Stored<StatefulSet>>>,
+    /// What the controllers of workloads say of them, by plural and key.
+    pub conditions: BTreeMap<(&'static str, ObjectKey), Vec<WorkloadCondition>>,
+    /// Autoscalers.
+    pub scalers: BTreeMap<ObjectKey, HorizontalPodAutoscaler>,
+    /// What they have decided.
+    pub scaled: BTreeMap<ObjectKey, HorizontalPodAutoscalerStatus>,
     /// Keys whose value cannot be read, with the reason.
     pub unreadable: BTreeMap<String, String>,
 }
@@ -76,6 +100,35 @@ pub struct Reserved {
     pub status: Option<ReservationStatus>,
 }
 
+/// A volume claim with all that is stored about it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct KnownClaim {
+    /// The document. `None`: there is none, or it cannot be read.
+    pub claim: Option<Arc<Stored<PersistentVolumeClaim>>>,
+    /// Whether its document cannot be read.
+    pub unreadable: bool,
+    /// Where it is.
+    pub status: Option<PersistentVolumeClaimStatus>,
+    /// Whether that cannot be read.
+    pub unreadable_status: bool,
+}
+
+impl KnownClaim {
+    fn state(&self) -> Claim {
+        let Some(claim) = &self.claim else {
+            return match self.unreadable {
+                true => Claim::Unreadable,
+                false => Claim::Missing,
+            };
+        };
+        if self.unreadable_status {
+            return Claim::Nowhere;
+        }
+        let node = self.status.as_ref().and_then(|s| s.node_of(&claim.uid()));
+        node.map_or(Claim::Free, |node| Claim::On(node.into()))
+    }
+}
+
 /// A pod with all that is stored about it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct KnownPod {
@@ -87,6 +140,8 @@ pub struct KnownPod {
     pub binding: Option<(Binding, i64)>,
     /// What nodes report, by node.
     pub actual: BTreeMap<String, PodActual>,
+    /// The nodes whose report cannot be read.
+    pub unreadable_reports: BTreeSet<String>,
     /// Whether its document cannot be read.
     pub unreadable_document: bool,
     /// Whether its binding cannot be read.
@@ -138,6 +193,81 @@ fn has_ended(actual: &PodActual) -> bool {
 }
 
 impl World {
+    /// What there is to know of a volume claim.
+    pub(crate) fn claim(&self, key: &ObjectKey) -> Claim {
+        self.claims
+            .get(key)
+            .map_or(Claim::Missing, KnownClaim::state)
+    }
+
+    /// The LimitRanges of a namespace, in the order of their names.
+    pub(crate) fn limit_ranges_of(&self, namespace: &str) -> Vec<&LimitRange> {
+        let all = self.limit_ranges.iter();
+        all.filter(|(key, _)| *key.namespace == *namespace)
+            .map(|(_, range)| range)
+            .collect()
+    }
+
+    /// The workload of a plural and a name.
+    fn workload(&self, namespace: &Arc<str>, plural: &str, name: &str) -> Option<Scaled<'_>> {
+        let key = ObjectKey::namespaced(namespace.clone(), name);
+        match plural {
+            Deployment::PLURAL => {
+                let found = self.deployments.get(&key)?;
+                Some(self.scale(&key, found, found.value.spec.replicas))
+            }
+            ReplicaSet::PLURAL => {
+                let found = self.sets.get(&key)?;
+                Some(self.scale(&key, found, found.value.spec.replicas))
+            }
+            StatefulSet::PLURAL => {
+                let found = self.stateful_sets.get(&key)?;
+                Some(self.scale(&key, found, found.value.spec.replicas))
+            }
+            _ => None,
+        }
+    }
+
+    fn scale<'a, K: Kind>(
+        &'a self,
+        key: &ObjectKey,
+        workload: &'a Stored<K>,
+        replicas: Option<i32>,
+    ) -> Scaled<'a> {
+        let conditions = self.conditions.get(&(K::PLURAL, key.clone()));
+        let conditions = conditions.map_or(&[][..], Vec::as_slice);
+        Scaled::of(workload, replicas, conditions)
+    }
+
+    /// The workload that a pod belongs to and that has a number, as plural and name.
+    pub(crate) fn owner<'a>(
+        &'a self,
+        key: &ObjectKey,
+        pod: &'a Pod,
+    ) -> Option<(&'static str, &'a str)> {
+        resolve::scaled_owner(pod.metadata.controller(), |plural, name| {
+            self.workload(&key.namespace, plural, name)
+        })
+    }
+
+    /// The autoscalers of a namespace.
+    pub(crate) fn scalers_of(&self, namespace: &str) -> Scalers<'_> {
+        let all = self.scalers.iter();
+        Scalers::of(all.filter(|(key, _)| *key.namespace == *namespace))
+    }
+
+    /// How many pods a workload wants, as its controller takes it up; `None` when that is not known. `scalers` are those of
+    /// its namespace.
+    pub(crate) fn wanted(
+        &self,
+        namespace: &Arc<str>,
+        (plural, name): (&str, &str),
+        scalers: &Scalers<'_>,
+    ) -> Option<i32> {
+        let workload = self.workload(namespace, plural, name)?;
+        scalers.wanted((plural, name), &workload, |key| self.scaled.get(key))
+    }
+
     /// The ranges of the store that a world is made of.
     pub fn ranges(keyspace: &Keyspace) -> Vec<KeyRange> {
         let desired = [
@@ -147,21 +277,33 @@ impl World {
             SchedulerProfile::PLURAL,
             PodGroup::PLURAL,
             ResourceQuota::PLURAL,
+            LimitRange::PLURAL,
             PodDisruptionBudget::PLURAL,
+            PersistentVolumeClaim::PLURAL,
             Reservation::PLURAL,
             Pod::PLURAL,
             ReplicaSet::PLURAL,
             Deployment::PLURAL,
+            StatefulSet::PLURAL,
+            HorizontalPodAutoscaler::PLURAL,
+        ];
+        let actual = [
+            Pod::PLURAL,
+            Reservation::PLURAL,
+            PodGroup::PLURAL,
+            PersistentVolumeClaim::PLURAL,
+            ReplicaSet::PLURAL,
+            Deployment::PLURAL,
+            StatefulSet::PLURAL,
+            HorizontalPodAutoscaler::PLURAL,
         ];
         let mut ranges: Vec<KeyRange> = desired
             .iter()
             .map(|plural| keyspace.desired_range(plural, None))
             .collect();
+        ranges.extend(actual.iter().map(|p| keyspace.actual_range(p, None)));
         ranges.extend([
             keyspace.binding_range(None),
-            keyspace.actual_range(Pod::PLURAL, None),
-            keyspace.actual_range(Reservation::PLURAL, None),
-            keyspace.actual_range(PodGroup::PLURAL, None),
             keyspace.node_actual_range(None),
             keyspace.health_range(),
             keyspace.leader_range(),
@@ -196,9 +338,34 @@ impl World {
                     self.placed_groups.insert(group);
                 }
             }),
-            Key::NodePod(node, pod) => decode(value, |actual| {
-                self.pod(pod).actual.insert(node.into(), actual);
+            Key::Actual(PersistentVolumeClaim::PLURAL, claim) => {
+                let known = self.claims.entry(claim).or_default();
+                let read = decode(value, |status| known.status = Some(status));
+                known.unreadable_status = read.is_err();
+                read
+            }
+            Key::Actual(Deployment::PLURAL, key) => {
+                self.says::<Deployment>(key, value, |s| s.conditions)
+            }
+            Key::Actual(ReplicaSet::PLURAL, key) => {
+                self.says::<ReplicaSet>(key, value, |s| s.conditions)
+            }
+            Key::Actual(StatefulSet::PLURAL, key) => {
+                self.says::<StatefulSet>(key, value, |s| s.conditions)
+            }
+            Key::Actual(HorizontalPodAutoscaler::PLURAL, key) => decode(value, |status| {
+                self.scaled.insert(key, status);
             }),
+            Key::NodePod(node, pod) => {
+                let known = self.pod(pod);
+                let read = decode(value, |actual| {
+                    known.actual.insert(node.into(), actual);
+                });
+                if read.is_err() {
+                    known.unreadable_reports.insert(node.into());
+                }
+                read
+            }
             Key::NodeAlive(node) => {
                 self.node(node).session = Some(record.create_revision);
                 Ok(())
@@ -230,9 +397,22 @@ impl World {
         // A status whose reservation is gone says nothing any more.
         self.reservations
             .retain(|_, r| !r.reservation.metadata.name.is_empty());
+        // A status whose claim is gone, likewise.
+        self.claims.retain(|_, c| c.claim.is_some() || c.unreadable);
         // Reports of nodes that a pod was on before, and of pods that are gone.
         self.pods
             .retain(|_, p| p.created > 0 || p.binding.is_some() || p.is_frozen());
+    }
+
+    fn says<K: Kind>(
+        &mut self,
+        key: ObjectKey,
+        value: &[u8],
+        conditions: fn(K::Status) -> Vec<WorkloadCondition>,
+    ) -> Result<(), DecodeError> {
+        decode(value, |status| {
+            self.conditions.insert((K::PLURAL, key), conditions(status));
+        })
     }
 
     fn pod(&mut self, key: ObjectKey) -> &mut KnownPod {
@@ -249,7 +429,7 @@ impl World {
         key: &ObjectKey,
         record: Record<'_>,
     ) -> Result<(), DecodeError> {
-        let read = self.set(plural, key, record.value);
+        let read = self.set_created(plural, key, record.value, Some(record.create_revision));
         if plural == Pod::PLURAL {
             let known = self.pod(key.clone());
             known.created = record.create_revision;
@@ -258,8 +438,16 @@ impl World {
         if plural == Node::PLURAL && read.is_err() {
             self.node(&key.name).unreadable = true;
         }
-        if plural == ResourceQuota::PLURAL && read.is_err() {
-            self.unknown_quotas.insert(key.clone());
+        if read.is_err() {
+            match plural {
+                ResourceQuota::PLURAL => drop(self.unknown_quotas.insert(key.clone())),
+                LimitRange::PLURAL => drop(self.unknown_limit_ranges.insert(key.clone())),
+                PodDisruptionBudget::PLURAL => drop(self.unknown_budgets.insert(key.clone())),
+                PersistentVolumeClaim::PLURAL => {
+                    self.claims.entry(key.clone()).or_default().unreadable = true;
+                }
+                _ => {}
+            }
         }
         read.map(|_| ())
     }
@@ -270,6 +458,17 @@ impl World {
     /// # Errors
     /// When it is no valid object of the kind.
     pub fn set(&mut self, plural: &str, key: &ObjectKey, text: &[u8]) -> Result<bool, DecodeError> {
+        self.set_created(plural, key, text, None)
+    }
+
+    /// The same. `created`: the revision of its creation; without one that of what is there stays.
+    fn set_created(
+        &mut self,
+        plural: &str,
+        key: &ObjectKey,
+        text: &[u8],
+        created: Option<i64>,
+    ) -> Result<bool, DecodeError> {
         let name = || key.name.to_string();
         match plural {
             Node::PLURAL => self.node(&key.name).desired = Some(read(key, text)?),
@@ -294,6 +493,21 @@ impl World {
             }
             PodDisruptionBudget::PLURAL => {
                 self.budgets.insert(key.clone(), read(key, text)?);
+                self.unknown_budgets.remove(key);
+            }
+            LimitRange::PLURAL => {
+                self.limit_ranges.insert(key.clone(), read(key, text)?);
+                self.unknown_limit_ranges.remove(key);
+            }
+            PersistentVolumeClaim::PLURAL => {
+                let before = self.claims.get(key).and_then(|k| k.claim.as_ref());
+                let claim = stored(key, text, created, before)?;
+                let known = self.claims.entry(key.clone()).or_default();
+                known.claim = Some(claim);
+                known.unreadable = false;
+            }
+            HorizontalPodAutoscaler::PLURAL => {
+                self.scalers.insert(key.clone(), read(key, text)?);
             }
             Reservation::PLURAL => {
                 self.reservations
@@ -307,16 +521,40 @@ impl World {
                 known.pod = Some(Arc::new(pod));
                 known.unreadable_document = false;
             }
-            ReplicaSet::PLURAL => {
-                self.sets.insert(key.clone(), read(key, text)?);
-            }
-            Deployment::PLURAL => {
-                self.deployments.insert(key.clone(), read(key, text)?);
-            }
+            ReplicaSet::PLURAL => put(&mut self.sets, key, text, created)?,
+            Deployment::PLURAL => put(&mut self.deployments, key, text, created)?,
+            StatefulSet::PLURAL => put(&mut self.stateful_sets, key, text, created)?,
             _ => return Ok(false),
         }
         Ok(true)
     }
+}
+
+fn put<K: Kind>(
+    all: &mut BTreeMap<ObjectKey, Arc<Stored<K>>>,
+    key: &ObjectKey,
+    text: &[u8],
+    created: Option<i64>,
+) -> Result<(), DecodeError> {
+    let object = stored(key, text, created, all.get(key))?;
+    all.insert(key.clone(), object);
+    Ok(())
+}
+
+/// A document with what its uid may follow from.
+fn stored<K: Kind>(
+    key: &ObjectKey,
+    text: &[u8],
+    created: Option<i64>,
+    before: Option<&Arc<Stored<K>>>,
+) -> Result<Arc<Stored<K>>, DecodeError> {
+    let created = created.or_else(|| before.map(|b| b.create_revision));
+    Ok(Arc::new(Stored {
+        value: read(key, text)?,
+        create_revision: created.unwrap_or(0),
+        mod_revision: 0,
+        version: 0,
+    }))
 }
 
 fn read<K: Kind>(key: &ObjectKey, text: &[u8]) -> Result<K, DecodeError> {

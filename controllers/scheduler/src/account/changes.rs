@@ -16,12 +16,12 @@ use setpoint_runtime::{Changes, View};
 use super::statuses::StatusOf;
 use super::{Account, nodes};
 use crate::asks::class_of;
-use crate::budgets::Budget;
 use crate::content::{Source, SourceKind};
 use crate::gangs::Group;
 use crate::observe::{self, Subject};
 use crate::quota::{PodUse, Rule};
 use crate::scales;
+use setpoint_scheduler_core::budgets::Budget;
 
 impl Account {
     /// Counts everything that is there. Nothing is placed before that.

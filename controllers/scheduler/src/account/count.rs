@@ -12,13 +12,13 @@ use setpoint_scheduler_core::{Class, PodAsk, Profile};
 
 use super::moves::Aside;
 use super::{Account, PodState};
-use crate::budgets::{Owner, Seen};
 use crate::content::{Contents, Somewhere, Uses};
 use crate::decide::{belongs, is_terminal};
 use crate::observe;
 use crate::quota::PodUse;
-use crate::scales::{self, Scalers};
+use crate::scales;
 use crate::specs::SpecInfo;
+use setpoint_scheduler_core::budgets::{Owner, Seen};
 
 impl Account {
     /// Counts what a pod takes where it is bound: its resources until it has ended, its content until it is gone. What
@@ -256,7 +256,7 @@ impl Account {
             }
         }
         for (namespace, owners) in &by_namespace {
-            let scalers = Scalers::of(view, namespace);
+            let scalers = scales::scalers(view, namespace);
             for owner in owners {
                 let wanted = scales::wanted(view, namespace, owner, &scalers);
                 self.budgets.set_scale(namespace, owner, wanted);

@@ -11,7 +11,6 @@ use setpoint_scheduler_core::{BudgetState, Class, PodRequest};
 
 use super::place::Candidate;
 use super::{Account, Tell};
-use crate::budgets::Budgets;
 use crate::decide::Why;
 use crate::nominations::Nomination;
 use crate::observe;
@@ -39,7 +38,7 @@ impl Account {
             return;
         }
         let budgets = &self.budgets;
-        let state = |victim: &ObjectKey| protection(budgets, victim);
+        let state = |victim: &ObjectKey| budgets.state(victim);
         let request = PodRequest {
             pod: key.clone(),
             class: wish.class.clone(),
@@ -97,7 +96,7 @@ impl Account {
         let requests: Vec<_> = candidates.iter().map(Candidate::request).collect();
         let spared = self.gangs.members(group);
         let budgets = &self.budgets;
-        let state = |victim: &ObjectKey| protection(budgets, victim);
+        let state = |victim: &ObjectKey| budgets.state(victim);
         let found = self.cluster.preempt_gang(&requests, need, &spared, &state);
         let Some(found) = found else {
             return false;
@@ -305,19 +304,5 @@ impl Account {
             self.cluster.nominate(&key, &node, &info.class, &there);
             self.nominations.set(&key, node, there);
         }
-    }
-}
-
-/// What disruption budgets say of a pod that others need the room of.
-fn protection(budgets: &Budgets, victim: &ObjectKey) -> BudgetState {
-    let budgets = budgets.of(victim).map(|(name, counts)| {
-        let budget = ObjectKey {
-            namespace: victim.namespace.clone(),
-            name: name.clone(),
-        };
-        (budget, u32::try_from(counts.allowed).unwrap_or(0))
-    });
-    BudgetState {
-        budgets: budgets.collect(),
     }
 }

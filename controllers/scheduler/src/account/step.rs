@@ -6,9 +6,9 @@ use tracing::{debug, warn};
 
 use super::tell::{stuck, tell, uid};
 use super::{Account, Planned, PodState, Tell, Then, Turn};
-use crate::budgets::Blocked;
 use crate::decide::{Facts, Seen, Stale, Step, Verb, Why, decide, stops_first};
 use crate::observe;
+use setpoint_scheduler_core::budgets::Blocked;
 
 impl Account {
     /// Decides about one pod.

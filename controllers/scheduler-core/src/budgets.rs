@@ -18,32 +18,36 @@ use setpoint_apis::policy::PodDisruptionBudgetSpec;
 use setpoint_apis::resolve::PodHealth;
 use setpoint_apis::{ObjectKey, StringMap};
 
+use crate::BudgetState;
 use count::{Entry, Member, Scales};
 
 /// What a budget says, and how its pods are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) expected: i32,
-    pub(crate) healthy: i32,
+pub struct Counts {
+    /// What the amount counts among.
+    pub expected: i32,
+    /// How many are healthy.
+    pub healthy: i32,
     /// How many have to be healthy.
-    pub(crate) desired: i32,
+    pub desired: i32,
     /// How many may be taken down now.
-    pub(crate) allowed: i32,
+    pub allowed: i32,
     /// Whether the budget cannot be understood, so that nothing is allowed.
-    pub(crate) senseless: bool,
+    pub senseless: bool,
 }
 
 /// A budget that does not allow an eviction now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Blocked {
+pub struct Blocked {
     /// Its name.
-    pub(crate) budget: Arc<str>,
-    pub(crate) counts: Counts,
+    pub budget: Arc<str>,
+    /// How its pods are.
+    pub counts: Counts,
 }
 
 impl Blocked {
     /// The sentence for people.
-    pub(crate) fn message(&self) -> String {
+    pub fn message(&self) -> String {
         let Counts {
             healthy, desired, ..
         } = self.counts;
@@ -61,22 +65,25 @@ impl Blocked {
 
 /// A budget as it is read.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Budget {
+pub enum Budget {
+    /// This.
     Is(Box<PodDisruptionBudgetSpec>),
     /// A document that never parsed: it could be about any pod of its namespace, and could allow nothing.
     Unknown,
 }
 
 /// A workload of a namespace that says how many pods it wants: `<plural>/<name>`.
-pub(crate) type Owner = Arc<str>;
+pub type Owner = Arc<str>;
 
 /// A pod, as budgets see it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Seen<'a> {
-    pub(crate) labels: &'a StringMap,
-    pub(crate) health: PodHealth,
+pub struct Seen<'a> {
+    /// Its labels.
+    pub labels: &'a StringMap,
+    /// How it is.
+    pub health: PodHealth,
     /// The workload that it belongs to, when that has a number.
-    pub(crate) owner: Option<&'a Owner>,
+    pub owner: Option<&'a Owner>,
 }
 
 #[derive(Debug, Default)]
@@ -97,7 +104,7 @@ impl Namespace {
 
 /// The budgets of all namespaces. Namespaces without budgets cost nothing.
 #[derive(Debug, Default)]
-pub(crate) struct Budgets {
+pub struct Budgets {
     namespaces: FxHashMap<Arc<str>, Namespace>,
     /// Those who waited for a budget that has room by now, or is gone.
     woken: BTreeSet<ObjectKey>,
@@ -106,18 +113,18 @@ pub(crate) struct Budgets {
 
 impl Budgets {
     /// Whether a namespace has budgets.
-    pub(crate) fn covers(&self, namespace: &str) -> bool {
+    pub fn covers(&self, namespace: &str) -> bool {
         !self.namespaces.is_empty() && self.namespaces.contains_key(namespace)
     }
 
     /// Whether there are any.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.namespaces.is_empty()
     }
 
     /// A budget is there, or changed. Returns whether it is the first of its namespace: then the pods there are to be told
     /// of.
-    pub(crate) fn set(&mut self, key: &ObjectKey, budget: Budget) -> bool {
+    pub fn set(&mut self, key: &ObjectKey, budget: Budget) -> bool {
         let first = !self.namespaces.contains_key(&*key.namespace);
         let namespace = self.namespaces.entry(key.namespace.clone()).or_default();
         if namespace
@@ -151,7 +158,7 @@ impl Budgets {
     }
 
     /// A budget is gone.
-    pub(crate) fn remove(&mut self, key: &ObjectKey) {
+    pub fn remove(&mut self, key: &ObjectKey) {
         let Some(namespace) = self.namespaces.get_mut(&*key.namespace) else {
             return;
         };
@@ -169,7 +176,7 @@ impl Budgets {
 
     /// How a pod is now; `None` when it does not exist or has ended. A workload that is new here has the
     /// scale that [`Budgets::set_scale`] says after that.
-    pub(crate) fn observe(&mut self, pod: &ObjectKey, now: Option<Seen<'_>>) {
+    pub fn observe(&mut self, pod: &ObjectKey, now: Option<Seen<'_>>) {
         let Some(namespace) = self.namespaces.get_mut(&*pod.namespace) else {
             return;
         };
@@ -229,13 +236,13 @@ impl Budgets {
     }
 
     /// Whether a workload of a covered namespace has pods here, so that it matters how many it wants.
-    pub(crate) fn has_owner(&self, namespace: &str, owner: &Owner) -> bool {
+    pub fn has_owner(&self, namespace: &str, owner: &Owner) -> bool {
         let namespace = self.namespaces.get(namespace);
         namespace.is_some_and(|n| n.scales.of.contains_key(owner))
     }
 
     /// All workloads that have pods here, with their namespaces.
-    pub(crate) fn owners(&self) -> Vec<(Arc<str>, Owner)> {
+    pub fn owners(&self) -> Vec<(Arc<str>, Owner)> {
         let all = self.namespaces.iter();
         all.flat_map(|(name, n)| {
             n.scales
@@ -247,7 +254,7 @@ impl Budgets {
     }
 
     /// How many pods a workload wants; `None` when that is not known.
-    pub(crate) fn set_scale(&mut self, namespace: &Arc<str>, owner: &Owner, wanted: Option<i32>) {
+    pub fn set_scale(&mut self, namespace: &Arc<str>, owner: &Owner, wanted: Option<i32>) {
         let Some(n) = self.namespaces.get_mut(namespace) else {
             return;
         };
@@ -292,7 +299,7 @@ impl Budgets {
     ///
     /// # Errors
     /// The first budget, by name, that does not allow it.
-    pub(crate) fn may_disrupt(&self, pod: &ObjectKey) -> Result<(), Blocked> {
+    pub fn may_disrupt(&self, pod: &ObjectKey) -> Result<(), Blocked> {
         let Some(namespace) = self.namespaces.get(&*pod.namespace) else {
             return Ok(());
         };
@@ -317,7 +324,7 @@ impl Budgets {
     }
 
     /// The budgets that a pod counts for, when taking it down would take from them.
-    pub(crate) fn of(&self, pod: &ObjectKey) -> impl Iterator<Item = (&Arc<str>, Counts)> {
+    pub fn of(&self, pod: &ObjectKey) -> impl Iterator<Item = (&Arc<str>, Counts)> {
         let namespace = self.namespaces.get(&*pod.namespace);
         let member = namespace
             .and_then(|n| n.pods.get(&pod.name))
@@ -329,8 +336,22 @@ impl Budgets {
         })
     }
 
+    /// The same, as preemption asks for it.
+    pub fn state(&self, pod: &ObjectKey) -> BudgetState {
+        let budgets = self.of(pod).map(|(name, counts)| {
+            let budget = ObjectKey {
+                namespace: pod.namespace.clone(),
+                name: name.clone(),
+            };
+            (budget, u32::try_from(counts.allowed).unwrap_or(0))
+        });
+        BudgetState {
+            budgets: budgets.collect(),
+        }
+    }
+
     /// A pod is being taken down: it counts as down at once. If that fails, [`Budgets::observe`] says so.
-    pub(crate) fn disrupt(&mut self, pod: &ObjectKey) {
+    pub fn disrupt(&mut self, pod: &ObjectKey) {
         let Some(namespace) = self.namespaces.get(&*pod.namespace) else {
             return;
         };
@@ -346,7 +367,7 @@ impl Budgets {
     }
 
     /// A pod waits to be taken down until a budget allows it.
-    pub(crate) fn wait(&mut self, pod: &ObjectKey, blocked: &Blocked) {
+    pub fn wait(&mut self, pod: &ObjectKey, blocked: &Blocked) {
         let namespace = self.namespaces.get_mut(&*pod.namespace);
         if let Some(entry) = namespace.and_then(|n| n.budgets.get_mut(&blocked.budget)) {
             entry.waiting.insert(pod.clone());
@@ -354,24 +375,24 @@ impl Budgets {
     }
 
     /// The pods whose budget has room by now.
-    pub(crate) fn take_woken(&mut self) -> BTreeSet<ObjectKey> {
+    pub fn take_woken(&mut self) -> BTreeSet<ObjectKey> {
         std::mem::take(&mut self.woken)
     }
 
     /// Whether there are such pods.
-    pub(crate) fn has_woken(&self) -> bool {
+    pub fn has_woken(&self) -> bool {
         !self.woken.is_empty()
     }
 
     /// The budgets of which anything changed.
-    pub(crate) fn take_changed(&mut self) -> Vec<ObjectKey> {
+    pub fn take_changed(&mut self) -> Vec<ObjectKey> {
         let mut changed: Vec<_> = std::mem::take(&mut self.changed).into_iter().collect();
         changed.sort_unstable();
         changed
     }
 
     /// How a budget's pods are; `None` when there is none of that name.
-    pub(crate) fn counts(&self, key: &ObjectKey) -> Option<Counts> {
+    pub fn counts(&self, key: &ObjectKey) -> Option<Counts> {
         let entry = self
             .namespaces
             .get(&*key.namespace)?
