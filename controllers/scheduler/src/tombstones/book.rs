@@ -199,10 +199,8 @@ impl Tombstones {
             self.dirty.insert(item.clone());
         }
         match (item, effect) {
-            (Item::Stone(stone), Effect::Cleared(gone)) => {
-                if self.stones.get(stone) == Some(gone) {
-                    self.stones.remove(stone);
-                }
+            (Item::Stone(stone), Effect::Cleared(gone)) if self.stones.get(stone) == Some(gone) => {
+                self.stones.remove(stone);
             }
             (Item::Claim(_), effect) => {
                 let slot = Slot {
