@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use setpoint_apis::core::{ConfigMap, PersistentVolumeClaim, Secret};
 use setpoint_apis::{Kind, ObjectKey};
 
@@ -11,6 +11,7 @@ use setpoint_apis::{Kind, ObjectKey};
 #[derive(Debug, Default)]
 pub struct Content {
     objects: RwLock<Objects>,
+    claims: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -46,6 +47,11 @@ impl Content {
             .claims
             .get(&ObjectKey::namespaced(namespace, name))
             .cloned()
+    }
+
+    /// Held while the directory of a claim is chosen for a pod, and while directories of claims are given up.
+    pub fn hold_claims(&self) -> MutexGuard<'_, ()> {
+        self.claims.lock()
     }
 
     /// Takes a ConfigMap, or takes it away. Says whether that changed anything.

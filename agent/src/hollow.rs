@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
+use futures::future::{BoxFuture, FutureExt, ready};
 use parking_lot::Mutex;
 use setpoint_apis::records::PodActual;
 use setpoint_apis::{ObjectKey, Timestamp};
@@ -19,6 +20,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::deadline::Deadline;
+use crate::volumes::Discarded;
 use crate::workload::{Begin, PodReport, PodRunner, PodWork, Reports};
 use play::{Ending, Progress};
 pub use play::{Play, RESTART_AFTER, RESTARTS};
@@ -508,6 +510,11 @@ impl PodRunner for HollowRunner {
                 self.inner.pods.end(&id);
             }
         }
+    }
+
+    /// There are no directories.
+    fn discard_claims(&self, uids: Vec<String>) -> BoxFuture<'static, Discarded> {
+        ready(uids.into_iter().map(|uid| (uid, Ok(()))).collect()).boxed()
     }
 }
 

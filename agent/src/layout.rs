@@ -4,12 +4,13 @@
 //! <data>/instance.json                                who used the directory last
 //! <data>/work/...                                     the copy of what this node was given
 //! <data>/claims/<uid>/                                the files of a volume claim; they outlive its pods
+//! <data>/claims/.trash/...                            those of claims that are gone, while they are being deleted
 //! <data>/fences/<revision>                            until when what runs under a fence may run
 //! <data>/pods/<uid>-<placement>/claim.json            what was claimed
 //! <data>/pods/<uid>-<placement>/work.yaml             the pod as it was given
 //! <data>/pods/<uid>-<placement>/containers/<container>/<attempt>/
 //! <data>/pods/<uid>-<placement>/logs/<container>/<attempt>.log
-//! <data>/pods/<uid>-<placement>/volumes/<volume>/
+//! <data>/pods/<uid>-<placement>/volumes/<volume>/    for a volume claim: a link to its directory
 //! ```
 //!
 //! The command line reads logs through this module on the same machine.
@@ -17,6 +18,8 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use setpoint_apis::keyspace::uid_name;
 
 use crate::spec::EXIT_FILE;
 
@@ -65,7 +68,18 @@ impl DataDir {
 
     /// The directory of a volume claim. A uid that would not do as a file name is spelt in hexadecimal.
     pub fn claim(&self, uid: &str) -> PathBuf {
-        self.0.join("claims").join(file_name(uid))
+        self.claims().join(uid_name(uid))
+    }
+
+    /// The parent of all volume claims' directories.
+    pub fn claims(&self) -> PathBuf {
+        self.0.join("claims")
+    }
+
+    /// What is on its way out. On the file system of the claims, so that a directory can be moved here; no claim's
+    /// directory begins with a dot.
+    pub fn trash(&self) -> PathBuf {
+        self.claims().join(".trash")
     }
 
     /// The directory of one placement of a pod. A uid that would not do as a file name is spelt in hexadecimal.
@@ -97,20 +111,7 @@ impl DataDir {
 
 /// The name of a placement, unique on its node: of its directory and its control group.
 pub fn pod_name(uid: &str, placement: u32) -> String {
-    format!("{}-{placement}", file_name(uid))
-}
-
-/// A uid as a file name.
-fn file_name(uid: &str) -> String {
-    let plain = !uid.is_empty()
-        && uid.len() <= 64
-        && uid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    if plain {
-        uid.to_owned()
-    } else {
-        let hex: String = uid.bytes().take(60).map(|b| format!("{b:02x}")).collect();
-        format!("x{hex}")
-    }
+    format!("{}-{placement}", uid_name(uid))
 }
 
 impl PodDir {

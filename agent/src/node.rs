@@ -8,6 +8,7 @@
 //! - A quiet node writes nothing.
 //! - A pod with the partition policy `stop` is claimed under the node's fence, and does not run when that can have ended. On
 //!   a version of etcd that breaks the rules that fences rest on it is not claimed.
+//! - The directory of a volume claim goes only for a tombstone of its uid, and never while a pod here uses it.
 
 pub mod config;
 mod disk;

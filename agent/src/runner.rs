@@ -1,5 +1,7 @@
 //! The pod layer as the node loop sees it: a task per pod, found again by key and placement.
 
+mod sweeper;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
@@ -8,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::{BoxFuture, FutureExt};
 use parking_lot::Mutex;
 use setpoint_apis::ObjectKey;
 use setpoint_apis::records::PodActual;
@@ -21,8 +24,9 @@ use crate::node::RunnerContext;
 use crate::node::config::AgentConfig;
 use crate::pod::{HostUser, NodeFacts, PodContext, PodHandle, PodInput, Reporter, SteadyClock};
 use crate::process::{ProcessDriver, ProcessDriverConfig};
-use crate::volumes::remove_pod_dir;
+use crate::volumes::{Discarded, discard, remove_pod_dir};
 use crate::workload::{Begin, PodReport, PodRunner, PodWork, Reports};
+use sweeper::Sweeper;
 
 /// A container's log is rotated at this size, and so many files of it are kept: kubelet's defaults.
 const LOG_MAX_BYTES: u64 = 10 << 20;
@@ -82,6 +86,7 @@ pub struct Runner {
     purging: Purging,
     reports: Arc<Reports>,
     host_ip: String,
+    sweeper: Sweeper,
 }
 
 impl Runner {
@@ -139,6 +144,7 @@ impl Runner {
             log_max_files: LOG_MAX_FILES,
         });
         let runner = Self {
+            sweeper: Sweeper::start(&ctx.data, &ctx.node.name, ctx.recorder.clone()),
             ctx,
             pods,
             purging: Purging::new(),
@@ -276,6 +282,20 @@ impl PodRunner for Runner {
                 drop(done);
             });
         }
+    }
+
+    fn discard_claims(&self, uids: Vec<String>) -> BoxFuture<'static, Discarded> {
+        let (ctx, sweeper) = (self.ctx.clone(), self.sweeper.clone());
+        let discarded = tokio::task::spawn_blocking(move || discard(&ctx.data, &ctx.content, uids));
+        async move {
+            // Without an answer the runtime is shutting down, or it will be asked again.
+            let discarded = discarded.await.unwrap_or_default();
+            if discarded.iter().any(|(_, done)| done.is_ok()) {
+                sweeper.wake();
+            }
+            discarded
+        }
+        .boxed()
     }
 }
 

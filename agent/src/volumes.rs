@@ -1,10 +1,12 @@
 //! A pod's volumes: prepared on the host under the pod's directory, kept current, bind-mounted by the shim.
 
 mod claim;
+mod discard;
 mod host_path;
 mod mounts;
 mod payload;
 mod projection;
+mod trash;
 
 use std::fs;
 use std::io;
@@ -18,8 +20,10 @@ use crate::content::Content;
 use crate::env::{ConfigError, PodFacts};
 use crate::layout::PodDir;
 use crate::spec::Degraded;
+pub use discard::{DiscardProblem, Discarded, discard};
 pub use mounts::{mounts, variable_name};
 pub use projection::reads_content;
+pub use trash::{TrashError, empty};
 
 /// A volume that can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,7 +143,7 @@ fn prepare_one(
     if let Some(source) = &volume.persistent_volume_claim {
         return Ok(PreparedVolume {
             name: volume.name.clone(),
-            path: claim::prepare(dir, facts, content, source, group)?,
+            path: claim::prepare(dir, facts, content, source, &volume.name, group)?,
             read_only: source.read_only == Some(true),
             degraded,
         });

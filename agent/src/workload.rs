@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use setpoint_apis::ObjectKey;
 use setpoint_apis::core::Pod;
@@ -15,6 +16,7 @@ use setpoint_apis::records::{ClaimFence, PodActual, WorkHeader};
 use tokio::sync::Notify;
 
 use crate::deadline::Deadline;
+use crate::volumes::Discarded;
 
 /// A pod as its node must run it.
 #[derive(Clone, Debug)]
@@ -132,4 +134,8 @@ pub trait PodRunner: Send + Sync + 'static {
 
     /// Kills and removes whatever the data directory holds of pods that are not among `known` (uid and placement).
     fn purge_all_but(&self, known: BTreeSet<(String, u32)>);
+
+    /// Gives up the directories of the volume claims of these uids, which are gone for good, those excepted that pods
+    /// here use. May be called again with the same.
+    fn discard_claims(&self, uids: Vec<String>) -> BoxFuture<'static, Discarded>;
 }

@@ -44,6 +44,19 @@ pub fn admissions(namespace: &str) -> String {
     format!("admissions.{namespace}")
 }
 
+/// A uid as a part of a key, and as the name of a file: one that would not do as it is, is spelt in hexadecimal.
+pub fn uid_name(uid: &str) -> String {
+    let plain = !uid.is_empty()
+        && uid.len() <= 64
+        && uid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    if plain {
+        uid.to_owned()
+    } else {
+        let hex: String = uid.bytes().take(60).map(|b| format!("{b:02x}")).collect();
+        format!("x{hex}")
+    }
+}
+
 /// What a key names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Key<'a> {
@@ -93,8 +106,10 @@ pub enum Key<'a> {
     Meta(&'a str),
     /// The pod as its node must run it.
     WorkPod(&'a str, ObjectKey),
-    /// A ConfigMap or Secret that pods of the node use: node, plural, object.
+    /// A ConfigMap, Secret or volume claim that pods of the node use: node, plural, object.
     WorkContent(&'a str, &'a str, ObjectKey),
+    /// That a volume claim is gone whose directory the node has: node, [`uid_name`] of the claim's uid.
+    WorkTombstone(&'a str, &'a str),
 }
 
 /// A key that is not one of ours.
@@ -289,6 +304,7 @@ impl Keyspace {
             Key::Meta(name) => format!("{p}/meta/{name}"),
             Key::WorkPod(n, k) => format!("{p}/work/{n}/pods/{k}"),
             Key::WorkContent(n, plural, k) => format!("{p}/work/{n}/content/{plural}/{k}"),
+            Key::WorkTombstone(n, uid) => format!("{p}/work/{n}/tombstones/{uid}"),
         }
     }
 
@@ -366,6 +382,7 @@ fn split(rest: &str) -> Option<Key<'_>> {
         ["work", node, "content", plural, ns, name] => {
             Key::WorkContent(node, plural, ObjectKey::namespaced(*ns, *name))
         }
+        ["work", node, "tombstones", uid] => Key::WorkTombstone(node, uid),
         _ => return None,
     })
 }
@@ -422,6 +439,7 @@ mod tests {
             Key::Meta("admissions.team"),
             Key::WorkPod("n1", pod()),
             Key::WorkContent("n1", "secrets", pod()),
+            Key::WorkTombstone("n1", &uid_name("../5e79")),
         ] {
             let built = ks.build(&key);
             assert_eq!(ks.split(&built), Ok(key), "{built}");

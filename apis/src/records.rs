@@ -377,6 +377,10 @@ pub struct NodeStatusRecord {
     /// The agent's data directory, so that a reader on the same machine (same `machine_id`) opens the files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_dir: Option<String>,
+    /// The tombstones that were obeyed and still stand (`work/<node>/tombstones/`): by name, the mod revision that was
+    /// obeyed. What another revision asks is still to be done.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub discarded: BTreeMap<String, i64>,
 }
 
 /// What the control plane concludes about a node.
@@ -421,6 +425,19 @@ pub struct Deletion {
     /// `Orphan`: dependents stay, without the owner reference. `Foreground`: the owner goes last.
     pub propagation_policy: String,
     /// The uid of the object that the record is about.
+    pub uid: String,
+}
+
+/// `work/<node>/tombstones/<uid>`: a volume claim is gone for good, and the node is to give up its directory as soon as no
+/// pod there uses it. Written by the scheduler, and removed by it when the node's status says that this is done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Tombstone {
+    /// The claim's namespace, for people: another claim may have its name by now.
+    pub namespace: String,
+    /// The claim's name, for people.
+    pub name: String,
+    /// The claim's uid: its directory is called after it.
     pub uid: String,
 }
 

@@ -242,7 +242,11 @@ fn read_all<T: serde::de::DeserializeOwned>(dir: &Path) -> Vec<T> {
     let Ok(entries) = fs::read_dir(dir) else {
         return Vec::new();
     };
-    let mut paths: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
+    // The directories of volume claims are beside the records of claimed pods.
+    let mut paths: Vec<PathBuf> = entries
+        .filter_map(|e| e.ok().filter(|e| !e.file_type().is_ok_and(|t| t.is_dir())))
+        .map(|e| e.path())
+        .collect();
     paths.sort();
     paths.retain(|p| {
         !p.file_name()

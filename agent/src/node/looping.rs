@@ -5,6 +5,7 @@ mod at_most_one;
 mod fence;
 mod repair;
 mod report;
+mod tombstones;
 mod trust;
 
 use std::net::IpAddr;
@@ -41,6 +42,7 @@ use crate::workload::{Begin, PodReport, PodRunner, PodWork, Reports};
 use at_most_one::Asking;
 use fence::Doubt;
 use repair::Rounds;
+use tombstones::Discards;
 use trust::Trust;
 
 /// How often the machine is looked at. What it says is written only when it has moved much.
@@ -101,6 +103,8 @@ struct Settled {
     unknown: bool,
     /// The store did not take a write that is due all the same.
     refused: bool,
+    /// The record of a pod is deleted.
+    forgotten: bool,
 }
 
 /// Somebody else, or nobody, holds the session.
@@ -257,6 +261,7 @@ impl NodeLoop {
         let mut doubt = Doubt::default();
         let mut asking = Asking::default();
         let mut trust = Trust::default();
+        let mut discards = Discards::default();
         let mut refusals = 0;
         let mut rounds = Rounds::new(self.parts.config.look_over_every, session.id);
         loop {
@@ -264,6 +269,7 @@ impl NodeLoop {
                 let settled = in_flight.is_none() && !doubt.stands();
                 self.tend_fence(&session, &mut asking, settled);
                 self.tend_trust(&mut trust);
+                self.tend_tombstones(&mut discards);
                 let plan = plan(&self.state);
                 self.call(plan.calls);
                 if in_flight.is_none() && !doubt.stands() && Instant::now() >= not_before {
@@ -292,6 +298,9 @@ impl NodeLoop {
                 done = async { in_flight.as_mut().expect("guarded by the condition").await }, if in_flight.is_some() => {
                     in_flight = None;
                     let settled = self.settle(done);
+                    if settled.forgotten {
+                        discards.pod_gone();
+                    }
                     if settled.unknown || settled.rejected {
                         doubt.arise(settled.unknown);
                     }
@@ -300,6 +309,11 @@ impl NodeLoop {
                         not_before = Instant::now() + REFUSED.delay(refusals, &mut self.rng);
                     } else {
                         refusals = 0;
+                    }
+                }
+                discarded = async { discards.under_way.as_mut().expect("guarded by the condition").await }, if discards.under_way.is_some() => {
+                    if self.discarded(&mut discards, discarded) {
+                        ticks.reset_immediately();
                     }
                 }
                 looked = async { doubt.looking.as_mut().expect("guarded by the condition").await }, if doubt.looking.is_some() => {
@@ -327,6 +341,7 @@ impl NodeLoop {
                 }
                 () = sleep_until(asking.again_at.unwrap_or(not_before)), if asking.again_at.is_some() => asking.again_at = None,
                 () = sleep_until(trust.again_at.unwrap_or(not_before)), if trust.again_at.is_some() => trust.again_at = None,
+                () = sleep_until(discards.again_at.unwrap_or(not_before)), if listed && discards.again_at.is_some() && discards.under_way.is_none() => discards.again_at = None,
                 _ = ticks.tick(), if !doubt.stands() => {
                     if self.report_node(&session).await {
                         doubt.arise(true);
@@ -521,6 +536,7 @@ impl NodeLoop {
                 }
                 (NodeWrite::Forget(key), Fate::Written) => {
                     self.state.locals.remove(&key);
+                    settled.forgotten = true;
                 }
                 (NodeWrite::Claim(key, revision), fate) => {
                     self.state.refused.insert(key.clone(), revision);

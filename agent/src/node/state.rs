@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use setpoint_apis::ObjectKey;
 use setpoint_apis::core::Pod;
-use setpoint_apis::records::{ClaimFence, PodActual, WorkHeader, never_twice};
+use setpoint_apis::records::{ClaimFence, PodActual, Tombstone, WorkHeader, never_twice};
 
 /// A pod in the work tree.
 #[derive(Clone, Debug)]
@@ -91,6 +91,17 @@ pub(crate) struct State {
     pub(crate) fence: Option<HeldFence>,
     /// Whether etcd is known to keep the promises that fences rest on.
     pub(crate) trusted: bool,
+    /// Volume claims that are gone, by the name of their tombstone.
+    pub(crate) tombstones: BTreeMap<String, Grave>,
+}
+
+/// A tombstone, and whether it has been obeyed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Grave {
+    /// Its mod revision.
+    pub(crate) revision: i64,
+    pub(crate) tombstone: Tombstone,
+    pub(crate) obeyed: bool,
 }
 
 impl State {
@@ -109,11 +120,38 @@ impl State {
         self.locals.values().any(runs) || self.work.values().any(Work::never_twice)
     }
 
+    /// The tombstones that are to be obeyed now. While the end of a pod of the claim's namespace is not yet on record it
+    /// is not, since the claim may have been that pod's; nothing of it runs, and it takes a moment.
+    pub(crate) fn due_tombstones(&self) -> Vec<&Grave> {
+        let ending: BTreeSet<&str> = self
+            .locals
+            .iter()
+            .filter(|(_, local)| local.phase == Phase::Gone)
+            .map(|(key, _)| &*key.namespace)
+            .collect();
+        let graves = self.tombstones.values();
+        graves
+            .filter(|g| !g.obeyed && !ending.contains(g.tombstone.namespace.as_str()))
+            .collect()
+    }
+
+    /// The tombstones that were obeyed, as the node's status names them.
+    pub(crate) fn obeyed_tombstones(&self) -> BTreeMap<String, i64> {
+        let obeyed = self.tombstones.iter().filter(|(_, grave)| grave.obeyed);
+        obeyed
+            .map(|(name, grave)| (name.clone(), grave.revision))
+            .take(MOST_OBEYED)
+            .collect()
+    }
+
     fn may_run_under(&self, claimed: ClaimFence) -> bool {
         self.fence
             .is_some_and(|held| held.claim.revision == claimed.revision)
     }
 }
+
+/// How many tombstones a status names: the others come when these are gone.
+const MOST_OBEYED: usize = 1000;
 
 /// A call of the pod layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -287,6 +325,38 @@ mod tests {
             locals: locals.iter().map(|(n, l)| (key(n), l.clone())).collect(),
             ..State::default()
         }
+    }
+
+    #[test]
+    fn a_tombstone_waits_until_the_end_of_the_pods_around_it_is_on_record() {
+        let mut s = state(
+            &[],
+            &[
+                ("a", mk_local(1, Phase::Gone)),
+                ("b", mk_local(1, Phase::Running)),
+            ],
+        );
+        let grave = |revision, namespace: &str, obeyed| Grave {
+            revision,
+            tombstone: Tombstone {
+                namespace: namespace.into(),
+                ..Tombstone::default()
+            },
+            obeyed,
+        };
+        s.tombstones = BTreeMap::from([
+            ("u1".into(), grave(7, "default", false)),
+            ("u2".into(), grave(8, "other", false)),
+            ("u3".into(), grave(9, "other", true)),
+        ]);
+        let due = |s: &State| -> Vec<i64> {
+            let due = s.due_tombstones().into_iter();
+            due.map(|grave| grave.revision).collect()
+        };
+        assert_eq!(due(&s), [8]);
+        s.locals.remove(&key("a"));
+        assert_eq!(due(&s), [7, 8], "whether one runs the disk knows");
+        assert_eq!(s.obeyed_tombstones(), BTreeMap::from([("u3".into(), 9)]));
     }
 
     #[test]

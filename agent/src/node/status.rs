@@ -153,6 +153,7 @@ pub(crate) fn describe(
         images: config.images.clone(),
         endpoint,
         data_dir: Some(config.data_dir.to_string_lossy().into_owned()),
+        discarded: BTreeMap::new(),
     }
 }
 

@@ -1,15 +1,17 @@
-//! The node's work tree, mirrored: pods into the state, content into what pods read.
+//! The node's work tree, mirrored: pods and tombstones into the state, content into what pods read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use setpoint_apis::core::{ConfigMap, PersistentVolumeClaim, Pod, Secret};
+use setpoint_apis::keyspace::uid_name;
+use setpoint_apis::records::Tombstone;
 use setpoint_apis::{Key, Keyspace, Kind, ObjectKey, document};
 use setpoint_store::KeyValue;
 use tracing::warn;
 
 use super::disk::{Disk, SavedContent};
-use super::state::{State, Work};
+use super::state::{Grave, State, Work};
 use crate::content::Content;
 
 /// Keys that a listing has named.
@@ -17,6 +19,7 @@ use crate::content::Content;
 pub(crate) struct Named {
     pods: BTreeSet<ObjectKey>,
     content: BTreeSet<(String, ObjectKey)>,
+    tombstones: BTreeSet<String>,
 }
 
 /// Applies changes of the work tree.
@@ -69,6 +72,13 @@ impl WorkTree {
                 }
                 self.put_content(disk, plural, key, kv)
             }
+            Ok(Key::WorkTombstone(_, name)) => {
+                if let Some(named) = named {
+                    named.tombstones.insert(name.to_owned());
+                }
+                put_tombstone(state, name, kv);
+                false
+            }
             _ => false,
         }
     }
@@ -82,6 +92,10 @@ impl WorkTree {
                 false
             }
             Ok(Key::WorkContent(_, plural, key)) => self.delete_content(disk, plural, &key),
+            Ok(Key::WorkTombstone(_, name)) => {
+                state.tombstones.remove(name);
+                false
+            }
             _ => false,
         }
     }
@@ -90,6 +104,9 @@ impl WorkTree {
     pub(crate) fn listed(&mut self, state: &mut State, disk: &Disk, named: &Named) -> bool {
         state.work.retain(|key, _| named.pods.contains(key));
         state.frozen.retain(|key| named.pods.contains(key));
+        state
+            .tombstones
+            .retain(|name, _| named.tombstones.contains(name));
         let gone: Vec<_> = self
             .content_revisions
             .keys()
@@ -184,6 +201,40 @@ impl WorkTree {
             Secret::PLURAL => self.content.put_secret(key.clone(), None),
             PersistentVolumeClaim::PLURAL => self.content.put_claim(key.clone(), None),
             _ => false,
+        }
+    }
+}
+
+/// One that does not parse, or is about another claim than its name says, is left alone: files are deleted for it.
+fn put_tombstone(state: &mut State, name: &str, kv: &KeyValue) {
+    let known = state.tombstones.get(name);
+    if known.is_some_and(|grave| grave.revision == kv.mod_revision) {
+        return;
+    }
+    match document::decode_value::<Tombstone>(&kv.value) {
+        Ok(tombstone) if uid_name(&tombstone.uid) == name => {
+            let grave = Grave {
+                revision: kv.mod_revision,
+                tombstone,
+                obeyed: false,
+            };
+            state.tombstones.insert(name.to_owned(), grave);
+        }
+        Ok(tombstone) => {
+            warn!(
+                key = kv.key,
+                uid = tombstone.uid,
+                "a tombstone of another uid than its key says; it is left alone"
+            );
+            state.tombstones.remove(name);
+        }
+        Err(error) => {
+            warn!(
+                key = kv.key,
+                error = &error as &dyn std::error::Error,
+                "a tombstone that does not parse; it is left alone"
+            );
+            state.tombstones.remove(name);
         }
     }
 }

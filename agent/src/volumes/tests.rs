@@ -49,6 +49,11 @@ impl World {
             .put_claim(ObjectKey::namespaced("ns", "data-p"), Some(claim));
     }
 
+    fn drop_claim(&self) {
+        self.content
+            .put_claim(ObjectKey::namespaced("ns", "data-p"), None);
+    }
+
     fn prepare(&self, pod: &Pod) -> Result<Vec<PreparedVolume>, VolumeError> {
         let facts = PodFacts {
             pod,
@@ -300,7 +305,34 @@ fn a_claim_is_a_directory_that_outlives_its_pods_and_belongs_to_one_uid() {
     assert_eq!(fs::read_to_string(again.path.join("file")).unwrap(), "kept");
     assert_eq!(mode(&again.path), 0o700, "it is the pods' own by now");
     w.claim("u-2");
+    let same = w.prepare(&writes).unwrap().remove(0);
+    assert_eq!(same.path, first.path, "what runs keeps what it began with");
+    w.drop_claim();
+    let same = w.prepare(&writes).unwrap().remove(0);
+    assert_eq!(same.path, first.path);
+    remove_pod_dir(&w.dir).unwrap();
+    assert!(w.prepare(&writes).is_err());
+    w.claim("u-2");
     let other = w.prepare(&writes).unwrap().remove(0);
     assert_ne!(other.path, first.path);
     assert_eq!(fs::read_dir(&other.path).unwrap().count(), 0);
+}
+
+#[test]
+fn a_link_that_is_no_claims_directory_is_not_followed() {
+    let w = world();
+    w.claim("u-1");
+    let outside = w.dir.path().join("outside");
+    fs::create_dir_all(&outside).unwrap();
+    fs::create_dir_all(w.dir.path().join("volumes")).unwrap();
+    let pod = pod(
+        "[{name: d, persistentVolumeClaim: {claimName: data-p}}]",
+        "[]",
+    );
+    for bad in [outside.as_path(), Path::new("../../../claims/../../etc")] {
+        std::os::unix::fs::symlink(bad, w.dir.volume("d")).unwrap();
+        assert!(w.prepare(&pod).is_err(), "{bad:?}");
+        fs::remove_file(w.dir.volume("d")).unwrap();
+    }
+    assert!(w.prepare(&pod).is_ok());
 }

@@ -124,8 +124,8 @@ impl KindEntry {
         }
     }
 
-    /// Whether there is a status of that name, which this controller removes when the object is gone. Those of pods
-    /// are the scheduler's, those of nodes node-lifecycle's.
+    /// Whether there is a status of that name, which this controller removes when the object is gone. Those of pods and
+    /// volume claims are the scheduler's, those of nodes node-lifecycle's.
     pub fn has_status(&self, view: &View<'_>, key: &ObjectKey) -> bool {
         self.owns_statuses() && (self.has_status)(view, key)
     }
@@ -140,7 +140,7 @@ impl KindEntry {
     }
 
     fn owns_statuses(&self) -> bool {
-        self.plural != Pod::PLURAL && self.plural != Node::PLURAL
+        ![Pod::PLURAL, PersistentVolumeClaim::PLURAL, Node::PLURAL].contains(&self.plural)
     }
 
     /// The document with other owners.

@@ -8,7 +8,8 @@
 //! - A deletion record says otherwise: `Orphan` lets dependents go, `Foreground` deletes them before their owner, which
 //!   waits for those whose reference says `blockOwnerDeletion`. Whoever has another owner that stays loses the one that
 //!   goes, and objects that own one another in a circle do not wait for one another.
-//! - A status whose object is gone is deleted, those of pods (the scheduler's) and nodes (node-lifecycle's) excepted.
+//! - A status whose object is gone is deleted, those of pods and volume claims (the scheduler's) and nodes
+//!   (node-lifecycle's) excepted.
 //! - What is left in a namespace that has been deleted is deleted; in one that was never seen, after ten minutes.
 //! - A full pass every ten minutes finds what was missed, and says so when it finds something.
 //!

@@ -17,6 +17,7 @@ mod reserve;
 mod statuses;
 mod step;
 mod tell;
+mod tombstones;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -41,6 +42,7 @@ use crate::pending::Pending;
 use crate::quota::Quotas;
 use crate::reservations::Reservations;
 use crate::specs::Specs;
+use crate::tombstones::{Effect, Item, Tombstones};
 use crate::writes::{Effects, Recorded, Writer};
 use setpoint_scheduler_core::budgets::Budgets;
 
@@ -59,6 +61,8 @@ const MOST_BINDING: usize = 2_000;
 const MOST_WRITES: usize = 4_000;
 /// Projections that are written in one turn.
 const CONTENT: usize = 500;
+/// Writes about volume claims and tombstones in one turn.
+const TOMBSTONES: usize = 500;
 /// What a turn looks at.
 pub(crate) struct Turn<'a> {
     pub(crate) view: &'a View<'a>,
@@ -107,6 +111,11 @@ pub(crate) enum Then {
         of: StatusOf,
         key: ObjectKey,
     },
+    /// About the place of a volume claim.
+    Claim {
+        item: Item,
+        effect: Effect,
+    },
 }
 
 /// What is remembered of a pod.
@@ -148,6 +157,8 @@ struct PodState {
 enum Retry {
     Pod(ObjectKey),
     Content(content::Place),
+    /// A volume claim or a tombstone.
+    Claim(Item),
     /// The reasons of a group's pods have stood for a while.
     Group(ObjectKey),
     /// A group that does not fit has rested.
@@ -169,6 +180,7 @@ pub(crate) struct Account {
     /// Priority classes and profiles.
     asks: Asks,
     claims: Watchers,
+    tombstones: Tombstones,
     quotas: Quotas,
     budgets: Budgets,
     gangs: Gangs,
@@ -225,6 +237,7 @@ impl Account {
             intents: Intents::default(),
             asks: Asks::default(),
             claims: Watchers::default(),
+            tombstones: Tombstones::default(),
             quotas: Quotas::default(),
             budgets: Budgets::default(),
             gangs: Gangs::default(),
@@ -265,6 +278,9 @@ impl Account {
         }
         for (place, revision) in listing.content {
             account.contents.found(place, revision);
+        }
+        for (stone, revision) in listing.tombstones {
+            account.tombstones.found(stone, revision);
         }
         account
     }
@@ -307,7 +323,9 @@ impl Account {
                 written: c.written,
             },
         });
-        let planned: Vec<_> = content.chain(pods).collect();
+        let mut planned: Vec<_> = content.collect();
+        self.plan_tombstones(turn, &mut planned);
+        planned.append(&mut pods);
         self.writing += planned.len();
         planned
     }
@@ -323,6 +341,7 @@ impl Account {
             || !self.dirty_nodes.is_empty()
             || !self.later_moves.is_empty()
             || self.contents.has_dirty()
+            || self.tombstones.has_dirty()
             || self.budgets.has_woken()
             || !self.dirty_reservations.is_empty()
             || !self.unread_reservations.is_empty()

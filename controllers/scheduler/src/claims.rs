@@ -2,7 +2,8 @@
 //!
 //! Where a claim is stands in its status (`actual/persistentvolumeclaims/`), which is written in the transaction that binds
 //! the first of its pods, and never changed after that. It is about the claim of one uid: another one of the same name is
-//! placed anew. Whoever wants a claim to be placed anew deletes it, and its data with it.
+//! placed anew, as soon as the node of the former one knows that its directory is to go (`tombstones`). Whoever wants a
+//! claim to be placed anew deletes it, and its data with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,6 +18,7 @@ pub(crate) use setpoint_scheduler_core::claims::names;
 use setpoint_store::{Compare, TxnOp};
 
 use crate::asks::Hold;
+use crate::tombstones::no_tombstone;
 use crate::writes::put;
 
 /// A claim as it is.
@@ -44,6 +46,17 @@ impl Claim {
             return Err(core::Claim::Nowhere);
         }
         let status = status.and_then(Entry::valid).cloned();
+        let uid = claim.uid();
+        if let Some(former) = status.as_ref().map(|s| &s.value)
+            && let Some(node) = former.node.as_deref()
+            && former.uid.as_ref().is_some_and(|former| *former != uid)
+        {
+            // What is written of it now would be lost, and the directory left.
+            let message = format!(
+                "persistentvolumeclaim {name:?} is a new one: node {node} is being told to give up the former one"
+            );
+            return Err(hold(message));
+        }
         Ok(Self { claim, key, status })
     }
 }
@@ -104,6 +117,8 @@ pub(crate) fn place(
             .guards
             .push(Compare::ModRevision(actual.clone(), seen));
         if claim.node().is_none() {
+            let uid = claim.claim.uid();
+            placed.guards.push(no_tombstone(keyspace, node, &uid));
             let status = bound(&claim.claim, node);
             placed.ops.push(put(actual, document::encode(&status)));
         }
@@ -111,7 +126,11 @@ pub(crate) fn place(
     placed
 }
 
-fn bound(claim: &Stored<PersistentVolumeClaim>, node: &str) -> PersistentVolumeClaimStatus {
+/// The status of a claim whose directory is on a node.
+pub(crate) fn bound(
+    claim: &Stored<PersistentVolumeClaim>,
+    node: &str,
+) -> PersistentVolumeClaimStatus {
     let spec = &claim.value.spec;
     let requests = spec.resources.as_ref().map(|r| r.requests.clone());
     PersistentVolumeClaimStatus {
@@ -121,6 +140,18 @@ fn bound(claim: &Stored<PersistentVolumeClaim>, node: &str) -> PersistentVolumeC
         node: Some(node.into()),
         uid: Some(claim.uid()),
     }
+}
+
+/// Whether the directory of the claim that is there now is on a node.
+pub(crate) fn is_on(
+    view: &View<'_>,
+    key: &ObjectKey,
+    claim: &Stored<PersistentVolumeClaim>,
+    node: &str,
+) -> bool {
+    let status = view.actual::<PersistentVolumeClaim>().entry(key);
+    let status = status.and_then(Entry::last_good);
+    status.is_some_and(|s| s.value.node_of(&claim.uid()) == Some(node))
 }
 
 /// Pods without a node that look at claims: a change of the claim is one for them.

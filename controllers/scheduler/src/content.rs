@@ -2,7 +2,7 @@
 //! to be.
 //!
 //! Level-triggered per node and source: whatever happened, [`wanted`] compares what is used, what there is, and what was
-//! written last.
+//! written last. Of a claim a node is told only when it is the node that has, or is to have, its directory.
 
 use std::sync::Arc;
 
@@ -162,6 +162,8 @@ pub(crate) struct Contents {
     unknown_anywhere: u32,
     /// What would be deleted but for those.
     held: FxHashMap<Arc<str>, FxHashSet<Place>>,
+    /// Claims that are used on nodes of which they are not.
+    misplaced: FxHashSet<ObjectKey>,
 }
 
 impl Contents {
@@ -233,6 +235,34 @@ impl Contents {
         }
     }
 
+    /// Somebody else deleted a projection, at this revision of the store.
+    pub(crate) fn deleted(&mut self, place: Place, at: i64) {
+        let Some(projection) = self.projections.get_mut(&place) else {
+            return;
+        };
+        if projection.busy {
+            projection.again = true;
+        } else {
+            projection.written = None;
+            projection.changed_at = at;
+            self.dirty.insert(place);
+        }
+    }
+
+    /// Whether pods that are bound, or are about to be, use a source.
+    pub(crate) fn is_used(&self, source: &Source) -> bool {
+        let mut nodes = self.nodes.get(source).into_iter().flatten();
+        nodes.any(|node| {
+            let place = (node.clone(), source.clone());
+            self.projections.get(&place).is_some_and(|p| p.users > 0)
+        })
+    }
+
+    /// The claims that were found to be used where they are not, since the last call.
+    pub(crate) fn take_misplaced(&mut self) -> FxHashSet<ObjectKey> {
+        std::mem::take(&mut self.misplaced)
+    }
+
     /// Looks at a projection again.
     pub(crate) fn touch(&mut self, place: Place) {
         self.dirty.insert(place);
@@ -266,10 +296,15 @@ impl Contents {
                 continue;
             }
             let source = &place.1;
-            let step = self.step(&place, state(view, source));
+            let state = state(view, &place);
+            let step = self.step(&place, state);
             let Some(projection) = self.projections.get_mut(&place) else {
                 continue;
             };
+            let claim = source.kind == SourceKind::Claim;
+            if claim && projection.users > 0 && state == SourceState::Absent {
+                self.misplaced.insert(source.object.clone());
+            }
             let key = keyspace.build(&Key::WorkContent(
                 &place.0,
                 source.plural(),
@@ -424,7 +459,7 @@ impl Contents {
     }
 }
 
-fn state(view: &View<'_>, source: &Source) -> SourceState {
+fn state(view: &View<'_>, (node, source): &Place) -> SourceState {
     fn of<K: Kind>(entry: Option<&Entry<K>>) -> SourceState {
         match entry {
             None => SourceState::Absent,
@@ -436,9 +471,14 @@ fn state(view: &View<'_>, source: &Source) -> SourceState {
     match source.kind {
         SourceKind::ConfigMap => of(view.desired::<ConfigMap>().entry(&source.object)),
         SourceKind::Secret => of(view.desired::<Secret>().entry(&source.object)),
-        SourceKind::Claim => of(view
-            .desired::<PersistentVolumeClaim>()
-            .entry(&source.object)),
+        SourceKind::Claim => {
+            let key = &source.object;
+            let claims = view.desired::<PersistentVolumeClaim>();
+            match claims.get(key) {
+                Some(claim) if !claims::is_on(view, key, claim, node) => SourceState::Absent,
+                _ => of(claims.entry(key)),
+            }
+        }
     }
 }
 

@@ -21,7 +21,8 @@
 //! - The ConfigMaps and Secrets that a node's pods use are projected into its work, kept current, and removed with the last
 //!   user. A pod is bound also while they are missing; its agent says that it waits.
 //! - A volume claim is on the node where the first pod that uses it was bound, which is written in the same transaction.
-//!   Other pods that use it go there; while that node is away they wait.
+//!   Other pods that use it go there; while that node is away they wait. When the claim is gone, or another one has its
+//!   name, its node is told so by a tombstone, and removes the directory when no pod there uses it.
 //! - What does not parse is frozen: a pod with an invalid document, binding or status is not withdrawn, not placed again,
 //!   and keeps its room.
 //! - A binding that does not parse is written again when what was last known of it, the pod's work copies and what nodes
@@ -72,6 +73,7 @@ mod reservations;
 mod scales;
 mod specs;
 mod text;
+mod tombstones;
 mod verdict;
 mod writes;
 

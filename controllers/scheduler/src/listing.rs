@@ -1,5 +1,7 @@
-//! What a new leader has to know of its predecessor's writes outside the cache: work keys, projected content, and the
-//! scheduling records.
+//! What a new leader has to know of its predecessor's writes outside the cache: work keys, projected content, tombstones,
+//! and the scheduling records.
+
+use std::collections::BTreeMap;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use rustc_hash::FxHashMap;
@@ -11,6 +13,7 @@ use std::sync::Arc;
 
 use crate::content::{Place, Source};
 use crate::decide::WorkCopy;
+use crate::tombstones::Stone;
 use crate::writes::Recorded;
 
 /// Keys without values per page.
@@ -28,6 +31,8 @@ pub(crate) struct Listing {
     /// With the revision of the source; 0 where that cannot be read.
     pub(crate) content: FxHashMap<Place, i64>,
     pub(crate) records: FxHashMap<ObjectKey, Recorded>,
+    /// The tombstones that stand, with their revisions.
+    pub(crate) tombstones: BTreeMap<Stone, i64>,
 }
 
 /// Reads it.
@@ -48,6 +53,10 @@ pub(crate) async fn list(store: &SharedStore, keyspace: &Keyspace) -> Result<Lis
                     revision: kv.mod_revision,
                 };
                 listing.work.entry(pod).or_default().push(copy);
+            }
+            Ok(Key::WorkTombstone(node, name)) => {
+                let stone = (node.into(), name.to_owned());
+                listing.tombstones.insert(stone, kv.mod_revision);
             }
             Ok(Key::WorkContent(node, ..)) if !nodes.contains_key(node) => {
                 nodes.insert(node.into(), ());

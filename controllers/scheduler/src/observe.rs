@@ -149,13 +149,22 @@ pub(crate) fn broken<'a>(view: &'a View<'_>, key: &ObjectKey) -> Option<Broken<'
     })
 }
 
-fn node_session(view: &View<'_>, node: &str) -> Session {
+pub(crate) fn node_session(view: &View<'_>, node: &str) -> Session {
     match view.node_alive().entry(&ObjectKey::cluster(node)) {
         None => Session::Absent,
         Some(entry) => entry
             .last_good()
             .map_or(Session::Unreadable, |s| Session::Alive(s.create_revision)),
     }
+}
+
+/// Whether anything says that a node exists.
+pub(crate) fn node_exists(view: &View<'_>, name: &str) -> bool {
+    let key = ObjectKey::cluster(name);
+    view.desired::<Node>().contains(&key)
+        || view.node_status().contains(&key)
+        || view.health().contains(&key)
+        || view.node_alive().contains(&key)
 }
 
 /// What the core is told of a node; `None` when nothing says that it exists.
@@ -165,7 +174,7 @@ pub(crate) fn node_facts(view: &View<'_>, name: &Arc<str>) -> Option<NodeFacts> 
     let status = view.node_status().entry(&key);
     let health = view.health().entry(&key);
     let session = node_session(view, name);
-    if desired.is_none() && status.is_none() && health.is_none() && session == Session::Absent {
+    if !node_exists(view, name) {
         return None;
     }
     let unreadable = never_good(desired)

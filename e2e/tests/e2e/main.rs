@@ -5,6 +5,7 @@
 mod agents;
 mod bad_input;
 mod builtin;
+mod claims;
 mod drain;
 mod failover;
 mod hollow;

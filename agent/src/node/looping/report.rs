@@ -25,6 +25,7 @@ impl NodeLoop {
         record.usage = self.meter.take(machine.cpus, &seen);
         record.usage_at = Some(now);
         record.session = Some(session.id);
+        record.discarded = self.state.obeyed_tombstones();
         let key = self
             .parts
             .keyspace

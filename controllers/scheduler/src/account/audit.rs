@@ -33,8 +33,12 @@ impl Account {
     /// Compares. To be called when no change is left to be taken note of. What is wrong is corrected, or decided again
     /// in the next turns.
     pub(crate) fn audit(&mut self, listing: &Listing, turn: &Turn<'_>) -> Audit {
+        let (revision, stones) = (listing.revision, &listing.tombstones);
+        let store = self.contents.audit(&listing.content, revision)
+            + self.tombstones.audit(stones, revision);
         let mut audit = Audit {
-            store: self.contents.audit(&listing.content, listing.revision),
+            store,
+            missed: self.audit_claims(turn),
             ..Audit::default()
         };
         for node in nodes(turn.view) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use setpoint_apis::core::{Namespace, Pod, PodSpec, ResourceQuota};
+use setpoint_apis::core::{Namespace, PersistentVolumeClaim, Pod, PodSpec, ResourceQuota};
 use setpoint_apis::placement::{
     PodGroup, PodGroupPhase, Reservation, SchedulerProfile, profile_of,
 };
@@ -12,6 +12,7 @@ use setpoint_apis::scheduling::PriorityClass;
 use setpoint_apis::{Keyspace, ObjectKey};
 use setpoint_runtime::watcher::WatcherEvent;
 use setpoint_runtime::{Changes, View};
+use setpoint_scheduler_core::budgets::Budget;
 
 use super::statuses::StatusOf;
 use super::{Account, nodes};
@@ -21,7 +22,7 @@ use crate::gangs::Group;
 use crate::observe::{self, Subject};
 use crate::quota::{PodUse, Rule};
 use crate::scales;
-use setpoint_scheduler_core::budgets::Budget;
+use crate::tombstones::Item;
 
 impl Account {
     /// Counts everything that is there. Nothing is placed before that.
@@ -62,6 +63,10 @@ impl Account {
             self.set_group(&key, view);
         }
         self.unread_reservations.extend(keys::<Reservation>(view));
+        for key in keys::<PersistentVolumeClaim>(view) {
+            self.tombstones.touch(Item::Claim(key));
+        }
+        self.tombstones.resync();
         self.restore_nominations(view);
     }
 
@@ -75,12 +80,15 @@ impl Account {
             match subject {
                 Subject::Pod(key) => self.touch(key),
                 Subject::Node(node) => {
+                    self.tombstones.node_changed(&node);
                     self.dirty_nodes.insert(node);
                 }
                 Subject::Session(node) => {
                     self.touch_requested(&node);
                     self.touch_movers(&node);
                     self.touch_budgeted(&node, view);
+                    self.tombstones.node_changed(&node);
+                    self.tombstones.session_changed();
                     self.dirty_nodes.insert(node);
                 }
                 Subject::Fence(node) => self.touch_requested(&node),
@@ -104,6 +112,7 @@ impl Account {
                     for pod in self.claims.take(&key) {
                         self.touch(pod);
                     }
+                    self.tombstones.touch(Item::Claim(key.clone()));
                     let kind = SourceKind::Claim;
                     let source = Source { kind, object: key };
                     self.contents.source_changed(&source);
@@ -306,7 +315,8 @@ impl Account {
     }
 }
 
-fn keys<K: setpoint_apis::Kind>(view: &View<'_>) -> Vec<ObjectKey> {
+/// Of all objects of a kind, and of all statuses.
+pub(super) fn keys<K: setpoint_apis::Kind>(view: &View<'_>) -> Vec<ObjectKey> {
     let desired = view.desired::<K>().entries().map(|(key, _)| key.clone());
     // Statuses of objects that are gone are to be deleted.
     let actual = view.actual::<K>().entries().map(|(key, _)| key.clone());

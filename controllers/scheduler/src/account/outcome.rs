@@ -41,6 +41,10 @@ impl Account {
                 self.status_finished(of, &key, outcome, tick);
                 None
             }
+            Then::Claim { item, effect } => {
+                self.claim_finished(item, &effect, outcome, tick);
+                None
+            }
             Then::Content { place, written } => {
                 match outcome {
                     WriteOutcome::Committed(revision) => {
@@ -149,6 +153,7 @@ impl Account {
             match entry.remove() {
                 Retry::Pod(key) => self.touch(key),
                 Retry::Content(place) => self.contents.touch(place),
+                Retry::Claim(item) => self.tombstones.touch(item),
                 Retry::Group(group) => {
                     if self.group_reasons.is_over(&group) {
                         self.gangs.retry(&group);

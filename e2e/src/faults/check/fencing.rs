@@ -89,8 +89,7 @@ fn owners(key: &Key<'_>, deletes: bool) -> &'static [&'static str] {
             &["scheduler"]
         }
         Key::Health(_) | Key::Meta("clock") => &["node-lifecycle"],
-        Key::Actual("persistentvolumeclaims", _) if deletes => &["gc"],
-        Key::Actual("persistentvolumeclaims", _) => &["scheduler"],
+        Key::Actual("persistentvolumeclaims", _) | Key::WorkTombstone(..) => &["scheduler"],
         Key::Actual(kind, _) if WORKLOADS.contains(kind) && deletes => &["workloads", "gc"],
         Key::Actual(kind, _) if WORKLOADS.contains(kind) => &["workloads"],
         Key::NodePod(..) if deletes => &["scheduler", "node-lifecycle"],
