@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use setpoint_apis::core::PodSpec;
+use setpoint_apis::core::{PersistentVolumeClaimStatus, PodSpec};
 
 use crate::class::Pin;
 
@@ -24,10 +24,27 @@ pub enum Claim {
     Unreadable,
     /// Its status does not parse: placed somewhere else it would be without its data.
     Nowhere,
+    /// This node has the directory of a former claim of this name, and is being told to give it up.
+    Former(Arc<str>),
     /// It has a directory on no node yet.
     Free,
     /// This node has its directory.
     On(Arc<str>),
+}
+
+impl Claim {
+    /// The claim of this uid, where its status is that.
+    pub fn of(status: Option<&PersistentVolumeClaimStatus>, uid: &str) -> Self {
+        let Some((status, node)) = status.and_then(|s| Some((s, s.node.as_deref()?))) else {
+            return Self::Free;
+        };
+        match status.node_of(uid) {
+            Some(node) => Self::On(node.into()),
+            // What was written of it now would be lost, and the directory left.
+            None if status.uid.is_some() => Self::Former(node.into()),
+            None => Self::Free,
+        }
+    }
 }
 
 /// Why a pod has to wait for its claims. What it displays is a sentence for people.
@@ -43,6 +60,7 @@ enum Problem {
     Missing,
     Unreadable,
     Nowhere,
+    Former(Arc<str>),
     /// Another claim is on another node.
     Apart {
         node: Arc<str>,
@@ -59,6 +77,10 @@ impl fmt::Display for Unusable {
             Problem::Nowhere => {
                 write!(f, "where persistentvolumeclaim {name:?} is cannot be read")
             }
+            Problem::Former(node) => write!(
+                f,
+                "persistentvolumeclaim {name:?} is a new one: node {node} is being told to give up the former one"
+            ),
             Problem::Apart { node, other } => write!(
                 f,
                 "volume claim {} is on node {}, and {name} on node {node}",
@@ -89,6 +111,7 @@ pub fn pin(spec: &PodSpec, mut find: impl FnMut(&str) -> Claim) -> Result<Option
             Claim::Missing => return unusable(Problem::Missing),
             Claim::Unreadable => return unusable(Problem::Unreadable),
             Claim::Nowhere => return unusable(Problem::Nowhere),
+            Claim::Former(node) => return unusable(Problem::Former(node)),
             Claim::Free => continue,
             Claim::On(node) => node,
         };
@@ -144,6 +167,11 @@ mod tests {
                 Claim::Unreadable,
                 on("n1"),
                 "persistentvolumeclaim \"a\" does not parse",
+            ),
+            (
+                Claim::Former("n3".into()),
+                on("n1"),
+                "persistentvolumeclaim \"a\" is a new one: node n3 is being told to give up the former one",
             ),
             (
                 Claim::Nowhere,

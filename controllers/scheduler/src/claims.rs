@@ -47,15 +47,9 @@ impl Claim {
         }
         let status = status.and_then(Entry::valid).cloned();
         let uid = claim.uid();
-        if let Some(former) = status.as_ref().map(|s| &s.value)
-            && let Some(node) = former.node.as_deref()
-            && former.uid.as_ref().is_some_and(|former| *former != uid)
-        {
-            // What is written of it now would be lost, and the directory left.
-            let message = format!(
-                "persistentvolumeclaim {name:?} is a new one: node {node} is being told to give up the former one"
-            );
-            return Err(hold(message));
+        let place = core::Claim::of(status.as_ref().map(|s| &s.value), &uid);
+        if matches!(place, core::Claim::Former(_)) {
+            return Err(place);
         }
         Ok(Self { claim, key, status })
     }

@@ -124,8 +124,7 @@ impl KnownClaim {
         if self.unreadable_status {
             return Claim::Nowhere;
         }
-        let node = self.status.as_ref().and_then(|s| s.node_of(&claim.uid()));
-        node.map_or(Claim::Free, |node| Claim::On(node.into()))
+        Claim::of(self.status.as_ref(), &claim.uid())
     }
 }
 

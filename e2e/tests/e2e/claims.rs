@@ -158,7 +158,7 @@ fn claims_that_go_with_their_namespace_or_their_set_free_their_directories() {
     w.cluster.ready_pods("app=db", 2);
     let mut dirs = [w.dir(&["d-db-0"]).unwrap(), w.dir(&["d-db-1"]).unwrap()];
     let first = dirs[0].clone();
-    let mut all = vec![dir.clone(), dirs[0].clone(), dirs[1].clone()];
+    let mut all = [dir.clone(), dirs[0].clone(), dirs[1].clone()];
     all.sort();
     w.until_left(&all.iter().map(PathBuf::as_path).collect::<Vec<_>>());
     w.cluster.setpoint(["delete", "namespace", "shop"]).ok();
