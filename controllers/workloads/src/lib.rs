@@ -20,6 +20,8 @@ mod door;
 pub mod hash;
 pub mod index;
 pub mod job;
+#[cfg(test)]
+mod led;
 mod manager;
 pub mod memory;
 pub mod overlaps;

@@ -383,24 +383,15 @@ fn facts<'a>(view: &'a View<'_>, (kind, key): &Id) -> Option<Facts<'a>> {
 
 #[cfg(test)]
 mod tests {
-    use setpoint_apis::{Key, Keyspace};
-    use setpoint_runtime::CacheBuilder;
-    use setpoint_store::model::ModelStore;
-    use setpoint_store::{SharedStore, Txn};
-
     use super::*;
+    use crate::led::Led;
 
     #[tokio::test(start_paused = true)]
     async fn when_the_oldest_of_many_alike_goes_all_name_the_next_after_one_look() {
-        let store: SharedStore = Arc::new(ModelStore::default());
-        let keyspace = Keyspace::default();
-        let (cache, driver) =
-            crate::register(CacheBuilder::new()).build(store.clone(), keyspace.clone());
-        tokio::spawn(driver.run());
+        let led = Led::start().await;
+        let cache = led.leader.cache();
         let key = |n: usize| ObjectKey::namespaced("default", format!("set-{n:03}"));
-        let stored = |n: usize| keyspace.build(&Key::Desired(ReplicaSet::PLURAL, key(n)));
         let count = 60;
-        let mut last = setpoint_store::Revision(0);
         for n in 0..count {
             // One is alike in all but a label more of its pods.
             let more = if n == 5 { ", tier: front" } else { "" };
@@ -409,11 +400,9 @@ mod tests {
                  selector: {{matchLabels: {{app: web}}}}\n  template:\n    metadata: {{labels: {{app: web{more}}}}}\n    \
                  spec: {{containers: [{{name: c, image: host}}]}}\n"
             );
-            let put = Txn::new().put(stored(n), text);
-            last = store.txn(put).await.unwrap().revision;
+            led.put_desired::<ReplicaSet>(&key(n), &text).await;
         }
-        let mut overlaps = Overlaps::new(&cache);
-        cache.wait_for(last).await;
+        let mut overlaps = Overlaps::new(cache);
         overlaps.catch_up(&cache.view());
         let names = |overlaps: &Overlaps, n: usize, oldest: &str| {
             let said = overlaps.older::<ReplicaSet>(&key(n));
@@ -421,8 +410,7 @@ mod tests {
         };
         assert!((1..count).all(|n| names(&overlaps, n, "set-000")));
         let before = overlaps.looks.get();
-        let gone = store.txn(Txn::new().delete(stored(0))).await.unwrap();
-        cache.wait_for(gone.revision).await;
+        led.delete_desired::<ReplicaSet>(&key(0)).await;
         overlaps.catch_up(&cache.view());
         assert!((2..count).all(|n| names(&overlaps, n, "set-001")));
         assert_eq!(overlaps.older::<ReplicaSet>(&key(1)), None);

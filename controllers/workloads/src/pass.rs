@@ -107,3 +107,93 @@ where
         None => Ok(action),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use setpoint_apis::apps::{DaemonSet, DaemonSetStatus, RollbackRecord};
+    use setpoint_apis::core::Event;
+    use setpoint_apis::document;
+    use setpoint_store::RangeRequest;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::led::Led;
+    use crate::memory::STATUS_INTERVAL;
+
+    /// What people were told, each as often as they were.
+    async fn told(led: &Led) -> Vec<String> {
+        // The recorder has written by then.
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let range = led.leader.keyspace().all_events();
+        let request = RangeRequest {
+            start: range.start,
+            end: range.end,
+            ..RangeRequest::default()
+        };
+        let mut told = Vec::new();
+        for kv in led.store.range(request).await.unwrap().kvs {
+            let event: Event = document::decode_value(&kv.value).unwrap();
+            let times = usize::try_from(event.count.unwrap_or(1)).unwrap();
+            told.extend(std::iter::repeat_n(event.reason.unwrap_or_default(), times));
+        }
+        told
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn that_a_rollout_is_taken_back_is_told_with_the_status_that_records_it_and_once() {
+        let led = Led::start().await;
+        let clock = Clock::system();
+        let (recorder, driver) = Recorder::new(
+            led.store.clone(),
+            led.commits.clone(),
+            led.leader.keyspace().clone(),
+            clock.clone(),
+            "workloads",
+            None,
+            CancellationToken::new(),
+        );
+        tokio::spawn(driver);
+        let key = ObjectKey::namespaced("default", "ds");
+        let text = "apiVersion: apps/v1\nkind: DaemonSet\nmetadata: {name: ds}\n";
+        led.put_desired::<DaemonSet>(&key, text).await;
+        let running = DaemonSetStatus {
+            desired_number_scheduled: 3,
+            ..DaemonSetStatus::default()
+        };
+        let back = DaemonSetStatus {
+            rollback: Some(RollbackRecord {
+                failed_revision: "ds-b".into(),
+                to_revision: "ds-a".into(),
+                reason: "PodsCrash".into(),
+                message: "one does".into(),
+                at: clock.now(),
+            }),
+            ..running.clone()
+        };
+        let memory = Memory::<()>::default();
+        let pass = async |before: Option<&DaemonSetStatus>, now: &DaemonSetStatus| {
+            let report = Report::<DaemonSet> {
+                key: &key,
+                uid: "u",
+                before,
+                now: Some(now),
+            };
+            let by = (&led.leader, &recorder);
+            let action = Action::await_change();
+            let done = finish(by, &memory, &report, Tally::default(), action).await;
+            done.unwrap().requeue_after
+        };
+        assert_eq!(pass(None, &running).await, None);
+        // The next pass decides the same again, as long as the status has to wait.
+        for _ in 0..3 {
+            assert_eq!(pass(Some(&running), &back).await, Some(STATUS_INTERVAL));
+        }
+        tokio::time::advance(STATUS_INTERVAL).await;
+        assert_eq!(pass(Some(&running), &back).await, None);
+        tokio::time::advance(STATUS_INTERVAL).await;
+        assert_eq!(pass(Some(&back), &back).await, None);
+        assert_eq!(told(&led).await, ["RolledBack"]);
+    }
+}

@@ -71,3 +71,54 @@ async fn read<K: Kind>(leader: &Leader, seen: &Seen) -> Result<Option<KeyValue>,
     })?;
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use setpoint_apis::core::PersistentVolumeClaim;
+    use setpoint_runtime::WriteOutcome;
+
+    use super::*;
+    use crate::led::Led;
+
+    #[tokio::test(start_paused = true)]
+    async fn many_get_another_owner_in_one_commit_but_what_is_another_by_now() {
+        let led = Led::start().await;
+        let key = |n: usize| ObjectKey::namespaced("default", format!("data-{n:02}"));
+        let text = "apiVersion: v1\nkind: PersistentVolumeClaim\nfuture: {kept: 1}\nmetadata:\n  \
+                    ownerReferences: [{apiVersion: v1, kind: Pod, name: p, uid: other}]\nspec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}\n";
+        let mut seen = Vec::new();
+        for n in 0..80 {
+            let key = key(n);
+            let mod_revision = led.put_desired::<PersistentVolumeClaim>(&key, text).await.0;
+            seen.push(Seen { key, mod_revision });
+        }
+        led.put_desired::<PersistentVolumeClaim>(&key(40), text)
+            .await;
+        let owner = OwnerReference {
+            api_version: "apps/v1".into(),
+            kind: "StatefulSet".into(),
+            name: "db".into(),
+            uid: "u".into(),
+            ..OwnerReference::default()
+        };
+        let own = Compare::Exists(led.desired::<PersistentVolumeClaim>(&key(0)));
+        let add = |owners: &mut Vec<OwnerReference>| owners.push(owner.clone());
+        let writes =
+            super::writes::<PersistentVolumeClaim>(&led.leader, &seen, &own, "own", add).await;
+        let writes = writes.unwrap();
+        assert_eq!(writes.len(), 79);
+        let outcomes = led.leader.commit(writes).await.unwrap();
+        let written = |o: &WriteOutcome| matches!(o, WriteOutcome::Committed(_));
+        assert!(outcomes.iter().all(written), "{outcomes:?}");
+        for n in 0..80 {
+            let stored = led.desired::<PersistentVolumeClaim>(&key(n));
+            let (kv, _) = led.store.get(&stored).await.unwrap();
+            let text = String::from_utf8(kv.unwrap().value.to_vec()).unwrap();
+            assert!(
+                text.contains("kept: 1") && text.contains("uid: other"),
+                "{text}"
+            );
+            assert_eq!(text.contains("name: db"), n != 40, "{text}");
+        }
+    }
+}

@@ -124,7 +124,10 @@ pub(crate) fn terminating<K: Kind>(view: &View<'_>, key: &ObjectKey, uid: &str) 
 
 #[cfg(test)]
 mod tests {
+    use setpoint_apis::core::ConfigMap;
+
     use super::*;
+    use crate::led::Led;
 
     #[test]
     fn what_is_contested_is_asked_for_again_and_what_is_due_sooner_stays_so() {
@@ -137,5 +140,48 @@ mod tests {
         assert_eq!(tally.comes_back(Some(ms(30))), Some(ms(30)));
         tally.turned_away = true;
         assert_eq!(tally.comes_back(None), Some(SOON));
+    }
+
+    #[test]
+    fn of_several_outcomes_the_newest_conflict_and_the_last_one_count() {
+        let mut tally = Tally::default();
+        let at = |n: i64| WriteOutcome::Conflict(Revision(n));
+        let written = WriteOutcome::Committed(Revision(9));
+        assert!(tally.count(Ok(vec![at(5), at(7), at(6), written.clone()])));
+        assert_eq!((tally.conflicts, tally.conflict_at), (3, Some(Revision(7))));
+        assert!(tally.last_committed);
+        assert!(tally.count(Ok(vec![written, at(3)])));
+        assert_eq!(tally.conflict_at, Some(Revision(7)));
+        assert!(!tally.last_committed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_cause_of_a_conflict_is_waited_for_and_what_no_cache_follows_not_for_long() {
+        let led = Led::start().await;
+        let key = led.desired::<ConfigMap>(&ObjectKey::namespaced("default", "a"));
+        let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n";
+        let write = || Write {
+            guards: vec![Compare::absent(key.clone())],
+            ops: vec![put(key.clone(), text.to_owned())],
+            context: "a test".to_owned(),
+        };
+        let theirs = led.put(key.clone(), text).await;
+        let mut tally = Tally::default();
+        assert!(tally.commit(&led.leader, vec![write()]).await);
+        assert_eq!((tally.conflicts, tally.conflict_at), (1, Some(theirs)));
+        let begin = tokio::time::Instant::now();
+        tally.catch_up(&led.leader).await;
+        assert!(led.leader.cache().revision() >= theirs);
+        assert!(begin.elapsed() < CATCH_UP);
+
+        led.put("/setpoint/events/default/x".into(), "x: 1\n").await;
+        let mut tally = Tally::default();
+        assert!(tally.commit(&led.leader, vec![write()]).await);
+        let begin = tokio::time::Instant::now();
+        tally.catch_up(&led.leader).await;
+        assert_eq!(begin.elapsed(), CATCH_UP);
+        let begin = tokio::time::Instant::now();
+        Tally::default().catch_up(&led.leader).await;
+        assert!(begin.elapsed().is_zero(), "nothing was in the way");
     }
 }

@@ -88,12 +88,9 @@ impl Waiters {
 mod tests {
     use setpoint_apis::apps::ReplicaSet;
     use setpoint_apis::batch::Job;
-    use setpoint_apis::{Key, Keyspace};
-    use setpoint_runtime::CacheBuilder;
-    use setpoint_store::model::ModelStore;
-    use setpoint_store::{SharedStore, Txn};
 
     use super::*;
+    use crate::led::Led;
 
     fn key(name: &str) -> ObjectKey {
         ObjectKey::namespaced("x", name)
@@ -116,40 +113,28 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn those_who_wait_are_roused_once_per_revision_whatever_has_changed_by_then() {
-        let store: SharedStore = Arc::new(ModelStore::default());
-        let keyspace = Keyspace::default();
-        let (cache, driver) =
-            crate::register(CacheBuilder::new()).build(store.clone(), keyspace.clone());
-        tokio::spawn(driver.run());
-        let stored = |name: &str| keyspace.build(&Key::Desired(ReplicaSet::PLURAL, key(name)));
+        let led = Led::start().await;
         let text =
             "apiVersion: apps/v1\nkind: ReplicaSet\nspec: {selector: {matchLabels: {a: b}}}\n";
-        let put = Txn::new().put(stored("a"), text.to_owned());
-        let put = put.put(stored("b"), text.to_owned());
-        cache.wait_for(store.txn(put).await.unwrap().revision).await;
         let waiters = Waiters::default();
         for name in ["a", "b"] {
+            led.put_desired::<ReplicaSet>(&key(name), text).await;
             waiters.add(ReplicaSet::KIND, &key(name), "no");
         }
         let namespace: Arc<str> = "x".into();
-        let roused = |waiters: &Waiters| {
-            let mut keys = waiters.rouse::<ReplicaSet>(&namespace, &cache.view());
+        let roused = || {
+            let view = led.leader.cache().view();
+            let mut keys = waiters.rouse::<ReplicaSet>(&namespace, &view);
             keys.sort();
             keys
         };
-        assert_eq!(roused(&waiters), [key("a"), key("b")]);
-        assert!(
-            roused(&waiters).is_empty(),
-            "they have been, by this revision"
-        );
-        let other = waiters.rouse::<Job>(&namespace, &cache.view());
+        assert_eq!(roused(), [key("a"), key("b")]);
+        assert!(roused().is_empty(), "they have been, by this revision");
+        let other = waiters.rouse::<Job>(&namespace, &led.leader.cache().view());
         assert!(other.is_empty(), "of another kind nobody waits");
         for (gone, left) in [("a", vec![key("b")]), ("b", vec![])] {
-            let gone = Txn::new().delete(stored(gone));
-            cache
-                .wait_for(store.txn(gone).await.unwrap().revision)
-                .await;
-            assert_eq!(roused(&waiters), left);
+            led.delete_desired::<ReplicaSet>(&key(gone)).await;
+            assert_eq!(roused(), left);
         }
         assert!(waiters.is_empty() && waiters.groups.lock().is_empty());
     }
