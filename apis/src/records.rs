@@ -424,6 +424,13 @@ pub struct Deletion {
     pub uid: String,
 }
 
+impl Deletion {
+    /// The policy of an object whose dependents stay.
+    pub const ORPHAN: &str = "Orphan";
+    /// The policy of an object whose dependents go before it does.
+    pub const FOREGROUND: &str = "Foreground";
+}
+
 /// `intents/<verb>/<ns>/<pod>/<by>`: a request to the scheduler.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
