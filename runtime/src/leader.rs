@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use setpoint_apis::{Key, Keyspace, ObjectKey};
@@ -67,8 +68,9 @@ impl Write {
 pub enum WriteOutcome {
     /// It is written, at this revision.
     Committed(Revision),
-    /// A guard did not hold: decide again from a newer snapshot.
-    Conflict,
+    /// A guard did not hold when the store was at this revision: decide again from a snapshot of it or a newer one, which
+    /// [`Leader::see`] waits for.
+    Conflict(Revision),
     /// The store refused it, and it is not written.
     Failed(StoreError),
 }
@@ -282,9 +284,9 @@ impl Leader {
         for outcome in self.inner.commits.submit_all(items).await {
             outcomes.push(match outcome {
                 ItemOutcome::Committed { revision } => WriteOutcome::Committed(revision),
-                ItemOutcome::Rejected { .. } => {
+                ItemOutcome::Rejected { revision } => {
                     rejected += 1;
-                    WriteOutcome::Conflict
+                    WriteOutcome::Conflict(revision)
                 }
                 ItemOutcome::Failed(error) => WriteOutcome::Failed(error),
                 ItemOutcome::Unknown(error) => {
@@ -315,6 +317,23 @@ impl Leader {
             still?;
         }
         Ok(outcomes)
+    }
+
+    /// Waits until the cache has seen what the store held at `revision`, up to `limit`: for whoever met a conflict there.
+    /// Whether it has. The limit is needed since the store also counts writes that no cache follows, such as events: a
+    /// cache that is level with everything else reaches their revision only with the next change or progress notification.
+    /// Ends early when the leadership is lost.
+    pub async fn see(&self, revision: Revision, limit: Duration) -> bool {
+        let seen = async {
+            tokio::select! {
+                biased;
+                () = self.inner.lost.cancelled() => {}
+                () = self.inner.cache.wait_for(revision) => {}
+            }
+        };
+        // Running out of time is an answer too.
+        let _ = tokio::time::timeout(limit, seen).await;
+        self.inner.cache.revision() >= revision
     }
 
     /// Ends the leadership on this side; the elector gives up the key.
@@ -398,7 +417,7 @@ impl Leader {
             "the fence could not be renewed; trying again"
         );
         *attempt = (*attempt + 1).min(5);
-        let wait = std::time::Duration::from_millis(50 << *attempt);
+        let wait = Duration::from_millis(50 << *attempt);
         tokio::select! {
             biased;
             () = self.inner.lost.cancelled() => {}

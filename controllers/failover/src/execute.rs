@@ -72,7 +72,7 @@ pub(crate) async fn execute(
                 *lost.entry(binding.node.clone()).or_default() += 1;
             }
             (WriteOutcome::Committed(_), Step::Withdraw { pod, .. }) => account.forget(pod),
-            (WriteOutcome::Conflict, _) => executed = Executed::Again,
+            (WriteOutcome::Conflict(_), _) => executed = Executed::Again,
             (WriteOutcome::Failed(error), _) => {
                 warn!(
                     error = &error as &dyn std::error::Error,

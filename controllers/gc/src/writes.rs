@@ -85,7 +85,7 @@ pub(crate) async fn commit(seats: &Seats, writes: Vec<(Item, Write)>) -> Outcome
         for (item, result) in items.into_iter().zip(results) {
             match result {
                 WriteOutcome::Committed(_) => outcome.committed += 1,
-                WriteOutcome::Conflict => outcome.again.push(item),
+                WriteOutcome::Conflict(_) => outcome.again.push(item),
                 WriteOutcome::Failed(error) => {
                     outcome.again.push(item);
                     outcome.first_error.get_or_insert(error);

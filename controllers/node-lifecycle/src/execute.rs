@@ -40,7 +40,7 @@ pub(crate) async fn execute(leader: &Leader, recorder: &Recorder, plan: Plan) ->
     for (step, outcome) in plan.steps.iter().zip(outcomes) {
         match outcome {
             WriteOutcome::Committed(_) => tell(leader, recorder, step),
-            WriteOutcome::Conflict => executed = Executed::Again("a guard did not hold"),
+            WriteOutcome::Conflict(_) => executed = Executed::Again("a guard did not hold"),
             WriteOutcome::Failed(error) => {
                 warn!(
                     error = &error as &dyn std::error::Error,

@@ -129,7 +129,7 @@ async fn note(leader: &Leader, clock: &Clock, keeper: &Keeper) -> Noted {
     // Nobody decides from it, so the cache need not have seen it.
     match leader.commit_only(vec![write]).await.as_deref() {
         Ok([WriteOutcome::Committed(_)]) => Noted::Written,
-        Ok([WriteOutcome::Conflict]) | Err(LeaderError::Refenced { .. }) => Noted::Overtaken,
+        Ok([WriteOutcome::Conflict(_)]) | Err(LeaderError::Refenced { .. }) => Noted::Overtaken,
         Ok(outcomes) => {
             debug!(
                 ?outcomes,

@@ -64,7 +64,7 @@ impl Tally {
         for outcome in outcomes {
             match outcome {
                 WriteOutcome::Committed(_) => self.committed += 1,
-                WriteOutcome::Conflict => self.conflicts += 1,
+                WriteOutcome::Conflict(_) => self.conflicts += 1,
                 WriteOutcome::Failed(error) => self.refuse(error),
             }
         }

@@ -363,6 +363,41 @@ async fn a_leader_whose_renewal_of_the_fence_was_dropped_leads_on() {
     assert!(!leader.lost().is_cancelled());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_conflict_names_the_revision_that_a_cache_must_reach_to_show_its_cause() {
+    let store: SharedStore = Arc::new(setpoint_store::model::ModelStore::default());
+    let behind = Lossy::new(store.clone());
+    let (cache, driver) =
+        setpoint_runtime::CacheBuilder::new().build(behind.clone(), Default::default());
+    tokio::spawn(driver.run());
+    let (led, mut leaders) = mpsc::channel(4);
+    let ttl = Duration::from_secs(60);
+    let _replica = Replica::start(store.clone(), cache, "only", ttl, led);
+    let leader = next(&mut leaders).await;
+    behind.still.send_replace(true);
+    let key = leader
+        .keyspace()
+        .build(&Key::Desired("configmaps", key("a")));
+    let put = setpoint_store::Txn::new().put(key.clone(), config_map("a", "theirs"));
+    let theirs = store.txn(put).await.unwrap().revision;
+
+    let ours = Write::put("a test", key.clone(), config_map("a", "ours"));
+    let ours = ours.when(setpoint_store::Compare::absent(key));
+    let outcomes = leader.commit(vec![ours]).await.unwrap();
+    let [WriteOutcome::Conflict(at)] = outcomes[..] else {
+        panic!("{outcomes:?}");
+    };
+    assert_eq!(at, theirs);
+    let limit = Duration::from_millis(200);
+    let begin = tokio::time::Instant::now();
+    assert!(!leader.see(at, limit).await);
+    assert_eq!(begin.elapsed(), limit);
+    behind.still.send_replace(false);
+    assert!(leader.see(at, Duration::from_secs(60)).await);
+    assert!(begin.elapsed() < Duration::from_secs(60));
+    assert!(leader.cache().revision() >= theirs);
+}
+
 /// A standby that is wrong about the lease of the leader deposes it, and that is all.
 #[tokio::test(start_paused = true)]
 async fn a_standby_that_takes_the_lease_for_expired_leads_and_the_old_leader_is_fenced() {
@@ -403,6 +438,8 @@ pub(crate) struct Lossy {
     mute: std::sync::atomic::AtomicBool,
     /// Nothing more is heard of the members of elections.
     pub(crate) deaf: Arc<std::sync::atomic::AtomicBool>,
+    /// What happens is heard of when this ends.
+    still: tokio::sync::watch::Sender<bool>,
     /// Whoever asks is told that every lease has expired.
     pub(crate) all_expired: std::sync::atomic::AtomicBool,
 }
@@ -415,6 +452,7 @@ impl Lossy {
             late: Default::default(),
             mute: Default::default(),
             deaf: Default::default(),
+            still: Default::default(),
             all_expired: Default::default(),
         })
     }
@@ -449,16 +487,18 @@ impl Store for Lossy {
         &self,
         request: WatchRequest,
     ) -> BoxFuture<'_, Result<BoxStream<'static, Result<WatchBatch, StoreError>>, StoreError>> {
-        let deaf = self.deaf.clone();
+        let (deaf, still) = (self.deaf.clone(), self.still.clone());
         let concerned = request.start.contains("/members/");
         Box::pin(async move {
             let stream = self.inner.watch(request).await?;
             let heard = stream.then(move |batch| {
                 let lost = concerned && deaf.load(std::sync::atomic::Ordering::SeqCst);
+                let mut still = still.subscribe();
                 async move {
                     if lost {
                         std::future::pending::<()>().await;
                     }
+                    let _ended = still.wait_for(|still| !still).await;
                     batch
                 }
             });
