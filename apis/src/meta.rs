@@ -190,7 +190,7 @@ pub struct OwnerReference {
     /// Whether this owner manages the object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub controller: Option<bool>,
-    /// Kubernetes' foreground-deletion hint; recorded, no effect yet.
+    /// Whether the owner, when it is deleted in the foreground, stays until this object has gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block_owner_deletion: Option<bool>,
 }

@@ -428,6 +428,13 @@ pub struct Deletion {
     pub uid: String,
 }
 
+impl Deletion {
+    /// The policy of an object whose dependents stay.
+    pub const ORPHAN: &str = "Orphan";
+    /// The policy of an object whose dependents go before it does.
+    pub const FOREGROUND: &str = "Foreground";
+}
+
 /// `work/<node>/tombstones/<uid>`: a volume claim is gone for good, and the node is to give up its directory as soon as no
 /// pod there uses it. Written by the scheduler, and removed by it when the node's status says that this is done.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

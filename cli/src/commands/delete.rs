@@ -270,8 +270,8 @@ fn deletion(client: &Client, object: &Object, cascade: Cascade) -> Option<Txn> {
     let mut txn = Txn::new().when(Compare::CreateRevision(key.clone(), revisions.created));
     let policy = match cascade {
         Cascade::Background => None,
-        Cascade::Orphan => Some("Orphan"),
-        Cascade::Foreground => Some("Foreground"),
+        Cascade::Orphan => Some(Deletion::ORPHAN),
+        Cascade::Foreground => Some(Deletion::FOREGROUND),
     };
     if let Some(policy) = policy {
         let record = Deletion {

@@ -3,17 +3,15 @@
 use std::time::Duration;
 
 use setpoint_apis::Timestamp;
+use setpoint_apis::records::Deletion;
 
-use crate::plan::{Candidate, Home, Owner, Plan, Record, RecordStep, Release, Removal, Snapshot};
+use crate::plan::{
+    Candidate, Home, Owner, Plan, Reason, Record, RecordStep, Release, Removal, Snapshot,
+};
 
-/// The policy of a deletion record: dependents stay.
-pub const ORPHAN: &str = "Orphan";
-/// The policy of a deletion record: dependents first.
-pub const FOREGROUND: &str = "Foreground";
-
-/// An object in a namespace that nobody here has ever seen waits this long. Whoever writes keys by hand, or restores
-/// them in any order, writes the namespace within that time.
-pub const NAMESPACE_GRACE: Duration = Duration::from_secs(600);
+/// An object whose namespace is not there waits this long. Whoever writes keys by hand, or restores them in any order,
+/// writes the namespace within that time.
+pub(crate) const NAMESPACE_GRACE: Duration = Duration::from_secs(600);
 
 /// Decides.
 ///
@@ -23,7 +21,8 @@ pub const NAMESPACE_GRACE: Duration = Duration::from_secs(600);
 /// - An object that does not parse is left alone, unless its namespace has been deleted.
 /// - An object that another owner keeps does not hold back one that goes: it loses that owner.
 /// - Objects that own one another in a circle do not wait for one another.
-pub fn decide(s: &Snapshot, now: Timestamp) -> Plan {
+/// - What is decided about one object does not hang on which others are decided about at the same time.
+pub(crate) fn decide(s: &Snapshot, now: Timestamp) -> Plan {
     let mut plan = Plan {
         statuses: s.statuses.clone(),
         ..Plan::default()
@@ -38,29 +37,19 @@ pub fn decide(s: &Snapshot, now: Timestamp) -> Plan {
 }
 
 fn object(plan: &mut Plan, c: &Candidate, now: Timestamp) {
-    let mut removal = Removal {
-        id: c.id.clone(),
-        mod_revision: c.mod_revision,
-        gone: Vec::new(),
-        unchanged: Vec::new(),
-        homeless: false,
-    };
     match c.home {
         Home::Exists => {}
         Home::Deleted => {
-            removal.homeless = true;
-            plan.delete.push(removal);
+            plan.delete.push(removal(c, vec![Reason::Homeless]));
             return;
         }
-        Home::NeverSeen(since) => {
+        Home::Missing(since) => {
             let due = since.saturating_add(NAMESPACE_GRACE);
-            if due > now {
-                plan.later.push((c.id.clone(), due.duration_since(now)));
-            } else {
-                removal.homeless = true;
-                plan.delete.push(removal);
+            if due <= now {
+                plan.delete.push(removal(c, vec![Reason::Homeless]));
                 return;
             }
+            plan.later.push((c.id.clone(), due.duration_since(now)));
         }
     }
     if c.owners.is_empty() {
@@ -71,63 +60,63 @@ fn object(plan: &mut Plan, c: &Candidate, now: Timestamp) {
             .push(format!("{} does not parse: left alone", c.id));
         return;
     }
-    if c.owners
-        .iter()
-        .any(|(_, o)| matches!(o, Owner::Orphaned(_)))
-    {
-        let kept = c
-            .owners
-            .iter()
-            .filter(|(_, o)| !matches!(o, Owner::Orphaned(_)));
-        plan.release.push(Release {
-            id: c.id.clone(),
-            mod_revision: c.mod_revision,
-            keep: kept.map(|(r, _)| r.clone()).collect(),
-        });
-        return;
-    }
+    let orphaned = |o: &Owner| matches!(o, Owner::Orphaned(..));
     let stays = |o: &Owner| matches!(o, Owner::Present | Owner::Unknown);
-    let leaves = |o: &Owner| matches!(o, Owner::Leaving(..));
-    if c.owners.iter().any(|(_, o)| stays(o)) {
+    let leaves = |o: &Owner| matches!(o, Owner::Leaving(_));
+    let any = |is: fn(&Owner) -> bool| c.owners.iter().any(|(_, o)| is(o));
+    if any(orphaned) {
+        plan.release.push(release(c, orphaned));
+    } else if any(stays) {
         // One owner keeps it. One that waits for its dependents would wait for ever.
-        if c.owners.iter().any(|(_, o)| leaves(o)) {
-            let kept = c.owners.iter().filter(|(_, o)| !leaves(o));
-            plan.release.push(Release {
-                id: c.id.clone(),
-                mod_revision: c.mod_revision,
-                keep: kept.map(|(r, _)| r.clone()).collect(),
-            });
-        }
-        return;
-    }
-    for (_, owner) in &c.owners {
-        match owner {
-            Owner::Present | Owner::Unknown | Owner::Orphaned(_) => return,
-            Owner::Gone(gone) => removal.gone.push(gone.clone()),
-            Owner::Leaving(id, at) => removal.unchanged.push((id.clone(), *at)),
-        }
-    }
-    if !removal.unchanged.is_empty() && c.dependents > 0 && !c.circular {
-        // With a record of its own it goes when that has been carried out.
-        if !c.recorded {
-            plan.records.push(RecordStep::Pass(c.id.clone()));
+        if any(leaves) {
+            plan.release.push(release(c, leaves));
         }
     } else {
-        plan.delete.push(removal);
+        let because = c.owners.iter().flat_map(|(_, o)| o.reasons()).collect();
+        if !any(leaves) || c.dependents == 0 || c.circular {
+            plan.delete.push(removal(c, because));
+        } else if let Some(uid) = c.uid.clone().filter(|_| !c.recorded) {
+            // With a record of its own it goes when that has been carried out.
+            plan.records.push(RecordStep::Pass {
+                id: c.id.clone(),
+                uid,
+                object: c.mod_revision,
+                because,
+            });
+        }
+    }
+}
+
+fn removal(c: &Candidate, because: Vec<Reason>) -> Removal {
+    Removal {
+        id: c.id.clone(),
+        mod_revision: c.mod_revision,
+        because,
+    }
+}
+
+/// Takes those owners from an object that `loses` names.
+fn release(c: &Candidate, loses: fn(&Owner) -> bool) -> Release {
+    let (lost, kept): (Vec<_>, Vec<_>) = c.owners.iter().partition(|(_, o)| loses(o));
+    Release {
+        id: c.id.clone(),
+        mod_revision: c.mod_revision,
+        keep: kept.into_iter().map(|(r, _)| r.clone()).collect(),
+        because: lost.into_iter().flat_map(|(_, o)| o.reasons()).collect(),
     }
 }
 
 fn record(r: &Record) -> Option<RecordStep> {
-    let id = r.id.clone();
+    let (id, record) = (r.id.clone(), r.mod_revision);
     Some(match (r.policy.as_str(), r.object) {
         // Its dependents are let go one by one; each is a candidate of its own.
-        (ORPHAN, None) if r.dependents > 0 => return None,
-        (ORPHAN, Some(at)) => RecordStep::DeleteObject(id, at),
-        (FOREGROUND, Some(_)) if r.blocking > 0 => return None,
-        (FOREGROUND, Some(at)) => RecordStep::Finish(id, at),
+        (Deletion::ORPHAN, None) if r.dependents > 0 => return None,
+        (Deletion::ORPHAN, Some(object)) => RecordStep::DeleteObject { id, object, record },
+        (Deletion::FOREGROUND, Some(_)) if r.blocking > 0 => return None,
+        (Deletion::FOREGROUND, Some(object)) => RecordStep::Finish { id, object, record },
         // A policy of a later version: it is for that to carry out.
         (_, Some(_)) => return None,
-        _ => RecordStep::Remove(id, r.mod_revision),
+        _ => RecordStep::Remove { id, record },
     })
 }
 
@@ -136,7 +125,7 @@ mod tests {
     use setpoint_apis::{ObjectKey, OwnerReference};
 
     use super::*;
-    use crate::plan::{Gone, ObjectId};
+    use crate::plan::{Gone, Leaving, ObjectId};
 
     fn id(plural: &'static str, name: &str) -> ObjectId {
         ObjectId::new(plural, ObjectKey::namespaced("default", name))
@@ -160,6 +149,7 @@ mod tests {
     fn candidate(owners: Vec<(OwnerReference, Owner)>) -> Candidate {
         Candidate {
             id: id("replicasets", "web-1"),
+            uid: Some("uid-web-1".into()),
             mod_revision: 7,
             valid: true,
             home: Home::Exists,
@@ -250,8 +240,8 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_that_was_never_there_gets_time_to_come() {
-        let since = |seconds| Home::NeverSeen(Timestamp::from_unix_seconds(seconds));
+    fn a_namespace_that_is_not_there_gets_time_to_come() {
+        let since = |seconds| Home::Missing(Timestamp::from_unix_seconds(seconds));
         let homeless = |home| Candidate {
             home,
             ..candidate(vec![])
@@ -274,25 +264,25 @@ mod tests {
     fn orphans_lose_the_owner_and_stay() {
         let orphaned = (
             reference("web"),
-            Owner::Orphaned(Gone::Absent(id("deployments", "web"))),
+            Owner::Orphaned(Gone::Absent(id("deployments", "web")), 9),
         );
         check(
             candidate(vec![orphaned.clone()]),
-            "release replicasets default/web-1 at 7, it keeps 0 owners\n",
+            "release replicasets default/web-1 at 7, it keeps 0 owners, deployments default/web is gone by its record at 9\n",
         );
         check(
             candidate(vec![orphaned, absent("b")]),
-            "release replicasets default/web-1 at 7, it keeps 1 owners\n",
+            "release replicasets default/web-1 at 7, it keeps 1 owners, deployments default/web is gone by its record at 9\n",
         );
         check_record(
-            ORPHAN,
+            Deletion::ORPHAN,
             Some(5),
             1,
-            "delete deployments default/web at 5 and keep its record\n",
+            "delete deployments default/web at 5 and keep its record at 9\n",
         );
-        check_record(ORPHAN, None, 1, "");
+        check_record(Deletion::ORPHAN, None, 1, "");
         check_record(
-            ORPHAN,
+            Deletion::ORPHAN,
             None,
             0,
             "delete record of deployments default/web at 9\n",
@@ -303,18 +293,22 @@ mod tests {
     fn dependents_go_first_when_the_owner_is_to_wait() {
         let leaving = (
             reference("web"),
-            Owner::Leaving(id("deployments", "web"), 5),
+            Owner::Leaving(Leaving {
+                id: id("deployments", "web"),
+                at: 5,
+                record: 9,
+            }),
         );
         check(
             candidate(vec![leaving.clone()]),
-            "delete replicasets default/web-1 at 7, deployments default/web waits at 5\n",
+            "delete replicasets default/web-1 at 7, deployments default/web waits at 5 by its record at 9\n",
         );
         check(
             Candidate {
                 dependents: 3,
                 ..candidate(vec![leaving.clone()])
             },
-            "record replicasets default/web-1 as leaving\n",
+            "record replicasets default/web-1 at 7 as leaving, deployments default/web waits at 5 by its record at 9\n",
         );
         check(
             Candidate {
@@ -322,23 +316,23 @@ mod tests {
                 circular: true,
                 ..candidate(vec![leaving.clone()])
             },
-            "delete replicasets default/web-1 at 7, deployments default/web waits at 5\n",
+            "delete replicasets default/web-1 at 7, deployments default/web waits at 5 by its record at 9\n",
         );
         for keeps in [Owner::Present, Owner::Unknown] {
             check(
                 candidate(vec![leaving.clone(), (reference("b"), keeps), absent("c")]),
-                "release replicasets default/web-1 at 7, it keeps 2 owners\n",
+                "release replicasets default/web-1 at 7, it keeps 2 owners, deployments default/web waits at 5 by its record at 9\n",
             );
         }
-        check_record(FOREGROUND, Some(5), 1, "");
+        check_record(Deletion::FOREGROUND, Some(5), 1, "");
         check_record(
-            FOREGROUND,
+            Deletion::FOREGROUND,
             Some(5),
             0,
-            "delete deployments default/web at 5 and its record\n",
+            "delete deployments default/web at 5 and its record at 9\n",
         );
         check_record(
-            FOREGROUND,
+            Deletion::FOREGROUND,
             None,
             3,
             "delete record of deployments default/web at 9\n",

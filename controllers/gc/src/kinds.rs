@@ -15,17 +15,21 @@ use setpoint_apis::scheduling::PriorityClass;
 use setpoint_apis::{Kind, ObjectKey, OwnerReference, owners};
 use setpoint_runtime::{CacheBuilder, View};
 
+use crate::plan::ObjectId;
+
 /// An object as the cache holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Object {
+pub(crate) struct Object {
     /// Its uid, of the last version that parsed; `None` when none did.
-    pub uid: Option<String>,
+    pub(crate) uid: Option<String>,
+    /// The revision of its creation; `None` as with the uid.
+    pub(crate) created: Option<i64>,
     /// The revision of its document, whether that parses or not.
-    pub mod_revision: i64,
+    pub(crate) mod_revision: i64,
     /// Whether its document parses.
-    pub valid: bool,
+    pub(crate) valid: bool,
     /// Its owners, of the last version that parsed.
-    pub owners: Vec<OwnerReference>,
+    pub(crate) owners: Vec<OwnerReference>,
 }
 
 /// Writes a document again with other owners.
@@ -33,16 +37,17 @@ type Reown = fn(&ObjectKey, &[u8], &[OwnerReference]) -> Result<String, DecodeEr
 
 /// One kind.
 #[derive(Clone, Copy)]
-pub struct KindEntry {
+pub(crate) struct KindEntry {
     /// `apps/v1`.
-    pub api_version: &'static str,
+    pub(crate) api_version: &'static str,
     /// `Deployment`.
-    pub kind: &'static str,
+    pub(crate) kind: &'static str,
     /// `deployments`.
-    pub plural: &'static str,
+    pub(crate) plural: &'static str,
     /// Whether objects live in a namespace.
-    pub namespaced: bool,
+    pub(crate) namespaced: bool,
     register: fn(CacheBuilder) -> CacheBuilder,
+    exists: fn(&View<'_>, &ObjectKey) -> bool,
     object: fn(&View<'_>, &ObjectKey) -> Option<Object>,
     keys: fn(&View<'_>) -> Vec<ObjectKey>,
     keys_in: fn(&View<'_>, &str) -> Vec<ObjectKey>,
@@ -59,23 +64,21 @@ impl std::fmt::Debug for KindEntry {
 
 impl KindEntry {
     /// The entry of kind `K`.
-    pub fn of<K: Kind>() -> Self {
+    pub(crate) fn of<K: Kind>() -> Self {
         Self {
             api_version: K::API_VERSION,
             kind: K::KIND,
             plural: K::PLURAL,
             namespaced: K::NAMESPACED,
             register: CacheBuilder::kind::<K>,
+            exists: |view, key| view.desired::<K>().contains(key),
             object: |view, key| {
                 let entry = view.desired::<K>().entry(key)?;
                 let good = entry.last_good();
                 Some(Object {
                     uid: good.map(|g| g.uid()),
-                    mod_revision: entry
-                        .invalid()
-                        .map(|i| i.mod_revision)
-                        .or(good.map(|g| g.mod_revision))
-                        .unwrap_or(0),
+                    created: good.map(|g| g.create_revision),
+                    mod_revision: entry.mod_revision(),
                     valid: entry.valid().is_some(),
                     owners: good
                         .map(|g| g.value.metadata().owner_references.clone())
@@ -105,18 +108,23 @@ impl KindEntry {
         }
     }
 
+    /// Whether there is an object of a name, whatever its document looks like.
+    pub(crate) fn exists(&self, view: &View<'_>, key: &ObjectKey) -> bool {
+        (self.exists)(view, key)
+    }
+
     /// The object of a name.
-    pub fn object(&self, view: &View<'_>, key: &ObjectKey) -> Option<Object> {
+    pub(crate) fn object(&self, view: &View<'_>, key: &ObjectKey) -> Option<Object> {
         (self.object)(view, key)
     }
 
     /// All names.
-    pub fn keys(&self, view: &View<'_>) -> Vec<ObjectKey> {
+    pub(crate) fn keys(&self, view: &View<'_>) -> Vec<ObjectKey> {
         (self.keys)(view)
     }
 
     /// The names of a namespace; none for kinds that do not live in one.
-    pub fn keys_in(&self, view: &View<'_>, namespace: &str) -> Vec<ObjectKey> {
+    pub(crate) fn keys_in(&self, view: &View<'_>, namespace: &str) -> Vec<ObjectKey> {
         if self.namespaced {
             (self.keys_in)(view, namespace)
         } else {
@@ -126,12 +134,12 @@ impl KindEntry {
 
     /// Whether there is a status of that name, which this controller removes when the object is gone. Those of pods and
     /// volume claims are the scheduler's, those of nodes node-lifecycle's.
-    pub fn has_status(&self, view: &View<'_>, key: &ObjectKey) -> bool {
+    pub(crate) fn has_status(&self, view: &View<'_>, key: &ObjectKey) -> bool {
         self.owns_statuses() && (self.has_status)(view, key)
     }
 
     /// The names of all statuses that this controller removes.
-    pub fn status_keys(&self, view: &View<'_>) -> Vec<ObjectKey> {
+    pub(crate) fn status_keys(&self, view: &View<'_>) -> Vec<ObjectKey> {
         if self.owns_statuses() {
             (self.status_keys)(view)
         } else {
@@ -147,7 +155,7 @@ impl KindEntry {
     ///
     /// # Errors
     /// When the bytes are no valid object of the kind.
-    pub fn reown(
+    pub(crate) fn reown(
         &self,
         key: &ObjectKey,
         bytes: &[u8],
@@ -207,19 +215,32 @@ impl Kinds {
     }
 
     /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &KindEntry> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &KindEntry> {
         self.0.iter()
     }
 
     /// The kind whose keys have this segment.
-    pub fn by_plural(&self, plural: &str) -> Option<&KindEntry> {
+    pub(crate) fn by_plural(&self, plural: &str) -> Option<&KindEntry> {
         self.0.iter().find(|e| e.plural == plural)
     }
 
-    /// The kind that a reference means.
-    pub fn of_reference(&self, reference: &OwnerReference) -> Option<&KindEntry> {
-        self.0
+    /// The owner that a reference means: its kind and its name. `None` when nobody here can say whether it exists.
+    pub(crate) fn owner(
+        &self,
+        dependent: &KindEntry,
+        key: &ObjectKey,
+        reference: &OwnerReference,
+    ) -> Option<(&KindEntry, ObjectId)> {
+        let kind = self
             .iter()
-            .find(|e| e.kind == reference.kind && e.api_version == reference.api_version)
+            .find(|e| e.kind == reference.kind && e.api_version == reference.api_version)?;
+        let name = reference.name.as_str();
+        let key = match (kind.namespaced, dependent.namespaced) {
+            (false, _) => ObjectKey::cluster(name),
+            (true, true) => ObjectKey::namespaced(key.namespace.clone(), name),
+            // In which namespace?
+            (true, false) => return None,
+        };
+        Some((kind, ObjectId::new(kind.plural, key)))
     }
 }

@@ -10,7 +10,8 @@
 //!   goes, and objects that own one another in a circle do not wait for one another.
 //! - A status whose object is gone is deleted, those of pods and volume claims (the scheduler's) and nodes
 //!   (node-lifecycle's) excepted.
-//! - What is left in a namespace that has been deleted is deleted; in one that was never seen, after ten minutes.
+//! - What a deleted namespace leaves behind, and what comes within a minute after it went, is deleted. Any other object
+//!   whose namespace is not there has ten minutes of its own for that to come, whether it was ever there or not.
 //! - A full pass every ten minutes finds what was missed, and says so when it finds something.
 //!
 //! A pass takes everything that changed since the last one, decides (`decide.rs`) and commits in one go, so that ten
@@ -18,12 +19,14 @@
 //!
 //! The objects may be split among processes: [`Sharded`].
 
-pub mod decide;
-pub mod index;
-pub mod kinds;
+mod decide;
+mod homes;
+mod index;
+mod kinds;
 mod observe;
-pub mod plan;
+mod plan;
 mod seats;
+mod slots;
 mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,7 +34,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use setpoint_apis::{Key, Keyspace, ObjectKey, Timestamp};
+use setpoint_apis::{Key, Keyspace, ObjectKey};
 use setpoint_runtime::backoff::Backoff;
 use setpoint_runtime::events::{EventRef, Recorder};
 use setpoint_runtime::{Cache, CacheBuilder, Clock, Leader, Shards, StateKey};
@@ -40,10 +43,10 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::decide::decide;
-use crate::index::{Index, Item};
-use crate::kinds::{KindEntry, Kinds};
+use crate::index::{Index, Item, Scene};
+use crate::kinds::KindEntry;
+pub use crate::kinds::Kinds;
 use crate::plan::{ObjectId, Plan};
-pub use crate::seats::shard_of;
 use crate::seats::{News, Seat, Seats};
 
 /// News of elections that wait for the end of a pass: what all shards have to say. Whoever has more waits.
@@ -51,6 +54,8 @@ const MOST_NEWS: usize = 128;
 const FULL_PASS: Duration = Duration::from_secs(600);
 /// What conflicted is looked at again after this: what changed it is in the cache by then.
 const SOON: Duration = Duration::from_millis(20);
+/// Things whose facts are in memory at a time. There can be tens of thousands to look at, and of most nothing follows.
+const AT_A_TIME: usize = 256;
 
 /// Names the kinds that are looked after to a cache: all of Setpoint's own.
 #[must_use]
@@ -78,7 +83,7 @@ pub async fn run_with(kinds: Kinds, leader: Leader, clock: Clock, recorder: Reco
 /// Collects in shards, with one collector per process: it serves all shards that the process leads, so that who depends
 /// on whom is kept once. Cheap to clone.
 ///
-/// What belongs together is in one shard: an object, its status and its deletion record ([`shard_of`]). Everything that is
+/// What belongs together is in one shard: an object, its status and its deletion record. Everything that is
 /// written about it carries the epoch of that shard, and of no other.
 #[derive(Clone)]
 pub struct Sharded {
@@ -132,8 +137,6 @@ struct Collector {
     items: BTreeSet<Item>,
     /// To look at when their time has come.
     later: BTreeMap<Item, Instant>,
-    /// Namespaces that objects name and nobody has seen, and since when.
-    never_seen: BTreeMap<Arc<str>, Timestamp>,
     failures: u32,
     rng: fastrand::Rng,
 }
@@ -156,7 +159,6 @@ impl Collector {
             index: Index::default(),
             items: BTreeSet::new(),
             later: BTreeMap::new(),
-            never_seen: BTreeMap::new(),
             failures: 0,
             rng: fastrand::Rng::with_seed(seed),
         }
@@ -190,17 +192,22 @@ impl Collector {
                     let seats = &self.seats;
                     self.later.retain(|item, _| seats.of(item.id()).is_some());
                     if taken {
-                        self.index.all(&self.kinds, &self.cache.view(), &mut self.items);
+                        self.look_at_all();
                     }
                     false
                 }
                 changes = subscription.next() => {
-                    let view = self.cache.view();
                     if changes.resync {
-                        self.index.all(&self.kinds, &view, &mut self.items);
+                        self.look_at_all();
                     }
+                    let view = self.cache.view();
+                    let scene = Scene {
+                        kinds: &self.kinds,
+                        view: &view,
+                        now: self.clock.now(),
+                    };
                     for change in &changes.keys {
-                        self.index.change(&self.kinds, &view, change, &mut self.items);
+                        self.index.change(&scene, change, &mut self.items);
                     }
                     false
                 }
@@ -213,11 +220,38 @@ impl Collector {
             let full = now >= next_full_pass;
             if full {
                 next_full_pass = now + FULL_PASS;
-                self.index
-                    .all(&self.kinds, &self.cache.view(), &mut self.items);
+                self.look_at_all();
             }
             self.pass(full && idle).await;
         }
+    }
+
+    fn look_at_all(&mut self) {
+        let view = self.cache.view();
+        let scene = Scene {
+            kinds: &self.kinds,
+            view: &view,
+            now: self.clock.now(),
+        };
+        self.index.all(&scene, &mut self.items);
+    }
+
+    /// What is to be done about these, all at one revision.
+    fn decide(&mut self, items: &BTreeSet<Item>) -> Plan {
+        let view = self.cache.view();
+        let scene = Scene {
+            kinds: &self.kinds,
+            view: &view,
+            now: self.clock.now(),
+        };
+        let mut plan = Plan::default();
+        let mut items = items.iter().peekable();
+        while items.peek().is_some() {
+            let some = items.by_ref().take(AT_A_TIME);
+            let snapshot = observe::observe(&scene, &mut self.index, some);
+            plan.append(decide(&snapshot, scene.now));
+        }
+        plan
     }
 
     /// One pass over all that waits and is this process's; `full` when no change has asked for any of it.
@@ -227,19 +261,7 @@ impl Collector {
         let Some(leader) = self.seats.any().filter(|_| !items.is_empty()).cloned() else {
             return;
         };
-        let now = self.clock.now();
-        let plan = {
-            let view = self.cache.view();
-            let snapshot = observe::observe(
-                &self.kinds,
-                &self.index,
-                &mut self.never_seen,
-                &view,
-                &items,
-                now,
-            );
-            decide(&snapshot, now)
-        };
+        let plan = self.decide(&items);
         if !plan.is_empty() {
             debug!(%plan, "decided");
             if full {

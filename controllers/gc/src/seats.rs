@@ -67,7 +67,7 @@ impl Seats {
 }
 
 /// The shard that an object is in, with its status and its deletion record: a pass about it writes no key but theirs.
-pub fn shard_of(shards: Shards, id: &ObjectId) -> Shard {
+fn shard_of(shards: Shards, id: &ObjectId) -> Shard {
     let ObjectId { plural, key } = id;
     shards.of_key(&format!("{plural}/{}/{}", key.namespace, key.name))
 }

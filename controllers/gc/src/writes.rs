@@ -11,10 +11,9 @@ use setpoint_apis::{Key, Keyspace, Kind, ObjectKey, document};
 use setpoint_runtime::{Leader, Shard, Write, WriteOutcome};
 use setpoint_store::{Compare, Put, StoreError, TxnOp};
 
-use crate::decide::FOREGROUND;
 use crate::index::Item;
 use crate::kinds::Kinds;
-use crate::plan::{Gone, ObjectId, Plan, RecordStep, Release, Removal};
+use crate::plan::{ObjectId, Plan, Reason, RecordStep, Release, Removal};
 use crate::seats::Seats;
 
 /// Documents that are read at a time to take owners from them.
@@ -33,20 +32,19 @@ pub(crate) struct Outcome {
 
 /// The writes of a plan, each with what to look at again when it does not succeed. It reads through `leader`.
 pub(crate) async fn writes(kinds: &Kinds, leader: &Leader, plan: &Plan) -> Vec<(Item, Write)> {
+    let keyspace = leader.keyspace();
     let mut writes: Vec<(Item, Write)> = Vec::new();
     writes.extend(
         plan.delete
             .iter()
-            .map(|r| (Item::Object(r.id.clone()), removal(leader, r))),
+            .map(|r| (Item::Object(r.id.clone()), removal(keyspace, r))),
     );
     writes.extend(
         plan.statuses
             .iter()
-            .map(|id| (Item::Status(id.clone()), status(leader.keyspace(), id))),
+            .map(|id| (Item::Status(id.clone()), status(keyspace, id))),
     );
-    for step in &plan.records {
-        writes.extend(record(kinds, leader, step));
-    }
+    writes.extend(plan.records.iter().map(|step| record(keyspace, step)));
     // By value: a closure over references of any lifetime would make the whole controller's future one that cannot be
     // spawned (rust-lang/rust#102211).
     let releases = stream::iter(plan.release.clone())
@@ -98,48 +96,43 @@ pub(crate) async fn commit(seats: &Seats, writes: Vec<(Item, Write)>) -> Outcome
     outcome
 }
 
-fn desired(leader: &Leader, id: &ObjectId) -> String {
-    leader
-        .keyspace()
-        .build(&Key::Desired(id.plural, id.key.clone()))
+fn desired(keyspace: &Keyspace, id: &ObjectId) -> String {
+    keyspace.build(&Key::Desired(id.plural, id.key.clone()))
 }
 
-fn deletion(leader: &Leader, id: &ObjectId) -> String {
-    leader
-        .keyspace()
-        .build(&Key::Deletion(id.plural, id.key.clone()))
+fn deletion(keyspace: &Keyspace, id: &ObjectId) -> String {
+    keyspace.build(&Key::Deletion(id.plural, id.key.clone()))
 }
 
-fn removal(leader: &Leader, r: &Removal) -> Write {
-    let key = desired(leader, &r.id);
-    let mut guards = vec![Compare::ModRevision(key.clone(), r.mod_revision)];
-    for gone in &r.gone {
-        guards.push(match gone {
-            Gone::Absent(owner) => Compare::absent(desired(leader, owner)),
-            Gone::Replaced(owner, at) => Compare::ModRevision(desired(leader, owner), *at),
-        });
-    }
-    for (owner, at) in &r.unchanged {
-        guards.push(Compare::ModRevision(desired(leader, owner), *at));
-        guards.push(Compare::Exists(deletion(leader, owner)));
-    }
-    if r.homeless {
-        let namespace = ObjectId::new(
-            Namespace::PLURAL,
-            ObjectKey::cluster(r.id.key.namespace.clone()),
-        );
-        guards.push(Compare::absent(desired(leader, &namespace)));
-    }
+/// What holds in the store while an object is as it was seen, and so is all that is decided about it by.
+fn guards(keyspace: &Keyspace, id: &ObjectId, at: i64, because: &[Reason]) -> Vec<Compare> {
+    let as_seen = Compare::ModRevision(desired(keyspace, id), at);
+    let because = because.iter().map(|reason| match reason {
+        Reason::Absent(owner) => Compare::absent(desired(keyspace, owner)),
+        Reason::Replaced(owner, at) | Reason::Waits(owner, at) => {
+            Compare::ModRevision(desired(keyspace, owner), *at)
+        }
+        Reason::Record(owner, at) => Compare::ModRevision(deletion(keyspace, owner), *at),
+        Reason::Homeless => {
+            let namespace = ObjectKey::cluster(id.key.namespace.clone());
+            let namespace = ObjectId::new(Namespace::PLURAL, namespace);
+            Compare::absent(desired(keyspace, &namespace))
+        }
+    });
+    std::iter::once(as_seen).chain(because).collect()
+}
+
+fn removal(keyspace: &Keyspace, r: &Removal) -> Write {
     Write {
-        guards,
-        ops: vec![TxnOp::Delete(key)],
+        guards: guards(keyspace, &r.id, r.mod_revision, &r.because),
+        ops: vec![TxnOp::Delete(desired(keyspace, &r.id))],
         context: format!("collect {}", r.id),
     }
 }
 
 fn status(keyspace: &Keyspace, id: &ObjectId) -> Write {
     let key = keyspace.build(&Key::Actual(id.plural, id.key.clone()));
-    let object = keyspace.build(&Key::Desired(id.plural, id.key.clone()));
+    let object = desired(keyspace, id);
     Write {
         // A transaction that deletes nothing makes no revision of its own: it is committed at that of the whole store,
         // which the cache reaches only when something else is written.
@@ -149,75 +142,61 @@ fn status(keyspace: &Keyspace, id: &ObjectId) -> Write {
     }
 }
 
-fn record(kinds: &Kinds, leader: &Leader, step: &RecordStep) -> Option<(Item, Write)> {
-    let (id, guards, ops, item) = match step {
-        RecordStep::Remove(id, at) => {
-            let key = deletion(leader, id);
-            (
-                id,
-                vec![Compare::ModRevision(key.clone(), *at)],
-                vec![TxnOp::Delete(key)],
-                Item::Record(id.clone()),
-            )
+/// The write of a step, with what to look at again when it does not succeed.
+fn record(keyspace: &Keyspace, step: &RecordStep) -> (Item, Write) {
+    let seen = |id: &ObjectId, at: i64| Compare::ModRevision(deletion(keyspace, id), at);
+    let (item, guards, ops) = match step {
+        RecordStep::Remove { id, record } => (
+            Item::Record(id.clone()),
+            vec![seen(id, *record)],
+            vec![TxnOp::Delete(deletion(keyspace, id))],
+        ),
+        RecordStep::Finish { id, object, record } => {
+            let mut guards = guards(keyspace, id, *object, &[]);
+            guards.push(seen(id, *record));
+            let object = TxnOp::Delete(desired(keyspace, id));
+            let record = TxnOp::Delete(deletion(keyspace, id));
+            (Item::Record(id.clone()), guards, vec![object, record])
         }
-        RecordStep::Finish(id, at) => {
-            let key = desired(leader, id);
-            let guards = vec![Compare::ModRevision(key.clone(), *at)];
-            (
-                id,
-                guards,
-                vec![TxnOp::Delete(key), TxnOp::Delete(deletion(leader, id))],
-                Item::Record(id.clone()),
-            )
+        RecordStep::DeleteObject { id, object, record } => {
+            let mut guards = guards(keyspace, id, *object, &[]);
+            guards.push(seen(id, *record));
+            let object = TxnOp::Delete(desired(keyspace, id));
+            (Item::Record(id.clone()), guards, vec![object])
         }
-        RecordStep::DeleteObject(id, at) => {
-            let key = desired(leader, id);
-            (
-                id,
-                vec![Compare::ModRevision(key.clone(), *at)],
-                vec![TxnOp::Delete(key)],
-                Item::Record(id.clone()),
-            )
-        }
-        RecordStep::Pass(id) => {
-            let object = kinds
-                .by_plural(id.plural)?
-                .object(&leader.cache().view(), &id.key)?;
+        RecordStep::Pass {
+            id,
+            uid,
+            object,
+            because,
+        } => {
+            let key = deletion(keyspace, id);
+            let mut guards = guards(keyspace, id, *object, because);
+            guards.push(Compare::absent(key.clone()));
             let record = Deletion {
-                propagation_policy: FOREGROUND.into(),
-                uid: object.uid?,
+                propagation_policy: Deletion::FOREGROUND.into(),
+                uid: uid.clone(),
             };
-            let key = deletion(leader, id);
-            let guards = vec![
-                Compare::absent(key.clone()),
-                Compare::ModRevision(desired(leader, id), object.mod_revision),
-            ];
-            let value = document::encode(&record).into();
-            (
-                id,
-                guards,
-                vec![TxnOp::Put(Put {
-                    key,
-                    value,
-                    lease: None,
-                })],
-                Item::Object(id.clone()),
-            )
+            let put = TxnOp::Put(Put {
+                key,
+                value: document::encode(&record).into(),
+                lease: None,
+            });
+            (Item::Object(id.clone()), guards, vec![put])
         }
     };
-    Some((
-        item,
-        Write {
-            guards,
-            ops,
-            context: format!("carry out the deletion record of {id}"),
-        },
-    ))
+    let context = format!("carry out the deletion record of {}", item.id());
+    let write = Write {
+        guards,
+        ops,
+        context,
+    };
+    (item, write)
 }
 
 /// `None` when the document is another by now, which brings a pass of its own.
 async fn release(kinds: &Kinds, leader: &Leader, r: &Release) -> Option<Write> {
-    let key = desired(leader, &r.id);
+    let key = desired(leader.keyspace(), &r.id);
     let found = match leader.store().get(&key).await {
         Ok((found, _)) => found?,
         // The guard will not hold, and the object is looked at again.
@@ -238,7 +217,7 @@ async fn release(kinds: &Kinds, leader: &Leader, r: &Release) -> Option<Write> {
         .reown(&r.id.key, &found.value, &r.keep)
         .ok()?;
     Some(Write {
-        guards: vec![Compare::ModRevision(key.clone(), r.mod_revision)],
+        guards: guards(leader.keyspace(), &r.id, r.mod_revision, &r.because),
         ops: vec![TxnOp::Put(Put {
             key,
             value: text.into(),
@@ -267,5 +246,70 @@ mod tests {
             panic!("{:?}", write.ops)
         };
         assert_eq!(*key, actual);
+    }
+
+    #[test]
+    fn a_record_is_carried_out_only_as_it_was_seen() {
+        let id = ObjectId::new("deployments", ObjectKey::namespaced("shop", "web"));
+        let keyspace = Keyspace::default();
+        let object = Compare::ModRevision(desired(&keyspace, &id), 5);
+        let seen = Compare::ModRevision(deletion(&keyspace, &id), 9);
+        let of = |step: RecordStep| record(&keyspace, &step).1.guards;
+        let remove = RecordStep::Remove {
+            id: id.clone(),
+            record: 9,
+        };
+        assert_eq!(of(remove), std::slice::from_ref(&seen));
+        let finish = RecordStep::Finish {
+            id: id.clone(),
+            object: 5,
+            record: 9,
+        };
+        assert_eq!(of(finish), [object.clone(), seen.clone()]);
+        let delete = RecordStep::DeleteObject {
+            id,
+            object: 5,
+            record: 9,
+        };
+        assert_eq!(of(delete), [object, seen]);
+    }
+
+    #[test]
+    fn what_happens_because_an_owner_leaves_happens_only_while_it_does() {
+        let keyspace = Keyspace::default();
+        let id = |plural, name| ObjectId::new(plural, ObjectKey::namespaced("shop", name));
+        let (set, owner) = (id("replicasets", "web-1"), id("deployments", "web"));
+        let because = vec![
+            Reason::Waits(owner.clone(), 5),
+            Reason::Record(owner.clone(), 9),
+        ];
+        let as_seen = [
+            Compare::ModRevision(desired(&keyspace, &set), 7),
+            Compare::ModRevision(desired(&keyspace, &owner), 5),
+            Compare::ModRevision(deletion(&keyspace, &owner), 9),
+        ];
+        let removal = Removal {
+            id: set.clone(),
+            mod_revision: 7,
+            because: because.clone(),
+        };
+        assert_eq!(super::removal(&keyspace, &removal).guards, as_seen);
+        let pass = RecordStep::Pass {
+            id: set.clone(),
+            uid: "uid-web-1".into(),
+            object: 7,
+            because,
+        };
+        let (item, write) = record(&keyspace, &pass);
+        assert_eq!(item, Item::Object(set.clone()));
+        let mut guards = as_seen.to_vec();
+        guards.push(Compare::absent(deletion(&keyspace, &set)));
+        assert_eq!(write.guards, guards);
+        let [TxnOp::Put(put)] = &write.ops[..] else {
+            panic!("{:?}", write.ops)
+        };
+        let written: Deletion = document::decode_value(&put.value).unwrap();
+        assert_eq!(written.uid, "uid-web-1");
+        assert_eq!(written.propagation_policy, "Foreground");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use setpoint_apis::records::Deletion;
 use setpoint_apis::{Key, Kind, ObjectKey, document};
 use setpoint_runtime::{Leader, LeaderError, View, Write, WriteOutcome};
 use setpoint_store::{Compare, Put, Revision, StoreError, TxnOp};
@@ -119,7 +120,7 @@ pub(crate) fn status<K: Kind>(leader: &Leader, key: &ObjectKey, status: &K::Stat
 /// on, where new ones would have been made besides.
 pub(crate) fn terminating<K: Kind>(view: &View<'_>, key: &ObjectKey, uid: &str) -> bool {
     let record = view.deletions(K::PLURAL).and_then(|t| t.get(key));
-    record.is_some_and(|d| d.value.propagation_policy == "Foreground" || d.value.uid != uid)
+    record.is_some_and(|d| d.value.propagation_policy == Deletion::FOREGROUND || d.value.uid != uid)
 }
 
 #[cfg(test)]

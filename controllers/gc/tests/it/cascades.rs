@@ -1,8 +1,6 @@
 //! Cascades, as Kubernetes' end-to-end tests of its collector ask for them: several owners, circles, what blocks and what
 //! does not, and what a workload leaves behind that is deleted without its dependents.
 
-use std::collections::BTreeSet;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use setpoint_apis::apps::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
@@ -10,9 +8,7 @@ use setpoint_apis::batch::{CronJob, Job};
 use setpoint_apis::core::{ConfigMap, Namespace, Node, Pod};
 use setpoint_apis::kind::{ApiVersion, KindName, NoStatus};
 use setpoint_apis::{Key, Kind, ObjectKey, ObjectMeta};
-use setpoint_gc::index::{Index, Item};
-use setpoint_gc::kinds::Kinds;
-use setpoint_gc::plan::ObjectId;
+use setpoint_gc::Kinds;
 
 use crate::rig::{Process, Rig};
 use crate::{collector, delete, delete_with, gone, has, key, owner, put, rig, swept};
@@ -55,24 +51,6 @@ async fn a_pod_of_two_owners_stays_with_the_one_that_stays_and_the_other_goes_in
     assert!(view.deletions(ReplicaSet::PLURAL).is_none());
     drop(view);
     assert_eq!(owners(&rig, "of-both-0"), ["b"]);
-}
-
-#[tokio::test]
-async fn what_is_gone_at_a_second_look_at_everything_depends_on_nobody() {
-    let rig = rig("second-look").await;
-    let set = put::<ReplicaSet>(&rig, "set", &[]).await;
-    put::<Pod>(&rig, "pod", &[owner::<ReplicaSet>("set", &set)]).await;
-    let (kinds, mut index) = (Kinds::builtin(), Index::default());
-    let mut items = BTreeSet::new();
-    index.all(&kinds, &rig.cache.view(), &mut items);
-    assert_eq!(index.dependents(&set).count(), 1);
-    let deleted = delete::<Pod>(&rig, "pod").await;
-    rig.cache.wait_for(deleted).await;
-    items.clear();
-    index.all(&kinds, &rig.cache.view(), &mut items);
-    assert_eq!(index.dependents(&set).count(), 0);
-    let status = Item::Status(ObjectId::new(Pod::PLURAL, key("pod")));
-    assert!(items.contains(&status), "{items:?}");
 }
 
 #[tokio::test]

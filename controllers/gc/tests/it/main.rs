@@ -1,6 +1,7 @@
 //! Garbage collection against a real etcd.
 
 mod cascades;
+mod homes;
 #[path = "../../../workloads/tests/it/rig.rs"]
 #[expect(dead_code, reason = "nothing is scheduled here")]
 mod rig;

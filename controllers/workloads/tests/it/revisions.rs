@@ -1,10 +1,12 @@
 //! What a revision is: pinned to what it reads, taken back when it fails, as big as an autoscaler says.
 
+use std::time::Duration;
+
 use setpoint_apis::ObjectKey;
 use setpoint_apis::apps::{Deployment, DeploymentStatus, ReplicaSet};
 use setpoint_apis::autoscaling::HorizontalPodAutoscaler;
 use setpoint_apis::core::{ConfigMap, Pod};
-use setpoint_apis::{Key, Kind};
+use setpoint_apis::{Key, Kind, document};
 
 use crate::rig::{BROKEN, Rig};
 use crate::{DEFAULT, apply, controllers, manifest, rig, sets, web};
@@ -205,6 +207,51 @@ async fn a_rollout_that_misses_its_deadline_is_taken_back_also_when_the_controll
     rig.rolled_out(&web(), revision).await;
     let s = status(&rig.cache.view()).unwrap();
     assert!(s.rollback.is_none() && !is_true(&s, "RolledBack"));
+}
+
+/// Nobody led for two hours in the middle of a rollout: that is no time in which the rollout stood still.
+#[tokio::test]
+async fn an_outage_of_the_controllers_is_no_failure_of_a_rollout() {
+    let rig = rig("outage").await;
+    let process = controllers(&rig).await;
+    let _agents = rig.agents();
+    let revision = rig
+        .put_desired::<Deployment>(&web(), &manifest(4, "good", DEFAULT))
+        .await;
+    rig.rolled_out(&web(), revision).await;
+    rig.put_desired::<Deployment>(&web(), &manifest(4, BROKEN, DEFAULT))
+        .await;
+    let progressing = |s: &DeploymentStatus| {
+        let mut all = s.conditions.iter();
+        all.find(|c| c.type_ == "Progressing").cloned()
+    };
+    rig.until("the rollout goes on", |view| {
+        let progressing = progressing(&status(view)?)?;
+        (progressing.reason.as_deref() == Some("ReplicaSetUpdated")).then_some(())
+    })
+    .await;
+    rig.settled().await;
+    process.stop().await;
+    let mut stood = status(&rig.cache.view()).unwrap();
+    for c in stood
+        .conditions
+        .iter_mut()
+        .filter(|c| c.type_ == "Progressing")
+    {
+        let at = c.last_update_time.unwrap();
+        c.last_update_time = Some(at.saturating_sub(Duration::from_secs(7_200)));
+    }
+    let key = Key::Actual(Deployment::PLURAL, web());
+    rig.put(&key, &document::encode(&stood)).await;
+    let _process = controllers(&rig).await;
+    rig.settled().await;
+    let seen = status(&rig.cache.view()).unwrap();
+    assert_eq!(progressing(&seen).unwrap().status, "True");
+    assert!(seen.rollback.is_none());
+    let revision = rig
+        .put_desired::<Deployment>(&web(), &manifest(4, "better", DEFAULT))
+        .await;
+    rig.rolled_out(&web(), revision).await;
 }
 
 #[tokio::test]
