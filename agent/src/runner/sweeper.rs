@@ -11,7 +11,7 @@ use setpoint_apis::fnv::fnv64;
 use setpoint_runtime::backoff::Backoff;
 use setpoint_runtime::events::{EventRef, Recorder};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use crate::layout::DataDir;
@@ -19,6 +19,9 @@ use crate::volumes::{TrashError, empty};
 
 /// The wait before what could not be deleted is tried again.
 const AGAIN: Backoff = Backoff::new(Duration::from_secs(10), Duration::from_secs(30 * 60));
+
+/// How often the same is told: before its event has expired.
+const TELL_AGAIN: Duration = Duration::from_secs(30 * 60);
 
 /// The reason of the events.
 const REASON: &str = "TrashNotDeleted";
@@ -52,6 +55,7 @@ async fn sweep(
     let seed = fnv64(trash.as_os_str().as_encoded_bytes());
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut failures = 0;
+    let mut told: Option<(String, Instant)> = None;
     loop {
         woken.mark_unchanged();
         let wait = match empty_there(trash.clone()).await {
@@ -67,7 +71,13 @@ async fn sweep(
                 warn!(trash = %trash.display(), failures, retry_after_s = wait.as_secs(), error = &error as &dyn std::error::Error, "what volume claims have left cannot all be deleted");
                 let message =
                     format!("what deleted volume claims have left cannot all be deleted: {error}");
-                recorder.warning(about.clone(), REASON, message);
+                let now = Instant::now();
+                if !told.as_ref().is_some_and(|(before, at)| {
+                    *before == message && now.saturating_duration_since(*at) < TELL_AGAIN
+                }) {
+                    recorder.warning(about.clone(), REASON, message.clone());
+                    told = Some((message, now));
+                }
                 Some(wait)
             }
             None => return,

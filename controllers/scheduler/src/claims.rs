@@ -136,16 +136,18 @@ pub(crate) fn bound(
     }
 }
 
-/// Whether the directory of the claim that is there now is on a node.
+/// Whether the directory of the claim that is there now is on a node; `None` when where it is cannot be read.
 pub(crate) fn is_on(
     view: &View<'_>,
     key: &ObjectKey,
     claim: &Stored<PersistentVolumeClaim>,
     node: &str,
-) -> bool {
-    let status = view.actual::<PersistentVolumeClaim>().entry(key);
-    let status = status.and_then(Entry::last_good);
-    status.is_some_and(|s| s.value.node_of(&claim.uid()) == Some(node))
+) -> Option<bool> {
+    let Some(entry) = view.actual::<PersistentVolumeClaim>().entry(key) else {
+        return Some(false);
+    };
+    let status = &entry.last_good()?.value;
+    Some(status.node_of(&claim.uid()) == Some(node))
 }
 
 /// Pods without a node that look at claims: a change of the claim is one for them.

@@ -474,9 +474,11 @@ fn state(view: &View<'_>, (node, source): &Place) -> SourceState {
         SourceKind::Claim => {
             let key = &source.object;
             let claims = view.desired::<PersistentVolumeClaim>();
-            match claims.get(key) {
-                Some(claim) if !claims::is_on(view, key, claim, node) => SourceState::Absent,
-                _ => of(claims.entry(key)),
+            let here = claims.get(key).map(|c| claims::is_on(view, key, c, node));
+            match here {
+                Some(Some(false)) => SourceState::Absent,
+                Some(None) => SourceState::Frozen,
+                Some(Some(true)) | None => of(claims.entry(key)),
             }
         }
     }

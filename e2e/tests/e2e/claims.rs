@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Child;
 
+use rustix::process::{Pid, Signal, kill_process};
 use setpoint_e2e::Cluster;
 
 const CLAIM: &str = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data}\nspec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}\n";
@@ -12,9 +14,25 @@ const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: db}\nspec:\n  ter
                    command: [sh, -c, 'echo run >> $SETPOINT_VOLUME_D/file; sleep 1000']\n    volumeMounts: [{name: d, mountPath: /setpoint-d}]\n  \
                    volumes: [{name: d, persistentVolumeClaim: {claimName: data}}]\n";
 
+/// Two pods with a claim each, which go with them.
+const SET: &str = "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: db}\nspec:\n  replicas: 2\n  serviceName: db\n  selector: {matchLabels: {app: db}}\n  \
+         persistentVolumeClaimRetentionPolicy: {whenScaled: Delete, whenDeleted: Delete}\n  template:\n    metadata: {labels: {app: db}}\n    spec:\n      \
+         terminationGracePeriodSeconds: 1\n      containers:\n      - {name: main, image: host, command: [sleep, '1000'], volumeMounts: [{name: d, mountPath: /setpoint-d}]}\n  \
+         volumeClaimTemplates:\n  - metadata: {name: d}\n    spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}\n";
+
 struct World {
     cluster: Cluster,
     claims: PathBuf,
+}
+
+/// An agent that ends with the test, also when that has failed.
+struct Next(Child);
+
+impl Drop for Next {
+    fn drop(&mut self) {
+        let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
+        let _ = self.0.wait();
+    }
 }
 
 impl World {
@@ -89,12 +107,8 @@ fn a_deleted_claim_frees_its_directory_when_its_last_pod_has_gone() {
     assert_ne!(first, second);
     // The node is away and comes back; the pod has gone on.
     let agent = w.cluster.agents()[0].clone();
-    rustix::process::kill_process(
-        rustix::process::Pid::from_raw(agent.pid).unwrap(),
-        rustix::process::Signal::KILL,
-    )
-    .unwrap();
-    let mut next = w
+    kill_process(Pid::from_raw(agent.pid).unwrap(), Signal::KILL).unwrap();
+    let next = w
         .cluster
         .command()
         .args(["agent", "--node-name", "n1", "--listen", "127.0.0.1:0"])
@@ -103,11 +117,12 @@ fn a_deleted_claim_frees_its_directory_when_its_last_pod_has_gone() {
         .arg(&agent.data_dir)
         .spawn()
         .unwrap();
+    let _next = Next(next);
     // What comes after the tombstone is done: so the tombstone has been looked at.
     let probe = POD
         .replace("name: db", "name: probe")
-        .replace("data", "probe");
-    let claim = CLAIM.replace("data", "probe");
+        .replace("claimName: data", "claimName: probe");
+    let claim = CLAIM.replace("name: data", "name: probe");
     w.cluster.apply(&format!("{claim}---\n{probe}"));
     w.cluster.pod_in_phase("probe", "Running");
     w.until_written(&w.dir(&["probe"]).unwrap());
@@ -132,12 +147,6 @@ fn a_deleted_claim_frees_its_directory_when_its_last_pod_has_gone() {
     w.cluster.pod_in_phase("db", "Running");
     w.until_written(&second);
     w.until_left(&[&second]);
-    rustix::process::kill_process(
-        rustix::process::Pid::from_child(&next),
-        rustix::process::Signal::TERM,
-    )
-    .unwrap();
-    assert!(next.wait().unwrap().success());
 }
 
 #[test]
@@ -149,12 +158,7 @@ fn claims_that_go_with_their_namespace_or_their_set_free_their_directories() {
     w.cluster.apply(&manifest);
     let dir = w.dir(&["data", "-n", "shop"]).unwrap();
     w.until_written(&dir);
-    w.cluster.apply(
-        "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: db}\nspec:\n  replicas: 2\n  serviceName: db\n  selector: {matchLabels: {app: db}}\n  \
-         persistentVolumeClaimRetentionPolicy: {whenScaled: Delete, whenDeleted: Delete}\n  template:\n    metadata: {labels: {app: db}}\n    spec:\n      \
-         terminationGracePeriodSeconds: 1\n      containers:\n      - {name: main, image: host, command: [sleep, '1000'], volumeMounts: [{name: d, mountPath: /setpoint-d}]}\n  \
-         volumeClaimTemplates:\n  - metadata: {name: d}\n    spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}\n",
-    );
+    w.cluster.apply(SET);
     w.cluster.ready_pods("app=db", 2);
     let mut dirs = [w.dir(&["d-db-0"]).unwrap(), w.dir(&["d-db-1"]).unwrap()];
     let first = dirs[0].clone();
@@ -164,9 +168,7 @@ fn claims_that_go_with_their_namespace_or_their_set_free_their_directories() {
     w.cluster.setpoint(["delete", "namespace", "shop"]).ok();
     dirs.sort();
     w.until_left(&[&dirs[0], &dirs[1]]);
-    w.cluster
-        .setpoint(["scale", "statefulset", "db", "--replicas", "1"])
-        .ok();
+    w.cluster.apply(&SET.replace("replicas: 2", "replicas: 1"));
     w.until_left(&[&first]);
     w.cluster.setpoint(["delete", "statefulset", "db"]).ok();
     w.until_left(&[]);

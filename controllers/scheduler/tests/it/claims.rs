@@ -296,7 +296,8 @@ async fn a_restored_claim_of_the_same_uid_waits_until_the_former_directory_is_gi
     rig.put(&desired(), with_uid).await;
     rig.apply("b", pod_with("b", USES)).await;
     rig.settle("probe").await;
-    assert!(rig.cache.view().bindings().get(&pod_key("b")).is_none());
+    let bound = rig.cache.view().bindings().contains(&pod_key("b"));
+    assert!(!bound, "it waits for the node");
     agents[0].obeys(&rig, &[("u-1", at)]).await;
     rig.until_bound("b").await;
     assert!(rig.get(&Key::WorkTombstone("n1", "u-1")).await.is_none());
