@@ -323,10 +323,10 @@ fn see_revisions(shared: &Shared, view: &View<'_>, s: &mut Snapshot, object: &Da
         s.revisions = revisions::of(&index, &s.uid);
     }
     let known = |r: &revisions::Revision| r.template.as_ref() == Some(&s.template);
-    if s.revisions.iter().any(known) {
+    if s.revisions.iter().any(known) && s.adoptable.is_empty() {
         return;
     }
-    // Only who makes a revision need know which names are taken.
+    // Only who makes a revision need know which names are taken, and who takes on pods that are of one.
     let all = view.desired::<ControllerRevision>();
     for (key, entry) in all.namespace(&s.key.namespace) {
         if !revisions::is_named(&s.key.name, &key.name) {
