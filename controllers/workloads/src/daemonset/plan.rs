@@ -14,6 +14,7 @@ use setpoint_apis::fixed::FixedFields;
 use setpoint_apis::{IntOrString, ObjectKey, Timestamp};
 
 use super::nodes::Nodes;
+use crate::conditions;
 use crate::config::{ContentCopy, CopyPlan, Missing};
 use crate::content::CopySeen;
 use crate::pod::PodFacts;
@@ -321,9 +322,6 @@ fn write_status(f: &mut fmt::Formatter<'_>, s: &DaemonSetStatus) -> fmt::Result 
     write!(f, " available={}", n(s.number_available))?;
     write!(f, " unavailable={}", n(s.number_unavailable))?;
     write!(f, " generation={}", s.observed_generation.unwrap_or(0))?;
-    for c in &s.conditions {
-        let reason = c.reason.as_deref().unwrap_or("");
-        write!(f, " {}={}/{reason}", c.type_, c.status)?;
-    }
+    conditions::show(f, &s.conditions)?;
     writeln!(f)
 }
