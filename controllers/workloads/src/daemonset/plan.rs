@@ -18,7 +18,7 @@ use crate::conditions;
 use crate::config::{ContentCopy, CopyPlan, Missing};
 use crate::content::CopySeen;
 use crate::pod::PodFacts;
-use crate::revisions::{Revision, Wanted};
+use crate::revisions::{REVISION_REFUSED, Revision, Wanted};
 use crate::rollback;
 pub use crate::seen::Seen;
 use crate::standing::Unusable;
@@ -125,6 +125,12 @@ impl Snapshot {
     /// Whether pods of old revisions are replaced here, and not by whoever deletes them.
     pub(super) fn rolls(&self) -> bool {
         self.strategy.type_ != Some(DaemonSetUpdateStrategyType::OnDelete)
+    }
+
+    /// Whether the revision of the template could not be made when that was tried last.
+    pub(super) fn is_refused(&self) -> bool {
+        let failure = self.failure.as_ref();
+        failure.is_some_and(|(reason, _)| reason == REVISION_REFUSED)
     }
 
     /// Whether a new pod comes before the old one of its node goes, and not after.
