@@ -1,5 +1,7 @@
 //! Conditions of workloads: set, kept and removed as Kubernetes does.
 
+use std::fmt;
+
 use setpoint_apis::Timestamp;
 use setpoint_apis::apps::WorkloadCondition;
 
@@ -41,6 +43,26 @@ impl Finding {
             message: message.into(),
         }
     }
+}
+
+/// Why pods cannot be made: there is no namespace for them.
+pub fn no_namespace(namespace: &str) -> Finding {
+    let message = format!("namespace {namespace:?} does not exist");
+    Finding::new(REPLICA_FAILURE, true, "NamespaceNotFound", message)
+}
+
+/// Why pods cannot be made or removed: reason and sentence.
+pub fn failed((reason, message): &(String, String)) -> Finding {
+    Finding::new(REPLICA_FAILURE, true, reason.as_str(), message.as_str())
+}
+
+/// Conditions in the line of a plan: ` <type>=<status>/<reason>` each.
+pub(crate) fn show(f: &mut fmt::Formatter<'_>, conditions: &[WorkloadCondition]) -> fmt::Result {
+    for c in conditions {
+        let reason = c.reason.as_deref().unwrap_or_default();
+        write!(f, " {}={}/{reason}", c.type_, c.status)?;
+    }
+    Ok(())
 }
 
 /// Which side each condition is on. A status in which one has turned is not put off.

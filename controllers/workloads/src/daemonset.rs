@@ -333,10 +333,10 @@ fn see_revisions(shared: &Shared, view: &View<'_>, s: &mut Snapshot, object: &Da
         }
     }
     let known = |r: &revisions::Revision| r.template.as_ref() == Some(&s.template);
-    if s.revisions.iter().any(known) {
+    if s.revisions.iter().any(known) && s.adoptable.is_empty() {
         return;
     }
-    // Only who makes a revision need know which names are taken.
+    // Only who makes a revision need know which names are taken, and who takes on pods that are of one.
     let all = view.desired::<ControllerRevision>();
     for (key, entry) in all.namespace(&s.key.namespace) {
         if !revisions::is_named(&s.key.name, &key.name) {
@@ -361,8 +361,7 @@ fn see_revisions(shared: &Shared, view: &View<'_>, s: &mut Snapshot, object: &Da
 fn placements(s: &Snapshot) -> Arc<[Placement]> {
     let record = s.status.as_ref().and_then(|s| s.rollback.as_ref());
     let instead = |r: &&revisions::Revision| record.is_some_and(|b| b.to_revision == r.name());
-    let refused = |(reason, _): &(String, String)| reason == REVISION_REFUSED;
-    let held = s.missing.is_some() || s.failure.as_ref().is_some_and(refused);
+    let held = s.missing.is_some() || s.is_refused();
     let others = s.revisions.iter().filter(|r| held || instead(r));
     let others = others.filter_map(|r| r.template.as_ref());
     let mut all: Vec<Placement> = Vec::new();
@@ -452,7 +451,7 @@ async fn act(
     };
     if let Some(failure) = &refused {
         remember(Some(failure.clone()));
-        if plan.revision.is_some() && plan.run.is_none() {
+        if plan.revision.is_some() && !s.is_refused() {
             // The next plan knows it, and goes on with what there is.
             tally.turned_away = true;
             return Ok(true);

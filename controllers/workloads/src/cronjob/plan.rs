@@ -8,6 +8,7 @@ use std::time::Duration;
 use setpoint_apis::batch::{CronJobSpec, CronJobStatus};
 use setpoint_apis::{ObjectKey, Timestamp};
 
+use crate::conditions;
 pub use crate::seen::Seen;
 
 /// What there is to know.
@@ -142,10 +143,7 @@ impl fmt::Display for Plan {
                     write!(f, " {word}={time}")?;
                 }
             }
-            for c in &status.conditions {
-                let reason = c.reason.as_deref().unwrap_or_default();
-                write!(f, " {}={}/{reason}", c.type_, c.status)?;
-            }
+            conditions::show(f, &status.conditions)?;
             writeln!(f)?;
         }
         for told in &self.tell {

@@ -191,6 +191,21 @@ fn after_an_outage_the_latest_time_is_made_up_for_and_no_other() {
     }
 }
 
+/// Kubernetes looks every ten seconds, so that a shorter deadline may miss any time; here a time is looked at when it
+/// comes.
+#[test]
+fn a_deadline_of_seconds_misses_no_time_and_one_of_nothing_says_that_it_misses_all() {
+    for (deadline, times) in [(1, 12), (9, 12), (0, 0)] {
+        let mut s = cron_job(&format!(
+            "schedule: '*/5 * * * *'\nstartingDeadlineSeconds: {deadline}\nsuccessfulJobsHistoryLimit: 0"
+        ));
+        let made = follow(&mut s, "2026-01-01T00:00:00Z", "2026-01-01T01:00:00Z");
+        assert_eq!(made.len(), times, "{deadline} s: {made:?}");
+        let missed = Some(("MissSchedule", at("2026-01-01T01:00:00Z")));
+        assert_eq!(s.told, missed.filter(|_| times == 0), "{deadline} s");
+    }
+}
+
 #[test]
 fn too_many_missed_times_are_a_warning_and_the_latest_runs_all_the_same() {
     let mut s = cron_job("schedule: '* * * * *'");

@@ -14,10 +14,11 @@ use setpoint_apis::fixed::FixedFields;
 use setpoint_apis::{IntOrString, ObjectKey, Timestamp};
 
 use super::nodes::Nodes;
+use crate::conditions;
 use crate::config::{ContentCopy, CopyPlan, Missing};
 use crate::content::CopySeen;
 use crate::pod::PodFacts;
-use crate::revisions::{Revision, Wanted};
+use crate::revisions::{REVISION_REFUSED, Revision, Wanted};
 use crate::rollback;
 pub use crate::seen::Seen;
 use crate::standing::Unusable;
@@ -127,6 +128,12 @@ impl Snapshot {
     /// Whether pods of old revisions are replaced here, and not by whoever deletes them.
     pub(super) fn rolls(&self) -> bool {
         self.strategy.type_ != Some(DaemonSetUpdateStrategyType::OnDelete)
+    }
+
+    /// Whether the revision of the template could not be made when that was tried last.
+    pub(super) fn is_refused(&self) -> bool {
+        let failure = self.failure.as_ref();
+        failure.is_some_and(|(reason, _)| reason == REVISION_REFUSED)
     }
 
     /// Whether a new pod comes before the old one of its node goes, and not after.
@@ -324,9 +331,6 @@ fn write_status(f: &mut fmt::Formatter<'_>, s: &DaemonSetStatus) -> fmt::Result 
     write!(f, " available={}", n(s.number_available))?;
     write!(f, " unavailable={}", n(s.number_unavailable))?;
     write!(f, " generation={}", s.observed_generation.unwrap_or(0))?;
-    for c in &s.conditions {
-        let reason = c.reason.as_deref().unwrap_or("");
-        write!(f, " {}={}/{reason}", c.type_, c.status)?;
-    }
+    conditions::show(f, &s.conditions)?;
     writeln!(f)
 }

@@ -6,7 +6,7 @@ use setpoint_apis::core::PodTemplateSpec;
 
 use super::plan::Snapshot;
 use super::status::timed_out;
-use crate::revisions::{REVISION_REFUSED, Revision, Wanted, wanted};
+use crate::revisions::{Revision, Wanted, wanted};
 use crate::rollback::{Failure, Run, choose};
 
 /// The revision that the pods are to be of.
@@ -56,9 +56,7 @@ pub(super) fn target(s: &Snapshot) -> Target<'_> {
         failed: false,
         held: false,
     };
-    let failure = s.failure.as_ref();
-    let refused = failure.is_some_and(|(reason, _)| reason == REVISION_REFUSED);
-    if refused && target.write.is_some() {
+    if s.is_refused() && target.write.is_some() {
         return held(s, target.write);
     }
     let (Some(name), Some(record)) = (&target.name, record(s)) else {

@@ -245,13 +245,9 @@ fn progress(
 
 fn failure(s: &Snapshot) -> Option<Finding> {
     if !s.namespace_exists {
-        let message = format!("namespace {:?} does not exist", s.key.namespace);
-        let reason = "NamespaceNotFound";
-        return Some(Finding::new(REPLICA_FAILURE, true, reason, message));
+        return Some(conditions::no_namespace(&s.key.namespace));
     }
-    let (reason, message) = s.failure.as_ref()?;
-    let (reason, message) = (reason.as_str(), message.as_str());
-    Some(Finding::new(REPLICA_FAILURE, true, reason, message))
+    s.failure.as_ref().map(conditions::failed)
 }
 
 /// When something changes by time alone: a pod becomes available, a deadline passes.

@@ -10,6 +10,7 @@ use setpoint_apis::core::PodTemplateSpec;
 use setpoint_apis::fixed::FixedFields;
 use setpoint_apis::{ObjectKey, Timestamp};
 
+use crate::conditions;
 use crate::config::{ContentCopy, CopyPlan, Missing};
 use crate::content::CopySeen;
 use crate::rollback::{self, Failure};
@@ -260,15 +261,7 @@ impl fmt::Display for Plan {
             )?;
             write!(f, " unavailable={}", n(s.unavailable_replicas))?;
             write!(f, " generation={}", s.observed_generation.unwrap_or(0))?;
-            for c in &s.conditions {
-                write!(
-                    f,
-                    " {}={}/{}",
-                    c.type_,
-                    c.status,
-                    c.reason.as_deref().unwrap_or("")
-                )?;
-            }
+            conditions::show(f, &s.conditions)?;
             writeln!(f)?;
         }
         if let Some(delay) = self.look_again {

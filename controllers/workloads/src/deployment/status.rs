@@ -303,30 +303,12 @@ fn progress_condition(
 
 fn failure(s: &Snapshot, new: Option<usize>) -> Option<Finding> {
     if !s.namespace_exists {
-        let message = format!("namespace {:?} does not exist", s.key.namespace);
-        return Some(Finding::new(
-            REPLICA_FAILURE,
-            true,
-            "NamespaceNotFound",
-            message,
-        ));
+        return Some(conditions::no_namespace(&s.key.namespace));
     }
-    if let Some((reason, message)) = &s.failure {
-        return Some(Finding::new(
-            REPLICA_FAILURE,
-            true,
-            reason.as_str(),
-            message.as_str(),
-        ));
-    }
-    let of_new = new.and_then(|i| s.sets[i].failure.as_ref());
-    let (reason, message) = of_new.or_else(|| s.sets.iter().find_map(|r| r.failure.as_ref()))?;
-    Some(Finding::new(
-        REPLICA_FAILURE,
-        true,
-        reason.as_str(),
-        message.as_str(),
-    ))
+    let of_new = || s.sets[new?].failure.as_ref();
+    let of_any = || s.sets.iter().find_map(|r| r.failure.as_ref());
+    let found = s.failure.as_ref().or_else(of_new).or_else(of_any);
+    found.map(conditions::failed)
 }
 
 /// When something changes by time alone: a pod becomes available, a deadline passes.

@@ -6,7 +6,7 @@ use setpoint_apis::Timestamp;
 use setpoint_apis::apps::ReplicaSetStatus;
 
 use super::plan::{Plan, Removal, Seen, Setbacks, Snapshot};
-use crate::conditions::{self, Finding, INVALID, REPLICA_FAILURE};
+use crate::conditions::{self, INVALID, REPLICA_FAILURE};
 use crate::hash::PodNames;
 use crate::pod::{PodFacts, available_at, sort_for_deletion};
 use crate::standing;
@@ -185,21 +185,13 @@ fn status(s: &Snapshot, now: Timestamp, plan: &mut Plan) -> ReplicaSetStatus {
     };
     conditions::remove(&mut status.conditions, INVALID);
     standing::set_overlap(&mut status.conditions, s.overlap.as_ref(), now);
-    let failure = if !s.namespace_exists {
-        let message = format!("namespace {:?} does not exist", s.key.namespace);
-        Some(Finding::new(
-            REPLICA_FAILURE,
-            true,
-            "NamespaceNotFound",
-            message,
-        ))
-    } else {
+    let failure = if s.namespace_exists {
         // Nothing has failed that is not to be done any more.
         let missing = status.replicas < s.wanted;
         let failure = s.setbacks.failure.as_ref().filter(|_| missing);
-        failure.map(|(reason, message)| {
-            Finding::new(REPLICA_FAILURE, true, reason.as_str(), message.as_str())
-        })
+        failure.map(conditions::failed)
+    } else {
+        Some(conditions::no_namespace(&s.key.namespace))
     };
     conditions::set_or_remove(&mut status.conditions, REPLICA_FAILURE, failure, now);
     status

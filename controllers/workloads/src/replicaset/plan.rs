@@ -10,6 +10,7 @@ use setpoint_apis::fixed::FixedFields;
 use setpoint_apis::{ObjectKey, Timestamp};
 
 use super::decide::SETBACKS_FORGOTTEN;
+use crate::conditions;
 use crate::pod::PodFacts;
 pub use crate::seen::Seen;
 use crate::standing::Unusable;
@@ -149,15 +150,7 @@ impl fmt::Display for Plan {
             write!(f, " ready={}", s.ready_replicas.unwrap_or(0))?;
             write!(f, " available={}", s.available_replicas.unwrap_or(0))?;
             write!(f, " generation={}", s.observed_generation.unwrap_or(0))?;
-            for c in &s.conditions {
-                write!(
-                    f,
-                    " {}={}/{}",
-                    c.type_,
-                    c.status,
-                    c.reason.as_deref().unwrap_or("")
-                )?;
-            }
+            conditions::show(f, &s.conditions)?;
             writeln!(f)?;
         }
         if let Some(delay) = self.look_again {

@@ -9,6 +9,7 @@ use setpoint_apis::core::PodTemplateSpec;
 use setpoint_apis::fixed::FixedFields;
 use setpoint_apis::{ObjectKey, Timestamp};
 
+use crate::conditions;
 use crate::config::{ContentCopy, CopyPlan, Missing};
 use crate::content::CopySeen;
 use crate::pod::{PodFacts, available_at};
@@ -379,9 +380,6 @@ fn status(f: &mut fmt::Formatter<'_>, s: &StatefulSetStatus) -> fmt::Result {
         name(&s.update_revision)
     )?;
     write!(f, " generation={}", s.observed_generation.unwrap_or(0))?;
-    for c in &s.conditions {
-        let reason = c.reason.as_deref().unwrap_or("");
-        write!(f, " {}={}/{reason}", c.type_, c.status)?;
-    }
+    conditions::show(f, &s.conditions)?;
     writeln!(f)
 }

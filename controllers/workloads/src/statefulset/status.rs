@@ -209,21 +209,16 @@ fn has_progressed(status: &StatefulSetStatus, stored: &StatefulSetStatus) -> boo
 }
 
 fn failure(s: &Snapshot) -> Option<Finding> {
-    let failed =
-        |reason: &str, message: String| Some(Finding::new(REPLICA_FAILURE, true, reason, message));
     if !s.namespace_exists {
-        let message = format!("namespace {:?} does not exist", s.key.namespace);
-        return failed("NamespaceNotFound", message);
+        return Some(conditions::no_namespace(&s.key.namespace));
     }
-    if let Some((reason, message)) = &s.setbacks.failure {
-        return failed(reason, message.clone());
-    }
-    let taken = s.foreign.first()?;
-    let name = s.pod_name(*taken);
-    failed(
-        "NameTaken",
-        format!("pod {name:?} is there and not its own"),
-    )
+    let failed = s.setbacks.failure.as_ref().map(conditions::failed);
+    failed.or_else(|| {
+        let name = s.pod_name(*s.foreign.first()?);
+        let message = format!("pod {name:?} is there and not its own");
+        let taken = Finding::new(REPLICA_FAILURE, true, "NameTaken", message);
+        Some(taken)
+    })
 }
 
 /// When a pod becomes available by time alone.

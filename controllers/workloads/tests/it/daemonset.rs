@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use setpoint_apis::apps::{ControllerRevision, DaemonSet, DaemonSetStatus, WorkloadCondition};
+use setpoint_apis::apps::{
+    ControllerRevision, DaemonSet, DaemonSetStatus, Deployment, WorkloadCondition,
+};
 use setpoint_apis::core::{ConfigMap, Node, Pod, PodCondition};
 use setpoint_apis::records::{PodActual, PodStage};
 use setpoint_apis::{Key, Kind, ObjectKey, document};
@@ -13,6 +15,7 @@ use setpoint_workloads::daemonset::nodes::NodeIndex;
 
 use super::controllers;
 use super::rig::{BROKEN, History, Rig};
+use super::stateful_set::free;
 
 fn ds() -> ObjectKey {
     ObjectKey::namespaced("default", "ds")
@@ -558,6 +561,46 @@ async fn pods_are_adopted_and_released_by_their_labels() {
         (free && view.desired::<Pod>().len() == 2).then_some(())
     })
     .await;
+}
+
+/// While it overlaps with an older workload it makes pods of its own. When it is alone the pods and the revision that a
+/// former one of its name has left behind are its own again, and what is one too many goes: of each node the younger.
+#[tokio::test]
+async fn what_was_left_behind_stays_when_an_overlap_has_ended() {
+    let rig = Rig::start("ds-overlap", setpoint_workloads::register).await;
+    let (process, _agents) = (controllers(&rig).await, rig.agents());
+    add_node(&rig, "n1", "{}").await;
+    add_node(&rig, "n2", "{}").await;
+    apply(&rig, "host", DEFAULT).await;
+    rolled_out(&rig, 2).await;
+    let first = rig.pods();
+    process.stop().await;
+    delete(&rig, &[Key::Desired(DaemonSet::PLURAL, ds())]).await;
+    free::<Pod>(&rig).await;
+    free::<ControllerRevision>(&rig).await;
+    let web = ObjectKey::namespaced("default", "web");
+    let older = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, namespace: default}\nspec: {replicas: 0, \
+                 selector: {matchLabels: {app: ds}}, template: {metadata: {labels: {app: ds}}, spec: {containers: \
+                 [{name: c, image: host}]}}}\n";
+    rig.put_desired::<Deployment>(&web, older).await;
+    let _controllers = controllers(&rig).await;
+    apply(&rig, "host", DEFAULT).await;
+    rig.until("it has pods of its own", |view| {
+        (view.desired::<Pod>().len() == 4).then_some(())
+    })
+    .await;
+    rig.settled().await;
+    let all = rig.pods();
+    assert!(all.len() == 4 && first.is_subset(&all), "{all:?}");
+    delete(&rig, &[Key::Desired(Deployment::PLURAL, web)]).await;
+    rig.until("all is its own, and each node has one pod", |view| {
+        let mut revisions = view.desired::<ControllerRevision>().iter();
+        let own = revisions.all(|(_, r)| r.value.metadata.controller().is_some());
+        (own && view.desired::<Pod>().len() == 2).then_some(())
+    })
+    .await;
+    rolled_out(&rig, 2).await;
+    assert_eq!(rig.pods(), first);
 }
 
 #[tokio::test]

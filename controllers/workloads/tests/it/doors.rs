@@ -396,8 +396,14 @@ async fn a_new_revision_that_a_quota_refuses_is_said_and_what_runs_goes_on() {
         let log = &view.actual::<DaemonSet>().get(&named("log"))?.value;
         Some([of(&db.conditions)?, of(&log.conditions)?])
     }
-    quota(&rig, "count/controllerrevisions.apps: 2").await;
+    // The first one already.
+    quota(&rig, "count/controllerrevisions.apps: 0").await;
     put("one").await;
+    rig.until("both say why there are no pods", refused).await;
+    let history = rig.history().await;
+    quiet(&rig, &history).await;
+    assert!(rig.pods().is_empty());
+    quota(&rig, "count/controllerrevisions.apps: 2").await;
     rig.until("all pods are there", |view| ready(view).then_some(()))
         .await;
     put("two").await;

@@ -348,7 +348,7 @@ async fn a_set_takes_on_the_pods_and_revisions_that_a_former_one_left_behind() {
 }
 
 /// Takes all objects of a kind out from under their owners.
-async fn free<K: Kind>(rig: &Rig) {
+pub(crate) async fn free<K: Kind>(rig: &Rig) {
     let keys: Vec<ObjectKey> = {
         let view = rig.cache.view();
         let all = view.desired::<K>().iter();

@@ -197,6 +197,33 @@ fn a_paused_rollout_is_not_taken_back() {
 }
 
 #[test]
+fn the_deadline_of_a_rollout_counts_anew_when_it_goes_on_after_a_pause() {
+    let mut w = running(2, "a");
+    w.s.template = template("broken");
+    w.settle();
+    w.replica_sets_act();
+    w.settle();
+    w.now += 500;
+    w.s.paused = true;
+    w.settle();
+    w.now += 5_000;
+    assert!(w.plan().is_empty());
+    w.s.paused = false;
+    w.settle();
+    let plan = w.plan();
+    assert_eq!(plan.look_again, Some(std::time::Duration::from_secs(600)));
+    w.now += 599;
+    w.settle();
+    assert_eq!(w.condition("RolledBack"), None);
+    w.now += 1;
+    w.run();
+    assert_eq!(
+        w.condition("RolledBack").as_deref(),
+        Some("True/ProgressDeadlineExceeded")
+    );
+}
+
+#[test]
 fn the_good_revision_is_kept_whatever_the_history_limit() {
     let mut w = running(10, "a");
     w.s.history_limit = 0;

@@ -303,3 +303,27 @@ fn a_policy_fails_an_index_at_once() {
     let plans = run_at(&mut s, NOW + 10);
     assert!(plans[0].contains("failures=0 ignored=1"), "{plans:?}");
 }
+
+/// As in Kubernetes, where failures are looked at first.
+#[test]
+fn a_success_policy_holds_though_an_index_has_failed_unless_every_index_has_ended() {
+    for (completions, reason) in [(2, "FailedIndexes"), (3, "SuccessPolicy")] {
+        let mut s = indexed(&format!(
+            "completions: {completions}\nparallelism: 3\nbackoffLimitPerIndex: 1\n\
+             successPolicy: {{rules: [{{succeededIndexes: '1'}}]}}\npodFailurePolicy:\n  rules:\n  \
+             - {{action: FailIndex, onExitCodes: {{operator: In, values: [42]}}}}\n"
+        ));
+        run(&mut s);
+        s.end_index(0, 42, NOW);
+        s.end_index(1, 0, NOW);
+        run(&mut s);
+        s.stopping.clear();
+        run(&mut s);
+        let stored = s.status.clone().unwrap();
+        assert!(stored.is_finished(), "{}", status(&s));
+        let found = stored.conditions.last().unwrap();
+        assert_eq!(found.reason.as_deref(), Some(reason), "{}", status(&s));
+        assert_eq!(stored.failed, Some(1), "what ran counts as neither");
+        assert_eq!(stored.failed_indexes.as_deref(), Some("0"));
+    }
+}

@@ -270,3 +270,25 @@ fn while_a_new_revision_is_refused_what_runs_goes_on_and_it_is_asked_for_again()
     assert!(plan.revision.is_some() && plan.create.is_empty(), "{plan}");
     assert!(plan.status.is_some(), "the failure is said: {plan}");
 }
+
+#[test]
+fn above_the_partition_so_many_may_be_unavailable_as_it_says() {
+    let mut w = running(Snapshot {
+        partition: 2,
+        max_unavailable: 2,
+        ..set(6, "a")
+    });
+    w.roll_to("b");
+    let mut least = 6;
+    w.run_with(|w| {
+        least = least.min(w.available());
+        assert!(w.available() >= 4, "{}", w.images());
+    });
+    assert_eq!((least, w.images()), (4, "a0 a1 b2 b3 b4 b5".into()));
+    // One below it that is not available takes of the room; in order it would be waited for.
+    w.s.ordered = false;
+    w.facts(0).ready_since = None;
+    w.roll_to("c");
+    w.settle();
+    assert_eq!(w.history, ["-5"]);
+}
