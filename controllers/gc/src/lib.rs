@@ -19,6 +19,7 @@
 //!
 //! The objects may be split among processes: [`Sharded`].
 
+mod behind;
 mod decide;
 mod homes;
 mod index;
@@ -42,6 +43,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use crate::behind::Behind;
 use crate::decide::decide;
 use crate::index::{Index, Item, Scene};
 use crate::kinds::KindEntry;
@@ -52,7 +54,7 @@ use crate::seats::{News, Seat, Seats};
 /// News of elections that wait for the end of a pass: what all shards have to say. Whoever has more waits.
 const MOST_NEWS: usize = 128;
 const FULL_PASS: Duration = Duration::from_secs(600);
-/// What conflicted is looked at again after this: what changed it is in the cache by then.
+/// What could not be written for want of a leadership is looked at again after this.
 const SOON: Duration = Duration::from_millis(20);
 /// Things whose facts are in memory at a time. There can be tens of thousands to look at, and of most nothing follows.
 const AT_A_TIME: usize = 256;
@@ -137,6 +139,8 @@ struct Collector {
     items: BTreeSet<Item>,
     /// To look at when their time has come.
     later: BTreeMap<Item, Instant>,
+    /// To look at when the cache has seen why it could not be written.
+    behind: Behind,
     failures: u32,
     rng: fastrand::Rng,
 }
@@ -159,6 +163,7 @@ impl Collector {
             index: Index::default(),
             items: BTreeSet::new(),
             later: BTreeMap::new(),
+            behind: Behind::default(),
             failures: 0,
             rng: fastrand::Rng::with_seed(seed),
         }
@@ -209,6 +214,10 @@ impl Collector {
                     for change in &changes.keys {
                         self.index.change(&scene, change, &mut self.items);
                     }
+                    false
+                }
+                () = self.behind.over(|revision| self.cache.wait_for(revision)) => {
+                    self.items.extend(self.behind.take());
                     false
                 }
                 () = tokio::time::sleep_until(due) => true,
@@ -286,22 +295,27 @@ impl Collector {
             let at = Instant::now() + SOON;
             self.later.extend(fenced.map(|item| (item, at)));
         }
-        let mut wait = SOON;
-        if let Some(error) = &outcome.first_error {
-            self.failures += 1;
-            wait = Backoff::new(Duration::from_millis(100), Duration::from_secs(60))
-                .delay(self.failures, &mut self.rng);
-            warn!(
-                error = error as &dyn std::error::Error,
-                retry_after_ms = wait.as_millis(),
-                "objects could not be collected"
-            );
-        } else {
+        self.behind.met(
+            outcome.conflicts,
+            outcome.newest_conflict,
+            Instant::now(),
+            &mut self.rng,
+        );
+        let Some(error) = &outcome.first_error else {
             self.failures = 0;
-        }
+            return;
+        };
+        self.failures += 1;
+        let wait = Backoff::new(Duration::from_millis(100), Duration::from_secs(60))
+            .delay(self.failures, &mut self.rng);
+        warn!(
+            error = error as &dyn std::error::Error,
+            retry_after_ms = wait.as_millis(),
+            "objects could not be collected"
+        );
         let at = Instant::now() + wait;
         self.later
-            .extend(outcome.again.into_iter().map(|item| (item, at)));
+            .extend(outcome.refused.into_iter().map(|item| (item, at)));
     }
 
     /// Says so once to whoever put objects into a namespace that does not exist, or into none.

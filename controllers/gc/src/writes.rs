@@ -9,7 +9,7 @@ use setpoint_apis::core::Namespace;
 use setpoint_apis::records::Deletion;
 use setpoint_apis::{Key, Keyspace, Kind, ObjectKey, document};
 use setpoint_runtime::{Leader, Shard, Write, WriteOutcome};
-use setpoint_store::{Compare, Put, StoreError, TxnOp};
+use setpoint_store::{Compare, Put, Revision, StoreError, TxnOp};
 
 use crate::index::Item;
 use crate::kinds::Kinds;
@@ -23,8 +23,11 @@ const READS: usize = 32;
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) committed: usize,
-    /// What is to be looked at again: a guard did not hold, or the store refused.
-    pub(crate) again: Vec<Item>,
+    /// What a guard did not hold for, and the newest revision at which one did not.
+    pub(crate) conflicts: Vec<Item>,
+    pub(crate) newest_conflict: Option<Revision>,
+    /// What the store refused.
+    pub(crate) refused: Vec<Item>,
     pub(crate) first_error: Option<StoreError>,
     /// The leaderships that have ended, or of which outcomes are unknown.
     pub(crate) fenced: BTreeSet<Option<Shard>>,
@@ -85,9 +88,12 @@ pub(crate) async fn commit(seats: &Seats, writes: Vec<(Item, Write)>) -> Outcome
         for (item, result) in items.into_iter().zip(results) {
             match result {
                 WriteOutcome::Committed(_) => outcome.committed += 1,
-                WriteOutcome::Conflict(_) => outcome.again.push(item),
+                WriteOutcome::Conflict(at) => {
+                    outcome.conflicts.push(item);
+                    outcome.newest_conflict = outcome.newest_conflict.max(Some(at));
+                }
                 WriteOutcome::Failed(error) => {
-                    outcome.again.push(item);
+                    outcome.refused.push(item);
                     outcome.first_error.get_or_insert(error);
                 }
             }
