@@ -40,7 +40,7 @@ async fn a_pod_of_two_owners_stays_with_the_one_that_stays_and_the_other_goes_in
     delete_with::<ReplicaSet>(&rig, "a", "Foreground", false).await;
     gone::<ReplicaSet>(&rig, "a").await;
     swept(&rig).await;
-    rig.settled().await;
+    rig.level().await;
     let view = rig.cache.view();
     let left: Vec<&str> = view
         .desired::<Pod>()
@@ -75,7 +75,7 @@ async fn an_owner_waits_only_for_those_that_block_it() {
     rig.put(&broken, "metadata: [").await;
     delete_with::<ReplicaSet>(&rig, "set", "Foreground", false).await;
     swept(&rig).await;
-    rig.settled().await;
+    rig.level().await;
     assert!(has::<ReplicaSet>(&rig.cache.view(), "set"));
     rig.put(&broken, std::str::from_utf8(&good.unwrap().value).unwrap())
         .await;
@@ -383,7 +383,7 @@ async fn custom_kinds_own_and_are_owned_where_they_are_known() {
         let low = put::<Widget>(&rig, "low", &[owner::<Widget>("top", &top)]).await;
         put::<Pod>(&rig, "leaf", &[owner::<Widget>("low", &low)]).await;
         swept(&rig).await;
-        rig.settled().await;
+        rig.level().await;
         assert!(has::<Pod>(&rig.cache.view(), "leaf"));
         delete_with::<Widget>(&rig, "top", policy, remove).await;
         gone::<Widget>(&rig, "top").await;
@@ -392,7 +392,7 @@ async fn custom_kinds_own_and_are_owned_where_they_are_known() {
         })
         .await;
         swept(&rig).await;
-        rig.settled().await;
+        rig.level().await;
         let stays = policy == "Orphan";
         let view = rig.cache.view();
         assert_eq!(

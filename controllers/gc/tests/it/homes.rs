@@ -28,7 +28,7 @@ async fn collector(rig: &Rig, clock: &Clock) -> Process {
 async fn pass(rig: &Rig, clock: &Clock, seconds: u64) {
     let until = clock.now().saturating_add(Duration::from_secs(seconds));
     while clock.now() < until {
-        rig.settled().await;
+        rig.level().await;
     }
 }
 
@@ -57,7 +57,7 @@ async fn goes(rig: &Rig, key: &ObjectKey) {
             MAP.replace("name: c", &format!("name: {}", key.name)),
         );
         rig.store.txn(again).await.unwrap();
-        rig.settled().await;
+        rig.level().await;
     }
 }
 
@@ -71,7 +71,7 @@ async fn each_object_has_ten_minutes_though_others_in_that_namespace_had_theirs_
     goes(&rig, &first).await;
     put(&rig, &second).await;
     swept(&rig).await;
-    rig.settled().await;
+    rig.level().await;
     assert!(is_there(&rig, &second));
     let document = "apiVersion: v1\nkind: Namespace\nmetadata: {name: ghost}\n";
     rig.put_desired::<Namespace>(&ObjectKey::cluster("ghost"), document)
@@ -79,7 +79,7 @@ async fn each_object_has_ten_minutes_though_others_in_that_namespace_had_theirs_
     pass(&rig, &clock, 700).await;
     put(&rig, &second).await;
     swept(&rig).await;
-    rig.settled().await;
+    rig.level().await;
     assert!(is_there(&rig, &second));
 }
 
@@ -104,6 +104,6 @@ async fn what_is_restored_long_after_its_namespace_was_deleted_waits_for_it() {
     pass(&rig, &clock, 120).await;
     put(&rig, &restored).await;
     swept(&rig).await;
-    rig.settled().await;
+    rig.level().await;
     assert!(is_there(&rig, &restored));
 }

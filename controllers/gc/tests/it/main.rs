@@ -141,14 +141,14 @@ async fn what_depended_on_a_deleted_object_goes_down_to_the_last_pod() {
     chain(&rig, 20).await;
     put::<Pod>(&rig, "free", &[]).await;
     swept(&rig).await;
-    rig.settled().await;
+    rig.level().await;
     assert_eq!(left(&rig), (1, 1, 21));
     delete::<Deployment>(&rig, "web").await;
     rig.until("only the free pod is left", |view| {
         (view.desired::<Pod>().len() == 1).then_some(())
     })
     .await;
-    rig.settled().await;
+    rig.level().await;
     assert_eq!(left(&rig), (0, 0, 1));
 }
 
@@ -180,7 +180,7 @@ async fn broken_yaml_over_an_owner_or_a_dependent_deletes_nothing() {
         rig.put(&key, "metadata: [").await;
         let collector = collector(&rig).await;
         swept(&rig).await;
-        rig.settled().await;
+        rig.level().await;
         assert_eq!(left(&rig), (1, 1, 2), "{plural}");
         let good = String::from_utf8(good.unwrap().value.to_vec()).unwrap();
         rig.put(&key, &good).await;
@@ -197,7 +197,7 @@ async fn broken_yaml_over_an_owner_or_a_dependent_deletes_nothing() {
     })
     .await;
     swept(&rig).await;
-    rig.settled().await;
+    rig.level().await;
     assert_eq!(left(&rig), (0, 0, 1));
     rig.put(&broken, std::str::from_utf8(&good.unwrap().value).unwrap())
         .await;
@@ -242,7 +242,7 @@ async fn owners_of_unknown_kinds_and_one_owner_that_lives_keep_an_object() {
     put::<Pod>(&rig, "of-none", &[owner::<Node>("n2", "y")]).await;
     gone::<Pod>(&rig, "of-none").await;
     swept(&rig).await;
-    rig.settled().await;
+    rig.level().await;
     assert_eq!(left(&rig), (0, 0, 2));
 }
 
@@ -251,7 +251,7 @@ async fn orphans_stay_without_their_owner() {
     let rig = rig("orphan").await;
     let _collector = collector(&rig).await;
     chain(&rig, 2).await;
-    rig.settled().await;
+    rig.level().await;
     record(&rig, "Orphan", true).await;
     rig.until("the set is free and the record gone", |view| {
         let set = view.desired::<ReplicaSet>().get(&key("web-1"))?;
@@ -261,7 +261,7 @@ async fn orphans_stay_without_their_owner() {
     })
     .await;
     swept(&rig).await;
-    rig.settled().await;
+    rig.level().await;
     assert_eq!(left(&rig), (0, 1, 2));
 }
 
@@ -270,7 +270,7 @@ async fn in_the_foreground_the_owner_goes_last() {
     let rig = rig("foreground").await;
     let _collector = collector(&rig).await;
     chain(&rig, 5).await;
-    rig.settled().await;
+    rig.level().await;
     let history = rig.history().await;
     record(&rig, "Foreground", false).await;
     gone::<Deployment>(&rig, "web").await;
@@ -289,7 +289,7 @@ async fn in_the_foreground_the_owner_goes_last() {
         at("/desired/pods/") < at("/desired/replicasets/")
             && at("/desired/replicasets/") < at("/desired/deployments/")
     );
-    rig.settled().await;
+    rig.level().await;
     assert_eq!(left(&rig), (0, 0, 0));
     let view = rig.cache.view();
     assert!(
@@ -358,7 +358,7 @@ async fn what_is_left_in_a_deleted_namespace_goes_and_one_that_was_never_there_g
     })
     .await;
     swept(&rig).await;
-    rig.settled().await;
+    rig.level().await;
     let view = rig.cache.view();
     assert!(view.desired::<ConfigMap>().contains(&object("never")));
     assert!(view.desired::<ConfigMap>().contains(&object("default")));
@@ -390,7 +390,7 @@ async fn a_deployment_under_control_is_deleted_in_all_three_ways() {
             (view.desired::<Pod>().len() == 5).then_some(())
         })
         .await;
-        rig.settled().await;
+        rig.level().await;
         record(&rig, policy, remove).await;
         rig.until("it is deleted and the record gone", |view| {
             (view.desired::<Deployment>().is_empty()
@@ -404,7 +404,7 @@ async fn a_deployment_under_control_is_deleted_in_all_three_ways() {
         })
         .await;
         swept(&rig).await;
-        rig.settled().await;
+        rig.level().await;
         assert_eq!(left(&rig), (0, usize::from(pods > 0), pods), "{policy}");
         let view = rig.cache.view();
         assert!(
