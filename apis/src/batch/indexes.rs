@@ -55,7 +55,7 @@ pub fn format(numbers: impl IntoIterator<Item = i32>) -> String {
     format_ranges(numbers.into_iter().map(|n| n..=n))
 }
 
-/// As [`format`], of ranges in rising order that do not overlap: it takes as long as there are ranges, however wide they are.
+/// As [`format()`], of ranges in rising order that do not overlap: it takes as long as there are ranges, however wide they are.
 pub fn format_ranges(ranges: impl IntoIterator<Item = RangeInclusive<i32>>) -> String {
     let mut runs: Vec<(i32, i32)> = Vec::new();
     for range in ranges {
