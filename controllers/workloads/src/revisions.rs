@@ -209,7 +209,7 @@ pub fn made(
     }
 }
 
-/// Revisions that are put under the object, as far as they are as they were seen: what [`writes`] takes.
+/// Revisions that are put under the object, as far as they are as they were seen: what [`writes()`] takes.
 pub(crate) fn adopted<'a>(
     view: &'a View<'_>,
     manager: &'a Manager<'_>,
