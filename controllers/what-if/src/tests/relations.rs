@@ -65,7 +65,8 @@ fn a_claim_that_is_of_no_use_is_waited_for() {
             "actual/persistentvolumeclaims/default/data",
             on("n2").replace("c1", "c0"),
         );
-    assert_eq!(former.waits("p").fits.len(), 2);
+    let waiting = "persistentvolumeclaim \"data\" is a new one: node n2 is being told to give up the former one";
+    assert_eq!(says(former), waiting);
 
     let broken = store()
         .put("desired/persistentvolumeclaims/default/data", CLAIM)
