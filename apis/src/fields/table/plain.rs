@@ -21,14 +21,9 @@ pub(super) const TYPES: Types = &[
     ),
     (
         "OwnerReference",
-        &[
-            supported("apiVersion kind name uid controller"),
-            accepted(
-                "blockOwnerDeletion",
-                &["false"],
-                "deletion waits for nobody",
-            ),
-        ],
+        &[supported(
+            "apiVersion kind name uid controller blockOwnerDeletion",
+        )],
     ),
     (
         "LabelSelector",
