@@ -73,7 +73,8 @@ pub(super) fn kept(
     };
     // Of one that cannot be read nothing can be kept.
     let live: Value = serde_yaml::from_slice(&stored.value).unwrap_or_default();
-    let said = &document.value;
+    // The text: a field that says `null` is not in the value any more.
+    let said = &parse(&document.text)?;
     let mut paths = named_by(said);
     paths.retain(|path| at(said, path).is_some());
     let mut changes = Vec::new();
