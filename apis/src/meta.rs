@@ -195,6 +195,11 @@ pub struct OwnerReference {
     pub block_owner_deletion: Option<bool>,
 }
 
+/// The annotation that names the fields which commands have set one by one: JSON Pointers (RFC 6901) in order, separated by
+/// spaces, such as `/metadata/labels/team /spec/replicas`. Applying a manifest that says nothing of such a field leaves it
+/// as it is. It is about the document that it stands in, and is not given on to objects that are made for it.
+pub const SET_BY_COMMAND: &str = "setpoint.dev/set-by-command";
+
 /// The uid of an object whose writer gave none: a version-8 UUID (RFC 9562, custom layout) of 60 bits of the key's create
 /// revision and 62 bits of a hash of kind and name. It is stable for one incarnation, differs for the next, and differs
 /// for objects that one transaction has created together.

@@ -1,8 +1,8 @@
 //! An object as the command line shows it: the merge of what is wanted and what is, as one JSON value.
 
 use serde_json::{Value, json};
-use setpoint_apis::ObjectKey;
 use setpoint_apis::time::Timestamp;
+use setpoint_apis::{ObjectKey, fixed};
 
 use crate::kinds::KindInfo;
 
@@ -93,6 +93,13 @@ impl Object {
         self.list_at(&["status", "conditions"])
             .iter()
             .find(|c| c["type"] == type_)
+    }
+
+    /// Why its controller does nothing for it, where somebody has changed by hand what may not change.
+    pub(crate) fn frozen(&self) -> Option<&str> {
+        let condition = self.condition("Invalid")?;
+        let is = condition["status"] == "True" && condition["reason"] == fixed::CHANGED;
+        is.then(|| condition["message"].as_str().unwrap_or_default())
     }
 
     /// The stand-in for a document that cannot be read: what its key says, and the document itself as text.

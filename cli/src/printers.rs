@@ -169,12 +169,13 @@ impl Printer {
         );
         for (i, column) in self.columns.iter().enumerate() {
             let unreadable = object.is_unreadable();
+            let frozen = unreadable || object.frozen().is_some();
             let cell = match column.name {
                 "NAME" if self.options.kinds => object.full_name(),
                 "NAME" | "AGE" => (column.cell)(object, now),
                 // What cannot be read has no content to show; nor may it look as if it were well.
-                _ if unreadable && i == 1 => "Invalid".to_owned(),
-                _ if unreadable && column.name == "STATUS" => "Invalid".to_owned(),
+                _ if frozen && i == 1 => "Invalid".to_owned(),
+                _ if frozen && column.name == "STATUS" => "Invalid".to_owned(),
                 // What was counted last is still the best that is known.
                 _ if unreadable && column.is_counted(object) => (column.cell)(object, now),
                 _ if unreadable => "?".to_owned(),

@@ -37,7 +37,7 @@ fn annotations(f: &mut Findings, path: &str, meta: &ObjectMeta) {
         &["replace", "keep", "stop"],
     );
     if let Some(text) = value(DELETION_COST)
-        && (text.parse::<i32>().is_err() || text.starts_with('+'))
+        && text.parse::<i32>().map(|n| n.to_string()).ok().as_deref() != Some(text)
     {
         f.add(
             key_path(&path, DELETION_COST),

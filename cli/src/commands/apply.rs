@@ -16,7 +16,7 @@ use crate::object::{Object, pairs};
 use crate::planning::{self, Origin};
 use crate::printers::{self, Format, Printer};
 use crate::term;
-use crate::write::{self, Mode, WriteOptions};
+use crate::write::{self, Mode, Verdict, WriteOptions};
 
 /// Flags of `setpoint apply`.
 #[derive(Args, Clone, Debug)]
@@ -164,6 +164,9 @@ pub(crate) async fn finish(
             )),
         }
     }
+    if !options.dry_run {
+        warn_of_frozen(&client, &outcomes).await;
+    }
     let Some(format) = output else {
         told(context, &outcomes, dry_run);
         return Ok(());
@@ -185,6 +188,26 @@ fn told(context: &mut Context, outcomes: &[write::Outcome], dry_run: DryRun) {
             o.verdict.word(),
             dry_run.suffix()
         ));
+    }
+}
+
+/// Warns of what was changed and is frozen. It is written, whatever the look-up comes to.
+async fn warn_of_frozen(client: &Client, outcomes: &[write::Outcome]) {
+    let may_be = [
+        "deployments",
+        "replicasets",
+        "statefulsets",
+        "daemonsets",
+        "jobs",
+    ];
+    for o in outcomes {
+        if o.verdict == Verdict::Created || !may_be.contains(&o.kind.plural) {
+            continue;
+        }
+        let found = client.find(o.kind, &o.key).await.ok().flatten();
+        if let Some(why) = found.as_ref().and_then(write::frozen) {
+            term::warn(why);
+        }
     }
 }
 

@@ -14,8 +14,8 @@ use crate::kinds;
 use crate::resolve;
 use crate::select::SelectArgs;
 use crate::term::{self, Out};
-use crate::write::{Modified, modify};
-use crate::yaml_edit::{self, Change};
+use crate::write::{self, Modified, modify};
+use crate::yaml_edit::Change;
 
 /// Flags of `setpoint cordon` and `uncordon`.
 #[derive(Args, Clone, Debug)]
@@ -104,7 +104,7 @@ pub(super) async fn set(client: &Client, name: &str, cordon: bool, out: &mut Out
     let kind = kinds::builtin("nodes");
     let key = ObjectKey::cluster(name);
     let modified = modify(client, kind, &key, |text, _| {
-        yaml_edit::edit(text, std::slice::from_ref(&change))
+        write::edit(text, std::slice::from_ref(&change))
     });
     match modified.await? {
         Modified::Unchanged => out.line(format_args!("node/{name} already {word}")),

@@ -21,6 +21,7 @@ use crate::object::Object;
 use crate::printers::Format;
 use crate::resolve::{self, Targets};
 use crate::select::SelectArgs;
+use crate::term;
 
 /// How many objects are deleted by one transaction.
 const BATCH: usize = 40;
@@ -115,6 +116,7 @@ pub(crate) async fn run(args: DeleteArgs, context: &mut Context) -> Result<()> {
     }
     if writes {
         remove(&client, &objects, args.cascade).await?;
+        forget_events(&client, &objects).await;
     }
     for o in &objects {
         match args.output {
@@ -137,6 +139,8 @@ pub(crate) async fn run(args: DeleteArgs, context: &mut Context) -> Result<()> {
             family.grow(&client).await?;
         }
         gone::wait(&client, &objects, &family, args.timeout).await?;
+        // Of how the pods stopped.
+        forget_events(&client, &objects).await;
     }
     if missing.is_empty() || args.ignore_not_found {
         return Ok(());
@@ -232,6 +236,19 @@ async fn remove(client: &Client, objects: &[Object], cascade: Cascade) -> Result
             .with_context(|| format!("deleting {}", object.full_name()))?;
     }
     Ok(())
+}
+
+/// Removes the events of namespaces that have been deleted.
+async fn forget_events(client: &Client, objects: &[Object]) {
+    for object in objects.iter().filter(|o| o.kind.plural == "namespaces") {
+        // They go by themselves within an hour.
+        if let Err(error) = namespace::forget_events(client, &object.key.name).await {
+            term::warn(format_args!(
+                "the events of {} have stayed: {error:#}",
+                object.full_name()
+            ));
+        }
+    }
 }
 
 /// Deleting is idempotent, so an unknown outcome is simply tried again: not when an answer was waited for in vain, because

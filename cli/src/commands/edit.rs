@@ -107,7 +107,7 @@ async fn one(
         {
             return Ok(false);
         }
-        let problem = match check(kind, key, stored, &edited, strict) {
+        let problem = match check(client, kind, key, stored, &edited, strict).await {
             Ok(document) => match store(client, kind, key, stored, &document).await {
                 Ok(()) => return Ok(true),
                 Err(error) => {
@@ -151,7 +151,8 @@ fn open(editor: &str, path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn check(
+async fn check(
+    client: &Client,
     kind: KindInfo,
     key: &ObjectKey,
     stored: &KeyValue,
@@ -180,7 +181,7 @@ fn check(
             kind.full_name(&key.name)
         );
     }
-    write::check(kind, key, stored, &document.text)?;
+    write::check(client, kind, key, stored, &document.text).await?;
     Ok(document)
 }
 

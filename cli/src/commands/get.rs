@@ -112,6 +112,9 @@ pub(crate) async fn run(args: GetArgs, context: &mut Context) -> Result<()> {
     }
     context.out.flush()?;
     for object in groups.iter().flat_map(|(_, o)| o) {
+        if let Some(message) = object.frozen() {
+            term::warn(format_args!("{} is frozen: {message}", object.full_name()));
+        }
         if let Some(message) = &object.invalid {
             let name = object.full_name();
             match nameless(&client, object) {

@@ -10,8 +10,8 @@ use crate::object::pairs;
 use crate::resolve::{self, Targets};
 use crate::select::SelectArgs;
 use crate::term;
-use crate::write::{Modified, modify};
-use crate::yaml_edit::{self, Change};
+use crate::write::{self, Modified, modify};
+use crate::yaml_edit::Change;
 
 /// Flags of `setpoint label` and `annotate`.
 #[derive(Args, Clone, Debug)]
@@ -106,7 +106,7 @@ pub(crate) async fn run(args: LabelArgs, what: What, context: &mut Context) -> R
                     None => Change::remove(&["metadata", what.field(), name]),
                 })
                 .collect();
-            yaml_edit::edit(text, &edits)
+            write::edit(text, &edits)
         })
         .await?;
         let name = kind.full_name(&key.name);

@@ -28,6 +28,9 @@ const MAX_FOLLOWED: usize = 5;
 /// How many lines of each log are shown for a selector, as kubectl.
 const SELECTED_TAIL: usize = 10;
 
+/// The label of a Job's pods that says whose they are.
+const CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
+
 /// Flags of `setpoint logs`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct LogsArgs {
@@ -230,6 +233,14 @@ async fn pods(
         "services" => object
             .at(&["spec", "selector"])
             .map(|s| serde_json::json!({ "matchLabels": s })),
+        // One that says none has its pods by its uid.
+        "jobs" => Some(object.at(&["spec", "selector"]).cloned().unwrap_or_else(
+            || serde_json::json!({ "matchLabels": { CONTROLLER_UID: object.uid() } }),
+        )),
+        "cronjobs" => bail!(
+            "{} has no pods of its own, its jobs have: `setpoint get jobs` lists them, `setpoint logs job/NAME` shows one's",
+            object.full_name()
+        ),
         _ => object.at(&["spec", "selector"]).cloned(),
     };
     let selector = selector.with_context(|| format!("{} have no pods", found.plural))?;

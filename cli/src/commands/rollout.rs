@@ -9,16 +9,19 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
-use setpoint_apis::{Key, ObjectKey};
+use setpoint_apis::{Key, LabelSelector, ObjectKey};
 use tokio::time::Instant;
 
+use super::DryRun;
 use crate::client::Client;
 use crate::context::Context;
 use crate::kinds::KindInfo;
-use crate::resolve;
+use crate::manifest::FileArgs;
+use crate::printers::Format;
+use crate::resolve::{self, Targets};
 use crate::term::{self, Progress};
-use crate::write::{Modified, modify};
-use crate::yaml_edit::{self, Change};
+use crate::write::{self, Modified, modify};
+use crate::yaml_edit::Change;
 use progress::Progressing;
 
 /// The annotation of the template that makes it another one; kubectl's.
@@ -31,46 +34,92 @@ pub(crate) struct RolloutArgs {
     what: What,
 }
 
+/// Which workloads are meant.
+#[derive(Args, Clone, Debug)]
+struct TargetArgs {
+    /// TYPE NAME..., TYPE/NAME..., or TYPE for all of the namespace
+    #[arg(value_name = "RESOURCE")]
+    words: Vec<String>,
+    #[command(flatten)]
+    files: FileArgs,
+    /// Only those with these labels
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    selector: Option<String>,
+}
+
+impl TargetArgs {
+    /// The workloads that there are of those that are meant.
+    ///
+    /// # Errors
+    /// When the words are none, a selector is malformed, nothing is meant, or the store does not answer.
+    async fn find(&self, context: &Context, client: &Client) -> Result<Vec<(KindInfo, ObjectKey)>> {
+        let namespace = context.namespace()?;
+        let targets = resolve::words_or_files(client, &self.words, &self.files, &namespace).await?;
+        let kinds = match targets {
+            Targets::Named(_) if self.selector.is_some() => {
+                bail!("names exclude a selector (-l)")
+            }
+            Targets::Named(named) => return Ok(named),
+            Targets::Kinds(kinds) => kinds,
+        };
+        let selector: LabelSelector = match &self.selector {
+            Some(text) => text.parse()?,
+            None => LabelSelector::default(),
+        };
+        let mut found = Vec::new();
+        for kind in kinds {
+            let listed = client.list(kind, Some(&namespace)).await?.objects;
+            let meant = listed.into_iter().filter(|o| selector.matches(&o.labels()));
+            found.extend(meant.map(|o| (kind, o.key)));
+        }
+        if found.is_empty() {
+            bail!("No resources found in {namespace} namespace.");
+        }
+        Ok(found)
+    }
+}
+
 #[derive(Subcommand, Clone, Debug)]
 enum What {
     /// Show how far it is, until it is done
     Status {
-        /// TYPE NAME or TYPE/NAME
-        #[arg(required = true, value_name = "RESOURCE")]
-        words: Vec<String>,
+        #[command(flatten)]
+        targets: TargetArgs,
         /// Stay until it is done
         #[arg(short, long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
         watch: bool,
+        /// Only when this revision is the one that was asked for last; 0 is whichever that is
+        #[arg(long, default_value_t = 0, value_name = "N")]
+        revision: i64,
         /// Give up after so long; 0 never
         #[arg(long, default_value = "0", value_name = "DURATION", value_parser = super::duration)]
         timeout: Duration,
     },
     /// Replace all pods by new ones, a few at a time
     Restart {
-        /// TYPE NAME... or TYPE/NAME...
-        #[arg(required = true, value_name = "RESOURCE")]
-        words: Vec<String>,
+        #[command(flatten)]
+        targets: TargetArgs,
     },
     /// Let changes of the template wait
     Pause {
-        /// TYPE NAME... or TYPE/NAME...
-        #[arg(required = true, value_name = "RESOURCE")]
-        words: Vec<String>,
+        #[command(flatten)]
+        targets: TargetArgs,
     },
     /// Show the revisions there are
     History {
-        /// TYPE NAME or TYPE/NAME
-        #[arg(required = true, value_name = "RESOURCE")]
-        words: Vec<String>,
+        #[command(flatten)]
+        targets: TargetArgs,
         /// Show the pod template of this revision
         #[arg(long, value_name = "N")]
         revision: Option<i64>,
+        /// The objects that keep the revisions: name, yaml, json or jsonpath=TEMPLATE
+        #[arg(short, long, value_name = "FORMAT")]
+        output: Option<Format>,
     },
     /// Go back to the revision before, or to another one
     Undo {
-        /// TYPE NAME or TYPE/NAME
-        #[arg(required = true, value_name = "RESOURCE")]
-        words: Vec<String>,
+        #[command(flatten)]
+        targets: TargetArgs,
         /// The revision to go back to; the one before by default
         #[arg(long, value_name = "N")]
         to_revision: Option<i64>,
@@ -78,14 +127,13 @@ enum What {
         #[arg(long)]
         restore_config: bool,
         /// Only say what would be done
-        #[arg(long)]
-        dry_run: bool,
+        #[arg(long, value_enum, default_value_t, num_args = 0..=1, default_missing_value = "client", require_equals = true)]
+        dry_run: DryRun,
     },
     /// Let changes of the template go on
     Resume {
-        /// TYPE NAME... or TYPE/NAME...
-        #[arg(required = true, value_name = "RESOURCE")]
-        words: Vec<String>,
+        #[command(flatten)]
+        targets: TargetArgs,
     },
 }
 
@@ -93,18 +141,21 @@ enum What {
 pub(crate) async fn run(args: RolloutArgs, context: &mut Context) -> Result<()> {
     match args.what {
         What::Status {
-            words,
+            targets,
             watch,
+            revision,
             timeout,
         } => {
             let client = context.client().await?;
-            let namespace = context.namespace()?;
             let timeout = if timeout.is_zero() {
                 Duration::from_secs(u64::from(u32::MAX))
             } else {
                 timeout
             };
-            for (kind, key) in resolve::named(&client, &words, &namespace).await? {
+            for (kind, key) in targets.find(context, &client).await? {
+                if revision != 0 {
+                    history::check_newest(&client, kind, &key, revision).await?;
+                }
                 if watch {
                     until_done(context, &client, kind, &key, timeout, true).await?;
                 } else {
@@ -118,9 +169,13 @@ pub(crate) async fn run(args: RolloutArgs, context: &mut Context) -> Result<()> 
             }
             Ok(())
         }
-        What::History { words, revision } => history::run(context, &words, revision).await,
+        What::History {
+            targets,
+            revision,
+            output,
+        } => history::run(context, &targets, revision, output.as_ref()).await,
         What::Undo {
-            words,
+            targets,
             to_revision,
             restore_config,
             dry_run,
@@ -130,26 +185,26 @@ pub(crate) async fn run(args: RolloutArgs, context: &mut Context) -> Result<()> 
                 restore_config,
                 dry_run,
             };
-            undo::run(context, &words, how).await
+            undo::run(context, &targets, how).await
         }
-        What::Restart { words } => {
+        What::Restart { targets } => {
             let now = context.now().whole_seconds().to_string();
             let path = ["spec", "template", "metadata", "annotations", RESTARTED_AT];
-            change(context, &words, "restarted", &Change::set(&path, now)).await
+            change(context, &targets, "restarted", &Change::set(&path, now)).await
         }
-        What::Pause { words } => {
+        What::Pause { targets } => {
             change(
                 context,
-                &words,
+                &targets,
                 "paused",
                 &Change::set(&["spec", "paused"], true),
             )
             .await
         }
-        What::Resume { words } => {
+        What::Resume { targets } => {
             change(
                 context,
-                &words,
+                &targets,
                 "resumed",
                 &Change::remove(&["spec", "paused"]),
             )
@@ -164,13 +219,12 @@ fn not_found(kind: &KindInfo, key: &ObjectKey) -> String {
 
 async fn change(
     context: &mut Context,
-    words: &[String],
+    targets: &TargetArgs,
     word: &str,
     change: &Change,
 ) -> Result<()> {
     let client = context.client().await?;
-    let namespace = context.namespace()?;
-    for (kind, key) in resolve::named(&client, words, &namespace).await? {
+    for (kind, key) in targets.find(context, &client).await? {
         let known: &[&str] = match word {
             "restarted" => &["deployments", "statefulsets", "daemonsets"],
             _ => &["deployments"],
@@ -179,7 +233,7 @@ async fn change(
             bail!("{} cannot be {word}", kind.plural);
         }
         let modified = modify(&client, kind, &key, |text, _| {
-            yaml_edit::edit(text, std::slice::from_ref(change))
+            write::edit(text, std::slice::from_ref(change))
         })
         .await?;
         let name = kind.full_name(&key.name);

@@ -8,17 +8,20 @@ use serde_json::Value;
 
 use super::rollout;
 use crate::context::Context;
+use crate::manifest::FileArgs;
 use crate::resolve::{self, Targets};
 use crate::term;
-use crate::write::{Modified, modify};
-use crate::yaml_edit::{self, Change};
+use crate::write::{self, Modified, modify};
+use crate::yaml_edit::Change;
 
 /// Flags of `setpoint scale`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ScaleArgs {
     /// TYPE NAME... or TYPE/NAME...
-    #[arg(required = true, value_name = "RESOURCE")]
+    #[arg(value_name = "RESOURCE")]
     words: Vec<String>,
+    #[command(flatten)]
+    files: FileArgs,
     /// How many
     #[arg(long, value_parser = clap::value_parser!(i32).range(0..))]
     replicas: i32,
@@ -37,28 +40,32 @@ pub(crate) struct ScaleArgs {
 pub(crate) async fn run(args: ScaleArgs, context: &mut Context) -> Result<()> {
     let client = context.client().await?;
     let namespace = context.namespace()?;
-    let objects = match resolve::targets(&client, &args.words, &namespace).await? {
-        Targets::Named(names) => names,
-        Targets::Kinds(kinds) if args.all => {
-            let mut all = Vec::new();
-            for kind in kinds {
-                all.extend(
-                    client
-                        .list(kind, Some(&namespace))
-                        .await?
-                        .objects
-                        .into_iter()
-                        .map(|o| (kind, o.key)),
-                );
+    let objects =
+        match resolve::words_or_files(&client, &args.words, &args.files, &namespace).await? {
+            Targets::Named(names) => names,
+            Targets::Kinds(kinds) if args.all => {
+                let mut all = Vec::new();
+                for kind in kinds {
+                    all.extend(
+                        client
+                            .list(kind, Some(&namespace))
+                            .await?
+                            .objects
+                            .into_iter()
+                            .map(|o| (kind, o.key)),
+                    );
+                }
+                all
             }
-            all
-        }
-        Targets::Kinds(_) => bail!("a resource name is needed, or --all"),
-    };
-    for (kind, key) in &objects {
-        if !matches!(kind.plural, "deployments" | "replicasets") {
+            Targets::Kinds(_) => bail!("a resource name is needed, or --all"),
+        };
+    // All of them or none: what cannot be scaled is told before anything is.
+    for (kind, _) in &objects {
+        if !matches!(kind.plural, "deployments" | "replicasets" | "statefulsets") {
             bail!("{} cannot be scaled", kind.plural);
         }
+    }
+    for (kind, key) in &objects {
         let modified = modify(&client, *kind, key, |text, stored| {
             if let Some(expected) = args.current_replicas {
                 let now = kind.read(key, &stored.value)?;
@@ -70,7 +77,7 @@ pub(crate) async fn run(args: ScaleArgs, context: &mut Context) -> Result<()> {
                     );
                 }
             }
-            yaml_edit::edit(
+            write::edit(
                 text,
                 &[Change::set(
                     &["spec", "replicas"],

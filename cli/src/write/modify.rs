@@ -4,9 +4,10 @@ use anyhow::{Context as _, Error, Result, anyhow, bail};
 use setpoint_apis::{Key, ObjectKey};
 use setpoint_store::{Compare, KeyValue, Txn};
 
-use super::immutable;
+use super::frozen;
 use crate::client::Client;
 use crate::kinds::KindInfo;
+use crate::term;
 use crate::yaml_edit::Edited;
 
 /// How often a change is tried against others who change the same document.
@@ -25,7 +26,7 @@ pub(crate) enum Modified {
 }
 
 /// Changes a document. `change` gets the stored text and gives the new one; it is called again when somebody else was
-/// faster.
+/// faster. Warns when the object is frozen, so that nothing will come of it.
 ///
 /// # Errors
 /// When the object does not exist, the change fails or is not valid, or others change it all the time.
@@ -51,13 +52,15 @@ pub(crate) async fn modify(
         if edited.text == text {
             return Ok(Modified::Unchanged);
         }
-        check(kind, key, &stored, &edited.text).map_err(broken)?;
+        let checked = check(client, kind, key, &stored, &edited.text).await;
+        checked.map_err(broken)?;
         let mut txn = Txn::new()
             .when(Compare::ModRevision(path.clone(), stored.mod_revision))
             .put(path.clone(), edited.text.clone());
         txn.then.push(client.clock_put(&timeline));
         match client.txn(txn).await {
             Ok(result) if result.succeeded => {
+                warn_of_frozen(client, kind, key).await;
                 return Ok(Modified::Changed {
                     rewritten: edited.rewritten,
                 });
@@ -74,6 +77,14 @@ pub(crate) async fn modify(
             "{} is being changed by others all the time; try again",
             kind.full_name(&key.name)
         ),
+    }
+}
+
+async fn warn_of_frozen(client: &Client, kind: KindInfo, key: &ObjectKey) {
+    // It is written, whatever this look-up comes to.
+    let found = client.find(kind, key).await.ok().flatten();
+    if let Some(why) = found.as_ref().and_then(frozen::warning) {
+        term::warn(why);
     }
 }
 
@@ -103,11 +114,17 @@ fn explain(
 /// Whether a new text may replace a stored document.
 ///
 /// # Errors
-/// When it is not valid, or changes what must stay.
-pub(crate) fn check(kind: KindInfo, key: &ObjectKey, stored: &KeyValue, text: &str) -> Result<()> {
+/// When it is not valid, or changes what must stay; when the store does not answer.
+pub(crate) async fn check(
+    client: &Client,
+    kind: KindInfo,
+    key: &ObjectKey,
+    stored: &KeyValue,
+    text: &str,
+) -> Result<()> {
     let new = kind.read(key, text.as_bytes())?;
     if let Ok(old) = kind.read(key, &stored.value)
-        && let Some(why) = immutable::refusal(kind.plural, &old, &new)
+        && let Some(why) = frozen::refusal(client, (kind, key), stored, (&old, &new), text).await?
     {
         bail!("{}: {why}", kind.full_name(&key.name));
     }

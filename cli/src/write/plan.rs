@@ -11,8 +11,8 @@ use setpoint_store::{Compare, KeyValue, StoreError, TxnOp};
 
 use super::chunks::chunks;
 use super::door::{Doors, given_before};
-use super::immutable;
 use super::patience::{LIMIT, Patience};
+use super::{frozen, noted};
 use crate::client::Client;
 use crate::context::DEFAULT_NAMESPACE;
 use crate::kinds::KindInfo;
@@ -97,12 +97,12 @@ pub(crate) async fn write(
             client.timeline(),
             Doors::open(client, documents)
         )?;
-        let mut given = as_given_before(documents, &stored)?;
+        let (mut given, anew) = over_stored(documents, &stored, options.mode)?;
         let notes = doors.furnish(&mut given, &stored)?;
         let documents = &given[..];
         let mut verdicts = Vec::with_capacity(documents.len());
         for (document, stored) in documents.iter().zip(&stored) {
-            verdicts.push(judge(document, stored.as_ref(), options.mode, unknown)?);
+            verdicts.push(judge(client, document, stored.as_ref(), options.mode, unknown).await?);
         }
         // What an earlier try of ours may have written counts as this run's doing.
         for (first, now) in first.iter_mut().zip(&verdicts) {
@@ -141,6 +141,11 @@ pub(crate) async fn write(
         }
         for note in notes {
             term::note(note);
+        }
+        for name in anew {
+            term::warn(format_args!(
+                "the document of {name} was written anew, to keep what commands have set; its comments are lost"
+            ));
         }
         let verdicts = first.into_iter().map(|v| v.unwrap_or(Verdict::Unchanged));
         return Ok(outcomes(documents, verdicts));
@@ -185,13 +190,28 @@ pub(crate) async fn change(
     Ok((guard.compares, guard.puts))
 }
 
-/// The documents, pods with what LimitRanges gave them when they were created.
-fn as_given_before(documents: &[Document], stored: &[Option<KeyValue>]) -> Result<Vec<Document>> {
-    let given = |(document, stored): (&Document, &Option<KeyValue>)| {
-        let given = given_before(document, stored.as_ref())?;
-        Ok(given.unwrap_or_else(|| document.clone()))
-    };
-    documents.iter().zip(stored).map(given).collect()
+/// The documents as they are to be stored over what is there: with what commands have set and they say nothing of, where
+/// they are applied, and pods with what LimitRanges gave them when they were created. And the names of those whose
+/// comments are lost by that.
+fn over_stored(
+    documents: &[Document],
+    stored: &[Option<KeyValue>],
+    mode: Mode,
+) -> Result<(Vec<Document>, Vec<String>)> {
+    let (mut all, mut anew) = (Vec::with_capacity(documents.len()), Vec::new());
+    for (document, stored) in documents.iter().zip(stored) {
+        let kept = match mode {
+            Mode::Apply => noted::kept(document, stored.as_ref())?,
+            Mode::Create => None,
+        };
+        let (document, rewritten) = kept.unwrap_or_else(|| (document.clone(), false));
+        if rewritten {
+            anew.push(KindInfo::from(&document.kind).full_name(&document.key.name));
+        }
+        let given = given_before(&document, stored.as_ref())?;
+        all.push(given.unwrap_or(document));
+    }
+    Ok((all, anew))
 }
 
 /// What would become of documents, as far as what is stored under their own keys tells. The outcomes are in the order of
@@ -206,10 +226,10 @@ pub(crate) async fn preview(
 ) -> Result<Vec<Outcome>> {
     no_doubles(documents)?;
     let stored = read(client, documents).await?;
-    let documents = as_given_before(documents, &stored)?;
+    let (documents, _) = over_stored(documents, &stored, mode)?;
     let mut verdicts = Vec::with_capacity(documents.len());
     for (document, stored) in documents.iter().zip(&stored) {
-        verdicts.push(judge(document, stored.as_ref(), mode, false)?);
+        verdicts.push(judge(client, document, stored.as_ref(), mode, false).await?);
     }
     Ok(outcomes(&documents, verdicts))
 }
@@ -301,7 +321,8 @@ async fn check_namespaces(client: &Client, documents: &[Document]) -> Result<()>
     Ok(())
 }
 
-fn judge(
+async fn judge(
+    client: &Client,
     document: &Document,
     stored: Option<&KeyValue>,
     mode: Mode,
@@ -337,7 +358,8 @@ fn judge(
     if content(&old) == new {
         return Ok(Verdict::Unchanged);
     }
-    match immutable::refusal(kind.plural, &old, &new) {
+    let of = (kind, &document.key);
+    match frozen::refusal(client, of, stored, (&old, &new), &document.text).await? {
         Some(why) => bail!(
             "{}:{}: {}: {why}",
             document.source,

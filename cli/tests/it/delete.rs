@@ -398,3 +398,28 @@ async fn an_etcd_that_is_full_takes_deletions_or_says_what_to_do() {
         _ => assert!(ran.fails().contains("deleting again is safe")),
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_go_with_their_namespace_and_others_stay() {
+    let f = Fixture::new("delete-events").await;
+    for name in ["q", "q2"] {
+        f.apply(&format!(
+            "apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n"
+        ));
+    }
+    let event = |node, namespace| Key::Event {
+        node,
+        namespace,
+        id: "e",
+    };
+    for node in [None, Some("n1")] {
+        for namespace in ["q", "q2"] {
+            f.put(&event(node, namespace), "reason: R\n").await;
+        }
+    }
+    f.run(&["delete", "ns", "q"]).ok();
+    for node in [None, Some("n1")] {
+        assert_eq!(f.get(&event(node, "q")).await, None, "{node:?}");
+        assert!(f.get(&event(node, "q2")).await.is_some(), "{node:?}");
+    }
+}

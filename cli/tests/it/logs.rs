@@ -277,3 +277,25 @@ async fn an_agent_does_not_show_logs_to_everybody_unless_that_is_meant() {
         .fails();
     assert!(err.contains("--tls-cert"), "{err}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_jobs_pods_are_known_by_its_uid_and_a_cron_job_names_its_jobs() {
+    let f = Fixture::new("logs-job").await;
+    let template = "template: {spec: {restartPolicy: Never, containers: [{name: c, image: host}]}}";
+    f.apply(&format!(
+        "apiVersion: batch/v1\nkind: Job\nmetadata: {{name: pi}}\nspec: {{{template}}}\n---\n\
+         apiVersion: batch/v1\nkind: CronJob\nmetadata: {{name: often}}\n\
+         spec: {{schedule: '* * * * *', jobTemplate: {{spec: {{{template}}}}}}}\n"
+    ));
+    let err = f.run(&["logs", "job/pi"]).fails();
+    assert!(err.contains("job.batch/pi has no pods"), "{err}");
+    let uid = f
+        .run(&["get", "job/pi", "-o", "jsonpath={.metadata.uid}"])
+        .ok();
+    let label = format!("labels: {{batch.kubernetes.io/controller-uid: {uid}, ");
+    f.apply(&pod("p").replacen("labels: {", &label, 1));
+    let err = f.run(&["logs", "jobs/pi"]).fails();
+    assert!(err.contains("pod \"p\""), "{err}");
+    let err = f.run(&["logs", "cronjob/often"]).fails();
+    assert!(err.contains("logs job/NAME"), "{err}");
+}

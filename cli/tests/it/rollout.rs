@@ -140,3 +140,70 @@ async fn undo_asks_for_the_template_before_and_restores_content_only_when_told()
     let err = f.run(&["rollout", "undo", "deploy/web"]).fails();
     assert!(err.contains("is paused"), "{err}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn undo_brings_back_what_was_told_of_the_revision() {
+    let f = two_revisions("undo-cause").await;
+    let set = Key::Desired("replicasets", key("web-1"));
+    let text = f.get(&set).await.unwrap();
+    let text = String::from_utf8_lossy(&text.value).into_owned();
+    let cause = "annotations: {kubernetes.io/change-cause: first, deployment.kubernetes.io/max-replicas: '9', ";
+    f.put(&set, &text.replacen("annotations: {", cause, 1))
+        .await;
+    for word in [
+        "kubernetes.io/change-cause=second",
+        "late=x",
+        "setpoint.dev/config-rollout=false",
+    ] {
+        f.run(&["annotate", "deploy/web", word]).ok();
+    }
+    f.run(&["rollout", "undo", "deploy/web"]).ok();
+    let path = "jsonpath={.metadata.annotations}";
+    let shown = f.run(&["get", "deploy/web", "-o", path]).ok();
+    assert!(
+        shown.contains("first") && shown.contains("config-rollout"),
+        "{shown}"
+    );
+    for gone in [
+        "second",
+        "late",
+        "max-replicas",
+        "deployment.kubernetes.io/revision",
+    ] {
+        assert!(!shown.contains(gone), "{gone} in {shown}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn history_prints_objects_and_dry_runs_are_said_as_elsewhere() {
+    let f = two_revisions("history-out").await;
+    let out = f
+        .run(&["rollout", "history", "deploy/web", "-o", "name"])
+        .ok();
+    assert_eq!(out, "replicaset.apps/web-1\nreplicaset.apps/web-2\n");
+    let out = f
+        .run(&[
+            "rollout",
+            "history",
+            "deploy/web",
+            "--revision=1",
+            "-o",
+            "yaml",
+        ])
+        .ok();
+    assert!(
+        out.contains("name: web-1") && out.contains("kind: ReplicaSet"),
+        "{out}"
+    );
+    let out = f
+        .run(&["rollout", "undo", "deploy/web", "--dry-run=client"])
+        .ok();
+    assert_eq!(out, "deployment.apps/web would go back to revision 1\n");
+    let status = ["rollout", "status", "deploy/web", "--watch=false"];
+    f.run(&[&status[..], &["--revision=2"]].concat()).ok();
+    let err = f.run(&[&status[..], &["--revision=1"]].concat()).fails();
+    assert!(
+        err.contains("not the one that was asked for last, 2"),
+        "{err}"
+    );
+}

@@ -160,6 +160,11 @@ fn daemon_sets_are_held_to_their_rules() {
             ),
             (
                 "metadata: {labels: {app: log}}",
+                "metadata: {labels: {app: log}, annotations: {controller.kubernetes.io/pod-deletion-cost: '07'}}",
+                "spec.template.metadata.annotations[\"controller.kubernetes.io/pod-deletion-cost\"]: \"07\"",
+            ),
+            (
+                "metadata: {labels: {app: log}}",
                 "metadata: {labels: {app: log}, annotations: {setpoint.dev/partition-policy: never}}",
                 "spec.template.metadata.annotations[\"setpoint.dev/partition-policy\"]: \"never\" is not one of",
             ),

@@ -4,12 +4,15 @@
 //! Whoever creates something in a namespace guards on its existence, so a create comes before this transaction, and goes
 //! with the rest, or fails. That holds for kinds too of which the first object ever is created meanwhile: the transaction
 //! holds only while the store has documents of no other kinds than those whose ranges it deletes.
+//!
+//! What controllers have told of its objects in events goes with it too. The events of agents are apart, under their nodes,
+//! and all of them may still tell how its pods stop: [`forget_events`] removes those.
 
 use std::collections::BTreeSet;
 
 use anyhow::{Result, bail};
 use setpoint_apis::timeline::Timeline;
-use setpoint_apis::{Key, KeyRange, Keyspace, keyspace};
+use setpoint_apis::{Key, KeyRange, Keyspace, ObjectKey, keyspace};
 use setpoint_store::{Compare, Revision, Txn, TxnOp};
 
 use super::retried;
@@ -38,7 +41,12 @@ pub(super) async fn remove(client: &Client, object: &Object, timeline: &Timeline
         let gaps = gaps(client.keyspace(), &plurals);
         txn.compares
             .extend(gaps.into_iter().map(|gap| unchanged(gap, revision)));
-        let ranges = ranges(client.keyspace(), plurals, &object.key.name);
+        let mut ranges = ranges(client.keyspace(), plurals, &object.key.name);
+        let events = client.keyspace().event_range(&object.key.name);
+        ranges.push(TxnOp::DeleteRange {
+            start: events.start,
+            end: events.end,
+        });
         txn.then = nested(ranges, txn.compares.len())?;
         let mark = keyspace::admissions(&object.key.name);
         txn.then.push(TxnOp::Delete(client.key(&Key::Meta(&mark))));
@@ -53,6 +61,33 @@ pub(super) async fn remove(client: &Client, object: &Object, timeline: &Timeline
         }
     }
     bail!("kinds come all the time that were not there before, so nothing was deleted; try again")
+}
+
+/// Deletes the events about objects of a namespace, as long as it is gone.
+///
+/// # Errors
+/// When the store does not do it.
+pub(super) async fn forget_events(client: &Client, namespace: &str) -> Result<()> {
+    let keyspace = client.keyspace();
+    let (all, _) = client.keys(&keyspace.node_events(None), None).await?;
+    let of_agents = all.into_iter().filter(|key| {
+        matches!(keyspace.split(key), Ok(Key::Event { namespace: of, .. }) if of == namespace)
+    });
+    let events = keyspace.event_range(namespace);
+    let mut operations = vec![TxnOp::DeleteRange {
+        start: events.start,
+        end: events.end,
+    }];
+    operations.extend(of_agents.map(TxnOp::Delete));
+    let document = client.key(&Key::Desired("namespaces", ObjectKey::cluster(namespace)));
+    for chunk in operations.chunks(OPERATIONS - 1) {
+        let mut txn = Txn::new().when(Compare::absent(document.clone()));
+        txn.then.extend(chunk.iter().cloned());
+        if !retried(client, txn).await? {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// What lies between the documents of these kinds.

@@ -6,14 +6,13 @@ use setpoint_apis::core::PodTemplateSpec;
 use setpoint_apis::{ObjectKey, document};
 use setpoint_workloads::deployment::plan::REVISION;
 
-use super::not_found;
+use super::{TargetArgs, not_found};
 use crate::client::Client;
 use crate::context::Context;
 use crate::kinds::{self, KindInfo};
 use crate::object::Object;
-use crate::printers::age;
 use crate::printers::table::Table;
-use crate::resolve;
+use crate::printers::{self, Format, Printer, age};
 
 /// The annotation that says why a revision was made.
 const CHANGE_CAUSE: &str = "kubernetes.io/change-cause";
@@ -94,13 +93,28 @@ fn note(object: &Object, revision: &Revision, newest: bool) -> &'static str {
 }
 
 /// `rollout history`.
-pub(super) async fn run(context: &mut Context, words: &[String], one: Option<i64>) -> Result<()> {
+pub(super) async fn run(
+    context: &mut Context,
+    targets: &TargetArgs,
+    one: Option<i64>,
+    output: Option<&Format>,
+) -> Result<()> {
+    if let Some(format) = output.filter(|f| Printer::is_table(f)) {
+        bail!("this output format is not supported here: {format:?}");
+    }
     let client = context.client().await?;
-    let namespace = context.namespace()?;
     let now = context.now();
-    for (kind, key) in resolve::named(&client, words, &namespace).await? {
+    let mut kept = Vec::new();
+    for (kind, key) in targets.find(context, &client).await? {
         let (object, all) = revisions(&client, kind, &key).await?;
         let name = object.full_name();
+        if output.is_some() {
+            match one {
+                Some(number) => kept.push(find(&name, &all, number)?.object.clone()),
+                None => kept.extend(all.into_iter().map(|r| r.object)),
+            }
+            continue;
+        }
         if let Some(number) = one {
             let revision = find(&name, &all, number)?;
             context.out.line(format_args!("{name} revision {number}"));
@@ -124,7 +138,28 @@ pub(super) async fn run(context: &mut Context, words: &[String], one: Option<i64
         let rows: Vec<Vec<String>> = all.iter().map(row).collect();
         table.print(&mut context.out, &rows);
     }
-    Ok(())
+    match output {
+        Some(format) => printers::document(&mut context.out, format, &kept, kept.len() != 1),
+        None => Ok(()),
+    }
+}
+
+/// An error when another revision than this one was asked for last.
+pub(super) async fn check_newest(
+    client: &Client,
+    kind: KindInfo,
+    key: &ObjectKey,
+    wanted: i64,
+) -> Result<()> {
+    let (object, all) = revisions(client, kind, key).await?;
+    let name = object.full_name();
+    let wanted = find(&name, &all, wanted)?.number;
+    match all.last().map(|r| r.number) {
+        Some(newest) if newest != wanted => {
+            bail!("{name}: the revision {wanted} is not the one that was asked for last, {newest}")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The revision of a number.

@@ -114,17 +114,25 @@ fn stateful_set(o: &Object, wanted: i64) -> Result<Progressing> {
         ))
     };
     Ok(if ready < wanted {
-        waiting(format!("{} pods are not ready", wanted - ready))
+        waiting(format!("{} not ready", pods_are(wanted - ready)))
     } else if partition > 0 && updated < wanted - partition {
         waiting(format!(
             "{updated} out of {} new pods have been updated",
             wanted - partition
         ))
     } else if partition == 0 && (update != current || updated < wanted) {
-        waiting(format!("{updated} pods are at revision {update}"))
+        waiting(format!("{} at revision {update}", pods_are(updated)))
     } else {
         Progressing::Done(format!("statefulset {name:?} successfully rolled out"))
     })
+}
+
+/// `1 pod is`, `2 pods are`.
+fn pods_are(number: i64) -> String {
+    match number {
+        1 => "1 pod is".to_owned(),
+        n => format!("{n} pods are"),
+    }
 }
 
 fn daemon_set(o: &Object) -> Result<Progressing> {
@@ -184,8 +192,11 @@ fn deployment(o: &Object, wanted: i64) -> Result<Progressing> {
         ))
     } else if total > updated {
         waiting(format!(
-            "{} old replicas are pending termination",
-            total - updated
+            "{} pending termination",
+            match total - updated {
+                1 => "1 old replica is".to_owned(),
+                n => format!("{n} old replicas are"),
+            }
         ))
     } else if available < updated {
         waiting(format!(
@@ -247,7 +258,7 @@ mod tests {
         check(json!({"observedGeneration": 1}), "to be observed");
         let at = |updated: i64, total: i64, available: i64| json!({"observedGeneration": 2, "updatedReplicas": updated, "replicas": total, "availableReplicas": available});
         check(at(1, 3, 3), "1 out of 3 new replicas");
-        check(at(3, 4, 3), "1 old replicas");
+        check(at(3, 4, 3), "1 old replica is pending");
         check(at(3, 3, 2), "2 of 3 updated replicas are available");
         check(at(3, 3, 3), "successfully rolled out");
         check(
@@ -288,12 +299,12 @@ mod tests {
         check(
             "statefulsets",
             set(rolling(), 2, 3, "b"),
-            "1 pods are not ready",
+            "1 pod is not ready",
         );
         check(
             "statefulsets",
             set(rolling(), 3, 1, "a"),
-            "1 pods are at revision b",
+            "1 pod is at revision b",
         );
         check(
             "statefulsets",

@@ -1,21 +1,35 @@
 //! `setpoint rollout undo`: asks for the template of an earlier revision again.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 use setpoint_apis::ObjectKey;
 use setpoint_apis::core::PodTemplateSpec;
 use setpoint_workloads::config::COPY_OF;
-use setpoint_workloads::deployment::plan::HASH_LABEL;
+use setpoint_workloads::deployment::plan::{
+    DESIRED_REPLICAS, HASH_LABEL, LAST_APPLIED, MAX_REPLICAS, REVISION, REVISION_HISTORY,
+};
 
 use super::history::{self, Revision};
+use super::{RESTARTED_AT, TargetArgs};
 use crate::client::Client;
+use crate::commands::DryRun;
 use crate::context::Context;
 use crate::kinds;
-use crate::object::Object;
-use crate::resolve;
+use crate::object::{Object, pairs};
 use crate::term;
-use crate::write::{Modified, modify};
+use crate::write::{self, Modified, modify};
 use crate::yaml_edit::{self, Change};
+
+/// Annotations that a revision does not bring back: those that ReplicaSets and Deployments have of their own.
+const OWN_ANNOTATIONS: [&str; 5] = [
+    LAST_APPLIED,
+    REVISION,
+    REVISION_HISTORY,
+    DESIRED_REPLICAS,
+    MAX_REPLICAS,
+];
 
 /// What `rollout undo` was told.
 #[derive(Clone, Copy, Debug)]
@@ -25,14 +39,14 @@ pub(super) struct How {
     /// Whether the content that the revision read is put back.
     pub(super) restore_config: bool,
     /// Whether nothing is written.
-    pub(super) dry_run: bool,
+    pub(super) dry_run: DryRun,
 }
 
 /// Runs the command.
-pub(super) async fn run(context: &mut Context, words: &[String], how: How) -> Result<()> {
+pub(super) async fn run(context: &mut Context, targets: &TargetArgs, how: How) -> Result<()> {
     let client = context.client().await?;
-    let namespace = context.namespace()?;
-    for (kind, key) in resolve::named(&client, words, &namespace).await? {
+    let dry_run = how.dry_run != DryRun::None;
+    for (kind, key) in targets.find(context, &client).await? {
         let (object, all) = history::revisions(&client, kind, &key).await?;
         let name = object.full_name();
         if object.at(&["spec", "paused"]) == Some(&Value::Bool(true)) {
@@ -46,7 +60,7 @@ pub(super) async fn run(context: &mut Context, words: &[String], how: How) -> Re
             .filter(|c| c.is_read_by(&revision.template) && !c.same)
             .collect();
         let number = revision.number;
-        if how.dry_run {
+        if dry_run {
             context
                 .out
                 .line(format_args!("{name} would go back to revision {number}"));
@@ -57,19 +71,21 @@ pub(super) async fn run(context: &mut Context, words: &[String], how: How) -> Re
                 term::warn(format_args!(
                     "{of} is not what revision {number} read: it stays as it is now, unless you add --restore-config"
                 ));
-            } else if how.dry_run {
+            } else if dry_run {
                 context.out.line(format_args!("{of} would be put back"));
             } else {
                 restore(&client, &object.key, copy).await?;
                 context.out.line(format_args!("{of} put back"));
             }
         }
-        if how.dry_run {
+        if dry_run {
             continue;
         }
-        let change = Change::set(&["spec", "template"], serde_json::to_value(&template)?);
+        let template = serde_json::to_value(&template)?;
         let modified = modify(&client, kind, &key, |text, _| {
-            yaml_edit::edit(text, std::slice::from_ref(&change))
+            let now: Value =
+                serde_yaml::from_str(text).context("the stored document is no YAML")?;
+            write::edit(text, &back(&now, revision, &template))
         })
         .await?;
         match modified {
@@ -89,6 +105,44 @@ pub(super) async fn run(context: &mut Context, words: &[String], how: How) -> Re
         }
     }
     Ok(())
+}
+
+/// The changes that take a document back: the template, and of a Deployment the annotations that its ReplicaSet has got
+/// from it then, so that what was told of a revision is told of it again.
+fn back(now: &Value, revision: &Revision, template: &Value) -> Vec<Change> {
+    let mut changes = vec![Change::set(&["spec", "template"], template.clone())];
+    // Whoever restarts it has set that by a command; a manifest that is applied again does not take it away.
+    let way = ["spec", "template", "metadata", "annotations", RESTARTED_AT];
+    if let Some(restarted) = template["metadata"]["annotations"].get(RESTARTED_AT) {
+        changes.insert(0, Change::set(&way, restarted.clone()));
+    }
+    if revision.object.kind.plural != "replicasets" {
+        return changes;
+    }
+    let place = |name: &str| {
+        ["metadata", "annotations", name]
+            .map(str::to_owned)
+            .to_vec()
+    };
+    let before = pairs(revision.object.at(&["metadata", "annotations"]));
+    let before = before.into_iter().filter(|(name, _)| is_restored(name));
+    let before: BTreeMap<String, String> = before.collect();
+    let now = pairs(now["metadata"].get("annotations"));
+    let gone = now
+        .keys()
+        .filter(|name| is_restored(name) && !before.contains_key(*name));
+    changes.extend(gone.map(|name| Change::Remove(place(name))));
+    let set = before
+        .iter()
+        .filter(|(name, value)| now.get(*name) != Some(value));
+    changes.extend(set.map(|(name, value)| Change::Set(place(name), value.as_str().into())));
+    changes
+}
+
+/// Whether going back to a revision brings an annotation back: not what belongs to a ReplicaSet or Deployment itself, nor
+/// what says how a rollout goes.
+fn is_restored(name: &str) -> bool {
+    !OWN_ANNOTATIONS.contains(&name) && !name.starts_with("setpoint.dev/")
 }
 
 /// The revision to go back to.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use setpoint_apis::Timestamp;
 use setpoint_apis::apps::DeploymentStrategyType;
 use setpoint_apis::core::PodTemplateSpec;
+use setpoint_apis::meta::SET_BY_COMMAND;
 
 use super::numbers::{Room, Share, proportional, room};
 use super::plan::{
@@ -403,8 +404,9 @@ pub(super) fn available(r: &SetFacts, s: &Snapshot, now: Timestamp) -> i32 {
 
 /// The Deployment's annotations that its ReplicaSets get too.
 fn copied(annotations: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    const OWN: [&str; 5] = [
+    const OWN: [&str; 6] = [
         LAST_APPLIED,
+        SET_BY_COMMAND,
         REVISION,
         REVISION_HISTORY,
         DESIRED_REPLICAS,

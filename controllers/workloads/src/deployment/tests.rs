@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use setpoint_apis::apps::{DeploymentStrategy, DeploymentStrategyType, RollingUpdateDeployment};
 use setpoint_apis::core::PodTemplateSpec;
+use setpoint_apis::meta::SET_BY_COMMAND;
 use setpoint_apis::{IntOrString, ObjectKey, Timestamp};
 
 mod rollback;
@@ -713,6 +714,7 @@ fn annotations_of_the_deployment_reach_its_replica_set() {
     w.s.annotations = [
         ("kubernetes.io/change-cause".to_owned(), "why".to_owned()),
         (REVISION.to_owned(), "9".to_owned()),
+        (SET_BY_COMMAND.to_owned(), "/spec/replicas".to_owned()),
     ]
     .into();
     w.settle();
@@ -724,6 +726,7 @@ fn annotations_of_the_deployment_reach_its_replica_set() {
         ),
         ("why", "1")
     );
+    assert!(!annotations.contains_key(SET_BY_COMMAND));
 }
 
 #[test]
