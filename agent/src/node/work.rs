@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use setpoint_apis::core::{ConfigMap, PersistentVolumeClaim, Pod, Secret};
+use setpoint_apis::records::StopOrder;
 use setpoint_apis::{Key, Keyspace, Kind, ObjectKey, document};
 use setpoint_store::KeyValue;
 use tracing::warn;
@@ -16,6 +17,7 @@ use crate::content::Content;
 #[derive(Default)]
 pub(crate) struct Named {
     pods: BTreeSet<ObjectKey>,
+    stops: BTreeSet<ObjectKey>,
     content: BTreeSet<(String, ObjectKey)>,
 }
 
@@ -63,6 +65,20 @@ impl WorkTree {
                 self.put_pod(state, key, kv);
                 false
             }
+            Ok(Key::WorkStop(_, key)) => {
+                if let Some(named) = named {
+                    named.stops.insert(key.clone());
+                }
+                match document::decode_value::<StopOrder>(&kv.value) {
+                    Ok(order) => drop(state.stops.insert(key, order)),
+                    // Then it is stopped within its own grace period.
+                    Err(error) => {
+                        warn!(object = %key, error = &error as &dyn std::error::Error, "an order to stop that does not parse");
+                        state.stops.remove(&key);
+                    }
+                }
+                false
+            }
             Ok(Key::WorkContent(_, plural, key)) => {
                 if let Some(named) = named {
                     named.content.insert((plural.to_owned(), key.clone()));
@@ -81,6 +97,10 @@ impl WorkTree {
                 state.frozen.remove(&key);
                 false
             }
+            Ok(Key::WorkStop(_, key)) => {
+                state.stops.remove(&key);
+                false
+            }
             Ok(Key::WorkContent(_, plural, key)) => self.delete_content(disk, plural, &key),
             _ => false,
         }
@@ -90,6 +110,7 @@ impl WorkTree {
     pub(crate) fn listed(&mut self, state: &mut State, disk: &Disk, named: &Named) -> bool {
         state.work.retain(|key, _| named.pods.contains(key));
         state.frozen.retain(|key| named.pods.contains(key));
+        state.stops.retain(|key, _| named.stops.contains(key));
         let gone: Vec<_> = self
             .content_revisions
             .keys()

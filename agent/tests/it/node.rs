@@ -1,6 +1,7 @@
 //! A whole agent against a real etcd. The test plays the scheduler: it puts work and takes it back.
 
 mod at_most_one;
+mod stops;
 
 use std::fs;
 use std::sync::{Arc, Mutex};

@@ -77,9 +77,10 @@ pub(crate) struct DrainArgs {
     /// Give up waiting after so long; 0 for never. The requests stand
     #[arg(long, default_value = "0", value_name = "DURATION", value_parser = super::duration)]
     timeout: Duration,
-    /// Not supported: the pod's own terminationGracePeriodSeconds applies
-    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
-    grace_period: Option<i64>,
+    /// In how many seconds each pod is to be stopped, instead of its own terminationGracePeriodSeconds; 0: at once; less than
+    /// 0: its own
+    #[arg(long, value_name = "SECONDS", default_value_t = -1, allow_negative_numbers = true, hide_default_value = true)]
+    grace_period: i64,
     /// Why, for events and for people
     #[arg(
         long,
@@ -98,11 +99,6 @@ pub(crate) struct DrainArgs {
 
 /// Runs the command.
 pub(crate) async fn run(args: DrainArgs, context: &mut Context) -> Result<ExitCode> {
-    if args.grace_period.is_some_and(|seconds| seconds >= 0) {
-        bail!(
-            "--grace-period is not supported: the pod's own terminationGracePeriodSeconds applies"
-        );
-    }
     let client = context.client().await?;
     let nodes = cordon::names(&client, &args.nodes, &args.select).await?;
     for node in &nodes {
@@ -198,6 +194,7 @@ impl Drain {
             true => "drain".to_owned(),
             false => args.reason,
         };
+        let grace_seconds = displace::grace_seconds(args.grace_period);
         Self {
             client,
             nodes,
@@ -207,11 +204,13 @@ impl Drain {
                 stop_pinned: args.stop_pinned,
                 force: args.force,
                 ignore_budgets: args.ignore_budgets,
+                grace_seconds,
             },
             only: args.pod_selector.unwrap_or_default(),
             intent: Intent {
                 reason,
                 ignore_budgets: args.ignore_budgets,
+                grace_seconds,
                 at: Some(context.now().whole_seconds()),
                 ..Intent::default()
             },

@@ -60,6 +60,7 @@ async fn evict(f: &Fixture, name: &str) {
         withdrawn: Some(Withdrawal {
             reason: "Evicted".into(),
             at: Default::default(),
+            grace_seconds: None,
         }),
         ..bound.clone()
     };
@@ -158,13 +159,15 @@ async fn a_drain_asks_for_every_pod_of_the_node_and_ends_when_they_have_left() {
     }
     place(&f, "done", "n1", 1, PodStage::Succeeded).await;
     place(&f, "other", "n2", 1, PodStage::Running).await;
-    let mut drain = Running::start(f.command(&["drain", "n1", "--reason", "new disk"]));
+    let mut drain =
+        Running::start(f.command(&["drain", "n1", "--reason", "new disk", "--grace-period=5"]));
     let asked = until_asked(&f, "a").await;
     assert_eq!(
         (asked.node.as_deref(), asked.reason.as_str()),
         (Some("n1"), "new disk")
     );
     assert!(asked.uid.is_some() && !asked.ignore_budgets);
+    assert_eq!(asked.grace_seconds, Some(5));
     until_asked(&f, "b").await;
     assert!(is_cordoned(&f, "n1").await && !is_cordoned(&f, "n2").await);
     for name in ["done", "other"] {
@@ -399,7 +402,7 @@ async fn what_cannot_be_drained_is_said_at_once() {
     for (words, says) in [
         (&["drain"][..], "no node is named"),
         (&["drain", "n11"], "did you mean \"n1\"?"),
-        (&["drain", "n1", "--grace-period", "5"], "not supported"),
+        (&["drain", "n1", "--grace-period", "soon"], "invalid value"),
         (
             &["drain", "n1", "--cancel", "--dry-run"],
             "exclude each other",
@@ -441,6 +444,7 @@ async fn answered(f: &Fixture, words: &[&str], leave: &[&str], held: &[&str]) ->
             withdrawn: Some(Withdrawal {
                 reason: "Evicted".into(),
                 at: Default::default(),
+                grace_seconds: None,
             }),
             ..document::decode_value(&kv.value).unwrap()
         };
