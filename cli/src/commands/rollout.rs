@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
+use serde_json::Value;
 use setpoint_apis::{Key, ObjectKey};
 use tokio::time::Instant;
 
+use super::DryRun;
 use crate::client::Client;
 use crate::context::Context;
 use crate::kinds::KindInfo;
@@ -62,7 +64,7 @@ enum What {
         /// TYPE NAME or TYPE/NAME
         #[arg(required = true, value_name = "RESOURCE")]
         words: Vec<String>,
-        /// Show the pod template of this revision
+        /// Show the pod template of this revision; 0: show all revisions
         #[arg(long, value_name = "N")]
         revision: Option<i64>,
     },
@@ -78,8 +80,8 @@ enum What {
         #[arg(long)]
         restore_config: bool,
         /// Only say what would be done
-        #[arg(long)]
-        dry_run: bool,
+        #[arg(long, value_enum, default_value_t, num_args = 0..=1, default_missing_value = "client", require_equals = true)]
+        dry_run: DryRun,
     },
     /// Let changes of the template go on
     Resume {
@@ -128,7 +130,7 @@ pub(crate) async fn run(args: RolloutArgs, context: &mut Context) -> Result<()> 
             let how = undo::How {
                 to: to_revision,
                 restore_config,
-                dry_run,
+                dry_run: dry_run != DryRun::None,
             };
             undo::run(context, &words, how).await
         }
@@ -170,19 +172,32 @@ async fn change(
 ) -> Result<()> {
     let client = context.client().await?;
     let namespace = context.namespace()?;
-    for (kind, key) in resolve::named(&client, words, &namespace).await? {
-        let known: &[&str] = match word {
-            "restarted" => &["deployments", "statefulsets", "daemonsets"],
-            _ => &["deployments"],
-        };
-        if !known.contains(&kind.plural) {
-            bail!("{} cannot be {word}", kind.plural);
-        }
-        let modified = modify(&client, kind, &key, |text, _| {
-            yaml_edit::edit(text, std::slice::from_ref(change))
-        })
-        .await?;
+    let targets = resolve::named(&client, words, &namespace).await?;
+    let restart = word == "restarted";
+    let known: &[&str] = match restart {
+        true => &["deployments", "statefulsets", "daemonsets"],
+        false => &["deployments"],
+    };
+    if let Some((kind, _)) = targets.iter().find(|(k, _)| !known.contains(&k.plural)) {
+        bail!("{} cannot be {word}", kind.plural);
+    }
+    let mut failed = Vec::new();
+    for (kind, key) in targets {
         let name = kind.full_name(&key.name);
+        let modified = modify(&client, kind, &key, |text, _| {
+            if restart && serde_yaml::from_str::<Value>(text)?["spec"]["paused"] == true {
+                bail!("{name} is paused: `setpoint rollout resume {name}` first");
+            }
+            yaml_edit::edit(text, std::slice::from_ref(change))
+        });
+        let modified = match modified.await {
+            Ok(modified) => modified,
+            // The others are done all the same.
+            Err(error) => {
+                failed.push(term::chain(&error));
+                continue;
+            }
+        };
         match modified {
             Modified::Unchanged => context.out.line(format_args!("{name} already {word}")),
             Modified::Changed { rewritten } => {
@@ -195,7 +210,11 @@ async fn change(
             }
         }
     }
-    Ok(())
+    if failed.is_empty() {
+        return Ok(());
+    }
+    context.out.flush()?;
+    bail!("{}", failed.join("\nerror: "))
 }
 
 /// Follows a workload until it is as wanted.

@@ -7,6 +7,7 @@ use setpoint_apis::{ObjectKey, document};
 use setpoint_workloads::deployment::plan::REVISION;
 
 use super::not_found;
+use super::progress::no_rollouts;
 use crate::client::Client;
 use crate::context::Context;
 use crate::kinds::{self, KindInfo};
@@ -37,7 +38,7 @@ pub(super) async fn revisions(
     let (plural, path): (_, &[&str]) = match kind.plural {
         "deployments" => ("replicasets", &["spec", "template"]),
         "statefulsets" | "daemonsets" => ("controllerrevisions", &["data", "spec", "template"]),
-        other => bail!("{other} have no rollouts"),
+        _ => bail!("{}", no_rollouts(kind)),
     };
     let object = client
         .find(kind, key)
@@ -101,7 +102,7 @@ pub(super) async fn run(context: &mut Context, words: &[String], one: Option<i64
     for (kind, key) in resolve::named(&client, words, &namespace).await? {
         let (object, all) = revisions(&client, kind, &key).await?;
         let name = object.full_name();
-        if let Some(number) = one {
+        if let Some(number) = one.filter(|n| *n != 0) {
             let revision = find(&name, &all, number)?;
             context.out.line(format_args!("{name} revision {number}"));
             let text = document::encode(&revision.template);
