@@ -343,3 +343,6 @@ fn content(value: &Value) -> Value {
     }
     value
 }
+
+#[cfg(test)]
+mod tests;
