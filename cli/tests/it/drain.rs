@@ -1,11 +1,13 @@
 //! `setpoint drain`, and what `uncordon` and `evict` have to do with it. What the scheduler and agents write is put by the
 //! tests.
 
+use std::process::Stdio;
+use std::sync::Arc;
+
 use setpoint_apis::records::{Binding, Intent, PodActual, PodStage, Withdrawal};
 use setpoint_apis::{Key, ObjectKey, document};
+use setpoint_store::testing::TestEtcd;
 use setpoint_store::{KeyValue, Txn};
-
-use std::process::Stdio;
 
 use crate::fixture::{Fixture, LONG, Ran, Running, pod};
 
@@ -84,7 +86,10 @@ async fn evict(f: &Fixture, name: &str) {
 }
 
 async fn nodes(name: &str) -> Fixture {
-    let f = Fixture::new(name).await;
+    with_nodes(Fixture::new(name).await).await
+}
+
+async fn with_nodes(f: Fixture) -> Fixture {
     for node in ["n1", "n2"] {
         f.apply(&format!(
             "apiVersion: v1\nkind: Node\nmetadata: {{name: {node}}}\n"
@@ -349,6 +354,84 @@ async fn nodes_that_were_uncordoned_are_drained_no_further_although_another_one_
     // Nobody has uncordoned that one.
     assert!(is_cordoned(&f, "n2").await);
     assert!(f.get(&request("b")).await.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_nodes_one_may_be_uncordoned_by_somebody_else_while_they_are_drained() {
+    let f = nodes("drain-uncordon-one").await;
+    for (name, node) in [("a", "n1"), ("b", "n2")] {
+        f.apply(&pod(name));
+        place(&f, name, node, 1, PodStage::Running).await;
+    }
+    let drain = f
+        .command(&["drain", "n1", "n2"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starting setpoint");
+    for name in ["a", "b"] {
+        until_asked(&f, name).await;
+    }
+    // Not with `uncordon`, which would withdraw the requests itself.
+    f.put(
+        &Key::Desired("nodes", ObjectKey::cluster("n1")),
+        "apiVersion: v1\nkind: Node\nmetadata: {name: n1}\n",
+    )
+    .await;
+    let output = tokio::task::spawn_blocking(|| drain.wait_with_output());
+    let ran = Ran::of(output.await.expect("a thread").expect("its output"));
+    assert!(
+        ran.out
+            .contains("pod default/a: the request to evict it is withdrawn"),
+        "{ran:?}"
+    );
+    let err = ran.fails();
+    for says in [
+        "node/n1 was uncordoned meanwhile: it is drained no further",
+        "cordoned: n2",
+        "stand, and are carried out when the budgets allow it: default/b",
+    ] {
+        assert!(err.contains(says), "{says:?} is not in {err}");
+    }
+    assert!(!is_cordoned(&f, "n1").await && is_cordoned(&f, "n2").await);
+    assert!(f.get(&request("a")).await.is_none());
+    assert!(f.get(&request("b")).await.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_outlives_a_while_without_etcd() {
+    let etcd = Arc::new(TestEtcd::start().await);
+    let f = Fixture::of(etcd, "drain-away").await;
+    f.run(&["init"]).ok();
+    let f = with_nodes(f).await;
+    f.apply(&pod("a"));
+    place(&f, "a", "n1", 1, PodStage::Running).await;
+    let mut drain = f
+        .command(&["drain", "n1"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starting setpoint");
+    until_asked(&f, "a").await;
+    f.etcd.freeze();
+    let stderr = drain.stderr.take().expect("its errors");
+    // It says so, and does not end.
+    let said = tokio::task::spawn_blocking(|| {
+        use std::io::BufRead as _;
+        let mut lines = std::io::BufReader::new(stderr).lines();
+        let said = lines.find(|line| {
+            let line = line.as_deref().unwrap_or_default();
+            line.contains("the drain goes on when etcd answers again")
+        });
+        (said, lines)
+    });
+    let (said, _lines) = said.await.expect("a thread");
+    f.etcd.thaw();
+    assert!(said.is_some(), "it has given up");
+    evict(&f, "a").await;
+    let output = tokio::task::spawn_blocking(|| drain.wait_with_output());
+    let ran = Ran::of(output.await.expect("a thread").expect("its output"));
+    assert!(ran.ok().contains("node/n1 drained"));
 }
 
 #[tokio::test]
