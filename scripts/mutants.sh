@@ -193,9 +193,9 @@ sync_copy() {
 }
 sync_copy
 
-# -- running a test: package, target (lib or the name of a test target), name, then VARIABLE=value
+# -- running a test: package, target (lib, bin for the binary of the package's name, or the name of a test target), name, then VARIABLE=value
 selector() { # package target
-  case $2 in lib) echo "-p $1 --lib" ;; *) echo "-p $1 --test $2" ;; esac
+  case $2 in lib) echo "-p $1 --lib" ;; bin) echo "-p $1 --bin $1" ;; *) echo "-p $1 --test $2" ;; esac
 }
 build() { # test, log
   local package target _rest

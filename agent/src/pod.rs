@@ -260,7 +260,8 @@ impl PodHandle {
         self.orders.give(|o| o.content_changed = true);
     }
 
-    /// Stops the pod for good, within its grace period or the shorter one that is given.
+    /// Stops the pod for good, within its grace period or the one that is given. Orders that come later only make it
+    /// shorter.
     pub fn stop(&self, grace: Option<Duration>) {
         self.orders.give(|o| {
             o.stop = Some(match (o.stop.flatten(), grace) {

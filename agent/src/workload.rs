@@ -121,8 +121,8 @@ pub trait PodRunner: Send + Sync + 'static {
     /// Stops a pod: TERM, the grace period, KILL; then removes its directory and reports [`PodReport::Stopped`].
     fn stop(&self, key: &ObjectKey, placement: u32);
 
-    /// Stops a pod in so short a time, less than its grace period, and otherwise as [`PodRunner::stop`]. Returns `false`,
-    /// and does nothing, when there is no such pod.
+    /// Stops a pod within so long instead of its own grace period, and otherwise as [`PodRunner::stop`]; of several times the
+    /// one that ends first counts. Returns `false`, and does nothing, when there is no such pod.
     fn stop_within(&self, key: &ObjectKey, placement: u32, within: Duration) -> bool;
 
     /// What runs under a fence may run until this deadline: then it is killed, whether an agent is there or not. Until a

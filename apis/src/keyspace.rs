@@ -106,6 +106,8 @@ pub enum Key<'a> {
     Meta(&'a str),
     /// The pod as its node must run it.
     WorkPod(&'a str, ObjectKey),
+    /// In how many seconds its node is to stop a pod that is withdrawn.
+    WorkStop(&'a str, ObjectKey),
     /// A ConfigMap, Secret or volume claim that pods of the node use: node, plural, object.
     WorkContent(&'a str, &'a str, ObjectKey),
     /// That a volume claim is gone whose directory the node has: node, [`uid_name`] of the claim's uid.
@@ -303,6 +305,7 @@ impl Keyspace {
             Key::Member(c, instance) => format!("{p}/members/{c}/{instance}"),
             Key::Meta(name) => format!("{p}/meta/{name}"),
             Key::WorkPod(n, k) => format!("{p}/work/{n}/pods/{k}"),
+            Key::WorkStop(n, k) => format!("{p}/work/{n}/stops/{k}"),
             Key::WorkContent(n, plural, k) => format!("{p}/work/{n}/content/{plural}/{k}"),
             Key::WorkTombstone(n, uid) => format!("{p}/work/{n}/tombstones/{uid}"),
         }
@@ -379,6 +382,7 @@ fn split(rest: &str) -> Option<Key<'_>> {
         ["members", c, instance] => Key::Member(c, instance),
         ["meta", name] => Key::Meta(name),
         ["work", node, "pods", ns, name] => Key::WorkPod(node, ObjectKey::namespaced(*ns, *name)),
+        ["work", node, "stops", ns, name] => Key::WorkStop(node, ObjectKey::namespaced(*ns, *name)),
         ["work", node, "content", plural, ns, name] => {
             Key::WorkContent(node, plural, ObjectKey::namespaced(*ns, *name))
         }
@@ -438,6 +442,7 @@ mod tests {
             Key::Meta("schema"),
             Key::Meta("admissions.team"),
             Key::WorkPod("n1", pod()),
+            Key::WorkStop("n1", pod()),
             Key::WorkContent("n1", "secrets", pod()),
             Key::WorkTombstone("n1", &uid_name("../5e79")),
         ] {

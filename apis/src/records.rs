@@ -177,6 +177,20 @@ pub struct Withdrawal {
     pub reason: String,
     /// When.
     pub at: Timestamp,
+    /// In how many seconds it is to be stopped, instead of its own `terminationGracePeriodSeconds`; 0: at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_seconds: Option<i64>,
+}
+
+/// `work/<node>/stops/<ns>/<pod>`: in how many seconds a node is to stop a pod that is withdrawn from it. Written with the
+/// withdrawal, by the scheduler, when somebody asked for that; gone with the binding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StopOrder {
+    /// Which placement of the pod: [`Binding::placement`].
+    pub placement: u32,
+    /// The seconds; 0: at once.
+    pub grace_seconds: i64,
 }
 
 /// `actual/pods/<ns>/<name>`: what the scheduler has to say about a pod that has no binding. Removed when it is bound.
@@ -478,6 +492,10 @@ pub struct Intent {
     /// For `evict`, and for `move` of pods that are stopped first: do it although a disruption budget forbids it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ignore_budgets: bool,
+    /// For `evict`: in how many seconds the pod is to be stopped, instead of its own `terminationGracePeriodSeconds`; 0: at
+    /// once. Of several requests the shortest counts; less than 0 is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_seconds: Option<i64>,
     /// When it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,

@@ -466,7 +466,13 @@ impl NodeLoop {
                 Call::Stop(key) => {
                     if let Some(local) = self.state.locals.get_mut(&key) {
                         local.phase = Phase::Stopping;
-                        self.parts.runner.stop(&key, local.placement);
+                        let (runner, placement) = (&self.parts.runner, local.placement);
+                        let order = self.state.stops.get(&key);
+                        let order = order.filter(|o| o.placement == placement);
+                        let within = order.map(|o| crate::pod::model::seconds(o.grace_seconds));
+                        if !within.is_some_and(|w| runner.stop_within(&key, placement, w)) {
+                            runner.stop(&key, placement);
+                        }
                     }
                 }
                 Call::Kill(key) => {

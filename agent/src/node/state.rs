@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use setpoint_apis::ObjectKey;
 use setpoint_apis::core::Pod;
-use setpoint_apis::records::{ClaimFence, PodActual, Tombstone, WorkHeader, never_twice};
+use setpoint_apis::records::{
+    ClaimFence, PodActual, StopOrder, Tombstone, WorkHeader, never_twice,
+};
 
 /// A pod in the work tree.
 #[derive(Clone, Debug)]
@@ -82,6 +84,8 @@ pub(crate) struct State {
     pub(crate) work: BTreeMap<ObjectKey, Work>,
     /// Work keys whose documents do not parse: whatever runs of them stays as it is.
     pub(crate) frozen: BTreeSet<ObjectKey>,
+    /// In how many seconds pods are to be stopped that are withdrawn, where somebody has asked for that.
+    pub(crate) stops: BTreeMap<ObjectKey, StopOrder>,
     pub(crate) locals: BTreeMap<ObjectKey, Local>,
     /// Pods from before this session that are not this node's any more. Nothing is claimed until they are gone.
     pub(crate) stale: BTreeSet<Incarnation>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use setpoint_apis::core::{ConfigMap, PersistentVolumeClaim, Pod, Secret};
 use setpoint_apis::keyspace::uid_name;
-use setpoint_apis::records::Tombstone;
+use setpoint_apis::records::{StopOrder, Tombstone};
 use setpoint_apis::{Key, Keyspace, Kind, ObjectKey, document};
 use setpoint_store::KeyValue;
 use tracing::warn;
@@ -18,6 +18,7 @@ use crate::content::Content;
 #[derive(Default)]
 pub(crate) struct Named {
     pods: BTreeSet<ObjectKey>,
+    stops: BTreeSet<ObjectKey>,
     content: BTreeSet<(String, ObjectKey)>,
     tombstones: BTreeSet<String>,
 }
@@ -66,6 +67,20 @@ impl WorkTree {
                 self.put_pod(state, key, kv);
                 false
             }
+            Ok(Key::WorkStop(_, key)) => {
+                if let Some(named) = named {
+                    named.stops.insert(key.clone());
+                }
+                match document::decode_value::<StopOrder>(&kv.value) {
+                    Ok(order) => drop(state.stops.insert(key, order)),
+                    // Then it is stopped within its own grace period.
+                    Err(error) => {
+                        warn!(object = %key, error = &error as &dyn std::error::Error, "an order to stop that does not parse");
+                        state.stops.remove(&key);
+                    }
+                }
+                false
+            }
             Ok(Key::WorkContent(_, plural, key)) => {
                 if let Some(named) = named {
                     named.content.insert((plural.to_owned(), key.clone()));
@@ -91,6 +106,10 @@ impl WorkTree {
                 state.frozen.remove(&key);
                 false
             }
+            Ok(Key::WorkStop(_, key)) => {
+                state.stops.remove(&key);
+                false
+            }
             Ok(Key::WorkContent(_, plural, key)) => self.delete_content(disk, plural, &key),
             Ok(Key::WorkTombstone(_, name)) => {
                 state.tombstones.remove(name);
@@ -104,6 +123,7 @@ impl WorkTree {
     pub(crate) fn listed(&mut self, state: &mut State, disk: &Disk, named: &Named) -> bool {
         state.work.retain(|key, _| named.pods.contains(key));
         state.frozen.retain(|key| named.pods.contains(key));
+        state.stops.retain(|key, _| named.stops.contains(key));
         state
             .tombstones
             .retain(|name, _| named.tombstones.contains(name));

@@ -257,7 +257,7 @@ impl Worker {
         if let Some(grace) = orders.stop {
             let own = seconds(self.input.pod.spec.termination_grace_period_seconds());
             self.state
-                .order_stop(self.ctx.clock.now().mono, grace.map_or(own, |g| g.min(own)));
+                .order_stop(self.ctx.clock.now().mono, grace.unwrap_or(own));
         }
     }
 

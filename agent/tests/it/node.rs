@@ -2,6 +2,7 @@
 
 mod at_most_one;
 mod claims;
+mod stops;
 
 use std::fs;
 use std::sync::{Arc, Mutex};

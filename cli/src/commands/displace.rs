@@ -116,6 +116,11 @@ pub(crate) async fn run_move(args: MoveArgs, context: &mut Context) -> Result<()
     Ok(())
 }
 
+/// What `--grace-period` asks for: less than 0 is the pod's own.
+pub(super) fn grace_seconds(flag: i64) -> Option<i64> {
+    (flag >= 0).then_some(flag)
+}
+
 /// The pod that is meant, as it is now.
 pub(super) struct Target {
     pub(super) key: ObjectKey,

@@ -20,7 +20,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use setpoint_apis::records::Intent;
 use setpoint_apis::{Key, LabelSelector, ObjectKey};
-use setpoint_store::Revision;
+use setpoint_store::{Revision, StoreError};
 use tokio::time::Instant;
 
 use super::requests::{self, Request, Written};
@@ -40,6 +40,8 @@ pub(super) const BY: &str = "drain";
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Changes come many at a time.
 const BRIEFLY: Duration = Duration::from_millis(50);
+/// How long etcd may be away before a drain gives up.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a drain that was broken off may take to read what it leaves behind.
 const LAST_LOOK: Duration = Duration::from_secs(5);
 
@@ -77,9 +79,10 @@ pub(crate) struct DrainArgs {
     /// Give up waiting after so long; 0 for never. The requests stand
     #[arg(long, default_value = "0", value_name = "DURATION", value_parser = super::duration)]
     timeout: Duration,
-    /// Not supported: the pod's own terminationGracePeriodSeconds applies
-    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
-    grace_period: Option<i64>,
+    /// In how many seconds each pod is to be stopped, instead of its own terminationGracePeriodSeconds; 0: at once; less than
+    /// 0: its own
+    #[arg(long, value_name = "SECONDS", default_value_t = -1, allow_negative_numbers = true, hide_default_value = true)]
+    grace_period: i64,
     /// Why, for events and for people
     #[arg(
         long,
@@ -98,11 +101,6 @@ pub(crate) struct DrainArgs {
 
 /// Runs the command.
 pub(crate) async fn run(args: DrainArgs, context: &mut Context) -> Result<ExitCode> {
-    if args.grace_period.is_some_and(|seconds| seconds >= 0) {
-        bail!(
-            "--grace-period is not supported: the pod's own terminationGracePeriodSeconds applies"
-        );
-    }
     let client = context.client().await?;
     let nodes = cordon::names(&client, &args.nodes, &args.select).await?;
     for node in &nodes {
@@ -123,6 +121,11 @@ pub(crate) async fn run(args: DrainArgs, context: &mut Context) -> Result<ExitCo
         () = signals::interrupted() => None,
     };
     match done {
+        Some(Err(error)) if drain.began && is_away(&error) => {
+            context.out.flush()?;
+            drain.say_what_stands().await;
+            Err(error)
+        }
         Some(done) => done.map(|()| ExitCode::SUCCESS),
         None => {
             context.out.flush()?;
@@ -198,6 +201,7 @@ impl Drain {
             true => "drain".to_owned(),
             false => args.reason,
         };
+        let grace_seconds = displace::grace_seconds(args.grace_period);
         Self {
             client,
             nodes,
@@ -207,11 +211,13 @@ impl Drain {
                 stop_pinned: args.stop_pinned,
                 force: args.force,
                 ignore_budgets: args.ignore_budgets,
+                grace_seconds,
             },
             only: args.pod_selector.unwrap_or_default(),
             intent: Intent {
                 reason,
                 ignore_budgets: args.ignore_budgets,
+                grace_seconds,
                 at: Some(context.now().whole_seconds()),
                 ..Intent::default()
             },
@@ -265,17 +271,18 @@ impl Drain {
         }
         let mut changes: Option<ChangeStream<'_>> = None;
         loop {
-            self.departed(&round, out).await?;
-            self.ask(&round, &seen, out).await?;
-            self.tell(&round, out).await?;
-            self.note_drained(&round, out);
-            out.flush()?;
-            if self.waited.is_empty() {
-                let in_the_way = say::in_the_way(&round);
-                if in_the_way.is_empty() {
-                    return Ok(());
+            match self.act(&round, &seen, out).await {
+                // What was not done is done after the next look.
+                Err(error) if is_away(&error) => {}
+                Err(error) => return Err(error),
+                Ok(()) if self.waited.is_empty() => {
+                    let in_the_way = say::in_the_way(&round);
+                    if in_the_way.is_empty() {
+                        return Ok(());
+                    }
+                    bail!("the nodes are not drained; what is left there:\n{in_the_way}");
                 }
-                bail!("the nodes are not drained; what is left there:\n{in_the_way}");
+                Ok(()) => {}
             }
             if end.is_some_and(|end| Instant::now() >= end) {
                 bail!("{}", self.given_up(&round).await?);
@@ -284,9 +291,42 @@ impl Drain {
                 Some(changes) => changes,
                 none => none.insert(follow(&client, revision).await?),
             };
-            self.wait(changes, end).await?;
-            (round, seen) = self.look().await?;
+            match self.wait(changes, end).await {
+                Err(error) if !is_away(&error) => return Err(error),
+                _ => {}
+            }
+            (round, seen) = self.look_patiently().await?;
             self.check_cordoned(&seen, out).await?;
+        }
+    }
+
+    /// Does what follows from a look, and says so.
+    async fn act(&mut self, round: &Round, seen: &[Seen], out: &mut Out) -> Result<()> {
+        self.departed(round, out).await?;
+        self.ask(round, seen, out).await?;
+        self.tell(round, out).await?;
+        self.note_drained(round, out);
+        out.flush()?;
+        Ok(())
+    }
+
+    /// As [`Drain::look`], when etcd may be away for a while: a drain takes long, and members of etcd are restarted.
+    async fn look_patiently(&self) -> Result<(Round, Vec<Seen>)> {
+        let begun = Instant::now();
+        let mut said = false;
+        loop {
+            match self.look().await {
+                Err(error) if is_away(&error) && begun.elapsed() < PATIENCE => {
+                    if !std::mem::replace(&mut said, true) {
+                        term::warn(format_args!(
+                            "{}; the drain goes on when etcd answers again",
+                            term::chain(&error)
+                        ));
+                    }
+                    tokio::time::sleep(LOOK_EVERY).await;
+                }
+                looked => return looked,
+            }
         }
     }
 
@@ -368,7 +408,17 @@ impl Drain {
         for (node, seen) in self.nodes.iter().zip(seen) {
             if seen.cordoned == Some(false) {
                 withdraw(&self.client, std::slice::from_ref(node), out).await?;
-                bail!("node/{node} was uncordoned meanwhile: it is drained no further");
+                let mut text =
+                    format!("node/{node} was uncordoned meanwhile: it is drained no further");
+                let others = self.nodes.iter().filter(|other| *other != node);
+                let others: Vec<String> = others.cloned().collect();
+                if !others.is_empty() {
+                    let standing = of_nodes(&self.client, &others).await?;
+                    let pods: Vec<String> = standing.iter().map(|s| s.pod.to_string()).collect();
+                    text.push('\n');
+                    text.push_str(&say::what_stands(&others, &pods));
+                }
+                bail!("{text}");
             }
         }
         Ok(())
@@ -404,6 +454,12 @@ impl Drain {
         };
         term::note(told);
     }
+}
+
+/// Whether nothing is wrong but that etcd does not answer.
+fn is_away(error: &anyhow::Error) -> bool {
+    let store = error.downcast_ref::<StoreError>();
+    store.is_some_and(StoreError::is_retryable)
 }
 
 async fn follow(client: &Client, after: Revision) -> Result<ChangeStream<'_>> {

@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use futures::stream::{FuturesUnordered, StreamExt};
 use setpoint_apis::ObjectKey;
+use setpoint_apis::records::Intent;
 use tokio::time::Instant;
 
 mod answers;
@@ -42,6 +43,10 @@ pub(crate) struct EvictArgs {
     /// With --wait: give up waiting after so long; the requests stand
     #[arg(long, default_value = "60s", value_name = "DURATION", value_parser = super::duration)]
     timeout: Duration,
+    /// In how many seconds each pod is to be stopped, instead of its own terminationGracePeriodSeconds; 0: at once; less than
+    /// 0: its own
+    #[arg(long, value_name = "SECONDS", default_value_t = -1, allow_negative_numbers = true, hide_default_value = true)]
+    grace_period: i64,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -52,9 +57,13 @@ pub(crate) async fn run(args: EvictArgs, context: &mut Context) -> Result<ExitCo
     let client = context.client().await?;
     let targets = targets(&client, &args, &namespace).await?;
     let now = context.now();
-    let asked = targets
-        .iter()
-        .map(|target| (target, target.intent(&args.common, now)));
+    let asked = targets.iter().map(|target| {
+        let intent = Intent {
+            grace_seconds: displace::grace_seconds(args.grace_period),
+            ..target.intent(&args.common, now)
+        };
+        (target, intent)
+    });
     let asked = displace::ask(&client, "evict", asked.collect()).await?;
     for target in &targets {
         context.out.line(format_args!(

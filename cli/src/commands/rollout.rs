@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
+use serde_json::Value;
 use setpoint_apis::{Key, LabelSelector, ObjectKey};
 use tokio::time::Instant;
 
@@ -109,7 +110,7 @@ enum What {
     History {
         #[command(flatten)]
         targets: TargetArgs,
-        /// Show the pod template of this revision
+        /// Show the pod template of this revision; 0: show all revisions
         #[arg(long, value_name = "N")]
         revision: Option<i64>,
         /// The objects that keep the revisions: name, yaml, json or jsonpath=TEMPLATE
@@ -224,19 +225,32 @@ async fn change(
     change: &Change,
 ) -> Result<()> {
     let client = context.client().await?;
-    for (kind, key) in targets.find(context, &client).await? {
-        let known: &[&str] = match word {
-            "restarted" => &["deployments", "statefulsets", "daemonsets"],
-            _ => &["deployments"],
-        };
-        if !known.contains(&kind.plural) {
-            bail!("{} cannot be {word}", kind.plural);
-        }
-        let modified = modify(&client, kind, &key, |text, _| {
-            write::edit(text, std::slice::from_ref(change))
-        })
-        .await?;
+    let targets = targets.find(context, &client).await?;
+    let restart = word == "restarted";
+    let known: &[&str] = match restart {
+        true => &["deployments", "statefulsets", "daemonsets"],
+        false => &["deployments"],
+    };
+    if let Some((kind, _)) = targets.iter().find(|(k, _)| !known.contains(&k.plural)) {
+        bail!("{} cannot be {word}", kind.plural);
+    }
+    let mut failed = Vec::new();
+    for (kind, key) in targets {
         let name = kind.full_name(&key.name);
+        let modified = modify(&client, kind, &key, |text, _| {
+            if restart && serde_yaml::from_str::<Value>(text)?["spec"]["paused"] == true {
+                bail!("{name} is paused: `setpoint rollout resume {name}` first");
+            }
+            write::edit(text, std::slice::from_ref(change))
+        });
+        let modified = match modified.await {
+            Ok(modified) => modified,
+            // The others are done all the same.
+            Err(error) => {
+                failed.push(term::chain(&error));
+                continue;
+            }
+        };
         match modified {
             Modified::Unchanged => context.out.line(format_args!("{name} already {word}")),
             Modified::Changed { rewritten } => {
@@ -249,7 +263,11 @@ async fn change(
             }
         }
     }
-    Ok(())
+    if failed.is_empty() {
+        return Ok(());
+    }
+    context.out.flush()?;
+    bail!("{}", failed.join("\nerror: "))
 }
 
 /// Follows a workload until it is as wanted.

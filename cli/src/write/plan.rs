@@ -380,21 +380,4 @@ fn content(value: &Value) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_was_overtaken_all_the_time_is_told_where_and_what_helps() {
-        let words = overtaken(&["team"], 0);
-        assert!(
-            words.contains("namespace \"team\"") && words.contains("nothing was written"),
-            "{words}"
-        );
-        assert!(words.contains("`setpoint get events -n team`"), "{words}");
-        let words = overtaken(&[], 2);
-        assert!(
-            words.contains("changing these objects") && words.contains("2 transactions"),
-            "{words}"
-        );
-    }
-}
+mod tests;

@@ -120,6 +120,13 @@ async fn a_request_says_what_was_asked_and_for_which_pod() {
     let stored = f.get(&intent("evict")).await.expect("a request");
     let asked: Intent = document::decode_value(&stored.value).unwrap();
     assert!(asked.ignore_budgets);
+    assert_eq!(asked.grace_seconds, None);
+    for (flag, seconds) in [("0", Some(0)), ("30", Some(30)), ("-1", None)] {
+        f.run(&["evict", "web", "--grace-period", flag]);
+        let stored = f.get(&intent("evict")).await.expect("a request");
+        let asked: Intent = document::decode_value(&stored.value).unwrap();
+        assert_eq!(asked.grace_seconds, seconds, "{flag}");
+    }
 }
 
 #[tokio::test]
@@ -132,6 +139,7 @@ async fn what_cannot_be_asked_is_said_at_once_and_nothing_is_written() {
         withdrawn: Some(setpoint_apis::records::Withdrawal {
             reason: "Preempted".into(),
             at: Default::default(),
+            grace_seconds: None,
         }),
         ..bound("n1", 1)
     };

@@ -1,11 +1,13 @@
 //! `setpoint drain`, and what `uncordon` and `evict` have to do with it. What the scheduler and agents write is put by the
 //! tests.
 
+use std::process::Stdio;
+use std::sync::Arc;
+
 use setpoint_apis::records::{Binding, Intent, PodActual, PodStage, Withdrawal};
 use setpoint_apis::{Key, ObjectKey, document};
+use setpoint_store::testing::TestEtcd;
 use setpoint_store::{KeyValue, Txn};
-
-use std::process::Stdio;
 
 use crate::fixture::{Fixture, LONG, Ran, Running, pod};
 
@@ -60,6 +62,7 @@ async fn evict(f: &Fixture, name: &str) {
         withdrawn: Some(Withdrawal {
             reason: "Evicted".into(),
             at: Default::default(),
+            grace_seconds: None,
         }),
         ..bound.clone()
     };
@@ -83,7 +86,10 @@ async fn evict(f: &Fixture, name: &str) {
 }
 
 async fn nodes(name: &str) -> Fixture {
-    let f = Fixture::new(name).await;
+    with_nodes(Fixture::new(name).await).await
+}
+
+async fn with_nodes(f: Fixture) -> Fixture {
     for node in ["n1", "n2"] {
         f.apply(&format!(
             "apiVersion: v1\nkind: Node\nmetadata: {{name: {node}}}\n"
@@ -158,13 +164,15 @@ async fn a_drain_asks_for_every_pod_of_the_node_and_ends_when_they_have_left() {
     }
     place(&f, "done", "n1", 1, PodStage::Succeeded).await;
     place(&f, "other", "n2", 1, PodStage::Running).await;
-    let mut drain = Running::start(f.command(&["drain", "n1", "--reason", "new disk"]));
+    let mut drain =
+        Running::start(f.command(&["drain", "n1", "--reason", "new disk", "--grace-period=5"]));
     let asked = until_asked(&f, "a").await;
     assert_eq!(
         (asked.node.as_deref(), asked.reason.as_str()),
         (Some("n1"), "new disk")
     );
     assert!(asked.uid.is_some() && !asked.ignore_budgets);
+    assert_eq!(asked.grace_seconds, Some(5));
     until_asked(&f, "b").await;
     assert!(is_cordoned(&f, "n1").await && !is_cordoned(&f, "n2").await);
     for name in ["done", "other"] {
@@ -348,6 +356,84 @@ async fn nodes_that_were_uncordoned_are_drained_no_further_although_another_one_
     assert!(f.get(&request("b")).await.is_some());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_nodes_one_may_be_uncordoned_by_somebody_else_while_they_are_drained() {
+    let f = nodes("drain-uncordon-one").await;
+    for (name, node) in [("a", "n1"), ("b", "n2")] {
+        f.apply(&pod(name));
+        place(&f, name, node, 1, PodStage::Running).await;
+    }
+    let drain = f
+        .command(&["drain", "n1", "n2"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starting setpoint");
+    for name in ["a", "b"] {
+        until_asked(&f, name).await;
+    }
+    // Not with `uncordon`, which would withdraw the requests itself.
+    f.put(
+        &Key::Desired("nodes", ObjectKey::cluster("n1")),
+        "apiVersion: v1\nkind: Node\nmetadata: {name: n1}\n",
+    )
+    .await;
+    let output = tokio::task::spawn_blocking(|| drain.wait_with_output());
+    let ran = Ran::of(output.await.expect("a thread").expect("its output"));
+    assert!(
+        ran.out
+            .contains("pod default/a: the request to evict it is withdrawn"),
+        "{ran:?}"
+    );
+    let err = ran.fails();
+    for says in [
+        "node/n1 was uncordoned meanwhile: it is drained no further",
+        "cordoned: n2",
+        "stand, and are carried out when the budgets allow it: default/b",
+    ] {
+        assert!(err.contains(says), "{says:?} is not in {err}");
+    }
+    assert!(!is_cordoned(&f, "n1").await && is_cordoned(&f, "n2").await);
+    assert!(f.get(&request("a")).await.is_none());
+    assert!(f.get(&request("b")).await.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_outlives_a_while_without_etcd() {
+    let etcd = Arc::new(TestEtcd::start().await);
+    let f = Fixture::of(etcd, "drain-away").await;
+    f.run(&["init"]).ok();
+    let f = with_nodes(f).await;
+    f.apply(&pod("a"));
+    place(&f, "a", "n1", 1, PodStage::Running).await;
+    let mut drain = f
+        .command(&["drain", "n1"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starting setpoint");
+    until_asked(&f, "a").await;
+    f.etcd.freeze();
+    let stderr = drain.stderr.take().expect("its errors");
+    // It says so, and does not end.
+    let said = tokio::task::spawn_blocking(|| {
+        use std::io::BufRead as _;
+        let mut lines = std::io::BufReader::new(stderr).lines();
+        let said = lines.find(|line| {
+            let line = line.as_deref().unwrap_or_default();
+            line.contains("the drain goes on when etcd answers again")
+        });
+        (said, lines)
+    });
+    let (said, _lines) = said.await.expect("a thread");
+    f.etcd.thaw();
+    assert!(said.is_some(), "it has given up");
+    evict(&f, "a").await;
+    let output = tokio::task::spawn_blocking(|| drain.wait_with_output());
+    let ran = Ran::of(output.await.expect("a thread").expect("its output"));
+    assert!(ran.ok().contains("node/n1 drained"));
+}
+
 #[tokio::test]
 async fn budgets_are_ignored_when_that_is_wanted_also_by_requests_that_stand() {
     let f = nodes("drain-ignore").await;
@@ -399,7 +485,7 @@ async fn what_cannot_be_drained_is_said_at_once() {
     for (words, says) in [
         (&["drain"][..], "no node is named"),
         (&["drain", "n11"], "did you mean \"n1\"?"),
-        (&["drain", "n1", "--grace-period", "5"], "not supported"),
+        (&["drain", "n1", "--grace-period", "soon"], "invalid value"),
         (
             &["drain", "n1", "--cancel", "--dry-run"],
             "exclude each other",
@@ -441,6 +527,7 @@ async fn answered(f: &Fixture, words: &[&str], leave: &[&str], held: &[&str]) ->
             withdrawn: Some(Withdrawal {
                 reason: "Evicted".into(),
                 at: Default::default(),
+                grace_seconds: None,
             }),
             ..document::decode_value(&kv.value).unwrap()
         };

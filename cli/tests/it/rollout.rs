@@ -207,3 +207,79 @@ async fn history_prints_objects_and_dry_runs_are_said_as_elsewhere() {
         "{err}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_are_restarted_together_and_what_cannot_be_hinders_no_other() {
+    let f = Fixture::new("restart-several").await;
+    for name in ["a", "b", "c"] {
+        f.apply(&crate::fixture::deployment(name, 1));
+    }
+    f.apply(&crate::fixture::config_map("m", "1"));
+    let restarted = async |name: &str| {
+        let text = f.desired("deployments", name).await.unwrap();
+        text.contains("kubectl.kubernetes.io/restartedAt")
+    };
+    // Of a kind that has none: nothing is done.
+    let err = f
+        .run(&["rollout", "restart", "deploy/a", "configmap/m"])
+        .fails();
+    assert!(err.contains("configmaps cannot be restarted"), "{err}");
+    assert!(!restarted("a").await);
+
+    f.run(&["rollout", "pause", "deploy/b"]).ok();
+    let ran = f.run(&["rollout", "restart", "deployment", "a", "b", "x", "c"]);
+    assert_eq!(
+        ran.out,
+        "deployment.apps/a restarted\ndeployment.apps/c restarted\n"
+    );
+    let err = ran.fails();
+    assert!(
+        err.contains(
+            "deployment.apps/b is paused: `setpoint rollout resume deployment.apps/b` first"
+        ) && err.contains("\"x\" not found"),
+        "{err}"
+    );
+    assert!(restarted("a").await && !restarted("b").await && restarted("c").await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_no_rollouts_is_told_at_once_and_not_waited_for() {
+    let f = Fixture::new("rollout-kinds").await;
+    f.apply(
+        "apiVersion: batch/v1\nkind: Job\nmetadata: {name: j}\nspec:\n  template:\n    \
+         spec: {restartPolicy: Never, containers: [{name: c, image: host}]}\n",
+    );
+    f.apply(&crate::fixture::pod("p"));
+    for words in [
+        &["rollout", "status", "job/j"][..],
+        &["rollout", "status", "pod/p"],
+        &["rollout", "history", "job/j"],
+        &["rollout", "undo", "job/j"],
+    ] {
+        let err = f.run(words).fails();
+        assert!(err.contains("have no rollouts; `setpoint wait"), "{err}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_undo_is_tried_with_every_form_of_the_flag() {
+    let f = two_revisions("undo-dry").await;
+    let before = f.desired("deployments", "web").await;
+    for flag in ["--dry-run", "--dry-run=client", "--dry-run=server"] {
+        let out = f.run(&["rollout", "undo", "deploy/web", flag]).ok();
+        assert!(
+            out.contains("deployment.apps/web would go back to revision 1"),
+            "{flag}: {out}"
+        );
+    }
+    assert_eq!(f.desired("deployments", "web").await, before);
+    let err = f
+        .run(&["rollout", "undo", "deploy/web", "--to-revision=99"])
+        .fails();
+    assert!(err.contains("has no revision 99: there are 1, 2"), "{err}");
+    let all = f.run(&["rollout", "history", "deploy/web"]).ok();
+    let zero = f
+        .run(&["rollout", "history", "deploy/web", "--revision=0"])
+        .ok();
+    assert_eq!(zero.lines().count(), all.lines().count());
+}

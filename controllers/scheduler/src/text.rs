@@ -43,6 +43,9 @@ pub(crate) fn binding(b: &Binding) -> String {
         out.push_str("withdrawn:\n  ");
         field(&mut out, "reason", &w.reason);
         let _ = writeln!(out, "  at: {}", w.at);
+        if let Some(seconds) = w.grace_seconds {
+            let _ = writeln!(out, "  graceSeconds: {seconds}");
+        }
     }
     if let Some(d) = &b.decision {
         let _ = write!(
@@ -288,6 +291,7 @@ mod tests {
             b.withdrawn = Some(Withdrawal {
                 reason: (*text).into(),
                 at: Timestamp::from_unix_seconds(3),
+                grace_seconds: Some(5),
             });
             b.decision = Some(PlacementDecision {
                 revision: 1,

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use setpoint_apis::core::{Pod, PodCondition};
 use setpoint_apis::records::{
-    Binding, NearestMiss, NodeScore, PlacementDecision, PodScheduling, WaitReason, Withdrawal,
-    WorkHeader,
+    Binding, NearestMiss, NodeScore, PlacementDecision, PodScheduling, StopOrder, WaitReason,
+    Withdrawal, WorkHeader,
 };
 use setpoint_apis::time::Timestamp;
 use setpoint_apis::view::pod_requests;
@@ -306,7 +306,19 @@ impl Writer<'_> {
                 let withdrawn = Withdrawal {
                     reason: why.as_str().into(),
                     at: self.now,
+                    grace_seconds: match why {
+                        Why::Evicted => grace_seconds(facts, consume),
+                        _ => None,
+                    },
                 };
+                if let Some(grace_seconds) = withdrawn.grace_seconds {
+                    let order = StopOrder {
+                        placement: binding.value.placement,
+                        grace_seconds,
+                    };
+                    let order = document::encode(&order);
+                    b.write.ops.push(put(self.stop_key(node), order));
+                }
                 let binding = Binding {
                     withdrawn: Some(withdrawn),
                     placements: moves::most_placements(&binding.value),
@@ -332,6 +344,7 @@ impl Writer<'_> {
         let withdrawn = || Withdrawal {
             reason: LOST_REASON.into(),
             at: self.now,
+            grace_seconds: None,
         };
         let binding = Binding {
             withdrawn: binding.withdrawn.clone().or(leaving.then(withdrawn)),
@@ -523,6 +536,10 @@ impl Writer<'_> {
         self.keyspace.build(&Key::WorkPod(node, self.key.clone()))
     }
 
+    fn stop_key(&self, node: &str) -> String {
+        self.keyspace.build(&Key::WorkStop(node, self.key.clone()))
+    }
+
     fn actual_key(&self, node: &str) -> String {
         self.keyspace.build(&Key::NodePod(node, self.key.clone()))
     }
@@ -627,6 +644,11 @@ impl<'a, 'b> Building<'a, 'b> {
             .ops
             .push(TxnOp::Delete(self.writer.binding_key()));
         self.effects.binding = true;
+        let ordered = binding.withdrawn.as_ref().and_then(|w| w.grace_seconds);
+        if ordered.is_some() {
+            let order = self.writer.stop_key(&binding.node);
+            self.write.ops.push(TxnOp::Delete(order));
+        }
         if let Some((reason, message)) = record {
             let since = self.writer.now.whole_seconds();
             let record = PodScheduling {
@@ -649,6 +671,16 @@ impl<'a, 'b> Building<'a, 'b> {
     fn done(self) -> (Write, Effects) {
         (self.write, self.effects)
     }
+}
+
+/// The shortest time to stop that the requests to evict ask for which are carried out; `None`: the pod's own.
+fn grace_seconds(facts: &Facts<'_>, consume: &[usize]) -> Option<i64> {
+    let intents = consume.iter().map(|i| &facts.intents[*i]);
+    let evict = intents.filter(|i| i.verb == Verb::Evict);
+    evict
+        .filter_map(|i| i.intent.as_ref()?.grace_seconds)
+        .filter(|seconds| *seconds >= 0)
+        .min()
 }
 
 /// What is kept of a decision.

@@ -82,7 +82,9 @@ const WORKLOADS: [&str; 6] = [
 /// The controllers that may write a key; an empty list: none.
 fn owners(key: &Key<'_>, deletes: bool) -> &'static [&'static str] {
     match key {
-        Key::Binding(_) | Key::WorkPod(..) | Key::WorkContent(..) => &["scheduler"],
+        Key::Binding(_) | Key::WorkPod(..) | Key::WorkStop(..) | Key::WorkContent(..) => {
+            &["scheduler"]
+        }
         Key::Health(_) => &["node-lifecycle"],
         Key::Actual("pods", _) => &["scheduler"],
         Key::Actual("persistentvolumeclaims", _) | Key::WorkTombstone(..) => &["scheduler"],

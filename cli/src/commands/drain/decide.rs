@@ -21,6 +21,8 @@ pub(super) struct Allows {
     pub(super) force: bool,
     /// `--ignore-budgets`.
     pub(super) ignore_budgets: bool,
+    /// `--grace-period`.
+    pub(super) grace_seconds: Option<i64>,
 }
 
 /// A document as it was read.
@@ -197,11 +199,20 @@ pub(super) fn decide(resident: &Resident, allows: Allows, before: &Asked) -> Ver
         return Verdict::Refused(refusals);
     }
     match &resident.asked {
-        Some(asked) if asked.ignore_budgets || !allows.ignore_budgets => {
-            Verdict::Wait(Wait::Request)
-        }
+        Some(asked) if is_enough(asked, allows) => Verdict::Wait(Wait::Request),
         _ => Verdict::Ask,
     }
+}
+
+/// Whether a request does what is wanted now. Drains that differ in the time to stop make it shorter and never longer, so
+/// that two of them come to an end.
+fn is_enough(asked: &Intent, allows: Allows) -> bool {
+    let as_soon = match (asked.grace_seconds, allows.grace_seconds) {
+        (_, None) => true,
+        (None, Some(_)) => false,
+        (Some(before), Some(now)) => before <= now,
+    };
+    as_soon && (asked.ignore_budgets || !allows.ignore_budgets)
 }
 
 fn refusals(resident: &Resident, pod: &Pod, allows: Allows) -> Vec<Refusal> {

@@ -15,6 +15,7 @@ const NOTHING: Allows = Allows {
     stop_pinned: false,
     force: false,
     ignore_budgets: false,
+    grace_seconds: None,
 };
 
 fn key() -> ObjectKey {
@@ -162,6 +163,7 @@ fn a_pod_that_names_the_node_would_be_back_whatever_is_allowed() {
         stop_pinned: true,
         force: true,
         ignore_budgets: true,
+        grace_seconds: None,
     };
     let case = Case::bare("nodeName: n1");
     assert_eq!(case.decide(all), refused(&[Refusal::NamesNode]));
@@ -250,6 +252,7 @@ fn what_has_ended_is_left_and_what_stops_is_waited_for() {
         b.withdrawn = Some(Withdrawal {
             reason: "Evicted".into(),
             at: Default::default(),
+            grace_seconds: None,
         });
     });
     let moved = Case::new().bound(|b| {
@@ -305,4 +308,24 @@ fn those_in_the_way_are_named_by_reason() {
     let named = in_the_way(verdicts.iter().map(|(r, v)| (*r, v)));
     let counts: Vec<_> = named.iter().map(|(r, pods)| (*r, pods.len())).collect();
     assert_eq!(counts, [(Refusal::LocalData, 2), (Refusal::BeginsAnew, 1)]);
+}
+
+#[test]
+fn a_request_that_stands_is_written_again_to_stop_sooner_and_never_later() {
+    let verdict = |before: Option<i64>, now: Option<i64>| {
+        let case = Case::new().with(|r| {
+            r.asked = Some(Intent {
+                grace_seconds: before,
+                ..Intent::default()
+            });
+        });
+        let allows = Allows {
+            grace_seconds: now,
+            ..NOTHING
+        };
+        case.decide(allows) == Verdict::Ask
+    };
+    assert!(verdict(None, Some(60)) && verdict(Some(5), Some(0)));
+    assert!(!verdict(None, None) && !verdict(Some(5), Some(5)));
+    assert!(!verdict(Some(5), Some(60)) && !verdict(Some(5), None));
 }

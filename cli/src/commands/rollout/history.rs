@@ -6,6 +6,7 @@ use setpoint_apis::core::PodTemplateSpec;
 use setpoint_apis::{ObjectKey, document};
 use setpoint_workloads::deployment::plan::REVISION;
 
+use super::progress::no_rollouts;
 use super::{TargetArgs, not_found};
 use crate::client::Client;
 use crate::context::Context;
@@ -36,7 +37,7 @@ pub(super) async fn revisions(
     let (plural, path): (_, &[&str]) = match kind.plural {
         "deployments" => ("replicasets", &["spec", "template"]),
         "statefulsets" | "daemonsets" => ("controllerrevisions", &["data", "spec", "template"]),
-        other => bail!("{other} have no rollouts"),
+        _ => bail!("{}", no_rollouts(kind)),
     };
     let object = client
         .find(kind, key)
@@ -115,7 +116,7 @@ pub(super) async fn run(
             }
             continue;
         }
-        if let Some(number) = one {
+        if let Some(number) = one.filter(|n| *n != 0) {
             let revision = find(&name, &all, number)?;
             context.out.line(format_args!("{name} revision {number}"));
             let text = document::encode(&revision.template);

@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use serde_json::Value;
 use setpoint_apis::fixed;
 
+use crate::kinds::KindInfo;
 use crate::object::Object;
 use crate::printers::columns::replicas;
 
@@ -27,6 +28,11 @@ pub(super) fn progress(o: &Object) -> Result<Progressing> {
     let status = |field: &str| o.number_at(&["status", field]);
     let name = &o.key.name;
     let wanted = replicas(o);
+    // Of others no status would ever say that they are observed.
+    let known = ["deployments", "statefulsets", "daemonsets", "replicasets"];
+    if !known.contains(&o.kind.plural) {
+        bail!("{}", no_rollouts(o.kind));
+    }
     refuse_invalid(o)?;
     if !is_observed(o) {
         return Ok(Progressing::Waiting(format!(
@@ -57,9 +63,18 @@ pub(super) fn progress(o: &Object) -> Result<Progressing> {
     match o.kind.plural {
         "deployments" => deployment(o, wanted),
         "statefulsets" => stateful_set(o, wanted),
-        "daemonsets" => daemon_set(o),
-        other => bail!("{other} have no rollouts"),
+        _ => daemon_set(o),
     }
+}
+
+/// That a kind has no rollouts, and what tells of it.
+pub(super) fn no_rollouts(kind: KindInfo) -> String {
+    let hint = match kind.plural {
+        "jobs" => "; `setpoint wait --for=condition=Complete` waits for the end of a Job",
+        "pods" => "; `setpoint wait --for=condition=Ready` waits for a pod",
+        _ => "",
+    };
+    format!("{} have no rollouts{hint}", kind.plural)
 }
 
 /// Whether the status is about the present document.
@@ -181,9 +196,14 @@ fn deployment(o: &Object, wanted: i64) -> Result<Progressing> {
         status("replicas"),
         status("availableReplicas"),
     );
+    let paused = o.at(&["spec", "paused"]) == Some(&Value::Bool(true));
     let waiting = |what: String| {
+        let paused = match paused {
+            true => format!(" It is paused: `setpoint rollout resume deployment/{name}`"),
+            false => String::new(),
+        };
         Progressing::Waiting(format!(
-            "Waiting for deployment {name:?} rollout to finish: {what}..."
+            "Waiting for deployment {name:?} rollout to finish: {what}...{paused}"
         ))
     };
     Ok(if updated < wanted {
@@ -269,6 +289,37 @@ mod tests {
             json!({"observedGeneration": 2, "conditions": [{"type": "Progressing", "status": "False", "reason": "ReplicaSetCreateError", "message": "exceeded quota: q"}]}),
             "gets no new ReplicaSet: exceeded quota: q",
         );
+    }
+
+    #[test]
+    fn a_rollout_that_waits_because_it_is_paused_says_so() {
+        let paused = |updated: i64| {
+            let mut o = object(
+                "deployments",
+                json!({"spec": {"replicas": 3, "paused": true}, "status": {"observedGeneration": 2,
+                    "updatedReplicas": updated, "replicas": 3, "availableReplicas": 3}}),
+            );
+            o.revisions = Some(Revisions {
+                created: 1,
+                modified: 2,
+                version: 2,
+            });
+            progress(&o).unwrap()
+        };
+        let waits = paused(0);
+        assert!(
+            matches!(&waits, Progressing::Waiting(text) if text.contains("It is paused: `setpoint rollout resume deployment/")),
+            "{waits:?}"
+        );
+        assert!(matches!(paused(3), Progressing::Done(_)));
+    }
+
+    #[test]
+    fn what_has_no_rollouts_is_not_waited_for() {
+        for plural in ["jobs", "pods", "services"] {
+            let error = progress(&object(plural, json!({}))).unwrap_err();
+            assert!(error.to_string().contains("have no rollouts"), "{error}");
+        }
     }
 
     #[test]

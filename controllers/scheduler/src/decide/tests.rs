@@ -124,6 +124,7 @@ impl State {
             let withdrawn = Withdrawal {
                 reason: "Evicted".into(),
                 at: Timestamp::EPOCH,
+                grace_seconds: None,
             };
             s.binding.as_mut().unwrap().value.withdrawn = Some(withdrawn);
             s.work.clear();

@@ -103,6 +103,7 @@ impl Writer<'_> {
                 withdrawn: Some(Withdrawal {
                     reason: Why::Moved.as_str().into(),
                     at: self.now,
+                    grace_seconds: None,
                 }),
                 work_revision: None,
                 ..binding

@@ -1,7 +1,7 @@
 //! Evictions within disruption budgets.
 
 use setpoint_apis::Key;
-use setpoint_apis::records::Intent;
+use setpoint_apis::records::{Binding, Intent, StopOrder};
 
 use crate::rig::{Rig, pod, pod_key};
 
@@ -247,4 +247,56 @@ async fn a_budget_that_changes_lets_an_eviction_go_on_and_holds_back_the_next() 
     rig.ask("evict", "c", &Intent::default()).await;
     rig.until_event(&["EvictionBlocked", "name: c\n", "cannot be understood"])
         .await;
+}
+
+#[tokio::test]
+async fn the_node_is_told_in_how_many_seconds_an_evicted_pod_is_to_stop() {
+    let (rig, _s, agents) = Rig::with_nodes("evict_grace", &[8]).await;
+    for name in ["a", "b"] {
+        rig.apply(name, pod(name)).await;
+        agents[0].run(&rig, name).await;
+        agents[0].report_ready(&rig, name).await;
+    }
+    // Both at a time: the shortest counts, and what says nothing asks for nothing.
+    let budget = BUDGET.replace("maxUnavailable: 1", "maxUnavailable: 0");
+    rig.apply_as("poddisruptionbudgets", "web", &budget).await;
+    rig.until_status("poddisruptionbudgets", "web", "disruptionsAllowed: 0")
+        .await;
+    for (by, name, seconds) in [
+        ("cli", "a", Some(7)),
+        ("drain", "a", Some(5)),
+        ("cli", "b", Some(-1)),
+        ("drain", "b", None),
+    ] {
+        let key = Key::Intent {
+            verb: "evict",
+            pod: pod_key(name),
+            by,
+        };
+        let intent = Intent {
+            grace_seconds: seconds,
+            ..Intent::default()
+        };
+        rig.put(&key, setpoint_apis::document::encode(&intent))
+            .await;
+    }
+    rig.settle("probe").await;
+    rig.delete(&Key::Desired("poddisruptionbudgets", pod_key("web")))
+        .await;
+    for name in ["a", "b"] {
+        assert_eq!(rig.until_withdrawn(name).await, "Evicted");
+    }
+    let stored = rig.get(&Key::Binding(pod_key("a"))).await;
+    let stored = stored.expect("a binding");
+    let binding: Binding = setpoint_apis::document::decode_value(&stored.value).unwrap();
+    let withdrawn = binding.withdrawn.expect("a withdrawal");
+    assert_eq!(withdrawn.grace_seconds, Some(5));
+    let node = binding.node;
+    let order = Key::WorkStop(&node, pod_key("a"));
+    let stored = rig.get(&order).await.expect("an order");
+    let told: StopOrder = setpoint_apis::document::decode_value(&stored.value).unwrap();
+    assert_eq!((told.placement, told.grace_seconds), (1, 5));
+    assert!(rig.get(&Key::WorkStop(&node, pod_key("b"))).await.is_none());
+    agents[0].stopped("a").await;
+    rig.until_gone(&order).await;
 }

@@ -267,6 +267,7 @@ mod tests {
             withdrawn: withdrawn.then(|| Withdrawal {
                 reason: "Evicted".into(),
                 at: at(2),
+                grace_seconds: None,
             }),
             ..Binding::default()
         }

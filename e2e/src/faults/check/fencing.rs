@@ -85,9 +85,11 @@ const MADE_BY_WORKLOADS: [&str; 7] = [
 /// The controllers that may write a key; an empty list: none.
 fn owners(key: &Key<'_>, deletes: bool) -> &'static [&'static str] {
     match key {
-        Key::Binding(_) | Key::WorkPod(..) | Key::WorkContent(..) | Key::Actual("pods", _) => {
-            &["scheduler"]
-        }
+        Key::Binding(_)
+        | Key::WorkPod(..)
+        | Key::WorkStop(..)
+        | Key::WorkContent(..)
+        | Key::Actual("pods", _) => &["scheduler"],
         Key::Health(_) | Key::Meta("clock") => &["node-lifecycle"],
         Key::Actual("persistentvolumeclaims", _) | Key::WorkTombstone(..) => &["scheduler"],
         Key::Actual(kind, _) if WORKLOADS.contains(kind) && deletes => &["workloads", "gc"],

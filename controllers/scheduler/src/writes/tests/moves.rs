@@ -196,6 +196,7 @@ fn a_move_ends_in_one_transaction() {
         b.withdrawn = Some(Withdrawal {
             reason: "Moved".into(),
             at: Timestamp::EPOCH,
+            grace_seconds: None,
         });
     };
     let (write, effects, next) = step(stopped, &switch(Switch::Stopped));
