@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde_json::Value;
 use setpoint_apis::strict::Document;
@@ -17,6 +17,7 @@ use crate::client::Client;
 use crate::context::DEFAULT_NAMESPACE;
 use crate::kinds::KindInfo;
 use crate::term;
+use crate::yaml_edit::{self, Change};
 
 /// What is meant to happen with objects that exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,9 +210,33 @@ fn over_stored(
             anew.push(KindInfo::from(&document.kind).full_name(&document.key.name));
         }
         let given = given_before(&document, stored.as_ref())?;
-        all.push(given.unwrap_or(document));
+        let document = given.unwrap_or(document);
+        all.push(match mode {
+            Mode::Apply => with_uid(document, stored.as_ref())?,
+            Mode::Create => document,
+        });
     }
     Ok((all, anew))
+}
+
+/// A document with the uid that what is stored names, unless it names one itself. It is the same object, whatever a
+/// manifest leaves out: what belongs to it, its dependents and the directory of a claim, goes by the uid.
+fn with_uid(document: Document, stored: Option<&KeyValue>) -> Result<Document> {
+    let uid = |value: &Value| Some(value.pointer("/metadata/uid")?.as_str()?.to_owned());
+    let stored = stored.and_then(|kv| serde_yaml::from_slice(&kv.value).ok());
+    let Some(stored) = stored.as_ref().and_then(uid) else {
+        return Ok(document);
+    };
+    if uid(&document.value).is_some() {
+        return Ok(document);
+    }
+    let mut document = document;
+    let keep = Change::set(&["metadata", "uid"], stored.as_str());
+    document.text = yaml_edit::edit(&document.text, &[keep])
+        .with_context(|| format!("keeping the uid of {:?}", &*document.key.name))?
+        .text;
+    document.value["metadata"]["uid"] = stored.into();
+    Ok(document)
 }
 
 /// What would become of documents, as far as what is stored under their own keys tells. The outcomes are in the order of

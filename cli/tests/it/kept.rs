@@ -1,6 +1,6 @@
 //! What commands have set outlives `apply`, and what a manifest says holds.
 
-use setpoint_apis::ObjectKey;
+use setpoint_apis::{Key, ObjectKey};
 
 use crate::fixture::{Fixture, deployment};
 
@@ -138,4 +138,27 @@ async fn rollout_takes_all_of_a_namespace_or_those_with_labels() {
     assert!(err.contains("exclude a selector"), "{err}");
     f.run(&["rollout", "status", "deploy", "--watch=false"])
         .ok();
+}
+
+/// Restored with its uid, say. What goes by the uid would be lost with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_keeps_the_uid_that_its_manifest_leaves_out() {
+    let f = Fixture::new("kept-uid").await;
+    let claim = |label: &str, uid: &str| {
+        format!(
+            "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata:\n  name: data # its name\n  labels: {{a: {label}}}\n{uid}spec: \
+             {{accessModes: [ReadWriteOnce], resources: {{requests: {{storage: 1Gi}}}}}}\n"
+        )
+    };
+    let place = Key::Desired(
+        "persistentvolumeclaims",
+        ObjectKey::namespaced("default", "data"),
+    );
+    f.put(&place, &claim("b", "  uid: c1\n")).await;
+    f.apply(&claim("c", ""));
+    let text = f.desired("persistentvolumeclaims", "data").await.unwrap();
+    assert!(
+        text.contains("uid: c1") && text.contains("a: c") && text.contains("# its name"),
+        "{text}"
+    );
 }

@@ -473,9 +473,11 @@ async fn documents_are_changed_without_losing_their_comments() {
         f.run(&["scale", "deploy/web", "--replicas", "5"]).ok(),
         "deployment.apps/web scaled\n"
     );
+    // Beside the number, that a command has set it.
+    let noted = "\n  name: web\n  annotations:\n    setpoint.dev/set-by-command: /spec/replicas\n";
     assert_eq!(
         f.desired("deployments", "web").await.unwrap(),
-        deployment("web", 5)
+        deployment("web", 5).replacen("\n  name: web\n", noted, 1)
     );
     let err = f
         .run(&[

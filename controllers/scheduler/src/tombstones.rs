@@ -34,7 +34,7 @@ pub(crate) struct ClaimFacts {
 pub(crate) enum Claim {
     /// There is none.
     Absent,
-    /// There is one, and it does not parse: which one it is nobody knows.
+    /// There is one, and it does not parse, or has another uid than when it was placed: which one it is nobody knows.
     Frozen,
     /// There is the one of this uid.
     Is(String),

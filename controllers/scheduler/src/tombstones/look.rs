@@ -18,14 +18,9 @@ use crate::writes::put;
 /// What is known of the claim of a name, and whether a pod that waits for it is bound to a node without a session. `used`:
 /// whether pods that are bound, or are about to be, use it.
 pub(super) fn facts(view: &View<'_>, key: &ObjectKey, used: bool) -> (ClaimFacts, bool) {
-    let claim = match view.desired::<PersistentVolumeClaim>().entry(key) {
-        None => Claim::Absent,
-        Some(entry) => entry
-            .valid()
-            .map_or(Claim::Frozen, |claim| Claim::Is(claim.uid())),
-    };
+    let status = view.actual::<PersistentVolumeClaim>().entry(key);
     let place =
-        match view.actual::<PersistentVolumeClaim>().entry(key) {
+        match status {
             None => Place::Absent,
             // What was last known of it is better than nothing: a directory would be left.
             Some(entry) => entry.last_good().map_or(Place::Unreadable, |s| {
@@ -38,6 +33,17 @@ pub(super) fn facts(view: &View<'_>, key: &ObjectKey, used: bool) -> (ClaimFacts
                 }
             }),
         };
+    let claim = match view.desired::<PersistentVolumeClaim>().entry(key) {
+        None => Claim::Absent,
+        Some(entry) => entry.valid().map_or(Claim::Frozen, |claim| {
+            identify(
+                claim.uid(),
+                claim.create_revision,
+                &place,
+                status.map_or(0, revision),
+            )
+        }),
+    };
     let node_exists = match &place {
         Place::On { node, .. } => node_exists(view, node),
         _ => false,
@@ -54,6 +60,16 @@ pub(super) fn facts(view: &View<'_>, key: &ObjectKey, used: bool) -> (ClaimFacts
         waited_for_on,
     };
     (facts, lost)
+}
+
+/// Which claim one is that was created at this revision, where its place was written at that one. A place is written after
+/// its claim: what is older than its place is what the place is about, and has got another uid by hand since. Its data are
+/// not to be given up for that.
+fn identify(uid: String, created: i64, place: &Place, placed: i64) -> Claim {
+    match place {
+        Place::On { uid: known, .. } if *known != uid && created < placed => Claim::Frozen,
+        _ => Claim::Is(uid),
+    }
 }
 
 /// Where a pod that is bound waits for a claim: the first node with a session; whether there is one without.
@@ -191,4 +207,33 @@ fn revision<T>(entry: &Entry<T>) -> i64 {
     invalid
         .or_else(|| entry.last_good().map(|s| s.mod_revision))
         .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_that_got_another_uid_by_hand_is_no_other_claim() {
+        let place = Place::On {
+            node: "n1".into(),
+            uid: "u1".into(),
+        };
+        for (uid, created, is) in [
+            ("u1", 5, Claim::Is("u1".into())),
+            ("u2", 5, Claim::Frozen),
+            // It was made when the former one was placed already.
+            ("u2", 8, Claim::Is("u2".into())),
+        ] {
+            assert_eq!(
+                identify(uid.into(), created, &place, 7),
+                is,
+                "{uid} {created}"
+            );
+        }
+        assert_eq!(
+            identify("u2".into(), 5, &Place::Absent, 0),
+            Claim::Is("u2".into())
+        );
+    }
 }
