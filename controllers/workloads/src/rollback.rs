@@ -29,6 +29,12 @@ pub fn progress_deadline(annotations: &BTreeMap<String, String>) -> Option<Durat
     (seconds != i32::MAX).then_some(limit)
 }
 
+/// When a rollout that got on at `since` for the last time misses its deadline. `up_since`: since when it could have got on
+/// at all.
+pub fn due(since: Timestamp, up_since: Timestamp, deadline: Duration) -> Timestamp {
+    since.max(up_since).saturating_add(deadline)
+}
+
 /// The condition of a workload whose rollout was taken back.
 const ROLLED_BACK: &str = "RolledBack";
 

@@ -232,11 +232,7 @@ fn progress(
     if progress || says(&complete) {
         conditions::touch(all, finding(true, UPDATED, going_on), now);
     } else if !says(&timed_out(name))
-        && since
-            .unwrap_or(now)
-            .max(s.up_since)
-            .saturating_add(deadline)
-            <= now
+        && rollback::due(since.unwrap_or(now), s.up_since, deadline) <= now
     {
         let missed = finding(false, DEADLINE_EXCEEDED, timed_out(name));
         conditions::set(all, missed, now);
@@ -272,7 +268,7 @@ fn appointments(
         .filter(|c| c.status != "False" && c.reason.as_deref() != Some(AVAILABLE));
     let since = progressing.and_then(|c| c.last_update_time);
     if let (Some(since), Some(deadline)) = (since, s.progress_deadline) {
-        let at = since.max(s.up_since).saturating_add(deadline);
+        let at = rollback::due(since, s.up_since, deadline);
         if at > now {
             sooner(&mut plan.look_again, at.duration_since(now));
         }

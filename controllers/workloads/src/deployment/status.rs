@@ -289,8 +289,9 @@ fn progress_condition(
             conditions::touch(&mut status.conditions, finding(true, UPDATED, message), now);
         }
         Some(c) => {
-            let since = c.last_update_time.unwrap_or(now).max(s.up_since);
-            if reason != DEADLINE_EXCEEDED && since.saturating_add(deadline) <= now {
+            let since = c.last_update_time.unwrap_or(now);
+            let due = rollback::due(since, s.up_since, deadline);
+            if reason != DEADLINE_EXCEEDED && due <= now {
                 conditions::set(
                     &mut status.conditions,
                     finding(false, DEADLINE_EXCEEDED, timed_out(name)),
@@ -331,7 +332,7 @@ fn appointments(
         progressing.and_then(|c| c.last_update_time),
         s.progress_deadline,
     ) {
-        let at = since.max(s.up_since).saturating_add(deadline);
+        let at = rollback::due(since, s.up_since, deadline);
         if at > now {
             sooner(&mut plan.look_again, at.duration_since(now));
         }

@@ -186,8 +186,9 @@ fn progress(
         return;
     }
     let since = present.as_ref().and_then(|c| c.last_update_time);
-    let since = since.unwrap_or(now).max(s.up_since);
-    let due = s.progress_deadline.map(|d| since.saturating_add(d));
+    let since = since.unwrap_or(now);
+    let due = s.progress_deadline;
+    let due = due.map(|d| rollback::due(since, s.up_since, d));
     if !missed && due.is_some_and(|due| due <= now) {
         let late = finding(false, DEADLINE_EXCEEDED, timed_out(runs));
         conditions::set(&mut status.conditions, late, now);
@@ -237,7 +238,7 @@ fn deadline(plan: &mut Plan, status: &StatefulSetStatus, s: &Snapshot, now: Time
     let c = c.filter(|c| c.reason.as_deref() == Some(ROLLING));
     let since = c.and_then(|c| c.last_update_time);
     if let (Some(since), Some(deadline)) = (since, s.progress_deadline) {
-        let at = since.max(s.up_since).saturating_add(deadline);
+        let at = rollback::due(since, s.up_since, deadline);
         if at > now {
             sooner(&mut plan.look_again, at.duration_since(now));
         }
