@@ -251,9 +251,8 @@ async fn forget_events(client: &Client, objects: &[Object]) {
     }
 }
 
-/// Deleting is idempotent, so an unknown outcome is simply tried again: not when an answer was waited for in vain, because
-/// the limit of a request is what a user has to wait.
-/// Whether its guards held in the end.
+/// Commits, and says whether the guards held in the end. Deleting is idempotent, so an unknown outcome is simply tried
+/// again: not when an answer was waited for in vain, because the limit of a request is what a user has to wait.
 async fn retried(client: &Client, mut txn: Txn) -> Result<bool> {
     let begun = Instant::now();
     let error = match client.txn(txn.clone()).await {

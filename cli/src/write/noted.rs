@@ -68,6 +68,10 @@ pub(super) fn kept(
     document: &Document,
     stored: Option<&KeyValue>,
 ) -> Result<Option<(Document, bool)>> {
+    // Most objects name nothing, and then nothing has to be read. JSON may have a backslash before the slash of the name.
+    let word = SET_BY_COMMAND.rsplit('/').next().unwrap_or(SET_BY_COMMAND);
+    let may_name = |text: &[u8]| text.windows(word.len()).any(|part| part == word.as_bytes());
+    let stored = stored.filter(|kv| may_name(&kv.value) || may_name(document.text.as_bytes()));
     let Some(stored) = stored else {
         return Ok(None);
     };
