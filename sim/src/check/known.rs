@@ -45,8 +45,6 @@ pub(super) struct KnownPod {
     pub(super) lost_at: Option<u64>,
     /// How it has ended where it is now.
     pub(super) outcome: Option<Outcome>,
-    /// It has ended where it is now, and takes no room any more.
-    pub(super) over: bool,
     /// Whether it ever had ended.
     pub(super) ever: Ever,
 }
@@ -95,7 +93,6 @@ impl KnownPod {
             available: false,
             lost_at: None,
             outcome: None,
-            over: false,
             ever: Ever::default(),
         }
     }
@@ -126,6 +123,20 @@ impl Known {
     /// The node that a pod is bound to.
     pub(super) fn node(&self, pod: &ObjectKey) -> Option<&str> {
         self.bindings.get(pod).map(|b| b.node.as_str())
+    }
+
+    /// Whether a pod has ended where it is now, and takes no room any more: also one whose document is gone already.
+    pub(super) fn over(&self, key: &ObjectKey) -> bool {
+        let record = self.record(key, self.pods.get(key).map(|p| p.uid.as_str()));
+        record.is_some_and(|r| [PodStage::Succeeded, PodStage::Failed].contains(&r.stage))
+    }
+
+    /// What the node that a pod is bound to says of it: of that placement, and of the pod of this uid.
+    fn record(&self, key: &ObjectKey, uid: Option<&str>) -> Option<&PodActual> {
+        let binding = self.bindings.get(key)?;
+        let record = self.records.get(key)?.get(binding.node.as_str())?;
+        let same = uid.is_none_or(|uid| record.uid.is_empty() || record.uid == uid);
+        (record.placement == binding.placement && same).then_some(record)
     }
 
     /// The pods that an object manages.
@@ -223,24 +234,20 @@ impl Known {
 
     /// What its binding and the record of its node say of a pod now.
     fn look(&mut self, key: &ObjectKey, now: u64) {
+        let uid = self.pods.get(key).map(|p| p.uid.as_str());
+        let record = self.record(key, uid);
+        let available = record.is_some_and(PodActual::is_ready);
+        let stage = record.map(|r| r.stage);
+        let binding = self.bindings.get(key);
+        let taken_back = binding.is_some_and(|b| b.withdrawn.is_some());
         let Some(pod) = self.pods.get_mut(key) else {
             return;
         };
-        let binding = self.bindings.get(key);
-        let record = binding.and_then(|b| {
-            let record = self.records.get(key)?.get(b.node.as_str())?;
-            let same = record.placement == b.placement;
-            (same && (record.uid.is_empty() || record.uid == pod.uid)).then_some(record)
-        });
-        let available = record.is_some_and(PodActual::is_ready);
         if pod.available && !available {
             pod.lost_at = Some(now);
         }
         pod.available = available;
-        let ended = |stage| [PodStage::Succeeded, PodStage::Failed].contains(&stage);
-        pod.over = record.is_some_and(|r| ended(r.stage));
-        let taken_back = binding.is_some_and(|b| b.withdrawn.is_some());
-        pod.outcome = match record.map(|r| r.stage) {
+        pod.outcome = match stage {
             Some(PodStage::Succeeded) => Some(Outcome::Succeeded),
             Some(PodStage::Failed) if !taken_back => Some(Outcome::Failed),
             _ => None,

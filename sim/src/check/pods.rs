@@ -131,7 +131,7 @@ impl PodCheck {
         let mut now: BTreeSet<Box<str>> = BTreeSet::new();
         if let Some(binding) = self.bindings.get(pod) {
             // What has ended takes nothing.
-            if !known.pod(pod).is_some_and(|p| p.over) {
+            if !known.over(pod) {
                 now.insert(binding.node.as_str().into());
             }
             now.extend(binding.moving.iter().map(|m| Box::from(m.to.as_str())));

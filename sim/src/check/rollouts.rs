@@ -351,8 +351,11 @@ impl RolloutCheck {
                 (others(uid), bounds.least)
             }
             _ => {
-                let node = known.node(key).and_then(|node| self.nodes.get(node));
-                if node.is_none_or(|node| node.known.is_none() || node.alive.is_none()) {
+                let Some(node) = known.node(key) else {
+                    return;
+                };
+                let is_there = |n: &Node| n.known.is_some() && n.alive.is_some();
+                if !self.nodes.get(node).is_some_and(is_there) {
                     return;
                 }
                 let with: BTreeSet<&str> = known
@@ -360,6 +363,10 @@ impl RolloutCheck {
                     .filter(|(k, p)| *k != key && p.counts(now))
                     .filter_map(|(k, _)| known.node(k))
                     .collect();
+                // Another one runs there: however many nodes are without, it is not for this.
+                if with.contains(node) {
+                    return;
+                }
                 let without = self
                     .nodes
                     .iter()

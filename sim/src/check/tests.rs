@@ -550,3 +550,57 @@ fn what_is_collected_though_its_owner_is_there_is_noticed() {
     told.collect("configmaps", "copy");
     assert_eq!(told.found("nothing lost"), [""; 0]);
 }
+
+#[test]
+fn a_pod_of_a_daemon_set_whose_successor_runs_may_go_however_many_nodes_are_without() {
+    let mut told = Told::new();
+    for node in ["n1", "n2"] {
+        told.node(node);
+    }
+    let strategy = json!({"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}});
+    let spec = of_pods(json!({"updateStrategy": strategy}));
+    let logs = told.user("daemonsets", "logs", spec);
+    for name in ["logs-a", "logs-b"] {
+        told.controller("pods", name, pod_spec(), ("DaemonSet", &logs));
+        told.runs_on("n1", name, "Running");
+    }
+    told.millis += STALE;
+    told.delete("pods", "logs-a");
+    assert_eq!(told.found("availability"), [""; 0]);
+    told.delete("pods", "logs-b");
+    assert_eq!(
+        told.found("availability").len(),
+        1,
+        "{:?}",
+        told.checks.violations()
+    );
+}
+
+#[test]
+fn a_pod_too_many_for_a_node_is_noticed_and_one_that_has_ended_and_is_deleted_takes_no_room() {
+    let mut told = Told::new();
+    told.node("n1");
+    let room = json!({"cpu": "1", "pods": "10"});
+    told.write(
+        "n1#1",
+        &Key::NodeStatus("n1"),
+        Some(json!({"capacity": room, "allocatable": room})),
+    );
+    let mut spec = pod_spec();
+    spec["containers"][0]["resources"] = json!({"requests": {"cpu": "600m"}});
+    told.user("pods", "first", spec.clone());
+    told.runs("first", "Running");
+    told.write("user", &Key::Desired("pods", object("first")), None);
+    told.runs("first", "Failed");
+    told.user("pods", "second", spec.clone());
+    told.runs("second", "Running");
+    assert_eq!(told.found("allocatable"), [""; 0]);
+    told.user("pods", "third", spec);
+    told.runs("third", "Running");
+    assert_eq!(
+        told.found("allocatable").len(),
+        1,
+        "{:?}",
+        told.checks.violations()
+    );
+}

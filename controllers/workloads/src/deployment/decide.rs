@@ -7,7 +7,7 @@ use setpoint_apis::apps::DeploymentStrategyType;
 use setpoint_apis::core::PodTemplateSpec;
 use setpoint_apis::meta::SET_BY_COMMAND;
 
-use super::numbers::{Room, Share, proportional, room};
+use super::numbers::{Room, Share, proportional, room, spare_available};
 use super::plan::{
     Change, DESIRED_REPLICAS, HASH_LABEL, LAST_APPLIED, MAX_REPLICAS, NewSet, Plan, REVISION,
     REVISION_HISTORY, SetFacts, Snapshot, number,
@@ -23,7 +23,7 @@ use crate::standing::Unusable;
 /// # Guarantees
 /// - Nothing is created, scaled or deleted while the document, or that of one of its ReplicaSets, does not parse.
 /// - RollingUpdate: the pods that exist never exceed wanted + maxSurge, counting those that are yet to be deleted; of
-///   those that are available at least wanted - maxUnavailable stay.
+///   those that are available at least wanted - maxUnavailable stay, also when another number is wanted meanwhile.
 /// - Recreate: no pod of the new template is wanted before the last one of the old has stopped on its node.
 pub fn decide(s: &Snapshot, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
@@ -292,6 +292,22 @@ impl<'a> Rollout<'a> {
         let shares: Vec<Share> = active.iter().map(share).collect();
         for (i, size) in active.iter().zip(proportional(&shares, wanted, total)) {
             self.scale(*i, size);
+        }
+        if total < present {
+            self.spare_available();
+        }
+    }
+
+    /// A smaller number takes no pods that are available while others can go, when too few would stay.
+    fn spare_available(&mut self) {
+        let order: Vec<usize> = self.old().chain(self.new).collect();
+        let mut sizes: Vec<i32> = order.iter().map(|i| self.targets[*i].replicas).collect();
+        // What a former step has taken from the set is gone, whatever still exists of it.
+        let available = |i: &usize| self.available[*i].min(self.s.sets[*i].replicas);
+        let available: Vec<i32> = order.iter().map(available).collect();
+        spare_available(&mut sizes, &available, self.s.wanted - self.room.unavailable);
+        for (i, size) in order.into_iter().zip(sizes) {
+            self.scale(i, size);
         }
     }
 

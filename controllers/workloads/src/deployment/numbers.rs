@@ -86,6 +86,32 @@ pub fn proportional(shares: &[Share], wanted: i32, total: i32) -> Vec<i32> {
     sizes
 }
 
+/// Of pods that are to go, takes those first that are not available, as long as fewer than `least` available ones
+/// would stay otherwise. The total stays what it is.
+///
+/// `sizes` and how many are `available` of each come in the order in which their unavailable pods are taken; what is
+/// spared for that is given to the last ones first.
+pub fn spare_available(sizes: &mut [i32], available: &[i32], least: i32) {
+    let sum = |numbers: &mut dyn Iterator<Item = i32>| numbers.fold(0, i32::saturating_add);
+    let pairs = || sizes.iter().zip(available);
+    let stay = sum(&mut pairs().map(|(size, available)| *size.min(available)));
+    let going = sum(&mut pairs().map(|(size, available)| (available - size).max(0)));
+    let idle = sum(&mut pairs().map(|(size, available)| (size - available).max(0)));
+    let swapped = least.saturating_sub(stay).min(going).min(idle).max(0);
+    let mut left = swapped;
+    for (size, available) in sizes.iter_mut().zip(available).rev() {
+        let back = (available - *size).clamp(0, left);
+        *size += back;
+        left -= back;
+    }
+    let mut left = swapped;
+    for (size, available) in sizes.iter_mut().zip(available) {
+        let taken = (*size - available).clamp(0, left);
+        *size -= taken;
+        left -= taken;
+    }
+}
+
 fn fraction(share: Share, wanted: i32, total: i32) -> i32 {
     if wanted == 0 {
         return -share.replicas;
@@ -169,5 +195,26 @@ mod tests {
         check(&[8, 5], 13, 0, 0, &[0, 0]);
         check(&[1, 1, 1], 3, 4, 4, &[2, 1, 1]);
         check(&[], 3, 4, 4, &[]);
+    }
+
+    #[test]
+    fn available_pods_are_spared_while_others_can_go() {
+        let check = |sizes: &[i32], available: &[i32], least, expected: &[i32]| {
+            let mut spared = sizes.to_vec();
+            spare_available(&mut spared, available, least);
+            assert_eq!(spared, expected, "{sizes:?} with {available:?} available");
+        };
+        // Enough stay: the shares are what they are.
+        check(&[2, 2], &[4, 1], 3, &[2, 2]);
+        // The new ones are not available yet.
+        check(&[2, 2], &[4, 0], 3, &[3, 1]);
+        check(&[2, 2], &[4, 0], 4, &[4, 0]);
+        // More cannot be spared than there are others, nor than there were.
+        check(&[1, 1], &[4, 0], 4, &[2, 0]);
+        check(&[1, 3], &[2, 0], 4, &[2, 2]);
+        // Broken ones of the first go before those of the last; the last gets back first.
+        check(&[3, 1, 3], &[0, 3, 1], 3, &[2, 2, 3]);
+        check(&[2, 1, 1], &[0, 3, 3], 4, &[0, 1, 3]);
+        check(&[], &[], 3, &[]);
     }
 }

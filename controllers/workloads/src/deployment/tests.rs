@@ -437,6 +437,30 @@ fn scaling_in_the_middle_of_a_rollout_is_shared_out() {
 }
 
 #[test]
+fn a_smaller_size_in_the_middle_of_a_rollout_takes_no_available_pods_that_are_needed() {
+    for wanted in 0..10 {
+        let mut w = running(10, "a");
+        w.s.template = template("b");
+        w.settle();
+        assert_eq!(w.sizes(), [8, 3]);
+        w.s.wanted = wanted;
+        while !w.plan().is_empty() {
+            let plan = w.plan();
+            w.apply(&plan);
+            w.replica_sets_act();
+            // 25 % may be missing, rounded down; no new pod becomes ready.
+            let least = wanted - wanted / 4;
+            assert!(w.ready() >= least, "{} of {wanted}: {plan}", w.ready());
+        }
+        let sizes: i32 = w.sizes().iter().sum();
+        // 25 % may be too many, rounded up.
+        assert_eq!(sizes, wanted + (wanted + 3) / 4, "{:?}", w.sizes());
+        w.run();
+        assert_eq!(w.sizes(), [0, wanted]);
+    }
+}
+
+#[test]
 fn the_largest_numbers_are_planned_with_like_any_other() {
     for strategy in [
         rolling("100%", "25%"),
