@@ -1,5 +1,7 @@
 //! What to do for a Deployment: a pure function of what is, and of the time.
 
+mod resize;
+
 use std::collections::BTreeMap;
 
 use setpoint_apis::Timestamp;
@@ -7,7 +9,7 @@ use setpoint_apis::apps::DeploymentStrategyType;
 use setpoint_apis::core::PodTemplateSpec;
 use setpoint_apis::meta::SET_BY_COMMAND;
 
-use super::numbers::{Room, Share, proportional, room, spare_available};
+use super::numbers::{Room, room};
 use super::plan::{
     Change, DESIRED_REPLICAS, HASH_LABEL, LAST_APPLIED, MAX_REPLICAS, NewSet, Plan, REVISION,
     REVISION_HISTORY, SetFacts, Snapshot, number,
@@ -115,7 +117,8 @@ struct Rollout<'a> {
     creates: bool,
     room: Room,
     targets: Vec<Size>,
-    /// How many pods of each ReplicaSet are available now.
+    /// How many pods of each ReplicaSet are available now and stay so: what a former step has taken from it is gone,
+    /// whatever still exists of it, even where the set is to grow again.
     available: Vec<i32>,
 }
 
@@ -126,7 +129,7 @@ impl<'a> Rollout<'a> {
             min_ready_seconds: r.min_ready_seconds,
             annotations: r.annotations.clone(),
         });
-        let available = s.sets.iter().map(|r| available(r, s, now));
+        let available = s.sets.iter().map(|r| available(r, s, now).min(r.replicas));
         Self {
             s,
             new: target.set,
@@ -185,7 +188,6 @@ impl<'a> Rollout<'a> {
             return;
         }
         for i in self.old() {
-            // What a former step has taken from the set is gone, whatever still exists of it.
             let replicas = self.targets[i].replicas;
             let unhealthy = (replicas - self.available[i]).max(0).min(may_go);
             self.scale(i, replicas - unhealthy);
@@ -227,87 +229,6 @@ impl<'a> Rollout<'a> {
                 self.describe_new(i);
                 self.scale(i, self.s.wanted);
             }
-        }
-    }
-
-    /// Another number is wanted, or the rollout is paused: no step of the rollout, only sizes.
-    fn resize(&mut self) {
-        let wanted = self.s.wanted;
-        let active: Vec<usize> = (0..self.targets.len())
-            .filter(|i| self.targets[*i].replicas > 0)
-            .collect();
-        let saturated = self.new.is_some_and(|i| {
-            let r = &self.s.sets[i];
-            r.replicas == wanted
-                && number(&r.annotations, DESIRED_REPLICAS) == Some(i64::from(wanted))
-                && self.available[i] == wanted
-        });
-        if active.len() <= 1 {
-            let only = active
-                .first()
-                .copied()
-                .or(self.new)
-                .or_else(|| self.targets.len().checked_sub(1));
-            if let Some(i) = only {
-                self.scale(i, wanted);
-            }
-        } else if saturated {
-            for i in self.old() {
-                self.scale(i, 0);
-            }
-        } else if self.s.strategy.type_ != Some(DeploymentStrategyType::Recreate) {
-            self.resize_in_proportion(active);
-        }
-        for t in &mut self.targets {
-            if t.replicas > 0 {
-                set_sizes(&mut t.annotations, wanted, self.room);
-            }
-        }
-    }
-
-    fn resize_in_proportion(&mut self, mut active: Vec<usize>) {
-        let wanted = self.s.wanted;
-        let total = if wanted > 0 { self.most() } else { 0 };
-        let present = sum(active.iter().map(|i| self.targets[*i].replicas));
-        let age = |i: usize| self.s.sets[i].create_revision;
-        if total > present {
-            active.sort_by_key(|i| (-self.targets[*i].replicas, -age(*i)));
-        } else {
-            active.sort_by_key(|i| (-self.targets[*i].replicas, age(*i)));
-        }
-        let known = self
-            .s
-            .status
-            .as_ref()
-            .and_then(|s| s.replicas)
-            .unwrap_or(present);
-        let share = |i: &usize| {
-            let out_of = number(&self.targets[*i].annotations, MAX_REPLICAS)
-                .and_then(|n| i32::try_from(n).ok());
-            Share {
-                replicas: self.targets[*i].replicas,
-                out_of: out_of.unwrap_or(known),
-            }
-        };
-        let shares: Vec<Share> = active.iter().map(share).collect();
-        for (i, size) in active.iter().zip(proportional(&shares, wanted, total)) {
-            self.scale(*i, size);
-        }
-        if total < present {
-            self.spare_available();
-        }
-    }
-
-    /// A smaller number takes no pods that are available while others can go, when too few would stay.
-    fn spare_available(&mut self) {
-        let order: Vec<usize> = self.old().chain(self.new).collect();
-        let mut sizes: Vec<i32> = order.iter().map(|i| self.targets[*i].replicas).collect();
-        // What a former step has taken from the set is gone, whatever still exists of it.
-        let available = |i: &usize| self.available[*i].min(self.s.sets[*i].replicas);
-        let available: Vec<i32> = order.iter().map(available).collect();
-        spare_available(&mut sizes, &available, self.s.wanted - self.room.unavailable);
-        for (i, size) in order.into_iter().zip(sizes) {
-            self.scale(i, size);
         }
     }
 

@@ -461,6 +461,42 @@ fn a_smaller_size_in_the_middle_of_a_rollout_takes_no_available_pods_that_are_ne
 }
 
 #[test]
+fn pods_that_a_former_step_has_taken_are_not_relied_on_when_their_set_grows_again() {
+    let mut w = running(5, "a");
+    w.s.strategy = rolling("25%", "25%");
+    w.s.template = template("b");
+    w.settle();
+    w.replica_sets_act();
+    w.agents_act(9);
+    w.settle();
+    assert_eq!(w.sizes(), [2, 3], "two pods of the old set still exist");
+    // Back, before anybody has taken them away: they go now, or right before what is planned is written.
+    w.s.template = template("a");
+    loop {
+        let plan = w.plan();
+        if plan.is_empty() {
+            break;
+        }
+        let ready =
+            w.s.sets
+                .iter()
+                .map(|r| i32::try_from(r.ready_since.len()).unwrap());
+        let before: Vec<i32> = ready
+            .zip(w.sizes())
+            .map(|(ready, size)| ready.min(size))
+            .collect();
+        w.apply(&plan);
+        let kept: i32 = before
+            .iter()
+            .zip(w.sizes())
+            .map(|(n, size)| size.min(*n))
+            .sum();
+        assert!(kept >= 4, "{before:?} to {:?}: {plan}", w.sizes());
+    }
+    assert_eq!(w.sizes(), [5, 0]);
+}
+
+#[test]
 fn the_largest_numbers_are_planned_with_like_any_other() {
     for strategy in [
         rolling("100%", "25%"),
