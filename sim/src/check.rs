@@ -8,9 +8,11 @@
 //! | `fences` | no effective write of an old epoch or session, none by a stranger to the key |
 //! | `pods` | no pod claimed on two nodes at once, no node over its allocatable, no `stop` pod running twice |
 //! | `rollouts` | no rollout asks for more pods than it may, or deletes one that is available when too few are left |
+//! | `budgets` | no eviction leaves fewer healthy pods than a disruption budget demands |
 //! | `jobs`, `cron_jobs` | every pod that ends is counted once; no more at a time than wanted; a time has one Job |
 //! | `desired` | nothing wanted is lost, nothing is garbage-collected because of an Invalid document |
 
+mod budgets;
 mod cron_jobs;
 mod desired;
 mod fences;
@@ -66,6 +68,7 @@ pub(crate) struct Checks {
     times: Times,
     known: known::Known,
     rollouts: rollouts::RolloutCheck,
+    budgets: budgets::BudgetCheck,
     jobs: jobs::JobCheck,
     cron_jobs: cron_jobs::CronJobCheck,
     fences: fences::FenceCheck,
@@ -84,6 +87,7 @@ impl Checks {
             times,
             known: known::Known::default(),
             rollouts: rollouts::RolloutCheck::default(),
+            budgets: budgets::BudgetCheck::default(),
             jobs: jobs::JobCheck::default(),
             cron_jobs: cron_jobs::CronJobCheck::default(),
             fences: fences::FenceCheck::default(),
@@ -109,9 +113,11 @@ impl Checks {
         let mut found = Vec::new();
         let change = Change::new(entry, key);
         self.rollouts.enter(&change, &self.known, &mut found);
+        self.budgets.enter(&change, &self.known, &mut found);
         self.jobs.enter(&change, &self.known, &mut found);
         self.cron_jobs.enter(&change, &self.times, &mut found);
         self.known.enter(&change);
+        self.budgets.note(&change, &self.known);
         self.jobs.note(&change, &self.known);
         // The fences are told last: a write counts under those it was made under.
         self.desired.enter(&change, &mut found);

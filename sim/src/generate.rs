@@ -1,5 +1,6 @@
 //! The standard scenarios: a cluster, workloads that come, change and go, and faults, all drawn from one seed.
 
+mod budgets;
 mod faults;
 mod jobs;
 mod workloads;
@@ -78,6 +79,7 @@ pub fn standard(seed: u64) -> Scenario {
     faults::add(&mut rng, &mut spec, size, &deployments);
     moves(seed, &mut spec);
     jobs::add(seed, &mut spec);
+    budgets::add(seed, &mut spec);
     strikes(seed, &mut spec);
     // However bad it was: from here on the network is good, and everything that died has been started again.
     spec.timeline.push(Event {

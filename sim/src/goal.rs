@@ -1,5 +1,6 @@
 //! Whether actual matches desired.
 
+mod budgets;
 mod jobs;
 mod room;
 
@@ -15,6 +16,7 @@ use setpoint_store::list::{List, list_all};
 
 use crate::world::World;
 
+use budgets::Budgets;
 use jobs::Jobs;
 use room::Room;
 
@@ -45,10 +47,12 @@ pub(crate) async fn unmet(world: &World) -> Vec<String> {
     let listed = list_all(&world.store, List::new(range.start, range.end)).await;
     let work = world.keyspace.work_range(None);
     let work = list_all(&world.store, List::new(work.start, work.end)).await;
-    let (Ok((listed, _)), Ok((work, _))) = (listed, work) else {
+    let asked = world.keyspace.intent_range(Some("evict"));
+    let asked = list_all(&world.store, List::new(asked.start, asked.end)).await;
+    let (Ok((listed, _)), Ok((work, _)), Ok((asked, _))) = (listed, work, asked) else {
         return vec!["the store cannot be read".to_owned()];
     };
-    for kv in listed.iter().chain(&work) {
+    for kv in listed.iter().chain(&work).chain(&asked) {
         if let Ok(key) = world.keyspace.split(&kv.key) {
             state.take(&key, &kv.value);
         }
@@ -81,6 +85,7 @@ struct State {
     content: BTreeMap<(String, ObjectKey), ConfigMap>,
     room: Room,
     jobs: Jobs,
+    budgets: Budgets,
     /// Pod to ReplicaSet.
     pods: BTreeMap<ObjectKey, Option<ObjectKey>>,
     bindings: BTreeMap<ObjectKey, Binding>,
@@ -98,6 +103,7 @@ impl State {
         };
         self.broken.extend(self.room.take(key, value));
         self.broken.extend(self.jobs.take(key, value));
+        self.broken.extend(self.budgets.take(key, value));
         match key {
             Key::Desired("configmaps", object) => {
                 match document::decode_keyed::<ConfigMap>(object, value) {
@@ -262,6 +268,8 @@ impl State {
             }
         }
         unmet.extend(self.unmet_daemons());
+        let runs = |pod: &ObjectKey| !self.has_ended(pod) && self.not_running(pod).is_none();
+        unmet.extend(self.budgets.unmet(runs));
         unmet.extend(self.jobs.unmet(|job| wait.contains(job)));
         for (set, (replicas, status)) in &self.stateful_sets {
             if wait.contains(set) {

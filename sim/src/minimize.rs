@@ -105,6 +105,9 @@ impl<F: FnMut(&Scenario, u64)> Search<F> {
             while self.best.spec.timeline[i].moves > 0
                 && self.attempt(|s| s.spec.timeline[i].moves -= 1)
             {}
+            while self.best.spec.timeline[i].evict > 0
+                && self.attempt(|s| s.spec.timeline[i].evict -= 1)
+            {}
         }
     }
 

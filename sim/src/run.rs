@@ -1,12 +1,13 @@
 //! A run from beginning to end.
 
+mod asks;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
 use setpoint_apis::core::{Namespace, Node};
-use setpoint_apis::records::Intent;
 use setpoint_apis::registry::Registry;
 use setpoint_apis::{Key, Kind, ObjectKey, document};
 use setpoint_store::list::{List, list_all};
@@ -251,6 +252,9 @@ impl<'a> Run<'a> {
         for _ in 0..event.moves {
             self.ask_to_move().await?;
         }
+        if event.evict > 0 {
+            self.ask_to_evict(event.evict).await?;
+        }
         Ok(())
     }
 
@@ -354,42 +358,6 @@ impl<'a> Run<'a> {
         self.note(format!("{name} is {verb}"));
         let guard = Compare::ModRevision(key.clone(), node.mod_revision);
         self.write(Txn::new().when(guard).put(key, document::encode(&value)))
-            .await
-    }
-
-    /// Asks for one of the pods that are bound to be moved, as `setpoint move` does.
-    async fn ask_to_move(&mut self) -> Result<(), String> {
-        let keyspace = self.world.keyspace.clone();
-        let range = keyspace.binding_range(None);
-        let (bound, _) = list_all(&self.world.store, List::new(range.start, range.end))
-            .await
-            .map_err(|e| e.to_string())?;
-        let pods = bound.iter().filter_map(|kv| match keyspace.split(&kv.key) {
-            Ok(Key::Binding(pod)) => Some(pod),
-            _ => None,
-        });
-        let Some(pod) = self.rng.choice(pods.collect::<Vec<_>>()) else {
-            return Ok(());
-        };
-        let nodes: u32 = self.scenario.spec.nodes.iter().map(|n| n.count).sum();
-        let named = self.rng.bool().then(|| {
-            let group = self.rng.choice(&self.scenario.spec.nodes)?;
-            Some(format!("{}-{}", group.name, self.rng.u32(0..nodes.max(1))))
-        });
-        let intent = Intent {
-            to: named.flatten(),
-            timeout_seconds: Some(self.rng.i64(1..=30)),
-            min_ready_seconds: Some(self.rng.i64(0..=3)).filter(|s| *s > 0),
-            ..Intent::default()
-        };
-        let to = intent.to.as_deref().unwrap_or("any node");
-        self.note(format!("pod {pod} is to be moved to {to}"));
-        let key = Key::Intent {
-            verb: "move",
-            pod,
-            by: "user",
-        };
-        self.write(Txn::new().put(keyspace.build(&key), document::encode(&intent)))
             .await
     }
 

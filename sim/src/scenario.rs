@@ -290,6 +290,9 @@ pub struct Event {
     /// So many of the pods that are bound then are asked to be moved, by the seed.
     #[serde(default, rename = "move", skip_serializing_if = "is_zero")]
     pub moves: u32,
+    /// So many of the pods that are bound then are asked to be evicted, by the seed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub evict: u32,
     /// Documents that are overwritten with what does not parse: as with `delete`, desired objects or keys. It is undone
     /// only where nobody has mended it by then.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -14,6 +14,9 @@ use super::Change;
 /// it decides is carried out in two steps by two controllers.
 pub(super) const STALE: u64 = 30_000;
 
+/// For so long, in milliseconds, a controller may take for unavailable what has become available.
+pub(super) const NEWS: u64 = 5_000;
+
 /// All pods that there are.
 #[derive(Debug, Default)]
 pub(super) struct Known {
@@ -41,6 +44,8 @@ pub(super) struct KnownPod {
     pub(super) pin: Option<String>,
     /// It is ready where it is.
     pub(super) available: bool,
+    /// Since when it is, or is not.
+    pub(super) since: u64,
     /// When it was last available and then no more.
     pub(super) lost_at: Option<u64>,
     /// How it has ended where it is now.
@@ -91,10 +96,16 @@ impl KnownPod {
             index,
             pin: pinned(pod),
             available: false,
+            since: 0,
             lost_at: None,
             outcome: None,
             ever: Ever::default(),
         }
+    }
+
+    /// Whether a controller must know that it is available.
+    pub(super) fn is_known_available(&self, now: u64) -> bool {
+        self.available && self.since + NEWS <= now
     }
 
     /// Whether a controller may take it for available.
@@ -246,7 +257,9 @@ impl Known {
         if pod.available && !available {
             pod.lost_at = Some(now);
         }
-        pod.available = available;
+        if pod.available != available {
+            (pod.available, pod.since) = (available, now);
+        }
         pod.outcome = match stage {
             Some(PodStage::Succeeded) => Some(Outcome::Succeeded),
             Some(PodStage::Failed) if !taken_back => Some(Outcome::Failed),

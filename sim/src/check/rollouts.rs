@@ -2,7 +2,8 @@
 //! `maxSurge` allows, and no pod is deleted that is available when that leaves fewer than `maxUnavailable` allows.
 //!
 //! What makes a pod unavailable otherwise (a node that is lost, a user who deletes it) is not a controller's doing, and it
-//! learns of it late: such a pod counts as available for [`STALE`] more. So do bounds that a user has changed.
+//! learns of it late: such a pod counts as available for [`STALE`] more, and one that has just become available as if it
+//! were not. Bounds that a user has changed count for [`STALE`] as well.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -310,7 +311,7 @@ impl RolloutCheck {
         found: &mut Vec<Finding>,
     ) {
         let now = change.entry.millis;
-        let Some(pod) = known.pod(key).filter(|p| p.available) else {
+        let Some(pod) = known.pod(key).filter(|p| p.is_known_available(now)) else {
             return;
         };
         let Some(owner) = pod.owner.as_deref() else {

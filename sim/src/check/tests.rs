@@ -1,6 +1,8 @@
 //! The checks of workloads notice what they are there for: each is told a short history, once as it should be and once with
 //! the write that breaks it.
 
+mod budgets;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -8,7 +10,7 @@ use setpoint_apis::meta::derived_uid;
 use setpoint_apis::{Key, Keyspace, ObjectKey, Timestamp, document};
 use setpoint_store::{Compare, Txn};
 
-use super::known::STALE;
+use super::known::{NEWS, STALE};
 use super::{Checks, Times};
 use crate::ledger::{Entry, Sent};
 use crate::named::Named;
@@ -76,6 +78,14 @@ impl Told {
         self.write("controllers-0#1", &key, Some(value))
     }
 
+    /// A pod that the selectors of [`of_pods`] match.
+    fn labelled(&mut self, name: &str, spec: Value, owner: (&str, &str)) {
+        let mut value = manifest("pods", name, spec, Some(owner));
+        value["metadata"]["labels"] = json!({"app": "web"});
+        let key = Key::Desired("pods", object(name));
+        self.write("controllers-0#1", &key, Some(value));
+    }
+
     fn delete(&mut self, plural: &str, name: &str) {
         self.write("controllers-0#1", &Key::Desired(plural, object(name)), None);
     }
@@ -122,6 +132,19 @@ impl Told {
         self.write(&by, &Key::NodePod(node, object(name)), Some(record));
     }
 
+    /// A pod is taken from where it is bound.
+    fn withdraw(&mut self, name: &str) {
+        let binding = json!({
+            "node": "n1", "session": 1, "placement": 1, "podRevision": 1, "boundAt": "2030-01-01T00:00:01Z",
+            "withdrawn": {"at": "2030-01-01T00:00:02Z", "reason": "Evicted"},
+        });
+        self.write(
+            "controllers-0#1",
+            &Key::Binding(object(name)),
+            Some(binding),
+        );
+    }
+
     fn status(&mut self, plural: &str, name: &str, status: Value) {
         self.write(
             "controllers-0#1",
@@ -148,6 +171,7 @@ fn manifest(plural: &str, name: &str, spec: Value, owner: Option<(&str, &str)>) 
         "statefulsets" => ("apps/v1", "StatefulSet"),
         "daemonsets" => ("apps/v1", "DaemonSet"),
         "configmaps" => ("v1", "ConfigMap"),
+        "poddisruptionbudgets" => ("policy/v1", "PodDisruptionBudget"),
         other => panic!("{other}"),
     };
     let mut metadata = json!({"name": name, "namespace": "default"});
@@ -192,6 +216,8 @@ fn deployment() -> (Told, String, String) {
         told.controller("pods", name, pod_spec(), ("ReplicaSet", &set));
         told.runs(name, "Running");
     }
+    // So that controllers know that they run.
+    told.millis += NEWS;
     (told, web, set)
 }
 
@@ -380,6 +406,7 @@ fn a_pod_of_a_stateful_set_that_is_deleted_though_another_one_is_missing_is_noti
         told.controller("pods", name, pod_spec(), ("StatefulSet", &db));
         told.runs(name, "Running");
     }
+    told.millis += NEWS;
     told.delete("pods", "db-2");
     assert_eq!(told.found("availability"), [""; 0]);
     told.delete("pods", "db-1");
