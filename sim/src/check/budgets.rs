@@ -75,7 +75,7 @@ impl BudgetCheck {
             (Key::Desired("poddisruptionbudgets", key), value) => {
                 let read = value.map(|v| document::decode_keyed::<PodDisruptionBudget>(key, v));
                 // One that does not parse is frozen.
-                if let Some(budget) = read.transpose().ok() {
+                if let Ok(budget) = read.transpose() {
                     let budgets = self.budgets.entry(key.clone()).or_default();
                     budgets.set(now, budget.map(|b| b.spec));
                 }
