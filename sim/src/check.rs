@@ -9,10 +9,12 @@
 //! | `pods` | no pod claimed on two nodes at once, no node over its allocatable, no `stop` pod running twice |
 //! | `rollouts` | no rollout asks for more pods than it may, or deletes one that is available when too few are left |
 //! | `budgets` | no eviction leaves fewer healthy pods than a disruption budget demands |
+//! | `claims` | pods run where the data of their claims is, and no data is given up while its claim is there |
 //! | `jobs`, `cron_jobs` | every pod that ends is counted once; no more at a time than wanted; a time has one Job |
 //! | `desired` | nothing wanted is lost, nothing is garbage-collected because of an Invalid document |
 
 mod budgets;
+mod claims;
 mod cron_jobs;
 mod desired;
 mod fences;
@@ -69,6 +71,7 @@ pub(crate) struct Checks {
     known: known::Known,
     rollouts: rollouts::RolloutCheck,
     budgets: budgets::BudgetCheck,
+    claims: claims::ClaimCheck,
     jobs: jobs::JobCheck,
     cron_jobs: cron_jobs::CronJobCheck,
     fences: fences::FenceCheck,
@@ -88,6 +91,7 @@ impl Checks {
             known: known::Known::default(),
             rollouts: rollouts::RolloutCheck::default(),
             budgets: budgets::BudgetCheck::default(),
+            claims: claims::ClaimCheck::default(),
             jobs: jobs::JobCheck::default(),
             cron_jobs: cron_jobs::CronJobCheck::default(),
             fences: fences::FenceCheck::default(),
@@ -113,6 +117,7 @@ impl Checks {
         let mut found = Vec::new();
         let change = Change::new(entry, key);
         self.rollouts.enter(&change, &self.known, &mut found);
+        self.claims.enter(&change, &mut found);
         self.budgets.enter(&change, &self.known, &mut found);
         self.jobs.enter(&change, &self.known, &mut found);
         self.cron_jobs.enter(&change, &self.times, &mut found);

@@ -1,6 +1,7 @@
 //! The standard scenarios: a cluster, workloads that come, change and go, and faults, all drawn from one seed.
 
 mod budgets;
+mod claims;
 mod faults;
 mod jobs;
 mod workloads;
@@ -80,6 +81,7 @@ pub fn standard(seed: u64) -> Scenario {
     moves(seed, &mut spec);
     jobs::add(seed, &mut spec);
     budgets::add(seed, &mut spec);
+    claims::add(seed, &mut spec);
     strikes(seed, &mut spec);
     // However bad it was: from here on the network is good, and everything that died has been started again.
     spec.timeline.push(Event {

@@ -14,7 +14,7 @@ use setpoint_apis::records::Intent;
 use setpoint_apis::resolve::allowance;
 use setpoint_apis::{Key, Kind, ObjectKey, StringMap, document};
 
-use super::known::{Known, NEWS, STALE};
+use super::known::{Held, Known, NEWS, STALE};
 use super::{Change, Finding};
 
 #[derive(Debug, Default)]
@@ -38,33 +38,6 @@ pub(super) struct BudgetCheck {
     down: BTreeSet<ObjectKey>,
     /// Pods that were deleted while they were available, and when.
     deleted: Vec<(ObjectKey, StringMap, u64)>,
-}
-
-/// What was so, and until when: the last one is so now. `None`: there was nothing.
-#[derive(Debug)]
-struct Held<T>(Vec<(u64, Option<T>)>);
-
-impl<T> Default for Held<T> {
-    fn default() -> Self {
-        Self(vec![(u64::MAX, None)])
-    }
-}
-
-impl<T> Held<T> {
-    fn set(&mut self, now: u64, value: Option<T>) {
-        if let Some((until, _)) = self.0.last_mut() {
-            *until = now;
-        }
-        self.0.retain(|(until, _)| now < until + STALE);
-        self.0.push((u64::MAX, value));
-    }
-
-    /// All that somebody may go by.
-    fn at(&self, now: u64) -> impl Iterator<Item = Option<&T>> {
-        let held = move |until: u64| until == u64::MAX || now < until + STALE;
-        let all = self.0.iter().filter(move |(until, _)| held(*until));
-        all.map(|(_, value)| value.as_ref())
-    }
 }
 
 impl BudgetCheck {

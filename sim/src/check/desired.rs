@@ -9,7 +9,7 @@ use setpoint_apis::batch::JobStatus;
 use setpoint_apis::records::Deletion;
 use setpoint_apis::{Key, Keyspace, ObjectKey, ObjectMeta, OwnerReference, document};
 
-use super::fences::elections;
+use super::fences::collected;
 use super::{Change, Check, Finding};
 use crate::world::Role;
 
@@ -149,11 +149,7 @@ impl Check for DesiredCheck {
                 if Role::of(process) == Role::User {
                     return;
                 }
-                let collected = entry.sent.is_some_and(|sent| {
-                    let elections = elections(&self.keyspace, entry, sent);
-                    let mut seats = elections.iter().map(|(seat, _)| seat.split('/').next());
-                    seats.any(|controller| controller == Some("gc"))
-                });
+                let collected = collected(&self.keyspace, entry);
                 if let Some(why) = self.lost(&id, &gone, collected) {
                     found.push((
                         "nothing lost",
@@ -171,6 +167,10 @@ impl DesiredCheck {
         let (plural, object) = (&*id.0, &id.1);
         if plural == "jobs" && gone.expires && !gone.broken && !collected {
             return (!self.ended.contains(object)).then(|| "it has not ended".to_owned());
+        }
+        // Which of them scaling down takes, the check of claims says.
+        if plural == "persistentvolumeclaims" && !collected {
+            return None;
         }
         let namespace = (
             "namespaces".into(),

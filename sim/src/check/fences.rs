@@ -297,6 +297,15 @@ pub(super) fn elections(keyspace: &Keyspace, entry: &Entry<'_>, sent: &Sent) -> 
     elections.collect()
 }
 
+/// Whether the garbage collector made a write.
+pub(super) fn collected(keyspace: &Keyspace, entry: &Entry<'_>) -> bool {
+    entry.sent.is_some_and(|sent| {
+        let elections = elections(keyspace, entry, sent);
+        let mut seats = elections.iter().map(|(seat, _)| seat.split('/').next());
+        seats.any(|controller| controller == Some("gc"))
+    })
+}
+
 /// What is wrong with the guards on elections of a write that one of these seats allows: each write names the epoch of
 /// one of them, and of nothing else.
 fn misnamed(

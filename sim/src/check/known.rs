@@ -17,6 +17,34 @@ pub(super) const STALE: u64 = 30_000;
 /// For so long, in milliseconds, a controller may take for unavailable what has become available.
 pub(super) const NEWS: u64 = 5_000;
 
+/// What was so, and until when: the last one is so now. `None`: there was nothing.
+#[derive(Debug)]
+pub(super) struct Held<T>(Vec<(u64, Option<T>)>);
+
+impl<T> Default for Held<T> {
+    fn default() -> Self {
+        Self(vec![(u64::MAX, None)])
+    }
+}
+
+impl<T> Held<T> {
+    /// It is so from now on.
+    pub(super) fn set(&mut self, now: u64, value: Option<T>) {
+        if let Some((until, _)) = self.0.last_mut() {
+            *until = now;
+        }
+        self.0.retain(|(until, _)| now < until + STALE);
+        self.0.push((u64::MAX, value));
+    }
+
+    /// All that somebody may go by.
+    pub(super) fn at(&self, now: u64) -> impl Iterator<Item = Option<&T>> {
+        let held = move |until: u64| until == u64::MAX || now < until + STALE;
+        let all = self.0.iter().filter(move |(until, _)| held(*until));
+        all.map(|(_, value)| value.as_ref())
+    }
+}
+
 /// All pods that there are.
 #[derive(Debug, Default)]
 pub(super) struct Known {

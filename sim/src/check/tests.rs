@@ -2,6 +2,7 @@
 //! the write that breaks it.
 
 mod budgets;
+mod claims;
 
 use std::time::Duration;
 
@@ -171,6 +172,7 @@ fn manifest(plural: &str, name: &str, spec: Value, owner: Option<(&str, &str)>) 
         "statefulsets" => ("apps/v1", "StatefulSet"),
         "daemonsets" => ("apps/v1", "DaemonSet"),
         "configmaps" => ("v1", "ConfigMap"),
+        "persistentvolumeclaims" => ("v1", "PersistentVolumeClaim"),
         "poddisruptionbudgets" => ("policy/v1", "PodDisruptionBudget"),
         other => panic!("{other}"),
     };

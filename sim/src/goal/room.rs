@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use setpoint_apis::core::{Node, Pod};
+use setpoint_apis::core::{Node, PersistentVolumeClaimStatus, Pod};
 use setpoint_apis::records::{NodeHealth, NodeState, NodeStatusRecord, PodScheduling};
 use setpoint_apis::view::pod_requests;
 use setpoint_apis::{Key, ObjectKey, ResourceList, document};
@@ -14,6 +14,9 @@ use crate::check::pinned;
 pub(super) struct Room {
     nodes: BTreeMap<String, Facts>,
     requests: BTreeMap<ObjectKey, ResourceList>,
+    /// Which claims pods use, and where the data of claims is.
+    uses: BTreeMap<ObjectKey, Vec<ObjectKey>>,
+    homes: BTreeMap<ObjectKey, String>,
     /// Pods that are for one node.
     pins: BTreeMap<ObjectKey, String>,
     /// Pods of which the scheduler says why they wait.
@@ -68,11 +71,27 @@ impl Room {
                     let requests = pod_requests(&pod.spec);
                     let pin = pinned(&pod).map(|node| (object.clone(), node));
                     self.pins.extend(pin);
+                    let volumes = pod.spec.volumes.iter();
+                    let claims = volumes.filter_map(|v| v.persistent_volume_claim.as_ref());
+                    let claims = claims.map(|c| {
+                        ObjectKey::namespaced(object.namespace.clone(), c.claim_name.as_str())
+                    });
+                    self.uses.insert(object.clone(), claims.collect());
                     self.requests.insert(object.clone(), requests);
                     None
                 }
                 Err(_) => unread(&format!("pod {object}")),
             },
+            Key::Actual("persistentvolumeclaims", object) => {
+                match document::decode_value::<PersistentVolumeClaimStatus>(value) {
+                    Ok(status) => {
+                        self.homes
+                            .extend(status.node.map(|node| (object.clone(), node)));
+                        None
+                    }
+                    Err(_) => unread(&format!("status of claim {object}")),
+                }
+            }
             Key::Actual("pods", object) => {
                 let says = document::decode_value::<PodScheduling>(value);
                 let waits = |c: &setpoint_apis::core::PodCondition| {
@@ -125,7 +144,10 @@ impl Room {
                 let quantity = node.allocatable.get(resource);
                 quantity.map_or(0, |q| q.milli_value())
             };
-            pin.is_none_or(|pin| pin == *name)
+            let claims = self.uses.get(pod).into_iter().flatten();
+            let mut homes = claims.filter_map(|claim| self.homes.get(claim));
+            homes.all(|home| home == *name)
+                && pin.is_none_or(|pin| pin == *name)
                 && (node.open || pin.is_some())
                 && node.alive
                 && node.ready

@@ -1,0 +1,152 @@
+//! Pods run where the data of their claims is, a claim stays where it is, and no directory is ordered to go while the
+//! claim is there that it belongs to. Claims that nobody deletes go only when scaling down takes them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use setpoint_apis::apps::{ClaimRetention, StatefulSet};
+use setpoint_apis::core::{PersistentVolumeClaim, PersistentVolumeClaimStatus};
+use setpoint_apis::keyspace::uid_name;
+use setpoint_apis::meta::derived_uid;
+use setpoint_apis::{Key, Keyspace, Kind, ObjectKey, document};
+
+use super::fences::collected;
+use super::known::Held;
+use super::{Change, Finding};
+
+#[derive(Debug, Default)]
+pub(super) struct ClaimCheck {
+    /// The uids of the claims that there are.
+    uids: BTreeMap<ObjectKey, String>,
+    /// Where their directories are: node and uid.
+    homes: BTreeMap<ObjectKey, (String, String)>,
+    /// Which claims pods use.
+    uses: BTreeMap<ObjectKey, Vec<ObjectKey>>,
+    /// The nodes that there are documents of.
+    nodes: BTreeSet<String>,
+    /// How many pods StatefulSets ask for, and whether claims go with pods that scaling down removes.
+    sets: BTreeMap<ObjectKey, Held<(i32, bool)>>,
+    keyspace: Keyspace,
+    /// Where pods are bound.
+    bound: BTreeMap<ObjectKey, String>,
+}
+
+/// How many pods it asks for, and whether claims go with pods that scaling down removes.
+fn size(set: &StatefulSet) -> (i32, bool) {
+    let retention = set.spec.persistent_volume_claim_retention_policy.as_ref();
+    let goes = retention.and_then(|r| r.when_scaled) == Some(ClaimRetention::Delete);
+    (set.spec.replicas(), goes)
+}
+
+impl ClaimCheck {
+    /// Whether scaling down may have taken a claim: it is called `<template>-<set>-<ordinal>`.
+    fn may_go(&self, claim: &ObjectKey, now: u64) -> bool {
+        let named = claim.name.rsplit_once('-');
+        let Some((rest, ordinal)) = named.and_then(|(r, n)| Some((r, n.parse::<i32>().ok()?)))
+        else {
+            return false;
+        };
+        self.sets.iter().any(|(set, sizes)| {
+            let end = format!("-{}", set.name);
+            let of_set = set.namespace == claim.namespace && rest.ends_with(&end);
+            let mut sizes = sizes.at(now).flatten();
+            of_set && sizes.any(|(replicas, goes)| *goes && ordinal >= *replicas)
+        })
+    }
+
+    /// Takes note of a change, and says what is wrong with it.
+    pub(super) fn enter(&mut self, change: &Change<'_>, found: &mut Vec<Finding>) {
+        let mut wrong = |message| found.push(("claim of data", message));
+        match (&change.key, change.entry.value) {
+            (Key::Desired(PersistentVolumeClaim::PLURAL, key), Some(value)) => {
+                // One that does not parse is there all the same.
+                if let Ok(claim) = document::decode_keyed::<PersistentVolumeClaim>(key, value) {
+                    let plural = PersistentVolumeClaim::PLURAL;
+                    let derived = || derived_uid(change.entry.create_revision, plural, key);
+                    let uid = claim.metadata.uid.unwrap_or_else(derived);
+                    self.uids.insert(key.clone(), uid);
+                }
+            }
+            (Key::Desired(PersistentVolumeClaim::PLURAL, key), None) => {
+                self.uids.remove(key);
+                let (now, entry) = (change.entry.millis, change.entry);
+                let scaled = change.by_controllers() && !collected(&self.keyspace, entry);
+                if scaled && !self.may_go(key, now) {
+                    wrong(format!("{key} was deleted, and no scaling down takes it"));
+                }
+            }
+            (Key::Desired(StatefulSet::PLURAL, key), value) => {
+                let read = value.map(|v| document::decode_keyed::<StatefulSet>(key, v));
+                // One that does not parse is frozen.
+                if let Ok(set) = read.transpose() {
+                    let sizes = self.sets.entry(key.clone()).or_default();
+                    sizes.set(change.entry.millis, set.map(|set| size(&set)));
+                }
+            }
+            (Key::Actual(PersistentVolumeClaim::PLURAL, key), Some(value)) => {
+                let status = document::decode_value::<PersistentVolumeClaimStatus>(value).ok();
+                let Some((node, uid)) = status.and_then(|s| s.node.zip(s.uid)) else {
+                    return;
+                };
+                let before = self.homes.insert(key.clone(), (node.clone(), uid.clone()));
+                if let Some((from, of)) = before.filter(|(from, of)| *of == uid && *from != node)
+                    && self.nodes.contains(&from)
+                {
+                    wrong(format!(
+                        "{key}, {of}, is said to be on {node}, and is on {from}"
+                    ));
+                }
+            }
+            (Key::Actual(PersistentVolumeClaim::PLURAL, key), None) => {
+                let Some((node, uid)) = self.homes.remove(key) else {
+                    return;
+                };
+                if self.uids.get(key) == Some(&uid) && self.nodes.contains(&node) {
+                    wrong(format!(
+                        "that {key} is on {node} was forgotten while it is there"
+                    ));
+                }
+            }
+            (Key::WorkTombstone(node, name), Some(_)) => {
+                let mut there = self.uids.iter();
+                if let Some((key, _)) = there.find(|(_, uid)| uid_name(uid) == *name) {
+                    wrong(format!(
+                        "the directory of {key} on {node} is to go, and the claim is there"
+                    ));
+                }
+            }
+            (Key::Desired("nodes", key), value) => match value {
+                Some(_) => drop(self.nodes.insert(key.name.to_string())),
+                None => drop(self.nodes.remove(&*key.name)),
+            },
+            (Key::Desired("pods", key), Some(_)) => {
+                let volumes = change.pod.iter().flat_map(|pod| &pod.spec.volumes);
+                let claims = volumes.filter_map(|v| v.persistent_volume_claim.as_ref());
+                let claims = claims
+                    .map(|c| ObjectKey::namespaced(key.namespace.clone(), c.claim_name.as_str()));
+                self.uses.insert(key.clone(), claims.collect());
+            }
+            (Key::Desired("pods", key), None) => drop(self.uses.remove(key)),
+            (Key::Binding(pod), Some(_)) => {
+                let Some(binding) = &change.binding else {
+                    return;
+                };
+                let before = self.bound.insert(pod.clone(), binding.node.clone());
+                if before.as_ref() == Some(&binding.node) {
+                    return;
+                }
+                for claim in self.uses.get(pod).into_iter().flatten() {
+                    let home = self.homes.get(claim);
+                    let home = home.filter(|(_, uid)| self.uids.get(claim) == Some(uid));
+                    if let Some((node, _)) = home.filter(|(node, _)| **node != *binding.node) {
+                        let to = &binding.node;
+                        wrong(format!(
+                            "{pod} was bound to {to}, and its claim {claim} is on {node}"
+                        ));
+                    }
+                }
+            }
+            (Key::Binding(pod), None) => drop(self.bound.remove(pod)),
+            _ => {}
+        }
+    }
+}
