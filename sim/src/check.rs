@@ -9,6 +9,7 @@
 //! | `pods` | no pod claimed on two nodes at once, no node over its allocatable, no `stop` pod running twice |
 //! | `rollouts` | no rollout asks for more pods than it may, or deletes one that is available when too few are left |
 //! | `jobs`, `cron_jobs` | every pod that ends is counted once; no more at a time than wanted; a time has one Job |
+//! | `namespaces` | nothing is created where no namespace is, and nothing stays when one goes |
 //! | `desired` | nothing wanted is lost, nothing is garbage-collected because of an Invalid document |
 
 mod cron_jobs;
@@ -16,6 +17,7 @@ mod desired;
 mod fences;
 mod jobs;
 mod known;
+mod namespaces;
 mod pods;
 mod rollouts;
 
@@ -71,6 +73,7 @@ pub(crate) struct Checks {
     fences: fences::FenceCheck,
     pods: pods::PodCheck,
     desired: desired::DesiredCheck,
+    namespaces: namespaces::NamespaceCheck,
     violations: Vec<Violation>,
 }
 
@@ -89,6 +92,7 @@ impl Checks {
             fences: fences::FenceCheck::default(),
             pods: pods::PodCheck::default(),
             desired: desired::DesiredCheck::default(),
+            namespaces: namespaces::NamespaceCheck::default(),
             violations: Vec::new(),
         }
     }
@@ -115,6 +119,7 @@ impl Checks {
         self.jobs.note(&change, &self.known);
         // The fences are told last: a write counts under those it was made under.
         self.desired.enter(&change, &mut found);
+        self.namespaces.enter(&change, &mut found);
         self.pods.enter(&change, &self.known, &mut found);
         self.fences.enter(&change, &mut found);
         self.report(entry.millis, entry.revision, found);

@@ -2,6 +2,7 @@
 
 mod faults;
 mod jobs;
+mod namespaces;
 mod workloads;
 
 use std::collections::BTreeMap;
@@ -78,6 +79,7 @@ pub fn standard(seed: u64) -> Scenario {
     faults::add(&mut rng, &mut spec, size, &deployments);
     moves(seed, &mut spec);
     jobs::add(seed, &mut spec);
+    namespaces::add(seed, &mut spec);
     strikes(seed, &mut spec);
     // However bad it was: from here on the network is good, and everything that died has been started again.
     spec.timeline.push(Event {

@@ -1,6 +1,7 @@
 //! Whether actual matches desired.
 
 mod jobs;
+mod namespaces;
 mod room;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,12 +11,13 @@ use setpoint_apis::apps::{
 };
 use setpoint_apis::core::ConfigMap;
 use setpoint_apis::records::{Binding, PodActual, PodStage};
-use setpoint_apis::{Key, KeyRange, ObjectKey, document};
+use setpoint_apis::{Key, ObjectKey, document};
 use setpoint_store::list::{List, list_all};
 
 use crate::world::World;
 
 use jobs::Jobs;
+use namespaces::Namespaces;
 use room::Room;
 
 /// The most shortcomings that are named.
@@ -41,16 +43,20 @@ struct Owner {
 /// What is missing or too much; empty when actual matches desired.
 pub(crate) async fn unmet(world: &World) -> Vec<String> {
     let mut state = State::default();
-    let range: KeyRange = world.keyspace.state();
-    let listed = list_all(&world.store, List::new(range.start, range.end)).await;
-    let work = world.keyspace.work_range(None);
-    let work = list_all(&world.store, List::new(work.start, work.end)).await;
-    let (Ok((listed, _)), Ok((work, _))) = (listed, work) else {
-        return vec!["the store cannot be read".to_owned()];
-    };
-    for kv in listed.iter().chain(&work) {
-        if let Ok(key) = world.keyspace.split(&kv.key) {
-            state.take(&key, &kv.value);
+    for range in [
+        world.keyspace.state(),
+        world.keyspace.work_range(None),
+        world.keyspace.intent_range(None),
+    ] {
+        let listed = list_all(&world.store, List::new(range.start, range.end)).await;
+        let Ok((listed, _)) = listed else {
+            return vec!["the store cannot be read".to_owned()];
+        };
+        for kv in &listed {
+            if let Ok(key) = world.keyspace.split(&kv.key) {
+                state.namespaces.take(&key, &kv.key);
+                state.take(&key, &kv.value);
+            }
         }
     }
     let mut unmet = state.unmet();
@@ -81,11 +87,14 @@ struct State {
     content: BTreeMap<(String, ObjectKey), ConfigMap>,
     room: Room,
     jobs: Jobs,
+    namespaces: Namespaces,
     /// Pod to ReplicaSet.
     pods: BTreeMap<ObjectKey, Option<ObjectKey>>,
     bindings: BTreeMap<ObjectKey, Binding>,
     actual: BTreeMap<ObjectKey, Vec<(String, PodActual)>>,
     work: BTreeSet<(ObjectKey, String)>,
+    /// Pods of which something is asked.
+    intents: BTreeSet<ObjectKey>,
     broken: Vec<String>,
 }
 
@@ -186,12 +195,14 @@ impl State {
             Key::WorkPod(node, object) => {
                 self.work.insert((object.clone(), (*node).to_owned()));
             }
+            Key::Intent { pod, .. } => drop(self.intents.insert(pod.clone())),
             _ => {}
         }
     }
 
     fn unmet(&self) -> Vec<String> {
         let mut unmet = self.broken.clone();
+        unmet.extend(self.namespaces.unmet());
         let mut per_deployment: BTreeMap<&ObjectKey, u32> = BTreeMap::new();
         let mut per_set: BTreeMap<&ObjectKey, u32> = BTreeMap::new();
         // Deployments some pods of which wait for room, rightly.
@@ -294,6 +305,7 @@ impl State {
         };
         unmet.extend(self.bindings.keys().filter_map(|pod| stray("binding", pod)));
         unmet.extend(self.actual.keys().filter_map(|pod| stray("record", pod)));
+        unmet.extend(self.intents.iter().filter_map(|pod| stray("request", pod)));
         for (pod, node) in &self.work {
             if self.bindings.get(pod).is_none_or(|b| b.node != *node) {
                 unmet.push(format!("work of {pod} on {node}, where it is not bound"));

@@ -14,6 +14,10 @@ use super::Change;
 /// it decides is carried out in two steps by two controllers.
 pub(super) const STALE: u64 = 30_000;
 
+/// For so long, in milliseconds, a controller may not know that a pod has become available: what it decided before may
+/// still be carried out. It is as long as a leader can stand still and stay one.
+pub(super) const NEWS: u64 = 3_000;
+
 /// All pods that there are.
 #[derive(Debug, Default)]
 pub(super) struct Known {
@@ -41,6 +45,8 @@ pub(super) struct KnownPod {
     pub(super) pin: Option<String>,
     /// It is ready where it is.
     pub(super) available: bool,
+    /// Since when it is, or when it last became so.
+    pub(super) since: u64,
     /// When it was last available and then no more.
     pub(super) lost_at: Option<u64>,
     /// How it has ended where it is now.
@@ -91,10 +97,16 @@ impl KnownPod {
             index,
             pin: pinned(pod),
             available: false,
+            since: 0,
             lost_at: None,
             outcome: None,
             ever: Ever::default(),
         }
+    }
+
+    /// Whether every controller takes it for available.
+    pub(super) fn surely_counts(&self, now: u64) -> bool {
+        self.available && self.since + NEWS <= now
     }
 
     /// Whether a controller may take it for available.
@@ -245,6 +257,9 @@ impl Known {
         };
         if pod.available && !available {
             pod.lost_at = Some(now);
+        }
+        if available && !pod.available {
+            pod.since = now;
         }
         pod.available = available;
         pod.outcome = match stage {

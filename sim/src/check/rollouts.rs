@@ -2,7 +2,8 @@
 //! `maxSurge` allows, and no pod is deleted that is available when that leaves fewer than `maxUnavailable` allows.
 //!
 //! What makes a pod unavailable otherwise (a node that is lost, a user who deletes it) is not a controller's doing, and it
-//! learns of it late: such a pod counts as available for [`STALE`] more. So do bounds that a user has changed.
+//! learns of it late: such a pod counts as available for [`STALE`] more. So do bounds that a user has changed. Of a pod
+//! that has just become available it learns late as well ([`NEWS`](super::known::NEWS)), and may have decided before that it goes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -310,7 +311,7 @@ impl RolloutCheck {
         found: &mut Vec<Finding>,
     ) {
         let now = change.entry.millis;
-        let Some(pod) = known.pod(key).filter(|p| p.available) else {
+        let Some(pod) = known.pod(key).filter(|p| p.surely_counts(now)) else {
             return;
         };
         let Some(owner) = pod.owner.as_deref() else {

@@ -2,5 +2,6 @@
 
 mod daemonset;
 mod jobs;
+mod namespaces;
 mod rollouts;
 mod writes;
