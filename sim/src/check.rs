@@ -10,6 +10,7 @@
 //! | `rollouts` | no rollout asks for more pods than it may, or deletes one that is available when too few are left |
 //! | `jobs`, `cron_jobs` | every pod that ends is counted once; no more at a time than wanted; a time has one Job |
 //! | `namespaces` | nothing is created where no namespace is, and nothing stays when one goes |
+//! | `quotas` | nothing is created or bound beyond a quota, no pod is made without what a LimitRange gives |
 //! | `desired` | nothing wanted is lost, nothing is garbage-collected because of an Invalid document |
 
 mod cron_jobs;
@@ -19,6 +20,7 @@ mod jobs;
 mod known;
 mod namespaces;
 mod pods;
+mod quotas;
 mod rollouts;
 
 use std::fmt;
@@ -74,6 +76,7 @@ pub(crate) struct Checks {
     pods: pods::PodCheck,
     desired: desired::DesiredCheck,
     namespaces: namespaces::NamespaceCheck,
+    quotas: quotas::QuotaCheck,
     violations: Vec<Violation>,
 }
 
@@ -93,6 +96,7 @@ impl Checks {
             pods: pods::PodCheck::default(),
             desired: desired::DesiredCheck::default(),
             namespaces: namespaces::NamespaceCheck::default(),
+            quotas: quotas::QuotaCheck::default(),
             violations: Vec::new(),
         }
     }
@@ -120,6 +124,7 @@ impl Checks {
         // The fences are told last: a write counts under those it was made under.
         self.desired.enter(&change, &mut found);
         self.namespaces.enter(&change, &mut found);
+        self.quotas.enter(&change, &self.known, &mut found);
         self.pods.enter(&change, &self.known, &mut found);
         self.fences.enter(&change, &mut found);
         self.report(entry.millis, entry.revision, found);

@@ -3,6 +3,7 @@
 mod faults;
 mod jobs;
 mod namespaces;
+mod quotas;
 mod workloads;
 
 use std::collections::BTreeMap;
@@ -80,6 +81,7 @@ pub fn standard(seed: u64) -> Scenario {
     moves(seed, &mut spec);
     jobs::add(seed, &mut spec);
     namespaces::add(seed, &mut spec);
+    quotas::add(seed, &mut spec);
     strikes(seed, &mut spec);
     // However bad it was: from here on the network is good, and everything that died has been started again.
     spec.timeline.push(Event {

@@ -2,6 +2,7 @@
 
 mod jobs;
 mod namespaces;
+mod quotas;
 mod room;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,7 @@ use crate::world::World;
 
 use jobs::Jobs;
 use namespaces::Namespaces;
+use quotas::Quotas;
 use room::Room;
 
 /// The most shortcomings that are named.
@@ -88,6 +90,7 @@ struct State {
     room: Room,
     jobs: Jobs,
     namespaces: Namespaces,
+    quotas: Quotas,
     /// Pod to ReplicaSet.
     pods: BTreeMap<ObjectKey, Option<ObjectKey>>,
     bindings: BTreeMap<ObjectKey, Binding>,
@@ -107,6 +110,7 @@ impl State {
         };
         self.broken.extend(self.room.take(key, value));
         self.broken.extend(self.jobs.take(key, value));
+        self.broken.extend(self.quotas.take(key, value));
         match key {
             Key::Desired("configmaps", object) => {
                 match document::decode_keyed::<ConfigMap>(object, value) {
@@ -205,7 +209,7 @@ impl State {
         unmet.extend(self.namespaces.unmet());
         let mut per_deployment: BTreeMap<&ObjectKey, u32> = BTreeMap::new();
         let mut per_set: BTreeMap<&ObjectKey, u32> = BTreeMap::new();
-        // Deployments some pods of which wait for room, rightly.
+        // Workloads some pods of which wait for room, or for a quota, rightly.
         let mut wait = BTreeSet::new();
         for (pod, owner) in &self.pods {
             let deployment = owner.as_ref().and_then(|rs| self.replica_sets.get(rs));
@@ -223,7 +227,12 @@ impl State {
             // What has ended takes no room.
             let bound = self.bindings.iter().filter(|(pod, _)| !self.has_ended(pod));
             let bound = bound.map(|(pod, b)| (pod, b.node.as_str()));
-            match self.room.should_be_bound(pod, bound) {
+            let others = bound.clone().map(|(pod, _)| pod);
+            let why = match self.quotas.hold_back(pod, others) {
+                true => self.room.unexplained(pod),
+                false => self.room.should_be_bound(pod, bound),
+            };
+            match why {
                 Some(why) => unmet.push(format!("pod {pod} {why}")),
                 None => {
                     wait.extend(deployment);
@@ -240,6 +249,10 @@ impl State {
                 return unmet;
             }
         }
+        let bound = self.bindings.keys().filter(|pod| !self.has_ended(pod));
+        unmet.extend(self.quotas.unmet(bound));
+        let workloads = self.deployments.keys().chain(self.stateful_sets.keys());
+        wait.extend(workloads.filter(|key| self.is_full(key)));
         for (set, replicas) in &self.own_replica_sets {
             let pods = per_set.get(set).copied().unwrap_or(0);
             if pods != *replicas {
@@ -273,7 +286,10 @@ impl State {
             }
         }
         unmet.extend(self.unmet_daemons());
-        unmet.extend(self.jobs.unmet(|job| wait.contains(job)));
+        unmet.extend(
+            self.jobs
+                .unmet(|job| wait.contains(job) || self.is_full(job)),
+        );
         for (set, (replicas, status)) in &self.stateful_sets {
             if wait.contains(set) {
                 continue;
@@ -336,6 +352,14 @@ impl State {
             }
         }
         unmet
+    }
+
+    /// Whether the quotas of an object's namespace have no room for more of something.
+    fn is_full(&self, key: &ObjectKey) -> bool {
+        let own = self.pods.keys().filter(|p| p.namespace == key.namespace);
+        let ended = own.filter(|pod| self.has_ended(pod)).count();
+        let ended = i64::try_from(ended).unwrap_or(i64::MAX);
+        self.quotas.is_full(&key.namespace, ended)
     }
 
     /// Whether a pod of a Job has ended where it is bound.

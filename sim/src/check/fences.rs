@@ -88,6 +88,8 @@ fn owners(key: &Key<'_>, deletes: bool) -> &'static [&'static str] {
         Key::Health(_) => &["node-lifecycle"],
         Key::Actual("pods", _) => &["scheduler"],
         Key::Actual("persistentvolumeclaims", _) | Key::WorkTombstone(..) => &["scheduler"],
+        Key::Actual("resourcequotas", _) if deletes => &["scheduler", "gc"],
+        Key::Actual("resourcequotas", _) => &["scheduler"],
         Key::Actual(kind, _) if WORKLOADS.contains(kind) && deletes => &["workloads", "gc"],
         Key::Actual(kind, _) if WORKLOADS.contains(kind) => &["workloads"],
         Key::NodePod(..) if deletes => &["scheduler", "node-lifecycle"],

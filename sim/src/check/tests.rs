@@ -17,6 +17,7 @@ use crate::named::Named;
 const BEGUN: i64 = 1_893_456_000;
 
 mod namespaces;
+mod quotas;
 
 /// A store of which only the checks know.
 struct Told {

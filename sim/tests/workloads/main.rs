@@ -3,5 +3,6 @@
 mod daemonset;
 mod jobs;
 mod namespaces;
+mod quotas;
 mod rollouts;
 mod writes;
