@@ -11,6 +11,8 @@
 //! | `budgets` | no eviction leaves fewer healthy pods than a disruption budget demands |
 //! | `claims` | pods run where the data of their claims is, and no data is given up while its claim is there |
 //! | `jobs`, `cron_jobs` | every pod that ends is counted once; no more at a time than wanted; a time has one Job |
+//! | `namespaces` | nothing is created where no namespace is, and nothing stays when one goes |
+//! | `quotas` | nothing is created or bound beyond a quota, no pod is made without what a LimitRange gives |
 //! | `desired` | nothing wanted is lost, nothing is garbage-collected because of an Invalid document |
 
 mod budgets;
@@ -20,7 +22,9 @@ mod desired;
 mod fences;
 mod jobs;
 mod known;
+mod namespaces;
 mod pods;
+mod quotas;
 mod rollouts;
 
 use std::fmt;
@@ -77,6 +81,8 @@ pub(crate) struct Checks {
     fences: fences::FenceCheck,
     pods: pods::PodCheck,
     desired: desired::DesiredCheck,
+    namespaces: namespaces::NamespaceCheck,
+    quotas: quotas::QuotaCheck,
     violations: Vec<Violation>,
 }
 
@@ -97,6 +103,8 @@ impl Checks {
             fences: fences::FenceCheck::default(),
             pods: pods::PodCheck::default(),
             desired: desired::DesiredCheck::default(),
+            namespaces: namespaces::NamespaceCheck::default(),
+            quotas: quotas::QuotaCheck::default(),
             violations: Vec::new(),
         }
     }
@@ -126,6 +134,8 @@ impl Checks {
         self.jobs.note(&change, &self.known);
         // The fences are told last: a write counts under those it was made under.
         self.desired.enter(&change, &mut found);
+        self.namespaces.enter(&change, &mut found);
+        self.quotas.enter(&change, &self.known, &mut found);
         self.pods.enter(&change, &self.known, &mut found);
         self.fences.enter(&change, &mut found);
         self.report(entry.millis, entry.revision, found);

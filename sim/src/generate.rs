@@ -4,6 +4,8 @@ mod budgets;
 mod claims;
 mod faults;
 mod jobs;
+mod namespaces;
+mod quotas;
 mod workloads;
 
 use std::collections::BTreeMap;
@@ -82,6 +84,8 @@ pub fn standard(seed: u64) -> Scenario {
     jobs::add(seed, &mut spec);
     budgets::add(seed, &mut spec);
     claims::add(seed, &mut spec);
+    namespaces::add(seed, &mut spec);
+    quotas::add(seed, &mut spec);
     strikes(seed, &mut spec);
     // However bad it was: from here on the network is good, and everything that died has been started again.
     spec.timeline.push(Event {

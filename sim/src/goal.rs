@@ -2,6 +2,8 @@
 
 mod budgets;
 mod jobs;
+mod namespaces;
+mod quotas;
 mod room;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,13 +13,15 @@ use setpoint_apis::apps::{
 };
 use setpoint_apis::core::ConfigMap;
 use setpoint_apis::records::{Binding, PodActual, PodStage};
-use setpoint_apis::{Key, KeyRange, ObjectKey, document};
+use setpoint_apis::{Key, ObjectKey, document};
 use setpoint_store::list::{List, list_all};
 
 use crate::world::World;
 
 use budgets::Budgets;
 use jobs::Jobs;
+use namespaces::Namespaces;
+use quotas::Quotas;
 use room::Room;
 
 /// The most shortcomings that are named.
@@ -43,18 +47,20 @@ struct Owner {
 /// What is missing or too much; empty when actual matches desired.
 pub(crate) async fn unmet(world: &World) -> Vec<String> {
     let mut state = State::default();
-    let range: KeyRange = world.keyspace.state();
-    let listed = list_all(&world.store, List::new(range.start, range.end)).await;
-    let work = world.keyspace.work_range(None);
-    let work = list_all(&world.store, List::new(work.start, work.end)).await;
-    let asked = world.keyspace.intent_range(Some("evict"));
-    let asked = list_all(&world.store, List::new(asked.start, asked.end)).await;
-    let (Ok((listed, _)), Ok((work, _)), Ok((asked, _))) = (listed, work, asked) else {
-        return vec!["the store cannot be read".to_owned()];
-    };
-    for kv in listed.iter().chain(&work).chain(&asked) {
-        if let Ok(key) = world.keyspace.split(&kv.key) {
-            state.take(&key, &kv.value);
+    for range in [
+        world.keyspace.state(),
+        world.keyspace.work_range(None),
+        world.keyspace.intent_range(None),
+    ] {
+        let listed = list_all(&world.store, List::new(range.start, range.end)).await;
+        let Ok((listed, _)) = listed else {
+            return vec!["the store cannot be read".to_owned()];
+        };
+        for kv in &listed {
+            if let Ok(key) = world.keyspace.split(&kv.key) {
+                state.namespaces.take(&key, &kv.key);
+                state.take(&key, &kv.value);
+            }
         }
     }
     let mut unmet = state.unmet();
@@ -86,11 +92,15 @@ struct State {
     room: Room,
     jobs: Jobs,
     budgets: Budgets,
+    namespaces: Namespaces,
+    quotas: Quotas,
     /// Pod to ReplicaSet.
     pods: BTreeMap<ObjectKey, Option<ObjectKey>>,
     bindings: BTreeMap<ObjectKey, Binding>,
     actual: BTreeMap<ObjectKey, Vec<(String, PodActual)>>,
     work: BTreeSet<(ObjectKey, String)>,
+    /// Pods of which something is asked.
+    intents: BTreeSet<ObjectKey>,
     broken: Vec<String>,
 }
 
@@ -104,6 +114,7 @@ impl State {
         self.broken.extend(self.room.take(key, value));
         self.broken.extend(self.jobs.take(key, value));
         self.broken.extend(self.budgets.take(key, value));
+        self.broken.extend(self.quotas.take(key, value));
         match key {
             Key::Desired("configmaps", object) => {
                 match document::decode_keyed::<ConfigMap>(object, value) {
@@ -192,15 +203,17 @@ impl State {
             Key::WorkPod(node, object) => {
                 self.work.insert((object.clone(), (*node).to_owned()));
             }
+            Key::Intent { pod, .. } => drop(self.intents.insert(pod.clone())),
             _ => {}
         }
     }
 
     fn unmet(&self) -> Vec<String> {
         let mut unmet = self.broken.clone();
+        unmet.extend(self.namespaces.unmet());
         let mut per_deployment: BTreeMap<&ObjectKey, u32> = BTreeMap::new();
         let mut per_set: BTreeMap<&ObjectKey, u32> = BTreeMap::new();
-        // Deployments some pods of which wait for room, rightly.
+        // Workloads some pods of which wait for room, or for a quota, rightly.
         let mut wait = BTreeSet::new();
         for (pod, owner) in &self.pods {
             let deployment = owner.as_ref().and_then(|rs| self.replica_sets.get(rs));
@@ -218,7 +231,12 @@ impl State {
             // What has ended takes no room.
             let bound = self.bindings.iter().filter(|(pod, _)| !self.has_ended(pod));
             let bound = bound.map(|(pod, b)| (pod, b.node.as_str()));
-            match self.room.should_be_bound(pod, bound) {
+            let others = bound.clone().map(|(pod, _)| pod);
+            let why = match self.quotas.hold_back(pod, others) {
+                true => self.room.unexplained(pod),
+                false => self.room.should_be_bound(pod, bound),
+            };
+            match why {
                 Some(why) => unmet.push(format!("pod {pod} {why}")),
                 None => {
                     wait.extend(deployment);
@@ -235,6 +253,10 @@ impl State {
                 return unmet;
             }
         }
+        let bound = self.bindings.keys().filter(|pod| !self.has_ended(pod));
+        unmet.extend(self.quotas.unmet(bound));
+        let workloads = self.deployments.keys().chain(self.stateful_sets.keys());
+        wait.extend(workloads.filter(|key| self.is_full(key)));
         for (set, replicas) in &self.own_replica_sets {
             let pods = per_set.get(set).copied().unwrap_or(0);
             if pods != *replicas {
@@ -270,7 +292,10 @@ impl State {
         unmet.extend(self.unmet_daemons());
         let runs = |pod: &ObjectKey| !self.has_ended(pod) && self.not_running(pod).is_none();
         unmet.extend(self.budgets.unmet(runs));
-        unmet.extend(self.jobs.unmet(|job| wait.contains(job)));
+        unmet.extend(
+            self.jobs
+                .unmet(|job| wait.contains(job) || self.is_full(job)),
+        );
         for (set, (replicas, status)) in &self.stateful_sets {
             if wait.contains(set) {
                 continue;
@@ -302,6 +327,7 @@ impl State {
         };
         unmet.extend(self.bindings.keys().filter_map(|pod| stray("binding", pod)));
         unmet.extend(self.actual.keys().filter_map(|pod| stray("record", pod)));
+        unmet.extend(self.intents.iter().filter_map(|pod| stray("request", pod)));
         for (pod, node) in &self.work {
             if self.bindings.get(pod).is_none_or(|b| b.node != *node) {
                 unmet.push(format!("work of {pod} on {node}, where it is not bound"));
@@ -332,6 +358,14 @@ impl State {
             }
         }
         unmet
+    }
+
+    /// Whether the quotas of an object's namespace have no room for more of something.
+    fn is_full(&self, key: &ObjectKey) -> bool {
+        let own = self.pods.keys().filter(|p| p.namespace == key.namespace);
+        let ended = own.filter(|pod| self.has_ended(pod)).count();
+        let ended = i64::try_from(ended).unwrap_or(i64::MAX);
+        self.quotas.is_full(&key.namespace, ended)
     }
 
     /// Whether a pod of a Job has ended where it is bound.

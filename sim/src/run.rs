@@ -1,6 +1,7 @@
 //! A run from beginning to end.
 
 mod asks;
+mod namespaces;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -241,7 +242,9 @@ impl<'a> Run<'a> {
             self.scale(name, *replicas).await?;
         }
         for path in &event.delete {
-            if let Some(key) = self.choose(path).await? {
+            if let Some(namespace) = path.strip_prefix("namespaces/") {
+                self.delete_namespace(namespace).await?;
+            } else if let Some(key) = self.choose(path).await? {
                 self.note(format!("{} is deleted", self.told(path, &key)));
                 self.write(Txn::new().delete(key)).await?;
             }
@@ -385,13 +388,19 @@ impl<'a> Run<'a> {
             if let Some(wrong) = wrong.first() {
                 return Err(format!("{kind} {name}: {wrong}"));
             }
-            self.note(format!("{} {object} is applied", info.singular()));
+            let told = format!("{} {object}", info.singular());
+            let guard = self.has_namespace(&object);
             let key = self
                 .world
                 .keyspace
                 .build(&Key::Desired(info.plural, object));
-            self.write(Txn::new().put(key, document::encode(document)))
-                .await?;
+            let mut txn = Txn::new().put(key, document::encode(document));
+            txn.compares.extend(guard);
+            let done = self.world.user(txn).await.map_err(|e| e.to_string())?;
+            self.note(match done {
+                true => format!("{told} is applied"),
+                false => format!("{told} is refused: there is no such namespace"),
+            });
         }
         Ok(())
     }

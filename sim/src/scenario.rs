@@ -253,14 +253,15 @@ pub struct Event {
     /// `network`, `corrupt`.
     #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
     pub lasts: Option<Time>,
-    /// Manifests to write into the desired tree.
+    /// Manifests to write into the desired tree. What is for a namespace that is not there then is refused, as
+    /// `setpoint apply` does, and the report says so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub apply: Vec<serde_json::Value>,
     /// Deployments to scale: `namespace/name`, and to how many replicas.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub scale: BTreeMap<String, u32>,
     /// What users delete: a desired object, `plural/namespace/name`, or a key, `/setpoint/leaders/gc`. A key that ends in
-    /// `/*` means one of those that are there, by the seed.
+    /// `/*` means one of those that are there, by the seed. A namespace, `namespaces/team`, goes with all that is in it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub delete: Vec<String>,
     /// Processes that the network no longer reaches: `controllers-0`, `node-3`.

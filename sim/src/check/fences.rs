@@ -90,6 +90,8 @@ fn owners(key: &Key<'_>, deletes: bool) -> &'static [&'static str] {
         Key::Actual("persistentvolumeclaims", _) | Key::WorkTombstone(..) => &["scheduler"],
         Key::Actual("poddisruptionbudgets", _) if deletes => &["scheduler", "gc"],
         Key::Actual("poddisruptionbudgets", _) => &["scheduler"],
+        Key::Actual("resourcequotas", _) if deletes => &["scheduler", "gc"],
+        Key::Actual("resourcequotas", _) => &["scheduler"],
         Key::Actual(kind, _) if WORKLOADS.contains(kind) && deletes => &["workloads", "gc"],
         Key::Actual(kind, _) if WORKLOADS.contains(kind) => &["workloads"],
         Key::NodePod(..) if deletes => &["scheduler", "node-lifecycle"],

@@ -14,8 +14,9 @@ use super::Change;
 /// it decides is carried out in two steps by two controllers.
 pub(super) const STALE: u64 = 30_000;
 
-/// For so long, in milliseconds, a controller may take for unavailable what has become available.
-pub(super) const NEWS: u64 = 5_000;
+/// For so long, in milliseconds, a controller may not know that a pod has become available: what it decided before may
+/// still be carried out. It is as long as a leader can stand still and stay one.
+pub(super) const NEWS: u64 = 3_000;
 
 /// What was so, and until when: the last one is so now. `None`: there was nothing.
 #[derive(Debug)]
@@ -131,7 +132,7 @@ impl KnownPod {
         }
     }
 
-    /// Whether a controller must know that it is available.
+    /// Whether every controller takes it for available.
     pub(super) fn is_known_available(&self, now: u64) -> bool {
         self.available && self.since + NEWS <= now
     }

@@ -2,8 +2,8 @@
 //! `maxSurge` allows, and no pod is deleted that is available when that leaves fewer than `maxUnavailable` allows.
 //!
 //! What makes a pod unavailable otherwise (a node that is lost, a user who deletes it) is not a controller's doing, and it
-//! learns of it late: such a pod counts as available for [`STALE`] more, and one that has just become available as if it
-//! were not. Bounds that a user has changed count for [`STALE`] as well.
+//! learns of it late: such a pod counts as available for [`STALE`] more. So do bounds that a user has changed. Of a pod
+//! that has just become available it learns late as well ([`NEWS`](super::known::NEWS)), and may have decided before that it goes.
 
 use std::collections::{BTreeMap, BTreeSet};
 

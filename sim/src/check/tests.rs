@@ -19,6 +19,9 @@ use crate::named::Named;
 /// 2030-01-01T00:00:00Z.
 const BEGUN: i64 = 1_893_456_000;
 
+mod namespaces;
+mod quotas;
+
 /// A store of which only the checks know.
 struct Told {
     checks: Checks,
@@ -37,11 +40,20 @@ impl Told {
             error: Duration::ZERO,
             drift_ppm: 0,
         };
-        Self {
+        let mut told = Self {
             checks: Checks::new(Keyspace::default(), times),
             revision: 1,
             millis: 1_000,
-        }
+        };
+        told.namespace("default");
+        told
+    }
+
+    /// A namespace is made.
+    fn namespace(&mut self, name: &str) {
+        let document = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        let key = Key::Desired("namespaces", ObjectKey::cluster(name));
+        self.write("user", &key, Some(document));
     }
 
     /// A write; gives back the uid of what it creates when it has none of its own.
@@ -131,6 +143,8 @@ impl Told {
         });
         let by = format!("{node}#1");
         self.write(&by, &Key::NodePod(node, object(name)), Some(record));
+        // Until everybody knows it.
+        self.millis += NEWS;
     }
 
     /// A pod is taken from where it is bound.
@@ -267,6 +281,20 @@ fn an_available_pod_that_is_deleted_though_another_one_is_missing_is_noticed() {
         "{:?}",
         told.checks.violations()
     );
+}
+
+#[test]
+fn a_pod_that_has_just_become_available_may_go_by_what_was_decided_before() {
+    for (passed, found) in [(NEWS - 20, 0), (NEWS, 1)] {
+        let (mut told, ..) = deployment();
+        told.delete("pods", "web-1-a");
+        told.runs("web-1-b", "Starting");
+        told.millis += STALE;
+        told.runs("web-1-b", "Running");
+        told.millis = told.millis - NEWS + passed;
+        told.delete("pods", "web-1-b");
+        assert_eq!(told.found("availability").len(), found, "{passed}");
+    }
 }
 
 fn job(spec: Value) -> (Told, String) {
@@ -537,8 +565,6 @@ fn of_the_history_of_a_cron_job_no_more_goes_than_may() {
 
 #[test]
 fn what_is_collected_though_its_owner_is_there_is_noticed() {
-    let namespace =
-        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}});
     let settings = |told: &mut Told, owner: &str| {
         let mut value = manifest("configmaps", "copy", json!({}), Some(("Deployment", owner)));
         value["metadata"]["ownerReferences"][0]["name"] = json!("web");
@@ -547,8 +573,6 @@ fn what_is_collected_though_its_owner_is_there_is_noticed() {
     };
     let begin = || {
         let mut told = Told::new();
-        let key = Key::Desired("namespaces", ObjectKey::cluster("default"));
-        told.write("user", &key, Some(namespace.clone()));
         let web = told.user("deployments", "web", of_pods(json!({"replicas": 1})));
         settings(&mut told, &web);
         told

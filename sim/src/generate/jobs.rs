@@ -45,7 +45,7 @@ fn template(rng: &mut Rng, name: &str) -> Value {
 }
 
 /// A Job's spec, of any sort, that has ended within two minutes whatever fails.
-fn job_spec(rng: &mut Rng, name: &str) -> Value {
+pub(super) fn job_spec(rng: &mut Rng, name: &str) -> Value {
     let completions = rng.u32(1..=8);
     let replacement = ["TerminatingOrFailed", "Failed"][rng.usize(0..2)];
     let mut spec = json!({
@@ -71,7 +71,7 @@ fn job_spec(rng: &mut Rng, name: &str) -> Value {
     spec
 }
 
-fn manifest(kind: &str, name: &str, spec: Value) -> Value {
+pub(super) fn manifest(kind: &str, name: &str, spec: Value) -> Value {
     let mut spec = spec;
     if let Some(fields) = spec.as_object_mut() {
         fields.retain(|_, value| !value.is_null());

@@ -142,7 +142,7 @@ fn pods(rng: &mut Rng, spec: &mut ScenarioSpec) {
     }
 }
 
-fn config_map(name: &str, version: u32) -> Value {
+pub(super) fn config_map(name: &str, version: u32) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -151,7 +151,7 @@ fn config_map(name: &str, version: u32) -> Value {
     })
 }
 
-fn pod(name: &str, policy: &str) -> Value {
+pub(super) fn pod(name: &str, policy: &str) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
@@ -176,7 +176,7 @@ fn container(name: &str, version: u32, config: bool) -> Value {
     container
 }
 
-fn deployment(name: &str, replicas: u32, version: u32, config: bool) -> Value {
+pub(super) fn deployment(name: &str, replicas: u32, version: u32, config: bool) -> Value {
     json!({
         "apiVersion": "apps/v1",
         "kind": "Deployment",

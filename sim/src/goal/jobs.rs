@@ -58,9 +58,9 @@ impl Jobs {
                     let owner = job.metadata.controller();
                     owner.is_some_and(|o| o.kind == CronJob::KIND && *o.name == *key.name)
                 };
-                let ended = self.jobs.iter().filter(|(key, job)| {
-                    let status = self.statuses.get(*key);
-                    own(job) && status.is_some_and(|s| s.is(type_))
+                let ended = self.jobs.iter().filter(|(of, job)| {
+                    let status = self.statuses.get(*of);
+                    of.namespace == key.namespace && own(job) && status.is_some_and(|s| s.is(type_))
                 });
                 let (ended, limit) = (ended.count(), limit.unwrap_or(0));
                 if i32::try_from(ended).unwrap_or(i32::MAX) > limit {

@@ -160,6 +160,11 @@ impl Room {
         if let Some((node, _)) = self.nodes.iter().find(fits) {
             return Some(format!("is not bound, though {node} has room for it"));
         }
+        self.unexplained(pod)
+    }
+
+    /// What is wrong with a pod that may wait: nothing says why it does.
+    pub(super) fn unexplained(&self, pod: &ObjectKey) -> Option<String> {
         match self.explained.contains(pod) {
             true => None,
             false => Some("is not bound, and nothing says why".to_owned()),

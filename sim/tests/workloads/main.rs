@@ -2,5 +2,7 @@
 
 mod daemonset;
 mod jobs;
+mod namespaces;
+mod quotas;
 mod rollouts;
 mod writes;
