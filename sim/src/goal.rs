@@ -3,6 +3,7 @@
 mod budgets;
 mod jobs;
 mod namespaces;
+mod pods;
 mod quotas;
 mod room;
 
@@ -12,7 +13,7 @@ use setpoint_apis::apps::{
     DaemonSetStatus, Deployment, DeploymentStatus, ReplicaSet, StatefulSet, StatefulSetStatus,
 };
 use setpoint_apis::core::ConfigMap;
-use setpoint_apis::records::{Binding, PodActual, PodStage};
+use setpoint_apis::records::{Binding, PodActual};
 use setpoint_apis::{Key, ObjectKey, document};
 use setpoint_store::list::{List, list_all};
 
@@ -366,62 +367,5 @@ impl State {
         let ended = own.filter(|pod| self.has_ended(pod)).count();
         let ended = i64::try_from(ended).unwrap_or(i64::MAX);
         self.quotas.is_full(&key.namespace, ended)
-    }
-
-    /// Whether a pod of a Job has ended where it is bound.
-    fn has_ended(&self, pod: &ObjectKey) -> bool {
-        let of_job = self.pods.get(pod).and_then(Option::as_ref);
-        let (Some(_), Some(binding)) = (
-            of_job.filter(|owner| self.jobs.is_one(owner)),
-            self.bindings.get(pod),
-        ) else {
-            return false;
-        };
-        let mut records = self.actual.get(pod).into_iter().flatten();
-        let ended = [PodStage::Succeeded, PodStage::Failed];
-        records.any(|(node, actual)| {
-            let here = *node == binding.node && actual.placement == binding.placement;
-            here && ended.contains(&actual.stage)
-        })
-    }
-
-    fn not_running(&self, pod: &ObjectKey) -> Option<String> {
-        let Some(binding) = self.bindings.get(pod) else {
-            return Some("is not bound".to_owned());
-        };
-        if binding.withdrawn.is_some() {
-            return Some(format!("is being withdrawn from {}", binding.node));
-        }
-        if let Some(moving) = &binding.moving {
-            return Some(format!("moves from {} to {}", binding.node, moving.to));
-        }
-        if let Some(leaving) = &binding.leaving {
-            return Some(format!("has not left {leaving}"));
-        }
-        match self.actual.get(pod).map(Vec::as_slice) {
-            None => Some(format!("is not claimed on {}", binding.node)),
-            Some([(node, actual)]) if *node == binding.node => {
-                if self.has_ended(pod) {
-                    None
-                } else if actual.placement != binding.placement {
-                    Some(format!(
-                        "runs as placement {}, not {}",
-                        actual.placement, binding.placement
-                    ))
-                } else if actual.stage != PodStage::Running || !actual.is_ready() {
-                    Some(format!("is {:?} on {node}, not ready", actual.stage))
-                } else {
-                    None
-                }
-            }
-            Some(records) => {
-                let nodes: Vec<&str> = records.iter().map(|(node, _)| node.as_str()).collect();
-                Some(format!(
-                    "is on record at {}, bound to {}",
-                    nodes.join(", "),
-                    binding.node
-                ))
-            }
-        }
     }
 }
