@@ -117,8 +117,9 @@ struct Rollout<'a> {
     creates: bool,
     room: Room,
     targets: Vec<Size>,
-    /// How many pods of each ReplicaSet are available now and stay so: what a former step has taken from it is gone,
-    /// whatever still exists of it, even where the set is to grow again.
+    /// How many pods of each ReplicaSet are available now and stay so whichever it deletes. What a former step has taken
+    /// from it is gone, whatever still exists of it, even where the set is to grow again; and which ones go it may have
+    /// decided before it knew that they are available.
     available: Vec<i32>,
 }
 
@@ -129,7 +130,10 @@ impl<'a> Rollout<'a> {
             min_ready_seconds: r.min_ready_seconds,
             annotations: r.annotations.clone(),
         });
-        let available = s.sets.iter().map(|r| available(r, s, now).min(r.replicas));
+        let available = s.sets.iter().map(|r| {
+            let too_many = r.pods.saturating_sub(r.replicas).max(0);
+            available(r, s, now).saturating_sub(too_many).max(0)
+        });
         Self {
             s,
             new: target.set,

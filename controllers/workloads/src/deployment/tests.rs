@@ -497,6 +497,29 @@ fn pods_that_a_former_step_has_taken_are_not_relied_on_when_their_set_grows_agai
 }
 
 #[test]
+fn a_pod_of_a_set_that_has_too_many_is_not_relied_on_before_it_has_deleted_some() {
+    let mut w = running(5, "a");
+    w.s.template = template("b");
+    w.settle();
+    w.replica_sets_act();
+    w.s.wanted = 2;
+    let plan = w.plan();
+    w.apply(&plan);
+    assert_eq!(w.sizes(), [2, 1]);
+    w.s.sets[0].pods = 2;
+    w.s.sets[0].ready_since.truncate(2);
+    // One of the new ones has become ready, and the set has yet to choose which one it keeps.
+    assert!(w.s.sets[1].pods > 1);
+    w.s.sets[1].ready_since = vec![at(w.now)];
+    w.settle();
+    assert_eq!(w.sizes(), [2, 1]);
+    // It has kept that one.
+    w.s.sets[1].pods = 1;
+    w.settle();
+    assert_eq!(w.sizes(), [1, 1]);
+}
+
+#[test]
 fn the_largest_numbers_are_planned_with_like_any_other() {
     for strategy in [
         rolling("100%", "25%"),
