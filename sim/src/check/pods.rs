@@ -130,12 +130,15 @@ impl PodCheck {
     fn count(&mut self, pod: &ObjectKey, known: &Known, found: &mut Vec<Finding>) {
         let mut now: BTreeSet<Box<str>> = BTreeSet::new();
         if let Some(binding) = self.bindings.get(pod) {
-            // What has ended takes nothing.
-            if !known.over(pod) {
-                now.insert(binding.node.as_str().into());
+            let claims = self.claims.get(pod);
+            // What has ended takes nothing, nor what was withdrawn and has left no record.
+            let node = binding.node.as_str();
+            let stops = binding.withdrawn.is_some();
+            let stopped = stops && !claims.is_some_and(|c| c.contains(node));
+            if !stopped && !known.over(pod) {
+                now.insert(node.into());
             }
             now.extend(binding.moving.iter().map(|m| Box::from(m.to.as_str())));
-            let claims = self.claims.get(pod);
             let left = binding.leaving.as_deref().map(Box::from);
             now.extend(left.filter(|node| claims.is_some_and(|c| c.contains(node))));
         }

@@ -440,6 +440,8 @@ fn a_pod_too_many_for_a_node_is_noticed_and_one_that_has_ended_and_is_deleted_ta
     told.runs("first", "Failed");
     told.user("pods", "second", spec.clone());
     told.runs("second", "Running");
+    told.withdraw("first");
+    told.write("n1#1", &Key::NodePod("n1", object("first")), None);
     assert_eq!(told.found("allocatable"), [""; 0]);
     told.user("pods", "third", spec);
     told.runs("third", "Running");
