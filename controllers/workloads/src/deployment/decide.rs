@@ -121,6 +121,8 @@ struct Rollout<'a> {
     /// from it is gone, whatever still exists of it, even where the set is to grow again; and which ones go it may have
     /// decided before it knew that they are available.
     available: Vec<i32>,
+    /// How many may stay available at most: what is beyond that is not available for certain.
+    seen: Vec<i32>,
 }
 
 impl<'a> Rollout<'a> {
@@ -134,8 +136,13 @@ impl<'a> Rollout<'a> {
             let too_many = r.pods.saturating_sub(r.replicas).max(0);
             available(r, s, now).saturating_sub(too_many).max(0)
         });
+        let seen = s
+            .sets
+            .iter()
+            .map(|r| self::available(r, s, now).min(r.replicas));
         Self {
             s,
+            seen: seen.collect(),
             new: target.set,
             creates: target.creates,
             room: room(&s.strategy, s.wanted),
@@ -193,7 +200,7 @@ impl<'a> Rollout<'a> {
         }
         for i in self.old() {
             let replicas = self.targets[i].replicas;
-            let unhealthy = (replicas - self.available[i]).max(0).min(may_go);
+            let unhealthy = (replicas - self.seen[i]).max(0).min(may_go);
             self.scale(i, replicas - unhealthy);
             may_go -= unhealthy;
             if may_go == 0 {
