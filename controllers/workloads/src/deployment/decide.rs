@@ -117,12 +117,29 @@ struct Rollout<'a> {
     creates: bool,
     room: Room,
     targets: Vec<Size>,
-    /// How many pods of each ReplicaSet are available now and stay so whichever it deletes. What a former step has taken
-    /// from it is gone, whatever still exists of it, even where the set is to grow again; and which ones go it may have
-    /// decided before it knew that they are available.
-    available: Vec<i32>,
-    /// How many may stay available at most: what is beyond that is not available for certain.
-    seen: Vec<i32>,
+    /// How many pods of each ReplicaSet are available now and stay so.
+    stay: Vec<Stay>,
+}
+
+/// How many pods of a ReplicaSet are available now and stay so. What a former step has taken from it is gone, whatever
+/// still exists of it, even where the set is to grow again.
+#[derive(Clone, Copy)]
+struct Stay {
+    /// Whichever it deletes: which ones go it may have decided before it knew that they are available.
+    least: i32,
+    /// When it deletes those first that are not available: what is beyond that is not available for certain.
+    most: i32,
+}
+
+impl Stay {
+    fn of(r: &SetFacts, s: &Snapshot, now: Timestamp) -> Self {
+        let available = available(r, s, now);
+        let too_many = r.pods.saturating_sub(r.replicas).max(0);
+        Self {
+            least: available.saturating_sub(too_many).max(0),
+            most: available.min(r.replicas),
+        }
+    }
 }
 
 impl<'a> Rollout<'a> {
@@ -132,22 +149,13 @@ impl<'a> Rollout<'a> {
             min_ready_seconds: r.min_ready_seconds,
             annotations: r.annotations.clone(),
         });
-        let available = s.sets.iter().map(|r| {
-            let too_many = r.pods.saturating_sub(r.replicas).max(0);
-            available(r, s, now).saturating_sub(too_many).max(0)
-        });
-        let seen = s
-            .sets
-            .iter()
-            .map(|r| self::available(r, s, now).min(r.replicas));
         Self {
             s,
-            seen: seen.collect(),
             new: target.set,
             creates: target.creates,
             room: room(&s.strategy, s.wanted),
             targets: targets.collect(),
-            available: available.collect(),
+            stay: s.sets.iter().map(|r| Stay::of(r, s, now)).collect(),
         }
     }
 
@@ -193,21 +201,21 @@ impl<'a> Rollout<'a> {
     fn shrink_old(&mut self, new: usize) {
         let least = self.s.wanted - self.room.unavailable;
         let total = sum(self.targets.iter().map(|t| t.replicas));
-        let missing = (self.targets[new].replicas - self.available[new]).max(0);
+        let missing = (self.targets[new].replicas - self.stay[new].least).max(0);
         let mut may_go = total.saturating_sub(least).saturating_sub(missing);
         if may_go <= 0 {
             return;
         }
         for i in self.old() {
             let replicas = self.targets[i].replicas;
-            let unhealthy = (replicas - self.seen[i]).max(0).min(may_go);
+            let unhealthy = (replicas - self.stay[i].most).max(0).min(may_go);
             self.scale(i, replicas - unhealthy);
             may_go -= unhealthy;
             if may_go == 0 {
                 break;
             }
         }
-        let available = |r: &Self, i: usize| r.available[i].min(r.targets[i].replicas);
+        let available = |r: &Self, i: usize| r.stay[i].least.min(r.targets[i].replicas);
         let all = sum((0..self.targets.len()).map(|i| available(self, i)));
         let mut spare = all - least;
         for i in self.old() {

@@ -17,7 +17,7 @@ impl Rollout<'_> {
             let r = &self.s.sets[i];
             r.replicas == wanted
                 && number(&r.annotations, DESIRED_REPLICAS) == Some(i64::from(wanted))
-                && self.available[i] == wanted
+                && self.stay[i].least == wanted
         });
         if active.len() <= 1 {
             let only = active
@@ -79,7 +79,7 @@ impl Rollout<'_> {
     fn spare_available(&mut self) {
         let order: Vec<usize> = self.old().chain(self.new).collect();
         let mut sizes: Vec<i32> = order.iter().map(|i| self.targets[*i].replicas).collect();
-        let available: Vec<i32> = order.iter().map(|i| self.available[*i]).collect();
+        let available: Vec<i32> = order.iter().map(|i| self.stay[*i].least).collect();
         spare_available(
             &mut sizes,
             &available,

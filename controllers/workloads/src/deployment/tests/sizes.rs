@@ -30,8 +30,12 @@ fn a_smaller_size_in_the_middle_of_a_rollout_takes_no_available_pods_that_are_ne
         w.settle();
         assert_eq!(w.sizes(), [8, 3]);
         w.s.wanted = wanted;
-        while !w.plan().is_empty() {
+        for step in 0.. {
             let plan = w.plan();
+            if plan.is_empty() {
+                break;
+            }
+            assert!(step < 20, "it does not settle: {plan}");
             w.apply(&plan);
             w.replica_sets_act();
             // 25 % may be missing, rounded down; no new pod becomes ready.
@@ -58,11 +62,12 @@ fn pods_that_a_former_step_has_taken_are_not_relied_on_when_their_set_grows_agai
     assert_eq!(w.sizes(), [2, 3], "two pods of the old set still exist");
     // Back, before anybody has taken them away: they go now, or right before what is planned is written.
     w.s.template = template("a");
-    loop {
+    for step in 0.. {
         let plan = w.plan();
         if plan.is_empty() {
             break;
         }
+        assert!(step < 20, "it does not settle: {plan}");
         let ready =
             w.s.sets
                 .iter()
@@ -103,6 +108,19 @@ fn a_pod_of_a_set_that_has_too_many_is_not_relied_on_before_it_has_deleted_some(
     w.s.sets[1].pods = 1;
     w.settle();
     assert_eq!(w.sizes(), [1, 1]);
+}
+
+/// Those that a set has too many of may be the ones that are not available.
+#[test]
+fn a_pod_of_a_set_that_has_too_many_is_not_taken_for_a_broken_one() {
+    let mut w = running(10, "a");
+    w.s.sets[0].ready_since.truncate(8);
+    w.s.template = template("b");
+    w.settle();
+    assert_eq!(w.sizes(), [8, 3], "of 10 pods, two of which are broken");
+    w.s.template = template("c");
+    w.settle();
+    assert_eq!(w.sizes(), [8, 0, 3], "8 of 10 must stay available");
 }
 
 #[test]
