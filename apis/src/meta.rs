@@ -125,6 +125,12 @@ impl ObjectMeta {
         ObjectKey::namespaced(self.namespace.as_str(), self.name.as_str())
     }
 
+    /// The uid of an object whose key was created at this revision: the one its writer gave it, else [`derived_uid`].
+    pub fn uid_since(&self, create_revision: i64, plural: &str, key: &ObjectKey) -> String {
+        let own = self.uid.clone();
+        own.unwrap_or_else(|| derived_uid(create_revision, plural, key))
+    }
+
     /// The owner that manages this object, when there is one.
     pub fn controller(&self) -> Option<&OwnerReference> {
         self.owner_references

@@ -5,7 +5,6 @@
 use std::sync::Arc;
 
 use crate::kind::Kind;
-use crate::meta::derived_uid;
 
 /// A document that parsed, with what etcd keeps about its key.
 #[derive(Debug, PartialEq)]
@@ -24,9 +23,7 @@ impl<K: Kind> Stored<K> {
     /// The object's uid: the one its writer gave it, else one derived from the key's create revision.
     pub fn uid(&self) -> String {
         let meta = self.value.metadata();
-        meta.uid
-            .clone()
-            .unwrap_or_else(|| derived_uid(self.create_revision, K::PLURAL, &meta.key()))
+        meta.uid_since(self.create_revision, K::PLURAL, &meta.key())
     }
 }
 

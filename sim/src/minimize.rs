@@ -102,12 +102,11 @@ impl<F: FnMut(&Scenario, u64)> Search<F> {
                     at += usize::from(!dropped);
                 }
             }
-            while self.best.spec.timeline[i].moves > 0
-                && self.attempt(|s| s.spec.timeline[i].moves -= 1)
-            {}
-            while self.best.spec.timeline[i].evict > 0
-                && self.attempt(|s| s.spec.timeline[i].evict -= 1)
-            {}
+            for count in COUNTS {
+                while *count(&mut self.best.spec.timeline[i]) > 0
+                    && self.attempt(|s| *count(&mut s.spec.timeline[i]) -= 1)
+                {}
+            }
         }
     }
 
@@ -153,3 +152,8 @@ const LISTS: [List; 8] = [
     |e| &mut e.delete,
     |e| &mut e.corrupt,
 ];
+
+/// How many pods an event befalls.
+type Count = fn(&mut Event) -> &mut u32;
+
+const COUNTS: [Count; 2] = [|e| &mut e.moves, |e| &mut e.evict];

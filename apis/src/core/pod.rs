@@ -1,6 +1,6 @@
 //! Pod, its spec, and the template that controllers make pods from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -219,6 +219,13 @@ impl PodSpec {
     /// Init containers, then containers.
     pub fn all_containers(&self) -> impl Iterator<Item = &Container> {
         self.init_containers.iter().chain(&self.containers)
+    }
+
+    /// The names of the volume claims that the pod uses.
+    pub fn claim_names(&self) -> BTreeSet<&str> {
+        let sources = self.volumes.iter();
+        let sources = sources.filter_map(|v| v.persistent_volume_claim.as_ref());
+        sources.map(|s| s.claim_name.as_str()).collect()
     }
 
     /// Gives the ConfigMaps and Secrets that the pod reads other names, where there is one.

@@ -1,19 +1,11 @@
 //! Volume claims: each is a directory of the node that the first pod which uses it was placed on, so all others go there.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
 use setpoint_apis::core::{PersistentVolumeClaimStatus, PodSpec};
 
 use crate::class::Pin;
-
-/// The claims that pods with this spec use.
-pub fn names(spec: &PodSpec) -> BTreeSet<&str> {
-    let sources = spec.volumes.iter();
-    let sources = sources.filter_map(|v| v.persistent_volume_claim.as_ref());
-    sources.map(|s| s.claim_name.as_str()).collect()
-}
 
 /// What there is to know of a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,7 +91,7 @@ impl std::error::Error for Unusable {}
 /// Why they have to wait: a claim that does not exist or cannot be read, or claims on two nodes.
 pub fn pin(spec: &PodSpec, mut find: impl FnMut(&str) -> Claim) -> Result<Option<Pin>, Unusable> {
     let mut pin: Option<Pin> = None;
-    for name in names(spec) {
+    for name in spec.claim_names() {
         let claim: Arc<str> = name.into();
         let unusable = |problem| {
             Err(Unusable {

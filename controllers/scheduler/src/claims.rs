@@ -14,7 +14,6 @@ use setpoint_apis::{Key, Keyspace, Kind, ObjectKey, document};
 use setpoint_runtime::{Entry, Stored, View};
 use setpoint_scheduler_core::Pin;
 use setpoint_scheduler_core::claims as core;
-pub(crate) use setpoint_scheduler_core::claims::names;
 use setpoint_store::{Compare, TxnOp};
 
 use crate::asks::Hold;
@@ -56,7 +55,7 @@ impl Claim {
 }
 
 fn all(view: &View<'_>, namespace: &Arc<str>, spec: &PodSpec) -> Result<Vec<Claim>, core::Claim> {
-    let keys = names(spec).into_iter();
+    let keys = spec.claim_names().into_iter();
     let keys = keys.map(|name| ObjectKey::namespaced(namespace.clone(), name));
     keys.map(|key| Claim::find(view, key)).collect()
 }
@@ -157,7 +156,7 @@ pub(crate) struct Watchers(BTreeMap<ObjectKey, BTreeSet<ObjectKey>>);
 impl Watchers {
     /// A pod has looked at its claims.
     pub(crate) fn note(&mut self, pod: &ObjectKey, spec: &PodSpec) {
-        for name in names(spec) {
+        for name in spec.claim_names() {
             let claim = ObjectKey::namespaced(pod.namespace.clone(), name);
             self.0.entry(claim).or_default().insert(pod.clone());
         }

@@ -71,7 +71,7 @@ pub(crate) fn uses(spec: &PodSpec) -> Uses {
         .iter()
         .filter(|r| !r.name.is_empty());
     let pull = pull.map(|r| (SourceKind::Secret, Arc::from(r.name.as_str())));
-    let claims = claims::names(spec).into_iter();
+    let claims = spec.claim_names().into_iter();
     let claims = claims.map(|n| (SourceKind::Claim, Arc::from(n)));
     let objects = config_maps.chain(secrets).chain(pull);
     let mut all: Vec<_> = objects.chain(claims).collect();

@@ -229,7 +229,7 @@ impl<'a> Model<'a> {
     /// # Errors
     /// As for [`Model::class`].
     pub(crate) fn class_now(&mut self, pod: &Pod, before: Class) -> Result<Class, WaitReason> {
-        match claims::names(&pod.spec).is_empty() {
+        match pod.spec.claim_names().is_empty() {
             true => Ok(before),
             false => self.class(pod),
         }
@@ -244,7 +244,7 @@ impl<'a> Model<'a> {
 
     /// A pod goes to a node: its volume claims are there from now on.
     pub(crate) fn place_claims(&mut self, pod: &Pod, node: &Arc<str>) {
-        for name in claims::names(&pod.spec) {
+        for name in pod.spec.claim_names() {
             let key = ObjectKey::namespaced(pod.metadata.namespace.as_str(), name);
             if self.claim(&key) == Claim::Free {
                 self.claims.insert(key, node.clone());

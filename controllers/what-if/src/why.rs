@@ -9,7 +9,7 @@ use setpoint_apis::records::{
 use setpoint_apis::strict::nearest;
 use setpoint_apis::time::Timestamp;
 use setpoint_apis::{ObjectKey, placement};
-use setpoint_scheduler_core::claims::{self, Claim};
+use setpoint_scheduler_core::claims::Claim;
 use setpoint_scheduler_core::{PodRequest, record};
 
 use crate::model::{Model, group_of, leaving, min_member};
@@ -345,7 +345,7 @@ fn meant(world: &World, pod: &Pod, reason: &WaitReason) -> Option<String> {
             let namespace = pod.metadata.namespace.as_str();
             let here = |name: &str| ObjectKey::namespaced(namespace, name);
             let missing = |name: &&str| world.claim(&here(name)) == Claim::Missing;
-            let name = claims::names(&pod.spec).into_iter().find(missing)?;
+            let name = pod.spec.claim_names().into_iter().find(missing)?;
             let known = world.claims.keys();
             let known = known.filter(|key| *key.namespace == *namespace);
             (name, nearest(name, known.map(|key| &*key.name))?)

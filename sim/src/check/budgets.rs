@@ -8,7 +8,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use setpoint_apis::apps::{Deployment, ReplicaSet, StatefulSet};
-use setpoint_apis::meta::derived_uid;
 use setpoint_apis::policy::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use setpoint_apis::records::Intent;
 use setpoint_apis::resolve::allowance;
@@ -19,9 +18,9 @@ use super::{Change, Finding};
 
 #[derive(Debug, Default)]
 pub(super) struct BudgetCheck {
-    budgets: BTreeMap<ObjectKey, Held<PodDisruptionBudgetSpec>>,
+    budgets: BTreeMap<ObjectKey, Held<Option<PodDisruptionBudgetSpec>>>,
     /// What workloads ask for, by uid.
-    wanted: BTreeMap<String, Held<i32>>,
+    wanted: BTreeMap<String, Held<Option<i32>>>,
     uids: BTreeMap<(&'static str, ObjectKey), String>,
     /// From the uids of ReplicaSets to those of their Deployments.
     owners: BTreeMap<String, String>,
@@ -49,7 +48,10 @@ impl BudgetCheck {
                 let read = value.map(|v| document::decode_keyed::<PodDisruptionBudget>(key, v));
                 // One that does not parse is frozen.
                 if let Ok(budget) = read.transpose() {
-                    let budgets = self.budgets.entry(key.clone()).or_default();
+                    let budgets = self
+                        .budgets
+                        .entry(key.clone())
+                        .or_insert_with(Held::nothing);
                     budgets.set(now, budget.map(|b| b.spec));
                 }
             }
@@ -166,11 +168,12 @@ impl BudgetCheck {
         };
         // One that does not parse is frozen.
         let object = document::decode_keyed::<K>(key, value).ok()?;
-        let derived = || derived_uid(change.entry.create_revision, K::PLURAL, key);
-        let uid = object.metadata().uid.clone().unwrap_or_else(derived);
+        let uid = object
+            .metadata()
+            .uid_since(change.entry.create_revision, K::PLURAL, key);
         self.uids.insert((K::PLURAL, key.clone()), uid.clone());
         if let Some(number) = number(&object) {
-            let wanted = self.wanted.entry(uid.clone()).or_default();
+            let wanted = self.wanted.entry(uid.clone()).or_insert_with(Held::nothing);
             wanted.set(now, Some(number));
         }
         Some(uid)
@@ -201,7 +204,7 @@ impl BudgetCheck {
         for (budget, held) in self.budgets.iter().filter(|(key, _)| of_namespace(key)) {
             let least = held
                 .at(now)
-                .map(|spec| self.least(spec, pod, labels, known, now));
+                .map(|spec| self.least(spec.as_ref(), pod, labels, known, now));
             let Some(least) = least.min().filter(|least| *least > 0) else {
                 continue;
             };
@@ -257,7 +260,7 @@ impl BudgetCheck {
             match root.and_then(|uid| self.wanted.get_key_value(uid)) {
                 Some((uid, held)) => {
                     if asking.insert(uid) {
-                        let numbers = held.at(now).map(|n| n.copied().unwrap_or(0));
+                        let numbers = held.at(now).map(|n| n.unwrap_or(0));
                         wanted += numbers.min().unwrap_or(0);
                     }
                 }

@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use setpoint_apis::apps::{ClaimRetention, StatefulSet};
 use setpoint_apis::core::{PersistentVolumeClaim, PersistentVolumeClaimStatus};
 use setpoint_apis::keyspace::uid_name;
-use setpoint_apis::meta::derived_uid;
 use setpoint_apis::{Key, Keyspace, Kind, ObjectKey, document};
 
 use super::fences::collected;
@@ -24,7 +23,7 @@ pub(super) struct ClaimCheck {
     /// The nodes that there are documents of.
     nodes: BTreeSet<String>,
     /// How many pods StatefulSets ask for, and whether claims go with pods that scaling down removes.
-    sets: BTreeMap<ObjectKey, Held<(i32, bool)>>,
+    sets: BTreeMap<ObjectKey, Held<Option<(i32, bool)>>>,
     keyspace: Keyspace,
     /// Where pods are bound.
     bound: BTreeMap<ObjectKey, String>,
@@ -60,9 +59,9 @@ impl ClaimCheck {
             (Key::Desired(PersistentVolumeClaim::PLURAL, key), Some(value)) => {
                 // One that does not parse is there all the same.
                 if let Ok(claim) = document::decode_keyed::<PersistentVolumeClaim>(key, value) {
-                    let plural = PersistentVolumeClaim::PLURAL;
-                    let derived = || derived_uid(change.entry.create_revision, plural, key);
-                    let uid = claim.metadata.uid.unwrap_or_else(derived);
+                    let (since, plural) =
+                        (change.entry.create_revision, PersistentVolumeClaim::PLURAL);
+                    let uid = claim.metadata.uid_since(since, plural, key);
                     self.uids.insert(key.clone(), uid);
                 }
             }
@@ -78,7 +77,7 @@ impl ClaimCheck {
                 let read = value.map(|v| document::decode_keyed::<StatefulSet>(key, v));
                 // One that does not parse is frozen.
                 if let Ok(set) = read.transpose() {
-                    let sizes = self.sets.entry(key.clone()).or_default();
+                    let sizes = self.sets.entry(key.clone()).or_insert_with(Held::nothing);
                     sizes.set(change.entry.millis, set.map(|set| size(&set)));
                 }
             }
@@ -119,10 +118,8 @@ impl ClaimCheck {
                 None => drop(self.nodes.remove(&*key.name)),
             },
             (Key::Desired("pods", key), Some(_)) => {
-                let volumes = change.pod.iter().flat_map(|pod| &pod.spec.volumes);
-                let claims = volumes.filter_map(|v| v.persistent_volume_claim.as_ref());
-                let claims = claims
-                    .map(|c| ObjectKey::namespaced(key.namespace.clone(), c.claim_name.as_str()));
+                let claims = change.pod.iter().flat_map(|pod| pod.spec.claim_names());
+                let claims = claims.map(|name| ObjectKey::namespaced(key.namespace.clone(), name));
                 self.uses.insert(key.clone(), claims.collect());
             }
             (Key::Desired("pods", key), None) => drop(self.uses.remove(key)),

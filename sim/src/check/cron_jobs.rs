@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use setpoint_apis::batch::{ConcurrencyPolicy, CronJob, CronJobStatus, Job, JobStatus};
 use setpoint_apis::cron::{self, Schedule};
-use setpoint_apis::meta::derived_uid;
 use setpoint_apis::{Key, ObjectKey, Timestamp, document};
 
 use super::{Change, Finding, Times};
@@ -46,8 +45,8 @@ impl CronJobCheck {
                 let Ok(cron_job) = document::decode_keyed::<CronJob>(key, value) else {
                     return;
                 };
-                let derived = || derived_uid(change.entry.create_revision, "cronjobs", key);
-                let uid = cron_job.metadata.uid.clone().unwrap_or_else(derived);
+                let since = change.entry.create_revision;
+                let uid = cron_job.metadata.uid_since(since, "cronjobs", key);
                 self.uids.insert(key.clone(), uid.clone());
                 self.all.insert(uid, cron_job);
             }
@@ -119,9 +118,9 @@ impl CronJobCheck {
         if change.by_controllers() && !self.jobs.contains_key(key) {
             self.check(change, key, &owner, times, found);
         }
-        let derived = || derived_uid(change.entry.create_revision, "jobs", key);
+        let since = change.entry.create_revision;
         let made = Made {
-            uid: job.metadata.uid.clone().unwrap_or_else(derived),
+            uid: job.metadata.uid_since(since, "jobs", key),
             owner,
             expires: job.spec.ttl_seconds_after_finished.is_some(),
         };

@@ -5,7 +5,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use setpoint_apis::batch::{Job, JobStatus, indexes};
-use setpoint_apis::meta::derived_uid;
 use setpoint_apis::{Key, ObjectKey, document};
 
 use super::known::{Ever, Known};
@@ -54,8 +53,8 @@ impl JobCheck {
                 let Ok(document) = document::decode_keyed::<Job>(key, value) else {
                     return;
                 };
-                let derived = || derived_uid(change.entry.create_revision, "jobs", key);
-                let uid = document.metadata.uid.clone().unwrap_or_else(derived);
+                let since = change.entry.create_revision;
+                let uid = document.metadata.uid_since(since, "jobs", key);
                 self.uids.insert(key.clone(), uid.clone());
                 match self.jobs.get_mut(&uid) {
                     Some(job) => job.document = document,

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use setpoint_apis::batch::labels;
 use setpoint_apis::core::Pod;
-use setpoint_apis::meta::derived_uid;
 use setpoint_apis::records::{Binding, PodActual, PodStage};
 use setpoint_apis::{Key, ObjectKey};
 
@@ -18,19 +17,19 @@ pub(super) const STALE: u64 = 30_000;
 /// still be carried out. It is as long as a leader can stand still and stay one.
 pub(super) const NEWS: u64 = 3_000;
 
-/// What was so, and until when: the last one is so now. `None`: there was nothing.
+/// What was so, and until when: the last one is so now.
 #[derive(Debug)]
-pub(super) struct Held<T>(Vec<(u64, Option<T>)>);
+pub(super) struct Held<T>(Vec<(u64, T)>);
 
 impl<T> Default for Held<T> {
     fn default() -> Self {
-        Self(vec![(u64::MAX, None)])
+        Self(Vec::new())
     }
 }
 
 impl<T> Held<T> {
     /// It is so from now on.
-    pub(super) fn set(&mut self, now: u64, value: Option<T>) {
+    pub(super) fn set(&mut self, now: u64, value: T) {
         if let Some((until, _)) = self.0.last_mut() {
             *until = now;
         }
@@ -38,11 +37,23 @@ impl<T> Held<T> {
         self.0.push((u64::MAX, value));
     }
 
+    /// What is so.
+    pub(super) fn last(&self) -> Option<&T> {
+        self.0.last().map(|(_, value)| value)
+    }
+
     /// All that somebody may go by.
-    pub(super) fn at(&self, now: u64) -> impl Iterator<Item = Option<&T>> {
+    pub(super) fn at(&self, now: u64) -> impl Iterator<Item = &T> {
         let held = move |until: u64| until == u64::MAX || now < until + STALE;
         let all = self.0.iter().filter(move |(until, _)| held(*until));
-        all.map(|(_, value)| value.as_ref())
+        all.map(|(_, value)| value)
+    }
+}
+
+impl<T> Held<Option<T>> {
+    /// Of something that there has not been until now.
+    pub(super) fn nothing() -> Self {
+        Self(vec![(u64::MAX, None)])
     }
 }
 
@@ -248,8 +259,9 @@ impl Known {
         let Some(pod) = &change.pod else {
             return;
         };
-        let derived = || derived_uid(change.entry.create_revision, "pods", key);
-        let uid = pod.metadata.uid.clone().unwrap_or_else(derived);
+        let uid = pod
+            .metadata
+            .uid_since(change.entry.create_revision, "pods", key);
         let mut now = KnownPod::new(pod, uid);
         if let Some(before) = self.pods.remove(key) {
             if let Some(owner) = &before.owner

@@ -33,7 +33,8 @@ pub(super) struct PodCheck {
     never_twice: BTreeSet<ObjectKey>,
 }
 
-type Amounts = BTreeMap<String, i64>;
+/// In thousandths, so that cpu adds up exactly.
+pub(super) type Amounts = BTreeMap<String, i64>;
 
 #[derive(Clone, Debug)]
 struct Wanted {
@@ -47,8 +48,8 @@ struct Node {
     pods: i64,
 }
 
-/// In thousandths, so that cpu adds up exactly.
-fn amounts(list: &ResourceList) -> Amounts {
+/// What a list says.
+pub(super) fn amounts(list: &ResourceList) -> Amounts {
     list.iter()
         .map(|(name, quantity)| (name.clone(), quantity.milli_value()))
         .collect()

@@ -1,24 +1,27 @@
 //! Quotas and LimitRanges at every write: no controller creates more objects than a quota lets in, no pod is bound beyond
 //! what the bound ones may be and request together, and pods are made with what a LimitRange gives.
 //!
-//! A user who lowers a quota takes nothing away, and controllers learn of it late: what it was counts for [`STALE`] more. One
-//! that is there before anything else is in its namespace holds at once: whoever sees what it is about sees the quota too.
+//! A user who lowers a quota takes nothing away, and controllers learn of it late: what it was counts for
+//! [`STALE`](super::known::STALE) more. One that is there before anything else is in its namespace holds at once: whoever
+//! sees what it is about sees the quota too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use setpoint_apis::core::{LimitRange, LimitType, Pod, ResourceQuota};
+use setpoint_apis::resolve::counted_plural;
 use setpoint_apis::view::pod_requests;
-use setpoint_apis::{Key, Kind, ObjectKey, ResourceList, document};
+use setpoint_apis::{Key, Kind, ObjectKey, document};
 
-use super::known::{Known, STALE};
+use super::known::{Held, Known};
+use super::pods::{Amounts, amounts};
 use super::{Change, Finding};
 
 #[derive(Debug, Default)]
 pub(super) struct QuotaCheck {
     /// What quotas say, and what LimitRanges give to containers that request nothing.
-    quotas: BTreeMap<ObjectKey, History>,
-    given: BTreeMap<ObjectKey, History>,
+    quotas: BTreeMap<ObjectKey, Said>,
+    given: BTreeMap<ObjectKey, Said>,
     /// The names of what is there, by namespace and plural.
     objects: BTreeMap<Place, BTreeSet<Arc<str>>>,
     /// What pods request that are there or bound.
@@ -29,56 +32,24 @@ pub(super) struct QuotaCheck {
 /// A namespace and a plural.
 type Place = (Arc<str>, Box<str>);
 
-/// In thousandths.
-type Amounts = BTreeMap<String, i64>;
+/// What a document said of amounts; `None`: there was none.
+type Said = Held<Option<Amounts>>;
 
-fn amounts(list: &ResourceList) -> Amounts {
-    let all = list.iter();
-    all.map(|(name, quantity)| (name.clone(), quantity.milli_value()))
-        .collect()
+/// The most that was said of a resource to whoever may not know what is said now; `None`: nothing.
+fn most(said: &Said, resource: &str, now: u64) -> Option<i64> {
+    let said = said
+        .at(now)
+        .map(|said| said.as_ref()?.get(resource).copied());
+    said.reduce(|a, b| Some(a?.max(b?))).flatten()
 }
 
-/// What a document said, until when it did; the last entry holds now. Without amounts: nothing.
-#[derive(Debug, Default)]
-struct History(Vec<(u64, Option<Amounts>)>);
-
-impl History {
-    /// It says something else from now on. `holds`: nobody can know anything older.
-    fn says(&mut self, said: Option<Amounts>, now: u64, holds: bool) {
-        match self.0.last_mut() {
-            Some((until, _)) => *until = now,
-            None if holds => {}
-            None => self.0.push((now, None)),
-        }
-        self.0.retain(|(until, _)| now < until + STALE);
-        self.0.push((u64::MAX, said));
-    }
-
-    /// The most that it has said of a resource to whoever may not know what it says now; `None`: nothing.
-    fn most(&self, resource: &str, now: u64) -> Option<i64> {
-        let held = |until: u64| until == u64::MAX || now < until + STALE;
-        let held = self.0.iter().filter(|(until, _)| held(*until));
-        let said = held.map(|(_, said)| said.as_ref()?.get(resource).copied());
-        said.reduce(|a, b| Some(a?.max(b?))).flatten()
-    }
-
-    /// The resources that it speaks of.
-    fn resources(&self) -> impl Iterator<Item = &String> {
-        let said = self.0.last().and_then(|(_, said)| said.as_ref());
-        said.into_iter().flat_map(Amounts::keys)
-    }
+/// The resources that are spoken of.
+fn resources(said: &Said) -> impl Iterator<Item = &String> {
+    said.last().into_iter().flatten().flat_map(Amounts::keys)
 }
 
 /// What a quota says of the number of pods: it holds for those that are made, and for those that are bound.
 const PODS: [&str; 2] = ["pods", "count/pods"];
-
-/// The plural that a resource counts, and whether those that have ended count too.
-fn counted(resource: &str) -> Option<(&str, bool)> {
-    match resource.strip_prefix("count/") {
-        Some(of) => Some((of.split_once('.').map_or(of, |(plural, _)| plural), true)),
-        None => (resource == Pod::PLURAL).then_some((resource, false)),
-    }
-}
 
 /// What a LimitRange gives to each container.
 fn defaults(range: &LimitRange) -> Amounts {
@@ -89,6 +60,24 @@ fn defaults(range: &LimitRange) -> Amounts {
         .collect()
 }
 
+/// A document says something else from now on. `holds`: nobody can know anything older.
+fn says(
+    all: &mut BTreeMap<ObjectKey, Said>,
+    key: &ObjectKey,
+    said: Option<Amounts>,
+    now: u64,
+    holds: bool,
+) {
+    let first = || {
+        if holds {
+            Held::default()
+        } else {
+            Held::nothing()
+        }
+    };
+    all.entry(key.clone()).or_insert_with(first).set(now, said);
+}
+
 impl QuotaCheck {
     /// Takes note of a change, after [`Known`] has.
     pub(super) fn enter(&mut self, change: &Change<'_>, known: &Known, found: &mut Vec<Finding>) {
@@ -97,26 +86,18 @@ impl QuotaCheck {
             (Key::Desired(ResourceQuota::PLURAL, key), value) => {
                 // One that does not parse is frozen.
                 let said = value.map(|v| document::decode_keyed::<ResourceQuota>(key, v));
-                if let Some(said) = said
-                    .transpose()
-                    .ok()
-                    .map(|q| q.map(|q| amounts(&q.spec.hard)))
-                {
+                if let Ok(said) = said.transpose() {
                     let holds = self.is_empty(&key.namespace);
-                    self.quotas
-                        .entry(key.clone())
-                        .or_default()
-                        .says(said, now, holds);
+                    let said = said.map(|quota| amounts(&quota.spec.hard));
+                    says(&mut self.quotas, key, said, now, holds);
                 }
             }
             (Key::Desired(LimitRange::PLURAL, key), value) => {
                 let said = value.map(|v| document::decode_keyed::<LimitRange>(key, v));
-                if let Some(said) = said.transpose().ok().map(|r| r.map(|r| defaults(&r))) {
+                if let Ok(said) = said.transpose() {
                     let holds = self.is_empty(&key.namespace);
-                    self.given
-                        .entry(key.clone())
-                        .or_default()
-                        .says(said, now, holds);
+                    let said = said.map(|range| defaults(&range));
+                    says(&mut self.given, key, said, now, holds);
                 }
             }
             (Key::Desired(plural, key), Some(_)) if !key.namespace.is_empty() => {
@@ -187,11 +168,13 @@ impl QuotaCheck {
             known.pod(&pod).is_some_and(|p| p.ever.ended())
         };
         for (quota, says) in self.quotas.iter().filter(|(quota, _)| of_namespace(quota)) {
-            for resource in says.resources() {
-                let (Some((of, all)), Some(most)) = (counted(resource), says.most(resource, now))
+            for resource in resources(says) {
+                let (Some(of), Some(most)) = (counted_plural(resource), most(says, resource, now))
                 else {
                     continue;
                 };
+                // `pods` is about those that have not ended, `count/pods` about all.
+                let all = resource != Pod::PLURAL;
                 let names = names.clone().filter(|name| all || !ended(name));
                 let there = i64::try_from(names.count()).unwrap_or(i64::MAX);
                 if of == plural && there.saturating_mul(1000) > most {
@@ -207,8 +190,8 @@ impl QuotaCheck {
             return;
         };
         for (range, gives) in self.given.iter().filter(|(range, _)| of_namespace(range)) {
-            for resource in gives.resources() {
-                let gives = gives.most(resource, now).is_some();
+            for resource in resources(gives) {
+                let gives = most(gives, resource, now).is_some();
                 let requests = |c: &setpoint_apis::core::Container| {
                     let resources = c.resources.as_ref();
                     resources.is_some_and(|r| r.requests.contains_key(resource))
@@ -227,8 +210,8 @@ impl QuotaCheck {
             if quota.namespace != pod.namespace {
                 continue;
             }
-            for resource in says.resources() {
-                let Some(most) = says.most(resource, now) else {
+            for resource in resources(says) {
+                let Some(most) = most(says, resource, now) else {
                     continue;
                 };
                 let takes = |pod: &ObjectKey| match resource.strip_prefix("requests.") {

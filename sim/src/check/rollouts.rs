@@ -11,10 +11,9 @@ use setpoint_apis::apps::{
     DaemonSet, Deployment, DeploymentStrategyType, ReplicaSet, StatefulSet,
     StatefulSetUpdateStrategyType,
 };
-use setpoint_apis::meta::derived_uid;
 use setpoint_apis::{IntOrString, Key, Kind, ObjectKey, document};
 
-use super::known::{Known, STALE, pinned};
+use super::known::{Held, Known, STALE, pinned};
 use super::{Change, Finding};
 
 #[derive(Debug, Default)]
@@ -33,8 +32,7 @@ pub(super) struct RolloutCheck {
 struct Workload {
     key: ObjectKey,
     plural: &'static str,
-    /// Bounds that held, until when they did; the last one holds now.
-    bounds: Vec<(u64, Bounds)>,
+    bounds: Held<Bounds>,
 }
 
 /// How many pods there may be, and how many have to be available.
@@ -200,27 +198,22 @@ impl RolloutCheck {
             return;
         };
         let now = change.entry.millis;
-        let derived = || derived_uid(change.entry.create_revision, K::PLURAL, key);
-        let uid = object.metadata().uid.clone().unwrap_or_else(derived);
+        let uid = object
+            .metadata()
+            .uid_since(change.entry.create_revision, K::PLURAL, key);
         self.uids.insert((K::PLURAL, key.clone()), uid.clone());
         let workload = self.workloads.entry(uid).or_insert_with(|| Workload {
             key: key.clone(),
             plural: K::PLURAL,
-            bounds: Vec::new(),
+            bounds: Held::default(),
         });
-        if let Some((until, _)) = workload.bounds.last_mut() {
-            *until = now;
-        }
-        workload.bounds.retain(|(until, _)| now < until + STALE);
-        workload.bounds.push((u64::MAX, bounds(&object)));
+        workload.bounds.set(now, bounds(&object));
     }
 
     /// The most and the least that a controller may go by.
     fn bounds(&self, uid: &str, now: u64) -> Option<(&Workload, Bounds)> {
         let workload = self.workloads.get(uid)?;
-        let held = |until: u64| until == u64::MAX || now < until + STALE;
-        let all = workload.bounds.iter().filter(|(until, _)| held(*until));
-        let all = all.map(|(_, bounds)| *bounds);
+        let all = workload.bounds.at(now).copied();
         let bounds = all.reduce(|a, b| Bounds {
             most: a.most.max(b.most),
             least: match workload.plural {
@@ -242,9 +235,9 @@ impl RolloutCheck {
         let Ok(set) = document::decode_keyed::<ReplicaSet>(key, value) else {
             return;
         };
-        let derived = || derived_uid(change.entry.create_revision, "replicasets", key);
+        let since = change.entry.create_revision;
         let set = Set {
-            uid: set.metadata.uid.clone().unwrap_or_else(derived),
+            uid: set.metadata.uid_since(since, "replicasets", key),
             replicas: set.spec.replicas(),
             owner: set.metadata.controller().map(|o| o.uid.clone()),
         };

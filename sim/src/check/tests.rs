@@ -47,19 +47,9 @@ fn a_rollout_that_asks_for_too_many_pods_is_noticed() {
         of_pods(json!({"replicas": 1})),
         ("Deployment", &web),
     );
-    assert_eq!(
-        told.found("surge").len(),
-        1,
-        "{:?}",
-        told.checks.violations()
-    );
+    told.breaks("surge", 1);
     told.controller("pods", "web-1-c", pod_spec(), ("ReplicaSet", &set));
-    assert_eq!(
-        told.found("surge").len(),
-        2,
-        "{:?}",
-        told.checks.violations()
-    );
+    told.breaks("surge", 2);
 }
 
 #[test]
@@ -68,12 +58,7 @@ fn an_available_pod_that_is_deleted_though_another_one_is_missing_is_noticed() {
     told.delete("pods", "web-1-a");
     assert_eq!(told.found("availability"), [""; 0]);
     told.delete("pods", "web-1-b");
-    assert_eq!(
-        told.found("availability").len(),
-        1,
-        "{:?}",
-        told.checks.violations()
-    );
+    told.breaks("availability", 1);
 }
 
 #[test]
@@ -114,11 +99,11 @@ fn a_job_that_has_too_many_pods_or_one_number_twice_is_noticed() {
     told.controller("pods", "sum-1", pod_spec(), ("Job", &uid));
     assert_eq!(told.found("job"), [""; 0]);
     told.controller("pods", "sum-2", pod_spec(), ("Job", &uid));
-    assert_eq!(told.found("job").len(), 1, "{:?}", told.checks.violations());
+    told.breaks("job", 1);
     told.runs("sum-0", "Succeeded");
     told.runs("sum-1", "Succeeded");
     told.controller("pods", "again-2", pod_spec(), ("Job", &uid));
-    assert_eq!(told.found("job").len(), 2, "{:?}", told.checks.violations());
+    told.breaks("job", 2);
 }
 
 #[test]
@@ -166,11 +151,11 @@ fn a_pod_that_failed_while_it_was_taken_back_must_not_be_counted_and_one_that_en
     let record = json!({"placement": 1, "uid": "", "stage": "Failed"});
     told.write("n1#1", &Key::NodePod("n1", object("sum-0")), Some(record));
     told.status("jobs", "sum", counts(&uid, "0", 0, 1));
-    assert_eq!(told.found("job").len(), 2, "{:?}", told.checks.violations());
+    told.breaks("job", 2);
     told.controller("pods", "sum-1", pod_spec(), ("Job", &uid));
     told.runs("sum-1", "Failed");
     told.delete("pods", "sum-1");
-    assert_eq!(told.found("job").len(), 3, "{:?}", told.checks.violations());
+    told.breaks("job", 3);
 }
 
 #[test]
@@ -233,12 +218,7 @@ fn a_pod_of_a_stateful_set_that_is_deleted_though_another_one_is_missing_is_noti
     told.delete("pods", "db-2");
     assert_eq!(told.found("availability"), [""; 0]);
     told.delete("pods", "db-1");
-    assert_eq!(
-        told.found("availability").len(),
-        1,
-        "{:?}",
-        told.checks.violations()
-    );
+    told.breaks("availability", 1);
 }
 
 #[test]
@@ -263,23 +243,13 @@ fn pods_of_a_daemon_set_that_are_two_on_a_node_or_missing_on_too_many_are_notice
     }
     assert_eq!(told.found("surge"), [""; 0]);
     told.controller("pods", "logs-c", on("n1"), ("DaemonSet", &logs));
-    assert_eq!(
-        told.found("surge").len(),
-        1,
-        "{:?}",
-        told.checks.violations()
-    );
+    told.breaks("surge", 1);
     // So that every controller knows of the nodes.
     told.millis += STALE;
     told.delete("pods", "logs-a");
     assert_eq!(told.found("availability"), [""; 0]);
     told.delete("pods", "logs-b");
-    assert_eq!(
-        told.found("availability").len(),
-        1,
-        "{:?}",
-        told.checks.violations()
-    );
+    told.breaks("availability", 1);
 }
 
 #[test]
@@ -305,12 +275,12 @@ fn indexes_of_a_job_that_are_done_twice_or_not_done_are_noticed() {
     told.status("jobs", "sum", status("0", 1, 1));
     assert_eq!(told.found("job"), [""; 0]);
     made(&mut told, &uid, "sum-2", "0");
-    assert_eq!(told.found("job").len(), 1, "{:?}", told.checks.violations());
+    told.breaks("job", 1);
     // One that failed is no success, and is a failure.
     told.status("jobs", "sum", status("0-1", 2, 1));
-    assert_eq!(told.found("job").len(), 2, "{:?}", told.checks.violations());
+    told.breaks("job", 2);
     told.status("jobs", "sum", status("0", 1, 0));
-    assert_eq!(told.found("job").len(), 3, "{:?}", told.checks.violations());
+    told.breaks("job", 3);
 }
 
 #[test]
@@ -324,7 +294,7 @@ fn a_job_that_ends_with_pods_that_it_has_not_counted_is_noticed() {
     let mut status = counts(&uid, "0", 1, 0);
     status["conditions"] = complete;
     told.status("jobs", "sum", status);
-    assert_eq!(told.found("job").len(), 1, "{:?}", told.checks.violations());
+    told.breaks("job", 1);
 }
 
 #[test]
@@ -348,12 +318,7 @@ fn of_the_history_of_a_cron_job_no_more_goes_than_may() {
     told.delete("jobs", &name(2));
     assert_eq!(told.found("cronjob"), [""; 0]);
     told.delete("jobs", &name(3));
-    assert_eq!(
-        told.found("cronjob").len(),
-        1,
-        "{:?}",
-        told.checks.violations()
-    );
+    told.breaks("cronjob", 1);
 }
 
 #[test]
@@ -372,12 +337,7 @@ fn what_is_collected_though_its_owner_is_there_is_noticed() {
     };
     let mut told = begin();
     told.collect("configmaps", "copy");
-    assert_eq!(
-        told.found("nothing lost").len(),
-        1,
-        "{:?}",
-        told.checks.violations()
-    );
+    told.breaks("nothing lost", 1);
     // Whoever manages it may do without it; it goes with its owner, and before an owner that waits for it.
     let mut told = begin();
     told.delete("configmaps", "copy");
@@ -414,12 +374,7 @@ fn a_pod_of_a_daemon_set_whose_successor_runs_may_go_however_many_nodes_are_with
     told.delete("pods", "logs-a");
     assert_eq!(told.found("availability"), [""; 0]);
     told.delete("pods", "logs-b");
-    assert_eq!(
-        told.found("availability").len(),
-        1,
-        "{:?}",
-        told.checks.violations()
-    );
+    told.breaks("availability", 1);
 }
 
 #[test]
@@ -445,10 +400,5 @@ fn a_pod_too_many_for_a_node_is_noticed_and_one_that_has_ended_and_is_deleted_ta
     assert_eq!(told.found("allocatable"), [""; 0]);
     told.user("pods", "third", spec);
     told.runs("third", "Running");
-    assert_eq!(
-        told.found("allocatable").len(),
-        1,
-        "{:?}",
-        told.checks.violations()
-    );
+    told.breaks("allocatable", 1);
 }

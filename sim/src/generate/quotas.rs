@@ -1,4 +1,4 @@
-//! A namespace with a quota in a standard scenario: more is wanted there than it lets in, and both change. By luck of its
+//! A namespace with a quota in a standard scenario: more may be wanted there than it lets in, and both change. By luck of its
 //! own, which leaves everything else of a seed as it is.
 
 use std::collections::BTreeMap;

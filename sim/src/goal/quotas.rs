@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use setpoint_apis::core::{Pod, ResourceQuota, ResourceQuotaStatus};
+use setpoint_apis::resolve::counted_plural;
 use setpoint_apis::view::pod_requests;
 use setpoint_apis::{Key, Kind, ObjectKey, ResourceList, document};
 
@@ -99,11 +100,11 @@ impl Quotas {
     /// how many of its pods have.
     pub(super) fn is_full(&self, namespace: &Arc<str>, ended: i64) -> bool {
         self.of(namespace).any(|(resource, hard)| {
-            let (plural, ended) = match resource.strip_prefix("count/") {
-                Some(of) => (of.split_once('.').map_or(of, |(plural, _)| plural), 0),
-                None if *resource == *Pod::PLURAL => (Pod::PLURAL, ended),
-                None => return false,
+            let Some(plural) = counted_plural(resource) else {
+                return false;
             };
+            // `pods` is about those that have not ended, `count/pods` about all.
+            let ended = if resource == Pod::PLURAL { ended } else { 0 };
             let count = self.counts.get(&(namespace.clone(), plural.into()));
             (count.copied().unwrap_or(0) - ended) * 1000 >= hard
         })

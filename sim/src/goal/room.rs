@@ -71,11 +71,9 @@ impl Room {
                     let requests = pod_requests(&pod.spec);
                     let pin = pinned(&pod).map(|node| (object.clone(), node));
                     self.pins.extend(pin);
-                    let volumes = pod.spec.volumes.iter();
-                    let claims = volumes.filter_map(|v| v.persistent_volume_claim.as_ref());
-                    let claims = claims.map(|c| {
-                        ObjectKey::namespaced(object.namespace.clone(), c.claim_name.as_str())
-                    });
+                    let claims = pod.spec.claim_names().into_iter();
+                    let claims =
+                        claims.map(|name| ObjectKey::namespaced(object.namespace.clone(), name));
                     self.uses.insert(object.clone(), claims.collect());
                     self.requests.insert(object.clone(), requests);
                     None

@@ -1,7 +1,6 @@
 //! What users ask the scheduler for.
 
 use setpoint_apis::core::Pod;
-use setpoint_apis::meta::derived_uid;
 use setpoint_apis::records::Intent;
 use setpoint_apis::{Key, Kind, ObjectKey, document};
 use setpoint_store::Txn;
@@ -42,8 +41,8 @@ impl Run<'_> {
             let (stored, _) = self.read(&self.world.keyspace.build(&key)).await?;
             let uid = stored.map(|kv| {
                 let read = document::decode_keyed::<Pod>(&pod, &kv.value).ok();
-                let own = read.and_then(|pod| pod.metadata.uid);
-                own.unwrap_or_else(|| derived_uid(kv.create_revision, Pod::PLURAL, &pod))
+                let metadata = read.map(|pod| pod.metadata).unwrap_or_default();
+                metadata.uid_since(kv.create_revision, Pod::PLURAL, &pod)
             });
             let intent = Intent {
                 uid,

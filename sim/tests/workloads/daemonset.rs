@@ -1,7 +1,9 @@
 //! DaemonSets while controllers die at any write, caches are stale, and nodes are lost in the middle of a rollout.
 
 use serde_json::{Value, json};
-use setpoint_sim::{Options, Report, Scenario, run};
+use setpoint_sim::{Report, Scenario};
+
+use crate::common::run_well;
 
 /// Runs five nodes under two processes of controllers; in the end each node that is up has its pod.
 fn check(seed: u64, timeline: Value) -> Report {
@@ -14,9 +16,7 @@ fn check(seed: u64, timeline: Value) -> Report {
         },
     }))
     .unwrap();
-    let report = run(&scenario, seed, Options::default()).unwrap();
-    assert!(report.is_good(), "{report}");
-    report
+    run_well(&scenario, seed, None)
 }
 
 fn daemon_set(version: u32, rolling: Value) -> Value {

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 use setpoint_sim::pods::{ENDS_AFTER, FAILS};
-use setpoint_sim::{Options, Report, Scenario, run};
+use setpoint_sim::{Report, Scenario};
+
+use crate::common::run_well;
 
 /// Runs four nodes under two processes of controllers from this time on; nothing may be wrong.
 fn check(seed: u64, begins: &str, timeline: Value) -> Report {
@@ -18,13 +20,7 @@ fn check(seed: u64, begins: &str, timeline: Value) -> Report {
         },
     }))
     .unwrap();
-    let options = Options {
-        state: true,
-        ..Options::default()
-    };
-    let report = run(&scenario, seed, options).unwrap();
-    assert!(report.is_good(), "{report}");
-    report
+    run_well(&scenario, seed, None)
 }
 
 fn template(ends: &str, fails: &str) -> Value {

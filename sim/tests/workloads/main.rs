@@ -1,5 +1,6 @@
 //! Workloads of every kind while controllers lose and die, caches are stale, nodes are lost, and users change their minds.
 
+mod common;
 mod daemonset;
 mod jobs;
 mod namespaces;

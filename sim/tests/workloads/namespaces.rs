@@ -3,8 +3,9 @@
 
 use serde_json::{Value, json};
 use setpoint_sim::pods::ENDS_AFTER;
-use setpoint_sim::scenario::{AtWrite, Strike};
-use setpoint_sim::{Options, Report, Scenario, run};
+use setpoint_sim::{Report, Scenario};
+
+use crate::common::{at, run_well, turn};
 
 fn scenario(network: Value, timeline: Value) -> Scenario {
     serde_json::from_value(json!({
@@ -63,18 +64,6 @@ fn everything() -> Vec<Value> {
     ]
 }
 
-fn check(scenario: &Scenario, seed: u64, strike: Option<AtWrite>) -> Report {
-    let mut scenario = scenario.clone();
-    scenario.spec.at_writes.extend(strike);
-    let options = Options {
-        state: true,
-        ..Options::default()
-    };
-    let report = run(&scenario, seed, options).unwrap();
-    assert!(report.is_good(), "{:?}: {report}", scenario.spec.at_writes);
-    report
-}
-
 /// How many keys of the namespace there are at the end.
 fn left(report: &Report) -> usize {
     let keys = report.state.keys();
@@ -93,19 +82,14 @@ fn nothing_is_left_of_a_namespace_whichever_write_of_a_controller_is_struck() {
             {"at": goes, "delete": ["namespaces/team"]},
         ]);
         let scenario = scenario(json!({}), timeline);
-        let undisturbed = check(&scenario, 1, None);
+        let undisturbed = run_well(&scenario, 1, None);
         assert_eq!((undisturbed.pods, left(&undisturbed)), (0, 0));
         for controller in controllers {
             let writes = undisturbed.transactions[controller];
             assert!(writes > 1, "{controller}: {undisturbed}");
             for write in 1..=writes {
-                let turn = usize::try_from(write % 4).unwrap();
-                let at = AtWrite {
-                    controller: controller.to_owned(),
-                    write,
-                    strike: Strike::ALL[turn],
-                };
-                let report = check(&scenario, 1, Some(at));
+                let strike = at(controller, write, turn(write));
+                let report = run_well(&scenario, 1, Some(strike));
                 assert_eq!((report.pods, left(&report)), (0, 0), "{report}");
             }
         }
@@ -122,7 +106,7 @@ fn a_namespace_that_is_made_again_while_the_former_pods_stop_comes_to_what_it_as
             {"at": "12s", "delete": ["namespaces/team"]},
             {"at": format!("{}ms", 12_000 + pause), "apply": everything()},
         ]);
-        let report = check(&scenario(network.clone(), timeline), seed, None);
+        let report = run_well(&scenario(network.clone(), timeline), seed, None);
         // Three of the Deployment, two of the StatefulSet, one on each node.
         assert_eq!(report.pods, 7, "{report}");
         let ended = report.state.get("/setpoint/actual/jobs/team/job");
@@ -139,7 +123,7 @@ fn what_is_applied_to_a_namespace_that_is_not_there_is_refused() {
         {"at": "3s", "apply": &everything()[..2]},
         {"at": "4s", "delete": ["namespaces/team", "namespaces/team"]},
     ]);
-    let report = check(&scenario(json!({}), timeline), 1, None);
+    let report = run_well(&scenario(json!({}), timeline), 1, None);
     let said: Vec<&str> = report.timeline.iter().map(|(_, what)| &**what).collect();
     assert_eq!(
         said[..6],

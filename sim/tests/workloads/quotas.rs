@@ -1,8 +1,10 @@
 //! Namespaces with quotas: what is wanted beyond them waits, and comes when there is room, whatever becomes of controllers.
 
 use serde_json::{Value, json};
-use setpoint_sim::scenario::{AtWrite, Strike};
-use setpoint_sim::{Options, Report, Scenario, run};
+use setpoint_sim::scenario::AtWrite;
+use setpoint_sim::{Report, Scenario};
+
+use crate::common::{at, run_well, turn};
 
 fn within(version: &str, kind: &str, name: &str, spec: Value) -> Value {
     json!({
@@ -40,7 +42,7 @@ fn begin(hard: Value) -> Vec<Value> {
 }
 
 fn check(timeline: Value, strike: Option<AtWrite>) -> Report {
-    let mut scenario: Scenario = serde_json::from_value(json!({
+    let scenario: Scenario = serde_json::from_value(json!({
         "metadata": {"name": "quotas"},
         "spec": {
             "controllers": {"replicas": 2},
@@ -50,14 +52,7 @@ fn check(timeline: Value, strike: Option<AtWrite>) -> Report {
         },
     }))
     .unwrap();
-    scenario.spec.at_writes.extend(strike);
-    let options = Options {
-        state: true,
-        ..Options::default()
-    };
-    let report = run(&scenario, 1, options).unwrap();
-    assert!(report.is_good(), "{:?}: {report}", scenario.spec.at_writes);
-    report
+    run_well(&scenario, 1, strike)
 }
 
 /// How many pods are wanted at the end.
@@ -116,13 +111,8 @@ fn no_write_that_is_struck_makes_more_pods_than_a_quota_lets_in_or_fewer() {
         let writes = undisturbed.transactions[controller];
         assert!(writes > 3, "{controller}: {undisturbed}");
         for write in 1..=writes {
-            let turn = usize::try_from(write % 4).unwrap();
-            let at = AtWrite {
-                controller: controller.to_owned(),
-                write,
-                strike: Strike::ALL[turn],
-            };
-            let report = check(timeline.clone(), Some(at));
+            let strike = at(controller, write, turn(write));
+            let report = check(timeline.clone(), Some(strike));
             assert_eq!((wanted(&report), report.pods), (7, 6), "{report}");
         }
     }

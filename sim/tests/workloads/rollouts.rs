@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 use setpoint_sim::pods::BROKEN;
-use setpoint_sim::{Options, Report, Scenario, run};
+use setpoint_sim::{Report, Scenario};
+
+use crate::common::run_well;
 
 /// Runs four nodes under two processes of controllers; nothing may be wrong.
 fn check(seed: u64, network: Value, timeline: Value) -> Report {
@@ -17,13 +19,7 @@ fn check(seed: u64, network: Value, timeline: Value) -> Report {
         },
     }))
     .unwrap();
-    let options = Options {
-        state: true,
-        ..Options::default()
-    };
-    let report = run(&scenario, seed, options).unwrap();
-    assert!(report.is_good(), "{report}");
-    report
+    run_well(&scenario, seed, None)
 }
 
 fn workload(kind: &str, version: u32, annotations: Value, more: Value) -> Value {

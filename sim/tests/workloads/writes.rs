@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Value, json};
 use setpoint_sim::pods::{BROKEN, ENDS_AFTER, FAILS};
-use setpoint_sim::scenario::{AtWrite, Strike};
-use setpoint_sim::{Options, Report, Scenario, run};
+use setpoint_sim::scenario::Strike;
+use setpoint_sim::{Report, Scenario};
+
+use crate::common::{at, run_well, turn};
 
 fn scenario(timeline: Value) -> Scenario {
     serde_json::from_value(json!({
@@ -64,23 +66,6 @@ fn job(annotations: Value, spec: Value) -> Value {
         "metadata": {"name": "sum", "namespace": "default"},
         "spec": all,
     })
-}
-
-fn run_at(scenario: &Scenario, strike: Option<(u64, Strike)>) -> Report {
-    let mut scenario = scenario.clone();
-    scenario
-        .spec
-        .at_writes
-        .extend(strike.map(|(write, strike)| AtWrite {
-            controller: "workloads".to_owned(),
-            write,
-            strike,
-        }));
-    let options = Options {
-        state: true,
-        ..Options::default()
-    };
-    run(&scenario, 1, options).unwrap()
 }
 
 /// What is left at the end, without names and times that are another's at every run.
@@ -148,14 +133,12 @@ fn status(mut status: Value) -> Value {
 /// Runs it as it is, and then with something happening at each write of the controller of workloads.
 fn at_every_write(timeline: Value) -> BTreeMap<String, u32> {
     let scenario = scenario(timeline);
-    let undisturbed = run_at(&scenario, None);
-    assert!(undisturbed.is_good(), "{undisturbed}");
+    let undisturbed = run_well(&scenario, 1, None);
     let expected = end(&undisturbed);
     let writes = undisturbed.transactions["workloads"];
     assert!(writes > 3, "{undisturbed}");
     let every = std::env::var("SIM_EVERY_STRIKE").is_ok();
     let all = (1..=writes).flat_map(|write| Strike::ALL.map(|strike| (write, strike)));
-    let turn = |write: u64| Strike::ALL[usize::try_from(write % 4).unwrap()];
     let taken = all.filter(|(write, strike)| every || *strike == turn(*write));
     let taken: Vec<(u64, Strike)> = taken.collect();
     let next = AtomicU64::new(0);
@@ -165,12 +148,15 @@ fn at_every_write(timeline: Value) -> BTreeMap<String, u32> {
             scope.spawn(|| {
                 loop {
                     let i = usize::try_from(next.fetch_add(1, Ordering::Relaxed)).unwrap();
-                    let Some(at) = taken.get(i) else {
+                    let Some((write, strike)) = taken.get(i).copied() else {
                         return;
                     };
-                    let report = run_at(&scenario, Some(*at));
-                    assert!(report.is_good(), "{at:?} of {writes}: {report}");
-                    assert_eq!(end(&report), expected, "{at:?} of {writes}: {report}");
+                    let report = run_well(&scenario, 1, Some(at("workloads", write, strike)));
+                    assert_eq!(
+                        end(&report),
+                        expected,
+                        "{strike:?} at {write} of {writes}: {report}"
+                    );
                 }
             });
         }

@@ -146,10 +146,9 @@ async fn read_claims(client: &Client, node: &str, residents: &mut [Resident]) ->
         let Some(pod) = resident.pod.get() else {
             return Vec::new();
         };
-        let sources = pod.value.spec.volumes.iter();
-        let sources = sources.filter_map(|v| v.persistent_volume_claim.as_ref());
-        sources
-            .map(|s| ObjectKey::namespaced(resident.key.namespace.clone(), s.claim_name.as_str()))
+        let names = pod.value.spec.claim_names().into_iter();
+        names
+            .map(|name| ObjectKey::namespaced(resident.key.namespace.clone(), name))
             .collect()
     };
     let named: BTreeSet<ObjectKey> = residents.iter().flat_map(claims_of).collect();

@@ -16,7 +16,6 @@ use setpoint_scheduler_core::{Decision, Placement, PodAsk, PodRequest, record};
 
 use super::count::uses_content_aside;
 use super::{Account, MOVES, Planned, PodState, Retry, Tell, Then, Turn};
-use crate::claims;
 use crate::content::Uses;
 use crate::decide::{Facts, Seen, Session, is_terminal, look_again, ready_there};
 use crate::specs::SpecInfo;
@@ -303,7 +302,7 @@ impl Account {
         if let Some(named) = named {
             return Err(format!("its spec.nodeName says {named}"));
         }
-        if let Some(claim) = claims::names(&pod.value.spec).first() {
+        if let Some(claim) = pod.value.spec.claim_names().first() {
             return Err(format!(
                 "its volume claim {claim} is a directory of {from}, which would stay there"
             ));

@@ -81,7 +81,7 @@ fn waits(view: &View<'_>, claim: &ObjectKey) -> (Option<Arc<str>>, bool) {
         };
         let pod = view.desired::<Pod>().get(key);
         let uses = pod.is_some_and(|pod| {
-            belongs(pod, &binding.value) && claims::names(&pod.value.spec).contains(&*claim.name)
+            belongs(pod, &binding.value) && pod.value.spec.claim_names().contains(&*claim.name)
         });
         let node = binding.value.node.as_str();
         // One that runs has the directory of the claim before, and keeps it.

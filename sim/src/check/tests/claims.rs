@@ -43,15 +43,11 @@ fn give_up(told: &mut Told, uid: &str) {
     told.write("controllers-0#1", &key, Some(tombstone));
 }
 
-fn count(told: &Told) -> usize {
-    told.found("claim of data").len()
-}
-
 #[test]
 fn a_pod_that_is_bound_away_from_its_data_is_noticed_and_one_whose_claim_is_new_is_not() {
     let (mut told, _) = claimed();
     told.runs_on("n2", "db", "Running");
-    assert_eq!(count(&told), 1, "{:?}", told.checks.violations());
+    told.breaks("claim of data", 1);
 
     let (mut told, _) = claimed();
     user_deletes(&mut told);
@@ -59,25 +55,25 @@ fn a_pod_that_is_bound_away_from_its_data_is_noticed_and_one_whose_claim_is_new_
         json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}});
     told.user("persistentvolumeclaims", "data", spec);
     told.runs_on("n2", "db", "Running");
-    assert_eq!(count(&told), 0, "{:?}", told.checks.violations());
+    told.breaks("claim of data", 0);
 }
 
 #[test]
 fn a_claim_that_is_said_to_be_elsewhere_or_forgotten_is_noticed_unless_its_node_is_gone() {
     let (mut told, uid) = claimed();
     is_on(&mut told, "n2", &uid);
-    assert_eq!(count(&told), 1, "{:?}", told.checks.violations());
+    told.breaks("claim of data", 1);
 
     let status = Key::Actual("persistentvolumeclaims", object("data"));
     let (mut told, _) = claimed();
     told.write("controllers-0#1", &status, None);
-    assert_eq!(count(&told), 1, "{:?}", told.checks.violations());
+    told.breaks("claim of data", 1);
 
     let (mut told, uid) = claimed();
     let node = Key::Desired("nodes", setpoint_apis::ObjectKey::cluster("n1"));
     told.write("user", &node, None);
     is_on(&mut told, "n2", &uid);
-    assert_eq!(count(&told), 0, "{:?}", told.checks.violations());
+    told.breaks("claim of data", 0);
 }
 
 #[test]
@@ -89,7 +85,7 @@ fn a_claim_that_goes_with_a_pod_that_is_still_wanted_is_noticed() {
         told.user("statefulsets", "db", of_pods(spec));
         told.delete("persistentvolumeclaims", "data-db-2");
         told.delete("persistentvolumeclaims", "data-db-1");
-        assert_eq!(count(&told), breaches, "{:?}", told.checks.violations());
+        told.breaks("claim of data", breaches);
     }
 }
 
@@ -97,10 +93,10 @@ fn a_claim_that_goes_with_a_pod_that_is_still_wanted_is_noticed() {
 fn data_that_is_given_up_though_its_claim_is_there_is_noticed() {
     let (mut told, uid) = claimed();
     give_up(&mut told, &uid);
-    assert_eq!(count(&told), 1, "{:?}", told.checks.violations());
+    told.breaks("claim of data", 1);
 
     let (mut told, uid) = claimed();
     user_deletes(&mut told);
     give_up(&mut told, &uid);
-    assert_eq!(count(&told), 0, "{:?}", told.checks.violations());
+    told.breaks("claim of data", 0);
 }

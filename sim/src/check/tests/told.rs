@@ -167,6 +167,13 @@ impl Told {
         );
     }
 
+    /// So many breaches of an invariant have been found.
+    #[track_caller]
+    pub(super) fn breaks(&self, invariant: &str, times: usize) {
+        let found = self.found(invariant).len();
+        assert_eq!(found, times, "{:?}", self.checks.violations());
+    }
+
     /// What was found of an invariant.
     pub(super) fn found(&self, invariant: &str) -> Vec<&str> {
         let all = self.checks.violations().iter();
