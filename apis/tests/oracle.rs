@@ -24,6 +24,7 @@ fn both(d: &Document) -> Result<(Value, Value), String> {
             serde_yaml::from_str(&d.text).map_err(|e| format!("as YAML: {e}"))?;
         // The binding of a quantity is a text; Kubernetes itself takes numbers too.
         normal::quantities_to_texts(&mut value);
+        normal::without_nulls_in_claim_templates(&mut value);
         let theirs: T =
             serde_json::from_value(value).map_err(|e| format!("the oracle refuses: {e}"))?;
         serde_json::to_value(theirs).map_err(|e| e.to_string())
@@ -137,7 +138,7 @@ fn check(text: &str) -> Result<usize, TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn what_we_accept_means_the_same_to_kubernetes(seed in any::<u64>(), json in any::<bool>()) {

@@ -1,6 +1,6 @@
 //! The form in which documents are compared: by value, without what is absent in all but name.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use setpoint_apis::quantity::Format;
 use setpoint_apis::{Quantity, Timestamp};
 
@@ -38,6 +38,13 @@ fn walk(value: &mut Value, f: &mut impl FnMut(&mut Value)) {
                     }
                     Value::String(_) | Value::Number(_) if QUANTITIES.contains(&key.as_str()) => {
                         f(v)
+                    }
+                    // What a metric is held to; `value` alone is a text elsewhere.
+                    Value::Object(target) if key == "target" => {
+                        if let Some(v) = target.get_mut("value") {
+                            f(v)
+                        }
+                        walk(v, f)
                     }
                     v => walk(v, f),
                 }
@@ -77,19 +84,31 @@ pub(crate) fn form(mut value: Value) -> Value {
     value
 }
 
+/// What a claim template is need not be said.
+fn claim_templates(of: &mut Map<String, Value>) -> impl Iterator<Item = &mut Map<String, Value>> {
+    let templates = of.get_mut("volumeClaimTemplates");
+    let templates = templates.and_then(Value::as_array_mut);
+    templates
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_object_mut)
+}
+
+/// `null` is as good as nothing to say what a claim template is, except to the binding.
+pub(crate) fn without_nulls_in_claim_templates(value: &mut Value) {
+    if let Some(spec) = value.get_mut("spec").and_then(Value::as_object_mut) {
+        for claim in claim_templates(spec) {
+            claim.retain(|key, v| !v.is_null() || (key != "apiVersion" && key != "kind"));
+        }
+    }
+}
+
 fn prune(value: &mut Value) -> bool {
     match value {
         Value::Object(map) => {
             // Kept in the text, read by nobody here.
             map.remove("finalizers");
-            // What a claim template is need not be said.
-            for claim in map
-                .get_mut("volumeClaimTemplates")
-                .and_then(Value::as_array_mut)
-                .into_iter()
-                .flatten()
-                .filter_map(Value::as_object_mut)
-            {
+            for claim in claim_templates(map) {
                 claim.remove("apiVersion");
                 claim.remove("kind");
             }
