@@ -275,11 +275,12 @@ fn seen(key: &ObjectKey, set: &Stored<ReplicaSet>) -> Seen {
 
 fn facts(index: &OwnerIndex, view: &View<'_>, key: &ObjectKey, row: &SetRow) -> SetFacts {
     let set = &row.set.value;
-    let mut pods = 0;
+    let (mut pods, mut frozen) = (0, 0);
     let mut ready_since = Vec::new();
     for pod in index.pods_of(&row.set.uid()) {
         if pod.facts.is_active() || pod.facts.frozen {
             pods += 1;
+            frozen += i32::from(pod.facts.frozen);
             ready_since.extend(pod.facts.ready_since);
         }
     }
@@ -303,6 +304,7 @@ fn facts(index: &OwnerIndex, view: &View<'_>, key: &ObjectKey, row: &SetRow) -> 
         annotations: set.metadata.annotations.clone().into(),
         crash: crashing(index.pods_of(&row.set.uid()).map(|pod| &pod.facts)),
         pods,
+        frozen,
         ready_since,
         stopping: i32::try_from(stopping).unwrap_or(i32::MAX),
         failure,

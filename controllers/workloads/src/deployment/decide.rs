@@ -9,7 +9,7 @@ use setpoint_apis::apps::DeploymentStrategyType;
 use setpoint_apis::core::PodTemplateSpec;
 use setpoint_apis::meta::SET_BY_COMMAND;
 
-use super::numbers::{Room, room};
+use super::numbers::{Room, Stay, room};
 use super::plan::{
     Change, DESIRED_REPLICAS, HASH_LABEL, LAST_APPLIED, MAX_REPLICAS, NewSet, Plan, REVISION,
     REVISION_HISTORY, SetFacts, Snapshot, number,
@@ -122,23 +122,18 @@ struct Rollout<'a> {
 }
 
 /// How many pods of a ReplicaSet are available now and stay so. What a former step has taken from it is gone, whatever
-/// still exists of it, even where the set is to grow again.
-#[derive(Clone, Copy)]
-struct Stay {
-    /// Whichever it deletes: which ones go it may have decided before it knew that they are available.
-    least: i32,
-    /// When it deletes those first that are not available: what is beyond that is not available for certain.
-    most: i32,
-}
-
-impl Stay {
-    fn of(r: &SetFacts, s: &Snapshot, now: Timestamp) -> Self {
-        let available = available(r, s, now);
-        let too_many = r.pods.saturating_sub(r.replicas).max(0);
-        Self {
-            least: available.saturating_sub(too_many).max(0),
-            most: available.min(r.replicas),
-        }
+/// still exists of it, even where the set is to grow again; which ones go it may have decided before it knew that they are
+/// available.
+///
+/// When it deletes those first that are not available, what is beyond the most can go and takes no available pod. One
+/// whose document does not parse does not go, so it counts there whether it is available or not.
+fn stay(r: &SetFacts, s: &Snapshot, now: Timestamp) -> Stay {
+    let available = available(r, s, now);
+    let too_many = r.pods.saturating_sub(r.replicas).max(0);
+    let goes = too_many.min(r.pods.saturating_sub(r.frozen));
+    Stay {
+        least: available.saturating_sub(goes).max(0),
+        most: available.saturating_add(r.frozen).min(r.replicas),
     }
 }
 
@@ -155,7 +150,7 @@ impl<'a> Rollout<'a> {
             creates: target.creates,
             room: room(&s.strategy, s.wanted),
             targets: targets.collect(),
-            stay: s.sets.iter().map(|r| Stay::of(r, s, now)).collect(),
+            stay: s.sets.iter().map(|r| stay(r, s, now)).collect(),
         }
     }
 
@@ -170,6 +165,19 @@ impl<'a> Rollout<'a> {
         self.s.wanted.saturating_add(self.room.surge)
     }
 
+    /// How many pods may be added now. Those that are to go and still exist take room as well.
+    fn free(&self) -> i32 {
+        self.most().saturating_sub(self.there(|_| true)).max(0)
+    }
+
+    /// How many pods there are or are to be of some of the ReplicaSets.
+    fn there(&self, of: impl Fn(usize) -> bool) -> i32 {
+        let sets = self.s.sets.iter().enumerate();
+        sum(sets
+            .filter(|(i, _)| of(*i))
+            .map(|(_, r)| r.replicas.max(r.pods)))
+    }
+
     fn scale(&mut self, i: usize, replicas: i32) {
         self.targets[i].replicas = replicas.max(0);
     }
@@ -177,9 +185,7 @@ impl<'a> Rollout<'a> {
     /// A rolling update's next step, up and down at once: one only adds, the other only removes what may be missing.
     fn roll(&mut self, plan: &mut Plan) {
         let wanted = self.s.wanted;
-        // Pods that are to go and still exist take room as well.
-        let there = sum(self.s.sets.iter().map(|r| r.replicas.max(r.pods)));
-        let free = self.most().saturating_sub(there).max(0);
+        let free = self.free();
         match self.new {
             None if self.creates => plan.create = Some(self.new_set(free.min(wanted))),
             None => {}

@@ -86,29 +86,40 @@ pub fn proportional(shares: &[Share], wanted: i32, total: i32) -> Vec<i32> {
     sizes
 }
 
+/// How many pods of a ReplicaSet stay available, as far as is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stay {
+    /// At least.
+    pub least: i32,
+    /// At most.
+    pub most: i32,
+}
+
 /// Of pods that are to go, takes those first that are not available, as long as fewer than `least` available ones
 /// would stay otherwise. The total stays what it is.
 ///
-/// `sizes` and how many are `available` of each come in the order in which their unavailable pods are taken; what is
-/// spared for that is given to the last ones first.
-pub fn spare_available(sizes: &mut [i32], available: &[i32], least: i32) {
+/// `sizes` and how many pods `stay` available of each come in the order in which their unavailable pods are taken: first
+/// those that are not available for certain. What is spared for that is given to the last ones first.
+pub fn spare_available(sizes: &mut [i32], stay: &[Stay], least: i32) {
     let sum = |numbers: &mut dyn Iterator<Item = i32>| numbers.fold(0, i32::saturating_add);
-    let pairs = || sizes.iter().zip(available);
-    let stay = sum(&mut pairs().map(|(size, available)| *size.min(available)));
-    let going = sum(&mut pairs().map(|(size, available)| (available - size).max(0)));
-    let idle = sum(&mut pairs().map(|(size, available)| (size - available).max(0)));
-    let swapped = least.saturating_sub(stay).min(going).min(idle).max(0);
+    let pairs = || sizes.iter().zip(stay);
+    let stays = sum(&mut pairs().map(|(size, stay)| *size.min(&stay.least)));
+    let going = sum(&mut pairs().map(|(size, stay)| (stay.least - size).max(0)));
+    let idle = sum(&mut pairs().map(|(size, stay)| (size - stay.least).max(0)));
+    let swapped = least.saturating_sub(stays).min(going).min(idle).max(0);
     let mut left = swapped;
-    for (size, available) in sizes.iter_mut().zip(available).rev() {
-        let back = (available - *size).clamp(0, left);
+    for (size, stay) in sizes.iter_mut().zip(stay).rev() {
+        let back = (stay.least - *size).clamp(0, left);
         *size += back;
         left -= back;
     }
     let mut left = swapped;
-    for (size, available) in sizes.iter_mut().zip(available) {
-        let taken = (*size - available).clamp(0, left);
-        *size -= taken;
-        left -= taken;
+    for keep in [|stay: &Stay| stay.most, |stay: &Stay| stay.least] {
+        for (size, stay) in sizes.iter_mut().zip(stay) {
+            let taken = (*size - keep(stay)).clamp(0, left);
+            *size -= taken;
+            left -= taken;
+        }
     }
 }
 
@@ -199,22 +210,28 @@ mod tests {
 
     #[test]
     fn available_pods_are_spared_while_others_can_go() {
-        let check = |sizes: &[i32], available: &[i32], least, expected: &[i32]| {
+        let check = |sizes: &[i32], available: &[(i32, i32)], least, expected: &[i32]| {
+            let stay = available.iter().map(|&(least, most)| Stay { least, most });
+            let stay: Vec<Stay> = stay.collect();
             let mut spared = sizes.to_vec();
-            spare_available(&mut spared, available, least);
+            spare_available(&mut spared, &stay, least);
             assert_eq!(spared, expected, "{sizes:?} with {available:?} available");
         };
+        let known = |available: i32| (available, available);
         // Enough stay: the shares are what they are.
-        check(&[2, 2], &[4, 1], 3, &[2, 2]);
+        check(&[2, 2], &[4, 1].map(known), 3, &[2, 2]);
         // The new ones are not available yet.
-        check(&[2, 2], &[4, 0], 3, &[3, 1]);
-        check(&[2, 2], &[4, 0], 4, &[4, 0]);
+        check(&[2, 2], &[4, 0].map(known), 3, &[3, 1]);
+        check(&[2, 2], &[4, 0].map(known), 4, &[4, 0]);
         // More cannot be spared than there are others, nor than there were.
-        check(&[1, 1], &[4, 0], 4, &[2, 0]);
-        check(&[1, 3], &[2, 0], 4, &[2, 2]);
+        check(&[1, 1], &[4, 0].map(known), 4, &[2, 0]);
+        check(&[1, 3], &[2, 0].map(known), 4, &[2, 2]);
         // Broken ones of the first go before those of the last; the last gets back first.
-        check(&[3, 1, 3], &[0, 3, 1], 3, &[2, 2, 3]);
-        check(&[2, 1, 1], &[0, 3, 3], 4, &[0, 1, 3]);
+        check(&[3, 1, 3], &[0, 3, 1].map(known), 3, &[2, 2, 3]);
+        check(&[2, 1, 1], &[0, 3, 3].map(known), 4, &[0, 1, 3]);
         check(&[], &[], 3, &[]);
+        // Those of the first may be available: those of the last, which are not, go before.
+        check(&[2, 1, 2], &[(0, 2), (3, 3), (0, 0)], 3, &[2, 3, 0]);
+        check(&[2, 1, 1], &[(0, 2), (3, 3), (0, 0)], 3, &[1, 3, 0]);
     }
 }

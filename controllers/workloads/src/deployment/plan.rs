@@ -49,6 +49,8 @@ pub struct SetFacts {
     pub crash: Option<Failure>,
     /// Its pods that exist and have not ended.
     pub pods: i32,
+    /// Those of them whose documents do not parse: they are left alone, whatever its size.
+    pub frozen: i32,
     /// Since when those that are ready are ready.
     pub ready_since: Vec<Timestamp>,
     /// Pods of it that are not wanted any more and have not stopped.

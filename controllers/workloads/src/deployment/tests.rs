@@ -124,6 +124,7 @@ impl World {
                 annotations: new.annotations.clone(),
                 crash: None,
                 pods: 0,
+                frozen: 0,
                 ready_since: vec![],
                 stopping: 0,
                 failure: None,

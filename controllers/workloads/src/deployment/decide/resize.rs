@@ -2,12 +2,13 @@
 
 use setpoint_apis::apps::DeploymentStrategyType;
 
-use super::super::numbers::{Share, proportional, spare_available};
+use super::super::numbers::{Share, Stay, proportional, spare_available};
 use super::super::plan::{DESIRED_REPLICAS, MAX_REPLICAS, number};
 use super::{Rollout, set_sizes, sum};
 
 impl Rollout<'_> {
-    /// Another number is wanted, or the rollout is paused: no step of the rollout, only sizes.
+    /// Another number is wanted, or the rollout is paused: no step of the rollout, only sizes. No more is added than there
+    /// is room for; the rest comes with the steps of the rollout, and with another look while it is paused.
     pub(super) fn resize(&mut self) {
         let wanted = self.s.wanted;
         let active: Vec<usize> = (0..self.targets.len())
@@ -26,7 +27,9 @@ impl Rollout<'_> {
                 .or(self.new)
                 .or_else(|| self.targets.len().checked_sub(1));
             if let Some(i) = only {
-                self.scale(i, wanted);
+                // Its own pods that are to go are as good as new ones.
+                let free = self.most().saturating_sub(self.there(|other| other != i));
+                self.scale(i, wanted.min(free.max(self.targets[i].replicas)));
             }
         } else if saturated {
             for i in self.old() {
@@ -44,8 +47,9 @@ impl Rollout<'_> {
 
     fn resize_in_proportion(&mut self, mut active: Vec<usize>) {
         let wanted = self.s.wanted;
-        let total = if wanted > 0 { self.most() } else { 0 };
         let present = sum(active.iter().map(|i| self.targets[*i].replicas));
+        let total = if wanted > 0 { self.most() } else { 0 };
+        let total = total.min(present.saturating_add(self.free()));
         let age = |i: usize| self.s.sets[i].create_revision;
         if total > present {
             active.sort_by_key(|i| (-self.targets[*i].replicas, -age(*i)));
@@ -79,12 +83,8 @@ impl Rollout<'_> {
     fn spare_available(&mut self) {
         let order: Vec<usize> = self.old().chain(self.new).collect();
         let mut sizes: Vec<i32> = order.iter().map(|i| self.targets[*i].replicas).collect();
-        let available: Vec<i32> = order.iter().map(|i| self.stay[*i].least).collect();
-        spare_available(
-            &mut sizes,
-            &available,
-            self.s.wanted - self.room.unavailable,
-        );
+        let stay: Vec<Stay> = order.iter().map(|i| self.stay[*i]).collect();
+        spare_available(&mut sizes, &stay, self.s.wanted - self.room.unavailable);
         for (i, size) in order.into_iter().zip(sizes) {
             self.scale(i, size);
         }

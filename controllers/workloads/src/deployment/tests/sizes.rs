@@ -8,6 +8,7 @@ fn scaling_in_the_middle_of_a_rollout_is_shared_out() {
     w.s.template = template("b");
     w.settle();
     assert_eq!(w.sizes(), [8, 3]);
+    w.replica_sets_act();
     w.s.wanted = 20;
     let plan = w.plan();
     w.apply(&plan);
@@ -172,6 +173,79 @@ fn pods_that_are_yet_to_be_deleted_take_room() {
     w.s.sets[0].ready_since.truncate(2);
     w.settle();
     assert_eq!(w.sizes(), [1, 2]);
+}
+
+#[test]
+fn growing_counts_pods_that_are_yet_to_be_deleted() {
+    for (paused, wanted) in [(false, 12), (false, 20), (true, 12), (true, 20)] {
+        let mut w = running(10, "a");
+        w.s.template = template("b");
+        w.settle();
+        w.replica_sets_act();
+        w.agents_act(9);
+        w.settle();
+        let sizes = w.sizes();
+        assert!(w.s.sets[0].pods > sizes[0], "some of the old are to go");
+        w.s.wanted = wanted;
+        w.s.paused = paused;
+        // 25 % may be too many, rounded up.
+        let most = wanted + (wanted + 3) / 4;
+        for step in 0.. {
+            let plan = w.plan();
+            if plan.is_empty() {
+                break;
+            }
+            assert!(step < 20, "it does not settle: {plan}");
+            w.apply(&plan);
+            let there: i32 = w.s.sets.iter().map(|r| r.replicas.max(r.pods)).sum();
+            assert!(there <= most, "{there} of {most}: {plan}");
+        }
+        assert_eq!(
+            w.s.sets[0].annotations[DESIRED_REPLICAS],
+            wanted.to_string()
+        );
+        w.run();
+        let sum: i32 = w.sizes().iter().sum();
+        assert_eq!(sum, if paused { most } else { wanted }, "{:?}", w.sizes());
+    }
+}
+
+#[test]
+fn what_a_set_has_too_many_of_it_may_keep_when_it_grows_again() {
+    let mut w = running(10, "a");
+    for wanted in [2, 9] {
+        w.s.wanted = wanted;
+        let plan = w.plan();
+        w.apply(&plan);
+        assert_eq!(w.sizes(), [wanted], "{plan}");
+    }
+}
+
+/// A pod whose document does not parse is left alone whatever the size of its set, so the others go in its place.
+#[test]
+fn pods_that_are_left_alone_do_not_go() {
+    let mut w = running(4, "a");
+    w.s.strategy = rolling("1", "0");
+    // Two do not parse, one of which is not available.
+    w.s.sets[0].frozen = 2;
+    w.s.sets[0].ready_since.truncate(3);
+    w.s.template = template("b");
+    w.settle();
+    assert_eq!(
+        w.sizes(),
+        [4, 1],
+        "one that is not available does not go either"
+    );
+    // None of those that the old set has too many goes, so those that are available stay so.
+    w.s.strategy = rolling("2", "0");
+    w.s.sets[0].replicas = 1;
+    w.s.sets[0].pods = 2;
+    w.s.sets[0].ready_since.truncate(1);
+    w.s.sets[1].replicas = 4;
+    w.s.sets[1].pods = 4;
+    w.s.sets[1].ready_since = vec![at(w.now); 4];
+    w.settle();
+    assert_eq!(w.sizes(), [0, 4]);
 }
 
 #[test]
