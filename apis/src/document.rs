@@ -7,6 +7,7 @@ mod parts;
 mod plain;
 mod reader;
 mod recent;
+mod write;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,6 +17,7 @@ use crate::meta::ObjectKey;
 use crate::records::WorkHeader;
 
 pub use reader::Reader;
+pub use write::to_yaml;
 
 /// The most bytes a document may have. Far above what etcd stores by default; keeps hostile input cheap.
 pub const MAX_BYTES: usize = 16 * 1024 * 1024;
@@ -186,7 +188,7 @@ pub(crate) fn drop_nulls(json: &mut serde_json::Value) {
 ///
 /// Types that cannot be written (maps with keys that are no texts) give a comment that says so; ours all can.
 pub fn encode<T: Serialize>(value: &T) -> String {
-    serde_yaml::to_string(value).unwrap_or_else(|e| format!("# cannot be written: {e}\n"))
+    to_yaml(value).unwrap_or_else(|e| format!("# cannot be written: {e}\n"))
 }
 
 /// Reads a work document: the header, and the object behind it.

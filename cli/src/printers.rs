@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
+use setpoint_apis::document::to_yaml;
 use setpoint_apis::time::Timestamp;
 
 use crate::kinds::KindInfo;
@@ -241,7 +242,7 @@ pub(crate) fn document(
 /// When the format is one of those, or the value cannot be written.
 pub(crate) fn value(out: &mut Out, format: &Format, value: &Value) -> Result<()> {
     match format {
-        Format::Yaml => out.text(serde_yaml::to_string(value).context("writing YAML")?),
+        Format::Yaml => out.text(to_yaml(value).context("writing YAML")?),
         Format::Json => out.line(serde_json::to_string_pretty(value).context("writing JSON")?),
         Format::JsonPath(template) => out.text(template.render(value)),
         Format::Table | Format::Wide | Format::Name | Format::Custom(_) => {

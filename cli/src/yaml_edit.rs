@@ -7,6 +7,7 @@
 use anyhow::{Context, Result, bail};
 use saphyr_parser::{Event, Parser, Span};
 use serde_json::{Map, Value};
+use setpoint_apis::document::to_yaml;
 
 /// One change.
 #[derive(Clone, Debug)]
@@ -71,7 +72,7 @@ pub(crate) fn edit(text: &str, changes: &[Change]) -> Result<Edited> {
             Some(text) => edited.text = text,
             None => {
                 edited = Edited {
-                    text: serde_yaml::to_string(&after)?,
+                    text: to_yaml(&after)?,
                     rewritten: true,
                 }
             }
@@ -181,7 +182,7 @@ fn replace_block(text: &str, key_start: usize, node: &Node, value: &Value) -> Op
     let colon = key_start + text[key_start..].find(':')?;
     let indent = " ".repeat(key_start - line + 2);
     let mut lines = String::new();
-    for line in serde_yaml::to_string(value).ok()?.lines() {
+    for line in to_yaml(value).ok()?.lines() {
         lines.push_str(&format!("{indent}{line}\n"));
     }
     let rest = &text[line_end(text, node.text_end)..];
@@ -264,7 +265,7 @@ fn append_in_text(text: &str, path: &[String], item: &Value) -> Option<String> {
     if at > 0 && !text[..at].ends_with('\n') {
         lines.push('\n');
     }
-    for (i, line) in serde_yaml::to_string(item).ok()?.lines().enumerate() {
+    for (i, line) in to_yaml(item).ok()?.lines().enumerate() {
         let lead = if i == 0 { "- " } else { "  " };
         lines.push_str(&format!("{}{lead}{line}\n", " ".repeat(dash)));
     }
@@ -281,7 +282,7 @@ fn line_end(text: &str, end: usize) -> usize {
 
 /// A scalar as YAML on one line.
 fn render(value: &Value) -> Option<String> {
-    let text = serde_yaml::to_string(value).ok()?;
+    let text = to_yaml(value).ok()?;
     let text = text.trim_end();
     if text.contains('\n') || text.starts_with(['|', '>']) {
         serde_json::to_string(value).ok()

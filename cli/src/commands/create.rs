@@ -4,13 +4,15 @@ mod job;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
+use serde_json::{Value, json};
 use setpoint_apis::ObjectKey;
-use setpoint_apis::strict::{self, Document, Options};
+use setpoint_apis::document::to_yaml;
+use setpoint_apis::strict::{Document, Options};
 
 use super::DryRun;
 use super::apply::{check_namespace_flag, finish};
 use crate::context::Context;
-use crate::manifest::{self, FileArgs, StrictArgs};
+use crate::manifest::{self, FileArgs, Source, StrictArgs};
 use crate::printers::Format;
 use crate::random;
 use crate::resolve::check_namespace;
@@ -69,8 +71,9 @@ pub(crate) async fn run(args: CreateArgs, context: &mut Context) -> Result<()> {
     }) = args.what
     {
         check_namespace(&name)?;
-        let text = format!("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {name}\n");
-        let documents = strict::read_manifest("namespace", &text, &Options::default()).documents;
+        let namespace =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        let documents = documents(&namespace, None)?;
         let options = WriteOptions {
             mode: Mode::Create,
             split: false,
@@ -104,6 +107,19 @@ pub(crate) async fn run(args: CreateArgs, context: &mut Context) -> Result<()> {
         args.output.as_ref(),
     )
     .await
+}
+
+/// The documents of what a command makes, checked as those that a user writes.
+fn documents(made: &Value, namespace: Option<&str>) -> Result<Vec<Document>> {
+    let source = Source {
+        name: "what is to be created".into(),
+        text: to_yaml(made).context("writing down what is to be created")?,
+    };
+    let options = Options {
+        default_namespace: namespace,
+        ..Options::default()
+    };
+    manifest::documents(&[source], &options)
 }
 
 /// Gives a document without a name one.

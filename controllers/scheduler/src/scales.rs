@@ -35,7 +35,7 @@ pub(crate) fn wanted(
     let (plural, name) = owner.split_once('/')?;
     let workload = find(view, namespace, plural, name)?;
     scalers.wanted((plural, name), &workload, |scaler| {
-        let record = view.actual::<HorizontalPodAutoscaler>().get(scaler);
+        let record = last_good(view.actual::<HorizontalPodAutoscaler>().entry(scaler));
         record.map(|r| &r.value)
     })
 }

@@ -21,6 +21,8 @@ type Target = (String, ObjectKey);
 pub struct Autoscalers {
     subscription: Subscription,
     targets: FxHashMap<ObjectKey, Target>,
+    /// Those of which nobody knows what they name.
+    unreadable: BTreeSet<ObjectKey>,
     by_target: FxHashMap<Target, BTreeSet<ObjectKey>>,
     touched: Touched,
 }
@@ -31,6 +33,7 @@ impl Autoscalers {
         Self {
             subscription: cache.subscribe(Self::concerns),
             targets: FxHashMap::default(),
+            unreadable: BTreeSet::new(),
             by_target: FxHashMap::default(),
             touched: Touched::new(&[Deployment::KIND, ReplicaSet::KIND, StatefulSet::KIND]),
         }
@@ -75,18 +78,37 @@ impl Autoscalers {
 
     /// How many pods an object of kind `K` is to have, whose document asks for `asked`: that, without an autoscaler. Of
     /// several the first by name counts.
-    pub fn wanted<K: Kind>(&self, view: &View<'_>, key: &ObjectKey, asked: i32) -> i32 {
+    ///
+    /// `before` is what an autoscaler had decided when the object's status was written. That holds while the record cannot
+    /// be read, or an autoscaler that may be the object's: a document that somebody has broken takes no pods away.
+    pub fn wanted<K: Kind>(
+        &self,
+        view: &View<'_>,
+        key: &ObjectKey,
+        asked: i32,
+        before: Option<i32>,
+    ) -> i32 {
+        // Asking for none switches autoscalers off.
+        let kept = before.filter(|_| asked > 0).unwrap_or(asked);
         let target = (K::KIND.to_owned(), key.clone());
         let first = self.by_target.get(&target).and_then(BTreeSet::first);
-        let Some(name) = first else {
-            return asked;
+        let scaler = first.and_then(|name| {
+            let scaler = view.desired::<HorizontalPodAutoscaler>().entry(name);
+            Some((name, scaler?.last_good()?))
+        });
+        let Some((name, scaler)) = scaler else {
+            let mut unreadable = self.unreadable.iter();
+            let may_be = unreadable.any(|scaler| scaler.namespace == key.namespace);
+            return if may_be { kept } else { asked };
         };
-        let scaler = view.desired::<HorizontalPodAutoscaler>().entry(name);
-        let scaler = scaler.and_then(|e| e.last_good());
-        let record = view.actual::<HorizontalPodAutoscaler>().get(name);
-        scaler.map_or(asked, |scaler| {
-            scaler.value.spec.wanted(asked, record.map(|r| &r.value))
-        })
+        let spec = &scaler.value.spec;
+        match view.actual::<HorizontalPodAutoscaler>().entry(name) {
+            None => spec.wanted(asked, None),
+            Some(record) => match record.last_good() {
+                Some(record) => spec.wanted(asked, Some(&record.value)),
+                None => kept,
+            },
+        }
     }
 
     fn refresh(&mut self, view: &View<'_>, key: &ObjectKey) {
@@ -99,8 +121,16 @@ impl Autoscalers {
             }
             self.touched.insert(&old.0, old.1);
         }
-        let entry = view.desired::<HorizontalPodAutoscaler>().entry(key);
-        let Some(scaler) = entry.and_then(|e| e.last_good()) else {
+        if self.unreadable.remove(key) {
+            self.touch_all::<Deployment>(view, &key.namespace);
+            self.touch_all::<ReplicaSet>(view, &key.namespace);
+            self.touch_all::<StatefulSet>(view, &key.namespace);
+        }
+        let Some(entry) = view.desired::<HorizontalPodAutoscaler>().entry(key) else {
+            return;
+        };
+        let Some(scaler) = entry.last_good() else {
+            self.unreadable.insert(key.clone());
             return;
         };
         let target = &scaler.value.spec.scale_target_ref;
@@ -110,5 +140,12 @@ impl Autoscalers {
         let scalers = self.by_target.entry(target.clone()).or_default();
         scalers.insert(key.clone());
         self.targets.insert(key.clone(), target);
+    }
+
+    /// Whatever the unreadable autoscaler may have named.
+    fn touch_all<K: Kind>(&mut self, view: &View<'_>, namespace: &str) {
+        for (key, _) in view.desired::<K>().namespace(namespace) {
+            self.touched.insert(K::KIND, key.clone());
+        }
     }
 }

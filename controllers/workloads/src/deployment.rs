@@ -198,7 +198,8 @@ fn observe(shared: &Shared, view: &View<'_>, key: &ObjectKey) -> Option<(Snapsho
     }
     snapshot.overlap = shared.overlap::<Deployment>(view, key);
     snapshot.terminating = writes::terminating::<Deployment>(view, key, &uid);
-    snapshot.wanted = shared.wanted::<Deployment>(view, key, spec.replicas());
+    let before = snapshot.status.as_ref().and_then(|s| s.desired_replicas);
+    snapshot.wanted = shared.wanted::<Deployment>(view, key, spec.replicas(), before);
     snapshot.decided = (snapshot.wanted != spec.replicas()).then_some(snapshot.wanted);
     snapshot.paused = spec.paused.unwrap_or(false);
     snapshot.strategy = spec.strategy.clone().unwrap_or_default();

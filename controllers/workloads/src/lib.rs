@@ -97,11 +97,17 @@ struct Shared {
 }
 
 impl Shared {
-    /// How many pods an object is to have, whose document asks for `asked`.
-    fn wanted<K: Kind>(&self, view: &View<'_>, key: &ObjectKey, asked: i32) -> i32 {
+    /// How many pods an object is to have: [`Autoscalers::wanted`].
+    fn wanted<K: Kind>(
+        &self,
+        view: &View<'_>,
+        key: &ObjectKey,
+        asked: i32,
+        before: Option<i32>,
+    ) -> i32 {
         let mut autoscalers = self.autoscalers.lock();
         autoscalers.catch_up(view);
-        autoscalers.wanted::<K>(view, key, asked)
+        autoscalers.wanted::<K>(view, key, asked, before)
     }
 
     /// The objects of a kind whose autoscalers have something to say.

@@ -153,7 +153,8 @@ fn observe(
     snapshot.overlap = shared.overlap::<ReplicaSet>(view, key);
     snapshot.terminating = writes::terminating::<ReplicaSet>(view, key, &snapshot.uid);
     let asked = set.spec.replicas();
-    snapshot.wanted = shared.wanted::<ReplicaSet>(view, key, asked);
+    let before = snapshot.status.as_ref().and_then(|s| s.desired_replicas);
+    snapshot.wanted = shared.wanted::<ReplicaSet>(view, key, asked, before);
     snapshot.decided = (snapshot.wanted != asked).then_some(snapshot.wanted);
     let min_ready = set
         .spec

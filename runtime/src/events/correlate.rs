@@ -4,7 +4,8 @@
 //! - Messages that differ only in detail do not multiply documents: from the eleventh different message of one
 //!   (object, type, reason) within ten minutes on, further ones share one series, marked as combined.
 //! - One object may say 25 things at once and one more every five minutes; the rest is suppressed. These are
-//!   Kubernetes' numbers, so what people know of its events holds.
+//!   Kubernetes' numbers, so what people know of its events holds. Warnings are counted on their own: what an object does
+//!   all day must not keep it from saying that something is wrong.
 //! - Memory is bounded: what was written and seen longest ago is forgotten first, and a forgotten series that comes
 //!   again begins a new document.
 
@@ -96,10 +97,16 @@ struct Series {
 
 /// What one object has said lately.
 struct Object {
-    tokens: f64,
-    filled: Timestamp,
+    ordinary: Bucket,
+    warnings: Bucket,
     /// Few, mostly one or two.
     reasons: Vec<Reason>,
+}
+
+/// What may still be said.
+struct Bucket {
+    tokens: f64,
+    filled: Timestamp,
 }
 
 /// The different messages of one (type, reason), as hashes, and since when they are counted.
@@ -141,7 +148,7 @@ impl Correlator {
             .objects
             .entry(object_id)
             .or_insert_with(|| Object::new(o.at));
-        if !object.take_token(o.at) {
+        if !object.bucket(o.event_type).take_token(o.at) {
             return Verdict::Suppressed;
         }
         let reason_id = hash((o.event_type, &o.reason));
@@ -226,8 +233,8 @@ impl Correlator {
 
     fn make_room_for_object(&mut self, id: u64) {
         if self.objects.len() >= MAX_OBJECTS && !self.objects.contains_key(&id) {
-            let oldest = quartile(self.objects.values().map(|o| o.filled));
-            self.objects.retain(|_, o| o.filled > oldest);
+            let oldest = quartile(self.objects.values().map(Object::last));
+            self.objects.retain(|_, o| o.last() > oldest);
         }
     }
 
@@ -241,12 +248,11 @@ impl Correlator {
     }
 }
 
-impl Object {
+impl Bucket {
     fn new(at: Timestamp) -> Self {
         Self {
             tokens: BURST,
             filled: at,
-            reasons: Vec::new(),
         }
     }
 
@@ -259,6 +265,28 @@ impl Object {
         }
         self.tokens -= 1.0;
         true
+    }
+}
+
+impl Object {
+    fn new(at: Timestamp) -> Self {
+        Self {
+            ordinary: Bucket::new(at),
+            warnings: Bucket::new(at),
+            reasons: Vec::new(),
+        }
+    }
+
+    fn bucket(&mut self, of: EventType) -> &mut Bucket {
+        match of {
+            EventType::Normal => &mut self.ordinary,
+            EventType::Warning => &mut self.warnings,
+        }
+    }
+
+    /// When it last had something to say.
+    fn last(&self) -> Timestamp {
+        self.ordinary.filled.max(self.warnings.filled)
     }
 
     /// Whether there have been too many different messages for this one to stand alone.

@@ -4,12 +4,10 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use serde_json::{Value, json};
 use setpoint_apis::batch::labels;
-use setpoint_apis::strict::{Document, Options};
 
 use crate::commands::DryRun;
 use crate::commands::apply::finish;
 use crate::context::Context;
-use crate::manifest::{self, Source};
 use crate::object::Object;
 use crate::printers::Format;
 use crate::resolve;
@@ -51,7 +49,7 @@ pub(super) async fn run(args: JobArgs, context: &mut Context) -> Result<()> {
         "spec": spec,
     });
     job["metadata"]["name"] = json!(args.name);
-    let documents = document(&job, &namespace)?;
+    let documents = super::documents(&job, Some(&namespace))?;
     let options = WriteOptions {
         mode: Mode::Create,
         split: false,
@@ -113,18 +111,4 @@ fn metadata(cron_job: &Object, template: &Value) -> Value {
         metadata["annotations"][name] = value.clone();
     }
     metadata
-}
-
-/// The document, checked as one that a user writes.
-fn document(job: &Value, namespace: &str) -> Result<Vec<Document>> {
-    let text = serde_yaml::to_string(job).context("writing the Job down")?;
-    let options = Options {
-        default_namespace: Some(namespace),
-        ..Options::default()
-    };
-    let source = Source {
-        name: "job".into(),
-        text,
-    };
-    manifest::documents(&[source], &options)
 }

@@ -62,7 +62,10 @@ pub(super) fn observe(
     s.overlap = shared.overlap::<StatefulSet>(view, key);
     s.terminating = writes::terminating::<StatefulSet>(view, key, &uid);
     let asked = set.value.spec.replicas();
-    s.wanted = shared.wanted::<StatefulSet>(view, key, asked).max(0);
+    let before = s.status.as_ref().and_then(|s| s.desired_replicas);
+    s.wanted = shared
+        .wanted::<StatefulSet>(view, key, asked, before)
+        .max(0);
     s.decided = (s.wanted != asked).then_some(s.wanted);
     spec(&mut s, &set.value);
     s.up_since = shared.up_since(view);

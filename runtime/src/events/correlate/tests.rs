@@ -148,6 +148,19 @@ fn one_loud_object_is_silenced_and_the_others_are_not() {
 }
 
 #[test]
+fn what_an_object_does_all_day_takes_no_room_from_its_warnings() {
+    let mut c = correlator();
+    let ordinary = || Occurrence {
+        event_type: EventType::Normal,
+        ..saying(pod("busy"), "created a pod", 0)
+    };
+    let taken = (0..40).filter(|_| c.observe(ordinary()) == Verdict::Taken);
+    assert_eq!(taken.count(), 25);
+    assert_eq!(c.observe(saying(pod("busy"), "no", 0)), Verdict::Taken);
+    assert_eq!(c.observe(ordinary()), Verdict::Suppressed);
+}
+
+#[test]
 fn many_similar_messages_share_one_event() {
     let mut c = correlator();
     for i in 0..20 {
