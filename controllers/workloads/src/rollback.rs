@@ -16,7 +16,7 @@ use setpoint_apis::apps::{
     PROGRESS_DEADLINE, ROLLBACK_ON_FAILURE, RollbackRecord, WorkloadCondition,
 };
 
-use crate::conditions::{self, DEADLINE_EXCEEDED, Finding, PROGRESSING};
+use crate::conditions::{self, DEADLINE_EXCEEDED, Finding, PROGRESSING, REPLICA_FAILURE};
 use crate::pod::{PodFacts, Trouble};
 
 /// How long a rollout of a workload with these annotations may stand still before it has failed; `None`: for ever, which
@@ -82,12 +82,17 @@ impl Failure {
         let c = conditions::get(conditions, PROGRESSING)?;
         let missed = c.reason.as_deref() == Some(DEADLINE_EXCEEDED)
             && c.message.as_deref() == Some(timed_out);
-        missed.then(|| Self {
+        let seconds = deadline.map_or(0, |d| d.as_secs());
+        let mut message = format!("there was no progress for {seconds} s");
+        // What stood in the way is gone from the status with what is taken back.
+        let refused = conditions::get(conditions, REPLICA_FAILURE).filter(|c| c.status == "True");
+        if let Some(why) = refused.and_then(|c| c.message.as_deref()) {
+            message.push_str(": ");
+            message.push_str(why);
+        }
+        missed.then_some(Self {
             reason: DEADLINE_EXCEEDED,
-            message: format!(
-                "there was no progress for {} s",
-                deadline.map_or(0, |d| d.as_secs())
-            ),
+            message,
         })
     }
 

@@ -89,6 +89,21 @@ fn a_missed_deadline_is_said_first_and_then_taken_back() {
 }
 
 #[test]
+fn what_stood_in_the_way_of_a_missed_deadline_is_said() {
+    let mut w = running(10, "a");
+    w.s.template = template("b");
+    w.settle();
+    let full = ("FailedCreate", "exceeded quota: compute");
+    w.s.sets[1].failure = Some((full.0.into(), full.1.into()));
+    w.settle();
+    w.now += 601;
+    w.settle();
+    let record = w.s.status.as_ref().unwrap().rollback.as_ref().unwrap();
+    let message = "there was no progress for 600 s: exceeded quota: compute";
+    assert_eq!(record.message, message);
+}
+
+#[test]
 fn time_in_which_nobody_led_or_no_node_was_there_does_not_count() {
     let mut w = running(10, "a");
     w.s.template = template("b");
