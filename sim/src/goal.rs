@@ -10,11 +10,12 @@ mod room;
 use std::collections::{BTreeMap, BTreeSet};
 
 use setpoint_apis::apps::{
-    DaemonSetStatus, Deployment, DeploymentStatus, ReplicaSet, StatefulSet, StatefulSetStatus,
+    ControllerRevision, DaemonSetStatus, Deployment, DeploymentStatus, ReplicaSet, StatefulSet,
+    StatefulSetStatus,
 };
-use setpoint_apis::core::ConfigMap;
+use setpoint_apis::core::{ConfigMap, PersistentVolumeClaim, Pod};
 use setpoint_apis::records::{Binding, PodActual};
-use setpoint_apis::{Key, ObjectKey, document};
+use setpoint_apis::{Key, Kind, ObjectKey, document};
 use setpoint_store::list::{List, list_all};
 
 use crate::world::World;
@@ -27,6 +28,16 @@ use room::Room;
 
 /// The most shortcomings that are named.
 const MOST: usize = 10;
+
+/// What a Deployment's controller makes, and the controllers behind it: what it cannot have it waits for.
+const OF_DEPLOYMENTS: [&str; 3] = [Pod::PLURAL, ReplicaSet::PLURAL, ConfigMap::PLURAL];
+/// The same of a StatefulSet's.
+const OF_STATEFUL_SETS: [&str; 4] = [
+    Pod::PLURAL,
+    ControllerRevision::PLURAL,
+    ConfigMap::PLURAL,
+    PersistentVolumeClaim::PLURAL,
+];
 
 #[derive(serde::Deserialize)]
 struct Owned {
@@ -256,8 +267,17 @@ impl State {
         }
         let bound = self.bindings.keys().filter(|pod| !self.has_ended(pod));
         unmet.extend(self.quotas.unmet(bound));
-        let workloads = self.deployments.keys().chain(self.stateful_sets.keys());
-        wait.extend(workloads.filter(|key| self.is_full(key)));
+        let full = |key: &&ObjectKey, of: &[&str]| self.is_full(key, of);
+        wait.extend(
+            self.deployments
+                .keys()
+                .filter(|key| full(key, &OF_DEPLOYMENTS)),
+        );
+        wait.extend(
+            self.stateful_sets
+                .keys()
+                .filter(|key| full(key, &OF_STATEFUL_SETS)),
+        );
         for (set, replicas) in &self.own_replica_sets {
             let pods = per_set.get(set).copied().unwrap_or(0);
             if pods != *replicas {
@@ -295,7 +315,7 @@ impl State {
         unmet.extend(self.budgets.unmet(runs));
         unmet.extend(
             self.jobs
-                .unmet(|job| wait.contains(job) || self.is_full(job)),
+                .unmet(|job| wait.contains(job) || self.is_full(job, &[Pod::PLURAL])),
         );
         for (set, (replicas, status)) in &self.stateful_sets {
             if wait.contains(set) {
@@ -361,11 +381,11 @@ impl State {
         unmet
     }
 
-    /// Whether the quotas of an object's namespace have no room for more of something.
-    fn is_full(&self, key: &ObjectKey) -> bool {
+    /// Whether the quotas of an object's namespace have no room for more of one of some kinds.
+    fn is_full(&self, key: &ObjectKey, of: &[&str]) -> bool {
         let own = self.pods.keys().filter(|p| p.namespace == key.namespace);
         let ended = own.filter(|pod| self.has_ended(pod)).count();
         let ended = i64::try_from(ended).unwrap_or(i64::MAX);
-        self.quotas.is_full(&key.namespace, ended)
+        self.quotas.is_full(&key.namespace, of, ended)
     }
 }

@@ -22,18 +22,33 @@ pub(super) struct ClaimCheck {
     uses: BTreeMap<ObjectKey, Vec<ObjectKey>>,
     /// The nodes that there are documents of.
     nodes: BTreeSet<String>,
-    /// How many pods StatefulSets ask for, and whether claims go with pods that scaling down removes.
-    sets: BTreeMap<ObjectKey, Held<Option<(i32, bool)>>>,
+    /// What StatefulSets ask for.
+    sets: BTreeMap<ObjectKey, Held<Option<Size>>>,
     keyspace: Keyspace,
     /// Where pods are bound.
     bound: BTreeMap<ObjectKey, String>,
 }
 
-/// How many pods it asks for, and whether claims go with pods that scaling down removes.
-fn size(set: &StatefulSet) -> (i32, bool) {
-    let retention = set.spec.persistent_volume_claim_retention_policy.as_ref();
-    let goes = retention.and_then(|r| r.when_scaled) == Some(ClaimRetention::Delete);
-    (set.spec.replicas(), goes)
+/// What a StatefulSet says that decides over claims.
+#[derive(Debug, PartialEq)]
+struct Size {
+    replicas: i32,
+    /// Claims go with pods that scaling down removes.
+    goes: bool,
+    /// The names of its templates of claims.
+    templates: Vec<String>,
+}
+
+impl Size {
+    fn of(set: &StatefulSet) -> Self {
+        let retention = set.spec.persistent_volume_claim_retention_policy.as_ref();
+        let templates = set.spec.volume_claim_templates.iter();
+        Self {
+            replicas: set.spec.replicas(),
+            goes: retention.and_then(|r| r.when_scaled) == Some(ClaimRetention::Delete),
+            templates: templates.map(|t| t.metadata.name.clone()).collect(),
+        }
+    }
 }
 
 impl ClaimCheck {
@@ -44,11 +59,12 @@ impl ClaimCheck {
         else {
             return false;
         };
-        self.sets.iter().any(|(set, sizes)| {
-            let end = format!("-{}", set.name);
-            let of_set = set.namespace == claim.namespace && rest.ends_with(&end);
+        let of_namespace = |set: &ObjectKey| set.namespace == claim.namespace;
+        let mut sets = self.sets.iter().filter(|(set, _)| of_namespace(set));
+        sets.any(|(set, sizes)| {
+            let named = |template: &String| format!("{template}-{}", set.name) == rest;
             let mut sizes = sizes.at(now).flatten();
-            of_set && sizes.any(|(replicas, goes)| *goes && ordinal >= *replicas)
+            sizes.any(|s| s.goes && ordinal >= s.replicas && s.templates.iter().any(named))
         })
     }
 
@@ -78,7 +94,7 @@ impl ClaimCheck {
                 // One that does not parse is frozen.
                 if let Ok(set) = read.transpose() {
                     let sizes = self.sets.entry(key.clone()).or_insert_with(Held::nothing);
-                    sizes.set(change.entry.millis, set.map(|set| size(&set)));
+                    sizes.set(change.entry.millis, set.map(|set| Size::of(&set)));
                 }
             }
             (Key::Actual(PersistentVolumeClaim::PLURAL, key), Some(value)) => {
@@ -106,8 +122,16 @@ impl ClaimCheck {
                 }
             }
             (Key::WorkTombstone(node, name), Some(_)) => {
+                // Where it was before its node was removed for good, nothing of it is left.
+                let elsewhere = |key: &ObjectKey, uid: &String| {
+                    let home = self.homes.get(key).filter(|(_, of)| of == uid);
+                    home.is_some_and(|(home, _)| **home != **node)
+                };
                 let mut there = self.uids.iter();
-                if let Some((key, _)) = there.find(|(_, uid)| uid_name(uid) == *name) {
+                let named = |(key, uid): &(&ObjectKey, &String)| {
+                    uid_name(uid) == *name && !elsewhere(key, uid)
+                };
+                if let Some((key, _)) = there.find(named) {
                     wrong(format!(
                         "the directory of {key} on {node} is to go, and the claim is there"
                     ));

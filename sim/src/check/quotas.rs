@@ -179,7 +179,7 @@ impl QuotaCheck {
                 let there = i64::try_from(names.count()).unwrap_or(i64::MAX);
                 if of == plural && there.saturating_mul(1000) > most {
                     let message = format!(
-                        "{plural}/{key} is the {there}th, quota {quota} lets in {} {resource}",
+                        "{plural}/{key} makes {there} of them, quota {quota} lets in {} {resource}",
                         most / 1000
                     );
                     found.push(("quota", message));
@@ -196,7 +196,8 @@ impl QuotaCheck {
                     let resources = c.resources.as_ref();
                     resources.is_some_and(|r| r.requests.contains_key(resource))
                 };
-                if gives && !pod.spec.containers.iter().all(requests) {
+                let mut all = pod.spec.containers.iter().chain(&pod.spec.init_containers);
+                if gives && !all.all(requests) {
                     let message = format!("pod {key} was made without the {resource} of {range}");
                     found.push(("limit range", message));
                 }

@@ -96,11 +96,11 @@ impl Quotas {
         })
     }
 
-    /// Whether a namespace has as many objects of some kind as a quota lets in: then who wants more of them may wait. `ended`:
-    /// how many of its pods have.
-    pub(super) fn is_full(&self, namespace: &Arc<str>, ended: i64) -> bool {
+    /// Whether a namespace has as many objects of one of some kinds, given by their plurals, as a quota lets in: then who
+    /// wants more of them may wait. `ended`: how many of its pods have.
+    pub(super) fn is_full(&self, namespace: &Arc<str>, of: &[&str], ended: i64) -> bool {
         self.of(namespace).any(|(resource, hard)| {
-            let Some(plural) = counted_plural(resource) else {
+            let Some(plural) = counted_plural(resource).filter(|plural| of.contains(plural)) else {
                 return false;
             };
             // `pods` is about those that have not ended, `count/pods` about all.

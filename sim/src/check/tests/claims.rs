@@ -78,13 +78,22 @@ fn a_claim_that_is_said_to_be_elsewhere_or_forgotten_is_noticed_unless_its_node_
 
 #[test]
 fn a_claim_that_goes_with_a_pod_that_is_still_wanted_is_noticed() {
-    for (policy, breaches) in [("Delete", 1), ("Retain", 2)] {
+    for (policy, breaches) in [("Delete", 3), ("Retain", 4)] {
         let mut told = Told::new();
         let kept = json!({"whenScaled": policy});
-        let spec = json!({"replicas": 2, "persistentVolumeClaimRetentionPolicy": kept});
+        let spec = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}});
+        let claims = json!([{"metadata": {"name": "data"}, "spec": spec}]);
+        let spec = json!({
+            "replicas": 2,
+            "persistentVolumeClaimRetentionPolicy": kept,
+            "volumeClaimTemplates": claims,
+        });
         told.user("statefulsets", "db", of_pods(spec));
         told.delete("persistentvolumeclaims", "data-db-2");
         told.delete("persistentvolumeclaims", "data-db-1");
+        // Of another set, and of no template.
+        told.delete("persistentvolumeclaims", "data-x-db-2");
+        told.delete("persistentvolumeclaims", "logs-db-2");
         told.breaks("claim of data", breaches);
     }
 }
@@ -94,6 +103,14 @@ fn data_that_is_given_up_though_its_claim_is_there_is_noticed() {
     let (mut told, uid) = claimed();
     give_up(&mut told, &uid);
     told.breaks("claim of data", 1);
+
+    // Its node was removed for good, and it has begun anew elsewhere.
+    let (mut told, uid) = claimed();
+    let node = Key::Desired("nodes", setpoint_apis::ObjectKey::cluster("n1"));
+    told.write("user", &node, None);
+    is_on(&mut told, "n2", &uid);
+    give_up(&mut told, &uid);
+    told.breaks("claim of data", 0);
 
     let (mut told, uid) = claimed();
     user_deletes(&mut told);

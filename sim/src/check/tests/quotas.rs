@@ -39,11 +39,11 @@ fn a_pod_that_a_controller_makes_beyond_a_quota_is_noticed() {
     made(&mut told, "d");
     let found = told.found("quota");
     assert!(
-        found[0].ends_with("is the 4th, quota default/all lets in 3 count/pods"),
+        found[0].ends_with("makes 4 of them, quota default/all lets in 3 count/pods"),
         "{found:?}"
     );
     assert!(
-        found[1].ends_with("is the 3th, quota default/all lets in 2 pods"),
+        found[1].ends_with("makes 3 of them, quota default/all lets in 2 pods"),
         "{found:?}"
     );
     assert_eq!(found.len(), 2);
