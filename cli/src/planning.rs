@@ -107,9 +107,10 @@ pub(crate) fn warn_of_unreadable(world: &World) {
 /// When the format is one of those.
 pub(crate) fn check_format(format: Option<&Format>) -> Result<()> {
     match format {
-        Some(Format::Name | Format::Custom(_)) => {
-            bail!("this output format is not supported here: wide, yaml, json or jsonpath")
-        }
+        Some(format @ (Format::Name | Format::Custom(_))) => bail!(
+            "-o {} is not supported here: wide, yaml, json or jsonpath=TEMPLATE",
+            format.word()
+        ),
         _ => Ok(()),
     }
 }

@@ -71,6 +71,35 @@ impl FromStr for Format {
     }
 }
 
+impl Format {
+    /// What `-o` names it by.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Self::Table => "table",
+            Self::Wide => "wide",
+            Self::Name => "name",
+            Self::Yaml => "yaml",
+            Self::Json => "json",
+            Self::JsonPath(_) => "jsonpath",
+            Self::Custom(_) => "custom-columns",
+        }
+    }
+}
+
+/// Refuses tables where objects are printed by name, or as they are.
+///
+/// # Errors
+/// When the format is one.
+pub(crate) fn check_of_objects(format: Option<&Format>) -> Result<()> {
+    match format.filter(|f| Printer::is_table(f)) {
+        Some(format) => bail!(
+            "-o {} is not supported here: name, yaml, json or jsonpath=TEMPLATE",
+            format.word()
+        ),
+        None => Ok(()),
+    }
+}
+
 fn custom(spec: &str) -> Result<Vec<(String, Path)>> {
     let column = |part: &str| -> Result<(String, Path)> {
         let (header, path) = part
@@ -246,7 +275,10 @@ pub(crate) fn value(out: &mut Out, format: &Format, value: &Value) -> Result<()>
         Format::Json => out.line(serde_json::to_string_pretty(value).context("writing JSON")?),
         Format::JsonPath(template) => out.text(template.render(value)),
         Format::Table | Format::Wide | Format::Name | Format::Custom(_) => {
-            bail!("this output format is not supported here")
+            bail!(
+                "-o {} is not supported here: yaml, json or jsonpath=TEMPLATE",
+                format.word()
+            )
         }
     }
     Ok(())

@@ -14,7 +14,7 @@ use crate::kinds::KindInfo;
 use crate::manifest::{self, FileArgs, Source, StrictArgs};
 use crate::object::{Object, pairs};
 use crate::planning::{self, Origin};
-use crate::printers::{self, Format, Printer};
+use crate::printers::{self, Format};
 use crate::term;
 use crate::write::{self, Mode, Verdict, WriteOptions};
 
@@ -126,9 +126,7 @@ pub(crate) async fn finish(
     dry_run: DryRun,
     output: Option<&Format>,
 ) -> Result<()> {
-    if let Some(format) = output.filter(|f| Printer::is_table(f)) {
-        bail!("this output format is not supported here: {format:?}");
-    }
+    printers::check_of_objects(output)?;
     if dry_run == DryRun::Client {
         return match output {
             None if options.mode == Mode::Create => {

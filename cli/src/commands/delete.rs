@@ -93,7 +93,7 @@ enum Cascade {
 pub(crate) async fn run(args: DeleteArgs, context: &mut Context) -> Result<()> {
     refuse(&args)?;
     if let Some(format) = args.output.as_ref().filter(|f| !matches!(f, Format::Name)) {
-        bail!("only -o name is supported here: {format:?}");
+        bail!("-o {} is not supported here: name", format.word());
     }
     let client = context.client().await?;
     let (objects, missing) = find(&args, context, &client).await?;

@@ -283,3 +283,30 @@ async fn an_undo_is_tried_with_every_form_of_the_flag() {
         .ok();
     assert_eq!(zero.lines().count(), all.lines().count());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_format_that_a_command_does_not_have_is_refused_with_those_it_has() {
+    let f = Fixture::new("formats").await;
+    f.apply(&crate::fixture::deployment("a", 1));
+    let refused = |words: &[&str], why: &str| {
+        let err = f.run_with_input(words, &crate::fixture::config_map("m", "1"));
+        assert_eq!(err.fails(), format!("error: {why}\n"), "{words:?}");
+    };
+    let of_objects = "is not supported here: name, yaml, json or jsonpath=TEMPLATE";
+    for format in ["wide", "custom-columns=A:.a"] {
+        let word = format.split('=').next().unwrap();
+        let why = format!("-o {word} {of_objects}");
+        refused(&["rollout", "history", "deploy/a", "-o", format], &why);
+        refused(&["apply", "-f", "-", "-o", format], &why);
+    }
+    refused(
+        &["delete", "deploy", "a", "-o", "jsonpath={.a}"],
+        "-o jsonpath is not supported here: name",
+    );
+    refused(
+        &["version", "-o", "wide"],
+        "-o wide is not supported here: yaml, json or jsonpath=TEMPLATE",
+    );
+    assert!(f.desired("deployments", "a").await.is_some());
+    assert_eq!(f.desired("configmaps", "m").await, None);
+}

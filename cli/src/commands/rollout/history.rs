@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::kinds::{self, KindInfo};
 use crate::object::Object;
 use crate::printers::table::Table;
-use crate::printers::{self, Format, Printer, age};
+use crate::printers::{self, Format, age};
 
 /// The annotation that says why a revision was made.
 const CHANGE_CAUSE: &str = "kubernetes.io/change-cause";
@@ -100,9 +100,7 @@ pub(super) async fn run(
     one: Option<i64>,
     output: Option<&Format>,
 ) -> Result<()> {
-    if let Some(format) = output.filter(|f| Printer::is_table(f)) {
-        bail!("this output format is not supported here: {format:?}");
-    }
+    printers::check_of_objects(output)?;
     let client = context.client().await?;
     let now = context.now();
     let mut kept = Vec::new();
