@@ -7,10 +7,11 @@ mod undo;
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Error, Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::Value;
 use setpoint_apis::{Key, LabelSelector, ObjectKey};
+use setpoint_store::StoreError;
 use tokio::time::Instant;
 
 use super::DryRun;
@@ -153,22 +154,24 @@ pub(crate) async fn run(args: RolloutArgs, context: &mut Context) -> Result<()> 
             } else {
                 timeout
             };
+            let how = Follow {
+                watch,
+                revision,
+                timeout,
+            };
+            let mut failed = Vec::new();
             for (kind, key) in targets.find(context, &client).await? {
-                if revision != 0 {
-                    history::check_newest(&client, kind, &key, revision).await?;
-                }
-                if watch {
-                    until_done(context, &client, kind, &key, timeout, true).await?;
-                } else {
-                    let object = client
-                        .find(kind, &key)
-                        .await?
-                        .with_context(|| not_found(&kind, &key))?;
-                    let progress = content::progress(&client, &object).await?;
-                    context.out.line(progress.text());
+                let followed = status(context, &client, kind, &key, how).await;
+                // The others are told of all the same, unless nobody answers or reads any more.
+                match followed {
+                    Ok(()) => {}
+                    Err(error) if error.is::<StoreError>() || term::is_broken_pipe(&error) => {
+                        return Err(error);
+                    }
+                    Err(error) => failed.push(said_of(&kind, &key, &error)),
                 }
             }
-            Ok(())
+            all_of(context, &failed)
         }
         What::History {
             targets,
@@ -263,11 +266,59 @@ async fn change(
             }
         }
     }
+    all_of(context, &failed)
+}
+
+/// What has failed of several workloads, as one error.
+fn all_of(context: &mut Context, failed: &[String]) -> Result<()> {
     if failed.is_empty() {
         return Ok(());
     }
     context.out.flush()?;
     bail!("{}", failed.join("\nerror: "))
+}
+
+/// An error with the name of the object that it is about.
+fn said_of(kind: &KindInfo, key: &ObjectKey, error: &Error) -> String {
+    let (text, name) = (term::chain(error), kind.full_name(&key.name));
+    match text.contains(&name) || text.contains(&format!("{:?}", &*key.name)) {
+        true => text,
+        false => format!("{name}: {text}"),
+    }
+}
+
+/// How `rollout status` looks.
+#[derive(Clone, Copy, Debug)]
+struct Follow {
+    /// Until it is done.
+    watch: bool,
+    /// The revision that has to be the newest; 0 is whichever that is.
+    revision: i64,
+    /// How long.
+    timeout: Duration,
+}
+
+/// `rollout status` of one workload.
+async fn status(
+    context: &mut Context,
+    client: &Client,
+    kind: KindInfo,
+    key: &ObjectKey,
+    how: Follow,
+) -> Result<()> {
+    if how.revision != 0 {
+        history::check_newest(client, kind, key, how.revision).await?;
+    }
+    if how.watch {
+        return until_done(context, client, kind, key, how.timeout, true).await;
+    }
+    let object = client
+        .find(kind, key)
+        .await?
+        .with_context(|| not_found(&kind, key))?;
+    let progress = content::progress(client, &object).await?;
+    context.out.line(progress.text());
+    Ok(())
 }
 
 /// Follows a workload until it is as wanted.

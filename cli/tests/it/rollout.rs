@@ -285,6 +285,42 @@ async fn an_undo_is_tried_with_every_form_of_the_flag() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn status_of_several_tells_of_all_and_fails_when_one_has() {
+    let f = Fixture::new("rollout-several").await;
+    for name in ["a", "b", "c"] {
+        f.apply(&crate::fixture::deployment(name, 1));
+    }
+    let up = "observedGeneration: 1\nreplicas: 1\nupdatedReplicas: 1\navailableReplicas: 1\n";
+    let condition = |type_: &str| {
+        format!("{up}conditions: [{{type: {type_}, status: 'True', reason: X, message: m}}]\n")
+    };
+    f.put(
+        &Key::Actual("deployments", key("a")),
+        &condition("RolledBack"),
+    )
+    .await;
+    f.put(&Key::Actual("deployments", key("c")), up).await;
+    for watch in ["--watch=true", "--watch=false"] {
+        let words = ["rollout", "status", watch, "--timeout=1s", "deploy"];
+        let ran = f.run(&[&words[..], &["a", "x", "b", "c"]].concat());
+        assert!(
+            ran.out
+                .ends_with("deployment \"c\" successfully rolled out\n"),
+            "{ran:#?}"
+        );
+        let err = ran.fails();
+        assert!(
+            err.contains("error: deployment.apps/a is rolled back: m")
+                && err.contains("error: deployments.apps \"x\" not found"),
+            "{err}"
+        );
+        // One that is waited for too long; what it waits for does not name it.
+        let of_b = "error: deployment.apps/b: timed out: Waiting for deployment spec update";
+        assert_eq!(err.contains(of_b), watch == "--watch=true", "{err}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_format_that_a_command_does_not_have_is_refused_with_those_it_has() {
     let f = Fixture::new("formats").await;
     f.apply(&crate::fixture::deployment("a", 1));

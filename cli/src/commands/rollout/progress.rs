@@ -137,6 +137,11 @@ fn stateful_set(o: &Object, wanted: i64) -> Result<Progressing> {
         ))
     } else if partition == 0 && (update != current || updated < wanted) {
         waiting(format!("{} at revision {update}", pods_are(updated)))
+    } else if partition > 0 && updated < wanted {
+        Progressing::Done(format!(
+            "statefulset {name:?} partitioned rollout complete: {updated} of {wanted} pods have been updated, the \
+             partition is {partition}"
+        ))
     } else {
         Progressing::Done(format!("statefulset {name:?} successfully rolled out"))
     })
@@ -371,6 +376,17 @@ mod tests {
         check(
             "statefulsets",
             set(partitioned(), 3, 1, "a"),
+            "partitioned rollout complete: 1 of 3 pods have been updated, the partition is 2",
+        );
+        check(
+            "statefulsets",
+            set(json!({"rollingUpdate": {"partition": 7}}), 3, 0, "a"),
+            "partitioned rollout complete: 0 of 3 pods have been updated, the partition is 7",
+        );
+        // Nothing is held back.
+        check(
+            "statefulsets",
+            set(partitioned(), 3, 3, "b"),
             "successfully rolled out",
         );
         check(
