@@ -285,6 +285,46 @@ async fn an_undo_is_tried_with_every_form_of_the_flag() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_undo_to_a_template_that_is_asked_for_already_leaves_the_document_alone() {
+    let f = two_revisions("undo-content").await;
+    // As after a change of the ConfigMap alone that was taken back: another ReplicaSet of the same template.
+    let set = Key::Desired("replicasets", key("web-2"));
+    let text = f.get(&set).await.unwrap();
+    let text = String::from_utf8_lossy(&text.value).into_owned();
+    let failed = text
+        .replace("web-2", "web-3")
+        .replace("app-2", "app-3")
+        .replace("'2'", "'3'");
+    f.put(&Key::Desired("replicasets", key("web-3")), &failed)
+        .await;
+    f.apply("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: app}\ndata: {a: three}\n");
+    let record = "rollback: {failedRevision: web-3, toRevision: web-2, reason: PodsCrash, at: 2026-01-01T00:00:00Z}\n";
+    f.put(&Key::Actual("deployments", key("web")), record).await;
+    let before = f.desired("deployments", "web").await;
+    let says = "deployment.apps/web asks for the template of revision 2 already\n";
+    for words in [
+        &["rollout", "undo", "deploy/web", "--dry-run"][..],
+        &["rollout", "undo", "deploy/web"],
+    ] {
+        let ran = f.run(words);
+        assert!(
+            ran.err
+                .contains("configmap/app is not what revision 2 read: it stays as it is now, unless you add --restore-config"),
+            "{ran:#?}"
+        );
+        assert_eq!(ran.ok(), says);
+        assert_eq!(f.desired("deployments", "web").await, before);
+    }
+    let out = f
+        .run(&["rollout", "undo", "deploy/web", "--restore-config"])
+        .ok();
+    assert_eq!(out, format!("configmap/app put back\n{says}"));
+    assert_eq!(f.desired("deployments", "web").await, before);
+    let content = f.desired("configmaps", "app").await.unwrap();
+    assert!(content.contains("a: two"), "{content}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn status_of_several_tells_of_all_and_fails_when_one_has() {
     let f = Fixture::new("rollout-several").await;
     for name in ["a", "b", "c"] {

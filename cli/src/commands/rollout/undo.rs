@@ -16,11 +16,11 @@ use super::{RESTARTED_AT, TargetArgs};
 use crate::client::Client;
 use crate::commands::DryRun;
 use crate::context::Context;
-use crate::kinds;
+use crate::kinds::{self, KindInfo};
 use crate::object::{Object, pairs};
 use crate::term;
 use crate::write::{self, Modified, modify};
-use crate::yaml_edit::{self, Change};
+use crate::yaml_edit::{self, Change, Edited};
 
 /// Annotations that a revision does not bring back: those that ReplicaSets and Deployments have of their own.
 const OWN_ANNOTATIONS: [&str; 5] = [
@@ -61,9 +61,12 @@ pub(super) async fn run(context: &mut Context, targets: &TargetArgs, how: How) -
             .collect();
         let number = revision.number;
         if dry_run {
-            context
-                .out
-                .line(format_args!("{name} would go back to revision {number}"));
+            let text = object.text.as_deref().unwrap_or_default();
+            let says = match asks_for(kind, &key, text, &template) {
+                true => format!("asks for the template of revision {number} already"),
+                false => format!("would go back to revision {number}"),
+            };
+            context.out.line(format_args!("{name} {says}"));
         }
         for copy in &changed {
             let of = &copy.of;
@@ -81,11 +84,17 @@ pub(super) async fn run(context: &mut Context, targets: &TargetArgs, how: How) -
         if dry_run {
             continue;
         }
-        let template = serde_json::to_value(&template)?;
+        let written = serde_json::to_value(&template)?;
         let modified = modify(&client, kind, &key, |text, _| {
+            if asks_for(kind, &key, text, &template) {
+                return Ok(Edited {
+                    text: text.to_owned(),
+                    rewritten: false,
+                });
+            }
             let now: Value =
                 serde_yaml::from_str(text).context("the stored document is no YAML")?;
-            write::edit(text, &back(&now, revision, &template))
+            write::edit(text, &back(&now, revision, &written))
         })
         .await?;
         match modified {
@@ -105,6 +114,17 @@ pub(super) async fn run(context: &mut Context, targets: &TargetArgs, how: How) -
         }
     }
     Ok(())
+}
+
+/// Whether a document asks for a template already, in whatever words. That is so after a rollout of changed ConfigMaps
+/// that was taken back: the revisions differ in what they read alone, and to write the template down anew would change
+/// nothing but the document.
+fn asks_for(kind: KindInfo, key: &ObjectKey, text: &str, template: &PodTemplateSpec) -> bool {
+    let Ok(now) = kind.read(key, text.as_bytes()) else {
+        return false;
+    };
+    let now = serde_json::from_value(now["spec"]["template"].clone());
+    now.is_ok_and(|now: PodTemplateSpec| now == *template)
 }
 
 /// The changes that take a document back: the template, and of a Deployment the annotations that its ReplicaSet has got
