@@ -2,6 +2,7 @@
 
 mod agent;
 mod args;
+mod autoscaled;
 mod bench;
 mod client;
 mod commands;

@@ -13,6 +13,7 @@ use setpoint_store::{Compare, Outcome, Put, StoreError, Txn, TxnOp};
 use tokio::time::Instant;
 
 use super::DryRun;
+use crate::autoscaled;
 use crate::client::Client;
 use crate::context::{Context, DEFAULT_NAMESPACE};
 use crate::kinds::KindInfo;
@@ -109,6 +110,15 @@ pub(crate) async fn run(args: DeleteArgs, context: &mut Context) -> Result<()> {
         context.out.line("No resources found");
     }
     let writes = args.dry_run == DryRun::None;
+    for kept in autoscaled::kept(&client, &objects).await? {
+        if writes {
+            // Before the autoscaler goes: until then the number has no effect, and after that it holds at once.
+            kept.write(&client).await?;
+        }
+        if args.output.is_none() {
+            context.out.line(kept.line(writes));
+        }
+    }
     let mut family = gone::Family::default();
     if writes && args.wait && args.cascade == Cascade::Foreground {
         family = gone::Family::new(&objects);

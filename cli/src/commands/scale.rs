@@ -1,18 +1,22 @@
 //! `setpoint scale`: changes the number of replicas, and nothing else of the document.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use serde_json::Value;
+use setpoint_apis::ObjectKey;
 
 use super::rollout;
+use crate::autoscaled::{self, Autoscalers};
+use crate::client::Client;
 use crate::context::Context;
+use crate::kinds::KindInfo;
 use crate::manifest::FileArgs;
 use crate::resolve::{self, Targets};
 use crate::term;
-use crate::write::{self, Modified, modify};
-use crate::yaml_edit::Change;
+use crate::write::{Modified, modify};
 
 /// Flags of `setpoint scale`.
 #[derive(Args, Clone, Debug)]
@@ -77,13 +81,7 @@ pub(crate) async fn run(args: ScaleArgs, context: &mut Context) -> Result<()> {
                     );
                 }
             }
-            write::edit(
-                text,
-                &[Change::set(
-                    &["spec", "replicas"],
-                    Value::from(args.replicas),
-                )],
-            )
+            autoscaled::resize(text, args.replicas)
         })
         .await?;
         if modified == (Modified::Changed { rewritten: true }) {
@@ -96,10 +94,34 @@ pub(crate) async fn run(args: ScaleArgs, context: &mut Context) -> Result<()> {
             .out
             .line(format_args!("{} scaled", kind.full_name(&key.name)));
     }
+    // None is what nobody decides otherwise.
+    if args.replicas > 0 {
+        warn_of_autoscalers(&client, &objects).await?;
+    }
     context.out.flush()?;
     if let Some(timeout) = args.timeout {
         for (kind, key) in &objects {
             rollout::until_done(context, &client, *kind, key, timeout, false).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Says of which workloads the number comes to nothing, because an autoscaler decides.
+async fn warn_of_autoscalers(client: &Client, objects: &[(KindInfo, ObjectKey)]) -> Result<()> {
+    let mut by_namespace = BTreeMap::new();
+    for (kind, key) in objects {
+        let scalers = match by_namespace.entry(&key.namespace) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                new.insert(Autoscalers::read(client, &key.namespace, |_| false).await?)
+            }
+        };
+        if let Some((scaler, now)) = scalers.decides(kind.plural, key) {
+            term::warn(format_args!(
+                "{}: {scaler} decides how many there are ({now} now), whatever the document says",
+                kind.full_name(&key.name)
+            ));
         }
     }
     Ok(())

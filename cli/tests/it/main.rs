@@ -5,6 +5,7 @@
 
 mod ages;
 mod apply;
+mod autoscaled;
 mod broken;
 mod delete;
 mod devstore;

@@ -1,0 +1,209 @@
+//! Workloads whose size an autoscaler decides: how many pods they have then, and that they keep these when it is deleted.
+//!
+//! An autoscaler records its decision, and the number of the workload's document stays as its user wrote it. So a command
+//! that writes that number changes no size while the autoscaler is there; and without it that number would hold at once,
+//! where Kubernetes leaves the workload as it is.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+use setpoint_apis::autoscaling::{
+    HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec, HorizontalPodAutoscalerStatus,
+};
+use setpoint_apis::resolve::{scale_target, scaled_plural};
+use setpoint_apis::{Kind, ObjectKey};
+
+use crate::client::Client;
+use crate::kinds::{self, KindInfo};
+use crate::object::Object;
+use crate::term;
+use crate::write::{self, Modified, modify};
+use crate::yaml_edit::{Change, Edited};
+
+/// A workload: plural and name.
+type Target = (&'static str, ObjectKey);
+
+/// The autoscalers of some namespaces, by what they are about: of several the first by name, as their workloads'
+/// controllers take them.
+#[derive(Default)]
+pub(crate) struct Autoscalers {
+    by_target: BTreeMap<Target, Autoscaler>,
+}
+
+struct Autoscaler {
+    name: String,
+    spec: HorizontalPodAutoscalerSpec,
+    recorded: Option<HorizontalPodAutoscalerStatus>,
+}
+
+impl Autoscalers {
+    /// Those of a namespace but for the ones that `gone` names.
+    ///
+    /// # Errors
+    /// When the store does not answer. One that cannot be read is left out.
+    pub(crate) async fn read(
+        client: &Client,
+        namespace: &str,
+        gone: impl Fn(&ObjectKey) -> bool,
+    ) -> Result<Self> {
+        let kind = kinds::builtin(HorizontalPodAutoscaler::PLURAL);
+        let listed = client.list(kind, Some(namespace)).await?.objects;
+        let mut all = Self::default();
+        for object in listed.iter().filter(|o| !gone(&o.key)) {
+            let Some(scaler) = read_as(object, "spec") else {
+                continue;
+            };
+            let scaler = HorizontalPodAutoscaler {
+                spec: scaler,
+                ..HorizontalPodAutoscaler::default()
+            };
+            let Some((plural, name)) = scale_target(&scaler) else {
+                continue;
+            };
+            let target = (plural, ObjectKey::namespaced(namespace, name));
+            all.by_target.entry(target).or_insert_with(|| Autoscaler {
+                name: object.full_name(),
+                recorded: read_as(object, "status"),
+                spec: scaler.spec,
+            });
+        }
+        Ok(all)
+    }
+
+    /// The autoscaler that decides how many pods a workload has, when its document asks for any at all, and how many that
+    /// are; `None` when the document's number holds.
+    pub(crate) fn decides(&self, plural: &str, key: &ObjectKey) -> Option<(&str, i32)> {
+        let of_target = |((p, k), _): &(&Target, _)| *p == plural && k == key;
+        let (_, scaler) = self.by_target.iter().find(of_target)?;
+        let wanted = |asked| scaler.spec.wanted(asked, scaler.recorded.as_ref());
+        // What is decided does not depend on what is asked for.
+        (wanted(1) == wanted(2)).then(|| (scaler.name.as_str(), wanted(1)))
+    }
+}
+
+fn read_as<T: serde::de::DeserializeOwned>(object: &Object, part: &str) -> Option<T> {
+    serde_json::from_value(object.at(&[part])?.clone()).ok()
+}
+
+/// The number of pods in a document.
+pub(crate) fn resize(text: &str, replicas: i32) -> Result<Edited> {
+    let change = Change::set(&["spec", "replicas"], Value::from(replicas));
+    write::edit(text, &[change])
+}
+
+/// A workload that has so many pods because of an autoscaler that is going to be deleted.
+pub(crate) struct Kept {
+    kind: KindInfo,
+    key: ObjectKey,
+    replicas: i32,
+}
+
+impl Kept {
+    /// `deployment.apps/web`.
+    fn name(&self) -> String {
+        self.kind.full_name(&self.key.name)
+    }
+
+    /// What is said of it.
+    pub(crate) fn line(&self, is_done: bool) -> String {
+        let keeps = if is_done { "keeps" } else { "would keep" };
+        let replicas = match self.replicas {
+            1 => "its 1 replica".to_owned(),
+            n => format!("its {n} replicas"),
+        };
+        format!("{} {keeps} {replicas}", self.name())
+    }
+
+    /// Writes the number into its document, as `scale` does.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) async fn write(&self, client: &Client) -> Result<()> {
+        let modified = modify(client, self.kind, &self.key, |text, stored| {
+            let now = self.kind.read(&self.key, &stored.value)?;
+            // Somebody has scaled it to nothing since: no autoscaler had a say in that.
+            if now["spec"]["replicas"] == 0 {
+                return Ok(Edited {
+                    text: text.to_owned(),
+                    rewritten: false,
+                });
+            }
+            resize(text, self.replicas)
+        })
+        .await
+        .with_context(|| format!("keeping the size of {}", self.name()))?;
+        if modified == (Modified::Changed { rewritten: true }) {
+            term::warn(format_args!(
+                "the document of {} was written anew; its comments are lost",
+                self.name()
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The workloads that would change their size by the deletion of the autoscalers among `objects`: neither those that are
+/// deleted too, nor those that other autoscalers decide for.
+///
+/// # Errors
+/// When the store does not answer.
+pub(crate) async fn kept(client: &Client, objects: &[Object]) -> Result<Vec<Kept>> {
+    let is_scaler = |o: &&Object| o.kind.plural == HorizontalPodAutoscaler::PLURAL;
+    let mut targets: BTreeMap<String, Vec<Target>> = BTreeMap::new();
+    for scaler in objects.iter().filter(is_scaler) {
+        if let Some((plural, name)) = target(scaler) {
+            let namespace = scaler.key.namespace.to_string();
+            let key = ObjectKey::namespaced(namespace.as_str(), name);
+            let all = targets.entry(namespace).or_default();
+            if !all.contains(&(plural, key.clone())) {
+                all.push((plural, key));
+            }
+        }
+    }
+    let is_deleted = |plural: &str, key: &ObjectKey| {
+        objects.iter().any(|o| match o.kind.plural {
+            "namespaces" => o.key.name == key.namespace,
+            of => of == plural && o.key == *key,
+        })
+    };
+    let mut kept = Vec::new();
+    for (namespace, targets) in targets {
+        let gone = |key: &ObjectKey| is_deleted(HorizontalPodAutoscaler::PLURAL, key);
+        let left = Autoscalers::read(client, &namespace, gone).await?;
+        for (plural, key) in targets {
+            if is_deleted(plural, &key) || left.decides(plural, &key).is_some() {
+                continue;
+            }
+            let kind = kinds::builtin(plural);
+            if let Some(replicas) = client.find(kind, &key).await?.and_then(|o| in_use(&o)) {
+                kept.push(Kept {
+                    kind,
+                    key,
+                    replicas,
+                });
+            }
+        }
+    }
+    Ok(kept)
+}
+
+/// What an autoscaler is about, as far as its document says that: of the rest of it nothing has to be right.
+fn target(scaler: &Object) -> Option<(&'static str, String)> {
+    let document: Value = serde_yaml::from_str(scaler.text.as_deref()?).ok()?;
+    let target = &document["spec"]["scaleTargetRef"];
+    let plural = scaled_plural(target["kind"].as_str()?)?;
+    Some((plural, target["name"].as_str()?.to_owned()))
+}
+
+/// How many pods a workload has been given that its document does not ask for. `None` as well for one that cannot be
+/// read, which is frozen as it is; for one that is scaled to nothing, which an autoscaler has no say in; and for one that
+/// belongs to another, which decides what its document says.
+fn in_use(o: &Object) -> Option<i32> {
+    let decided = o.at(&["status", "desiredReplicas"])?.as_i64()?;
+    let owners = o.list_at(&["metadata", "ownerReferences"]);
+    let is_owned = owners.iter().any(|owner| owner["controller"] == true);
+    let is_off = o.at(&["spec", "replicas"]).and_then(Value::as_i64) == Some(0);
+    let is_meant = !(o.is_unreadable() || is_owned || is_off);
+    i32::try_from(decided).ok().filter(|_| is_meant)
+}
