@@ -80,3 +80,25 @@ async fn jobs_and_cron_jobs_are_shown_as_kubectl_shows_them() {
         ["bill", "0", "3", "*", "*", "*", "<none>", "False", "0"]
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_made_of_what_its_cron_job_says_and_of_no_defaults() {
+    let f = Fixture::new("create-job-written").await;
+    f.apply(CRON_JOB);
+    let ran = f.run(&["create", "job", "now", "--from=cronjob/bill"]);
+    assert_eq!(ran.err, "", "of fields that nobody wrote");
+    ran.ok();
+    let text = f.desired("jobs", "now").await.unwrap();
+    assert!(
+        text.contains("backoffLimit: 2") && text.contains("date"),
+        "{text}"
+    );
+    for default in [
+        "imagePullPolicy",
+        "terminationMessagePath",
+        "schedulerName",
+        "completions",
+    ] {
+        assert!(!text.contains(default), "{default} in {text}");
+    }
+}

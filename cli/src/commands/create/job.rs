@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use serde_json::{Value, json};
 use setpoint_apis::batch::labels;
+use setpoint_apis::document;
 
 use crate::commands::DryRun;
 use crate::commands::apply::finish;
@@ -89,7 +90,31 @@ async fn from_cron_job(
     }
     let template = cron_job.at(&["spec", "jobTemplate"]);
     let template = template.context("the CronJob has no jobTemplate")?;
-    Ok((metadata(&cron_job, template), template["spec"].clone()))
+    let text = cron_job.text.as_deref().unwrap_or_default();
+    let document: Value = document::decode_value(text.as_bytes())
+        .with_context(|| format!("reading {}", cron_job.full_name()))?;
+    let template = written(template, &document["spec"]["jobTemplate"]);
+    Ok((metadata(&cron_job, &template), template["spec"].clone()))
+}
+
+/// A value without the defaults that were filled in: what is in the document, too. A Job gets its own, and nobody is
+/// warned of fields that nobody wrote.
+fn written(read: &Value, document: &Value) -> Value {
+    match (read, document) {
+        (Value::Object(read), Value::Object(document)) => {
+            let both = read.iter().filter_map(|(name, read)| {
+                let document = document.get(name).filter(|v| !v.is_null())?;
+                Some((name.clone(), written(read, document)))
+            });
+            Value::Object(both.collect())
+        }
+        (Value::Array(read), Value::Array(document)) if read.len() == document.len() => {
+            let both = read.iter().zip(document);
+            both.map(|(read, document)| written(read, document))
+                .collect()
+        }
+        _ => read.clone(),
+    }
 }
 
 fn metadata(cron_job: &Object, template: &Value) -> Value {
