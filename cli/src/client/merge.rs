@@ -25,10 +25,28 @@ pub(super) fn plain(
     let mut object = desired_part(kind, key, desired);
     if let Some(status) = status
         && let Some(value) = record::<Value>(&mut object, "status", status)
+        && is_about(&value, &object)
     {
         object.value["status"] = value;
     }
     object
+}
+
+/// Whether a status is about an object, as far as is known: one that a former object of the name has left behind is not,
+/// and its controller takes no notice of it either. Nobody knows the uid of an object whose document cannot be read.
+fn is_about(status: &Value, object: &Object) -> bool {
+    let places: &[&str] = match object.kind.plural {
+        "deployments" | "replicasets" | "statefulsets" | "daemonsets" => &["/fixed/of"],
+        "jobs" => &["/fixed/of", "/counted/of"],
+        "cronjobs" => &["/firstSeen/uid"],
+        "persistentvolumeclaims" => &["/uid"],
+        _ => &[],
+    };
+    let mut recorded = places
+        .iter()
+        .filter_map(|place| status.pointer(place)?.as_str())
+        .filter(|uid| !uid.is_empty());
+    object.is_unreadable() || recorded.all(|uid| uid == object.uid())
 }
 
 /// What is stored about a pod.

@@ -1,6 +1,7 @@
 //! Following changes: watches, waits, rollouts; and how they end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use setpoint_apis::{Key, ObjectKey};
 use setpoint_store::testing::TestEtcd;
@@ -54,6 +55,15 @@ async fn a_watch_goes_on_after_etcd_has_restarted() {
     f.apply(&config_map("b", "1"));
     running
         .until("what came after", |out| out.contains("configmap/b"))
+        .await;
+
+    // It is away for longer than a few attempts take.
+    f.etcd.kill();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    f.etcd.restart().await;
+    f.apply(&config_map("c", "1"));
+    running
+        .until("what came later", |out| out.contains("configmap/c"))
         .await;
 }
 
@@ -157,4 +167,69 @@ async fn a_rollout_is_followed_line_by_line() {
     assert_eq!(running.ended().await, Some(0));
     let err = f.run(&["rollout", "status", "deploy/none"]).fails();
     assert!(err.contains("deployments.apps \"none\" not found"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_of_a_former_object_of_the_name_is_not_believed() {
+    let f = Fixture::new("former").await;
+    let job = "apiVersion: batch/v1\nkind: Job\nmetadata: {name: j}\nspec:\n  template:\n    \
+               spec: {restartPolicy: Never, containers: [{name: c, image: host}]}\n";
+    let manifest = format!("{}---\n{job}", deployment("web", 1));
+    f.apply(&manifest);
+    let uid = |what: &str| {
+        let out = f.run(&["get", what, "-o", "jsonpath={.metadata.uid}"]).ok();
+        out.trim().to_owned()
+    };
+    let statuses = async |web: &str, j: &str| {
+        let of_web = format!(
+            "observedGeneration: 1\nreplicas: 1\nupdatedReplicas: 1\nreadyReplicas: 1\navailableReplicas: 1\n\
+             conditions: [{{type: Available, status: 'True'}}]\nfixed: {{of: '{web}'}}\n"
+        );
+        let of_job = format!(
+            "succeeded: 1\nconditions: [{{type: Complete, status: 'True'}}]\ncounted: {{of: '{j}', pods: '0'}}\n"
+        );
+        f.put(&Key::Actual("deployments", key("web")), &of_web)
+            .await;
+        f.put(&Key::Actual("jobs", key("j")), &of_job).await;
+    };
+    let status = ["rollout", "status", "deploy/web", "--watch=false"];
+    let done = "deployment \"web\" successfully rolled out\n";
+    let waits = [
+        ["wait", "--for=condition=Available", "deploy/web"],
+        ["wait", "--for=condition=Complete", "job/j"],
+    ];
+    statuses(&uid("deploy/web"), &uid("job/j")).await;
+    assert_eq!(f.run(&status).ok(), done);
+    for wait in waits {
+        f.run(&wait).ok();
+    }
+    // Nobody has removed or mended the statuses since.
+    f.run_with_input(&["delete", "-f", "-"], &manifest).ok();
+    f.apply(&manifest);
+    let out = f.run(&status).ok();
+    assert!(out.contains("spec update to be observed"), "{out}");
+    let out = f.run(&["get", "deploy,jobs", "--no-headers"]).ok();
+    assert!(out.contains("0/1") && !out.contains("1/1"), "{out}");
+    for wait in waits {
+        let err = f.run(&[&wait[..], &["--timeout=100ms"]].concat()).fails();
+        assert!(err.contains("timed out"), "{err}");
+    }
+    statuses(&uid("deploy/web"), &uid("job/j")).await;
+    assert_eq!(f.run(&status).ok(), done);
+    for wait in waits {
+        f.run(&wait).ok();
+    }
+    // What cannot be read says no uid; it is frozen, and still there.
+    let broken = "metadata: {uid: x}\nspec: {replicas: many}\n";
+    f.put(&Key::Desired("deployments", key("web")), broken)
+        .await;
+    let out = f
+        .run(&[
+            "get",
+            "deploy/web",
+            "-o",
+            "jsonpath={.status.readyReplicas}",
+        ])
+        .ok();
+    assert_eq!(out.trim(), "1");
 }
