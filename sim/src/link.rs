@@ -355,5 +355,6 @@ fn deliver(
             batch = next => Some((batch?, Some(delivery))),
         }
     })
+    .fuse()
     .boxed()
 }

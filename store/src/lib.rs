@@ -68,7 +68,8 @@ pub trait Store: Send + Sync + 'static {
     fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<TxnResult, StoreError>>;
 
     /// Follows a range from a revision on. The stream yields batches in revision order, each a whole number of
-    /// revisions, and ends after its first error. Dropping the stream cancels the watch.
+    /// revisions, and ends after its first error; it may be asked for more after its end. Dropping the stream cancels the
+    /// watch.
     ///
     /// The watch stands when the future is ready: a change made afterwards is seen. In a quiet range an empty batch tells
     /// from time to time (every few seconds, and only when there is something to tell) that the store has moved on

@@ -45,3 +45,13 @@ pub struct RollbackRecord {
     /// When it was decided.
     pub at: Timestamp,
 }
+
+/// The revision that was good before the last one: what is gone back to when that one soon proves bad.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FormerRevision {
+    /// The name of its ReplicaSet or ControllerRevision.
+    pub revision: String,
+    /// Since when the last one counts as good.
+    pub replaced_at: Timestamp,
+}

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::condition::{RollbackRecord, WorkloadCondition};
+use super::condition::{FormerRevision, RollbackRecord, WorkloadCondition};
 use crate::core::{PersistentVolumeClaim, PersistentVolumeClaimSpec, PodTemplateSpec};
 use crate::fixed::FixedFields;
 use crate::int_or_string::IntOrString;
@@ -352,6 +352,9 @@ pub struct StatefulSetStatus {
     /// The last revision of which all pods were available: what a rollout that fails goes back to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_available_revision: Option<String>,
+    /// The one before that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former_available_revision: Option<FormerRevision>,
     /// Which contents of ConfigMaps and Secrets it is about ([`content_seen`](crate::content_seen)).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_config: Option<String>,

@@ -39,8 +39,9 @@ struct Rules {
     ranges_at: Revision,
     quotas: Vec<(String, ResourceQuotaSpec)>,
     quotas_at: Revision,
-    /// Rules that cannot be read: they could say anything.
-    unreadable: Vec<String>,
+    /// The first of each sort that cannot be read: it could say anything.
+    unreadable_range: Option<String>,
+    unreadable_quota: Option<String>,
 }
 
 /// The rules of the namespaces that documents are in.
@@ -83,18 +84,27 @@ impl Doors {
                 ranges_at,
                 quotas: Vec::new(),
                 quotas_at,
-                unreadable: Vec::new(),
+                unreadable_range: None,
+                unreadable_quota: None,
             };
             for range in read::<LimitRange>(client, documents, namespace, &ranges) {
                 match range {
                     Ok((_, range)) => rules.ranges.push(range),
-                    Err(name) => rules.unreadable.push(format!("limitrange/{name}")),
+                    Err(name) => {
+                        rules
+                            .unreadable_range
+                            .get_or_insert(format!("limitrange/{name}"));
+                    }
                 }
             }
             for quota in read::<ResourceQuota>(client, documents, namespace, &quotas) {
                 match quota {
                     Ok((name, quota)) => rules.quotas.push((name, quota.spec)),
-                    Err(name) => rules.unreadable.push(format!("resourcequota/{name}")),
+                    Err(name) => {
+                        rules
+                            .unreadable_quota
+                            .get_or_insert(format!("resourcequota/{name}"));
+                    }
                 }
             }
             doors.insert(namespace.to_owned(), rules);
@@ -155,13 +165,15 @@ impl Doors {
                 .map(|((d, s), _)| (d, s.as_ref()))
                 .collect();
             let asks = rules.asks(&written)?;
+            let range = rules.unreadable_range.as_ref().filter(|_| asks.is_limited);
+            let quota = rules.unreadable_quota.as_ref().filter(|_| asks.counts);
+            if let Some(broken) = range.or(quota) {
+                bail!(
+                    "{broken} in namespace {namespace:?} cannot be read, and could forbid what is to be written; mend or \
+                     delete it"
+                );
+            }
             if asks.is_limited {
-                if let Some(broken) = rules.unreadable.first() {
-                    bail!(
-                        "{broken} in namespace {namespace:?} cannot be read, and could forbid what is to be written; mend or \
-                         delete it"
-                    );
-                }
                 guard.unchanged(client, LimitRange::PLURAL, namespace, rules.ranges_at);
             }
             if asks.counts {

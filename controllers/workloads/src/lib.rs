@@ -17,6 +17,7 @@ pub mod daemonset;
 pub mod deployment;
 pub mod documents;
 mod door;
+mod good;
 pub mod hash;
 pub mod index;
 pub mod job;

@@ -69,6 +69,7 @@ fn into_stream(follow: Follow) -> BoxStream<'static, Result<WatchBatch, StoreErr
             Err(error) => Some((Err(error), None)),
         }
     })
+    .fuse()
     .boxed()
 }
 

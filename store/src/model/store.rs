@@ -362,7 +362,7 @@ impl Store for ModelStore {
                     Err(error) => Some((Err(error), None)),
                 }
             });
-            Ok(stream.boxed())
+            Ok(stream.fuse().boxed())
         })
     }
 

@@ -209,8 +209,15 @@ impl Account {
     }
 
     fn budget_status(&self, key: &ObjectKey, turn: &Turn<'_>) -> Judged {
+        let entry = turn.view.desired::<PodDisruptionBudget>().entry(key);
+        let broken = entry.and_then(|e| e.invalid());
         judged::<PodDisruptionBudget>(key, turn, |budget, before, now| {
             let counts = self.budgets.counts(key)?;
+            let said = before.map_or(&[][..], |b| &b.conditions);
+            let broken = broken.map(|why| {
+                let message = format!("{}; what it said before holds", why.message);
+                condition(said, "Invalid", true, "DocumentInvalid", &message, now)
+            });
             let (reason, message) = match counts {
                 c if c.senseless => (
                     "SyncFailed",
@@ -231,14 +238,17 @@ impl Account {
                 current_healthy: counts.healthy,
                 desired_healthy: counts.desired,
                 expected_pods: counts.expected,
-                conditions: vec![condition(
-                    before.map_or(&[], |b| &b.conditions),
+                conditions: [condition(
+                    said,
                     "DisruptionAllowed",
                     counts.allowed > 0,
                     reason,
                     &message,
                     now,
-                )],
+                )]
+                .into_iter()
+                .chain(broken)
+                .collect(),
                 ..PodDisruptionBudgetStatus::default()
             })
         })
@@ -320,8 +330,8 @@ fn judged<K: Kind>(
         };
         return (K::PLURAL, None, status);
     };
-    // What does not parse keeps the status that it had.
-    let Some(object) = entry.valid() else {
+    // What does not parse and never did keeps the status that it had.
+    let Some(object) = entry.last_good() else {
         return (K::PLURAL, None, Status::Same);
     };
     let status = match make(object, before, turn.now.whole_seconds()) {

@@ -1,6 +1,7 @@
 //! Evictions within disruption budgets.
 
 use setpoint_apis::Key;
+use setpoint_apis::policy::PodDisruptionBudget;
 use setpoint_apis::records::{Binding, Intent, StopOrder};
 
 use crate::rig::{Rig, pod, pod_key};
@@ -53,6 +54,37 @@ async fn two_who_evict_together_do_not_overshoot_and_the_second_has_its_turn() {
     assert!(rig.until_bound(second).await.value.withdrawn.is_none());
     agents[0].report_ready(&rig, first).await;
     assert_eq!(rig.until_withdrawn(second).await, "Evicted");
+}
+
+#[tokio::test]
+async fn a_budget_that_somebody_has_broken_holds_as_it_was_says_so_and_counts_on() {
+    let (rig, _s, agents) = Rig::with_nodes("broken_budget", &[8]).await;
+    rig.apply_as("poddisruptionbudgets", "web", BUDGET).await;
+    let runs = |name: &'static str| {
+        let (rig, agent) = (&rig, &agents[0]);
+        async move {
+            rig.apply(name, pod(name)).await;
+            agent.run(rig, name).await;
+            agent.report_ready(rig, name).await;
+        }
+    };
+    runs("a").await;
+    let until = async |said: &str| {
+        rig.until_status("poddisruptionbudgets", "web", said).await;
+    };
+    until("currentHealthy: 1").await;
+    let broken = BUDGET.replace("maxUnavailable: 1", "maxUnavailable: lots");
+    rig.apply_as("poddisruptionbudgets", "web", &broken).await;
+    until("reason: DocumentInvalid").await;
+    runs("b").await;
+    until("currentHealthy: 2\ndesiredHealthy: 1\nexpectedPods: 2").await;
+    rig.apply_as("poddisruptionbudgets", "web", BUDGET).await;
+    rig.until("it is mended", |view| {
+        let key = setpoint_apis::ObjectKey::namespaced("default", "web");
+        let status = view.actual::<PodDisruptionBudget>().get(&key)?;
+        (status.value.conditions.len() == 1).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use super::plan::{DaemonPod, NewPod, Plan, Removal, Snapshot, Why};
 use super::revision::{self, Target};
 use super::status;
 use crate::config::CopyPlan;
+use crate::good;
 use crate::hash::PodNames;
 use crate::replicaset::decide::{MOST_CREATED, sooner};
 use crate::revisions::excess;
@@ -66,7 +67,7 @@ pub fn decide(s: &Snapshot, now: Timestamp) -> Plan {
     if let Some(name) = target.name.as_ref().filter(|_| target.is_there()) {
         plan.run = Some(name.clone());
         Pass::new(s, &ground, now, &mut plan).run();
-        forget_history(&mut plan, s, &target);
+        forget_history(&mut plan, s, &target, now);
     }
     plan.copies = copies(s, &plan);
     status::settle(plan, s, &target, &ground, now)
@@ -95,7 +96,7 @@ fn copies(s: &Snapshot, plan: &Plan) -> CopyPlan {
 }
 
 /// Deletes revisions beyond the history that no pod is of and nothing may go back to.
-fn forget_history(plan: &mut Plan, s: &Snapshot, target: &Target<'_>) {
+fn forget_history(plan: &mut Plan, s: &Snapshot, target: &Target<'_>, now: Timestamp) {
     let keep = usize::try_from(s.history_limit).unwrap_or(0);
     if s.revisions.len() <= keep || s.missing.is_some() {
         return;
@@ -105,6 +106,7 @@ fn forget_history(plan: &mut Plan, s: &Snapshot, target: &Target<'_>) {
         .flatten()
         .collect();
     in_use.extend(revision::last_available(s));
+    in_use.extend(good::in_force(revision::former_available(s), now));
     let hashes: BTreeSet<&str> = s.pods.iter().filter_map(|p| p.hash.as_deref()).collect();
     let of_pods = s.revisions.iter().map(|r| r.name());
     in_use.extend(of_pods.filter(|name| hashes.contains(s.hash_of(name))));
@@ -152,6 +154,10 @@ impl<'a> Pass<'a> {
             match row.fit {
                 Fit::Unknown => {}
                 Fit::Leaves => row.pods.iter().for_each(|p| self.remove(p, Why::NotWanted)),
+                // Nothing is bound to it any more, so these never will be.
+                _ if row.removed && row.pods.iter().all(|p| p.facts.node.is_none()) => {
+                    row.pods.iter().for_each(|p| self.remove(p, Why::NotWanted));
+                }
                 Fit::Runs | Fit::Stays => self.node(row),
             }
         }

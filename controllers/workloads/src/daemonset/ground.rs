@@ -17,6 +17,8 @@ pub(super) struct Row<'a> {
     pub(super) fit: Fit,
     /// Nobody knows how its pods are.
     pub(super) lost: bool,
+    /// Its document is gone, and something of it is still there.
+    pub(super) removed: bool,
     /// Its pods, oldest first.
     pub(super) pods: &'a [DaemonPod],
     /// A pod there is not wanted any more and has not stopped.
@@ -60,6 +62,7 @@ impl<'a> Ground<'a> {
                 name,
                 fit: placement.fit(name, facts),
                 lost: facts.lost,
+                removed: facts.removed,
                 pods,
                 stopping: !s.stopping.is_empty() && s.stopping.contains(name),
             });

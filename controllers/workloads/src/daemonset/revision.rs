@@ -1,11 +1,12 @@
 //! Which revision of a DaemonSet runs: that of the present template, or the last good one when that has failed.
 
 use setpoint_apis::Timestamp;
-use setpoint_apis::apps::RollbackRecord;
+use setpoint_apis::apps::{FormerRevision, RollbackRecord};
 use setpoint_apis::core::PodTemplateSpec;
 
 use super::plan::Snapshot;
 use super::status::timed_out;
+use crate::good;
 use crate::revisions::{Revision, Wanted, wanted};
 use crate::rollback::{Failure, Run, choose};
 
@@ -111,6 +112,11 @@ pub(super) fn last_available(s: &Snapshot) -> Option<&str> {
     s.status.as_ref()?.last_available_revision.as_deref()
 }
 
+/// The one before that.
+pub(super) fn former_available(s: &Snapshot) -> Option<&FormerRevision> {
+    s.status.as_ref()?.former_available_revision.as_ref()
+}
+
 /// The record of a rollback, when the rollout of what is asked for has failed and there is something to go back to.
 /// `crash` is what is wrong with its pods.
 pub(super) fn rollback(
@@ -123,7 +129,7 @@ pub(super) fn rollback(
         return None;
     }
     let name = target.asked.as_deref()?;
-    let good = last_available(s).filter(|good| *good != name)?;
+    let good = good::back_to(name, last_available(s), former_available(s), now)?;
     usable(s, good)?;
     let failure = crash.or_else(|| {
         let conditions = &s.status.as_ref()?.conditions;

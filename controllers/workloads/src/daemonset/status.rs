@@ -9,6 +9,7 @@ use super::plan::{Plan, Snapshot, Why};
 use super::revision::{self, Target};
 use crate::conditions::{self, DEADLINE_EXCEEDED, Finding, INVALID, PROGRESSING, REPLICA_FAILURE};
 use crate::config;
+use crate::good;
 use crate::pod::available_at;
 use crate::replicaset::decide::{some, sooner};
 use crate::rollback::{self, Failure, crashing};
@@ -144,19 +145,26 @@ fn keep_record(
     ground: &Ground<'_>,
     now: Timestamp,
 ) {
-    let good = &mut status.last_available_revision;
-    good.clone_from(&stored.last_available_revision);
+    let last = &mut status.last_available_revision;
+    last.clone_from(&stored.last_available_revision);
+    let former = &mut status.former_available_revision;
+    former.clone_from(&stored.former_available_revision);
     let complete = target.is_there() && ground.is_complete();
     if target.held || target.failed || ground.is_blind() {
         status.rollback.clone_from(&stored.rollback);
     } else if complete {
         status.rollback = None;
-        if status.number_available.unwrap_or(0) > 0 {
-            good.clone_from(&target.name);
+        if let Some(name) = &target.name
+            && status.number_available.unwrap_or(0) > 0
+        {
+            good::note(last, former, name, now);
         }
     } else {
         let crash = || target.is_there().then(|| crash(ground)).flatten();
         status.rollback = revision::rollback(s, target, crash(), now);
+        if let Some(record) = &status.rollback {
+            good::take_back(last, former, record);
+        }
     }
     if status.rollback != stored.rollback {
         plan.rolled_back.clone_from(&status.rollback);
@@ -205,8 +213,9 @@ fn progress(
         .any(|m| says(m));
     let all = &mut status.conditions;
     let finding = |holds, reason: &str, message| Finding::new(PROGRESSING, holds, reason, message);
-    // A rollout that was complete stays so while pods come and go.
-    if says(&complete) && old == 0 {
+    // A rollout that was complete stays so while pods come and go. One that had none to roll out has proven nothing.
+    let proven = stored.last_available_revision.as_ref() == Some(name);
+    if says(&complete) && old == 0 && proven {
         return;
     }
     if target.is_there() && ground.is_complete() {
@@ -263,6 +272,9 @@ fn appointments(
                 sooner(&mut plan.look_again, at.duration_since(now));
             }
         }
+    }
+    if let Some(wait) = good::look_again(status.former_available_revision.as_ref(), now) {
+        sooner(&mut plan.look_again, wait);
     }
     let progressing = conditions::get(&status.conditions, PROGRESSING)
         .filter(|c| c.status != "False" && c.reason.as_deref() != Some(AVAILABLE));

@@ -17,6 +17,7 @@ use super::plan::{
 use super::revision::{self, Target};
 use super::status;
 use crate::config::CopyPlan;
+use crate::good;
 use crate::pod::available_at;
 use crate::standing::Unusable;
 
@@ -65,7 +66,7 @@ pub fn decide(s: &Snapshot, now: Timestamp) -> Plan {
         rollout.roll(&mut plan);
     }
     if s.paused || status::is_complete(s, new, now) {
-        rollout.forget_history(&mut plan);
+        rollout.forget_history(&mut plan, now);
     }
     plan.change = rollout.changes(&plan);
     plan.copies = copies(s, &plan);
@@ -306,7 +307,7 @@ impl<'a> Rollout<'a> {
     }
 
     /// Deletes old ReplicaSets without pods beyond the history, the oldest revisions first.
-    fn forget_history(&mut self, plan: &mut Plan) {
+    fn forget_history(&mut self, plan: &mut Plan, now: Timestamp) {
         let empty = |i: &usize| {
             let r = &self.s.sets[*i];
             r.replicas == 0 && r.pods == 0 && r.stopping == 0 && self.targets[*i].replicas == 0
@@ -314,9 +315,9 @@ impl<'a> Rollout<'a> {
         let mut old: Vec<usize> = self.old().filter(empty).collect();
         old.sort_by_key(|i| (self.s.sets[*i].revision(), self.s.sets[*i].create_revision));
         // What a rollout that fails would go back to is no history yet.
-        let good =
-            |i: &usize| revision::last_available(self.s) != Some(&*self.s.sets[*i].seen.key.name);
-        old.retain(good);
+        let former = good::in_force(revision::former_available(self.s), now);
+        let good = [revision::last_available(self.s), former];
+        old.retain(|i| !good.contains(&Some(&*self.s.sets[*i].seen.key.name)));
         let keep = usize::try_from(self.s.history_limit).unwrap_or(0);
         let excess = old.len().saturating_sub(keep);
         plan.delete.extend(

@@ -1,11 +1,12 @@
 //! Which ReplicaSet of a Deployment runs: that of the present template, or the last good one when that has failed.
 
 use setpoint_apis::Timestamp;
-use setpoint_apis::apps::RollbackRecord;
+use setpoint_apis::apps::{FormerRevision, RollbackRecord};
 
 use super::decide::plain;
 use super::plan::Snapshot;
 use super::status::timed_out;
+use crate::good;
 use crate::hash::template_hash;
 use crate::rollback::{Failure, Run, choose};
 
@@ -76,6 +77,11 @@ pub(super) fn last_available(s: &Snapshot) -> Option<&str> {
     s.status.as_ref()?.last_available_revision.as_deref()
 }
 
+/// The one before that.
+pub(super) fn former_available(s: &Snapshot) -> Option<&FormerRevision> {
+    s.status.as_ref()?.former_available_revision.as_ref()
+}
+
 /// The record of a rollback, when the rollout of the present template has failed and there is something to go back to.
 pub(super) fn rollback(
     s: &Snapshot,
@@ -88,7 +94,8 @@ pub(super) fn rollback(
         return None;
     }
     let name = &*set.seen.key.name;
-    let good = last_available(s).filter(|good| *good != name)?;
+    let former = former_available(s);
+    let good = good::back_to(name, last_available(s), former, now)?;
     if !s.sets.iter().any(|r| *r.seen.key.name == *good) {
         return None;
     }

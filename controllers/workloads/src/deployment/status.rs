@@ -9,6 +9,7 @@ use super::plan::{Plan, SetFacts, Snapshot};
 use super::revision::{self, Target};
 use crate::conditions::{self, DEADLINE_EXCEEDED, Finding, INVALID, PROGRESSING, REPLICA_FAILURE};
 use crate::config;
+use crate::good;
 use crate::pod::available_at;
 use crate::replicaset::decide::{some, sooner};
 use crate::rollback;
@@ -116,6 +117,7 @@ fn count(s: &Snapshot, new: Option<usize>, now: Timestamp) -> DeploymentStatus {
         collision_count: None,
         rollback: None,
         last_available_revision: None,
+        former_available_revision: None,
         conditions: Vec::new(),
         observed_config: s.config_seen.clone(),
         desired_replicas: s.decided,
@@ -135,13 +137,23 @@ fn keep_record(
     status
         .last_available_revision
         .clone_from(&stored.last_available_revision);
+    status
+        .former_available_revision
+        .clone_from(&stored.former_available_revision);
     if s.missing.is_some() || target.failed.is_some() {
         status.rollback.clone_from(&stored.rollback);
     } else {
         let complete = is_complete(s, target.set, now);
         status.rollback = revision::rollback(s, target, complete, now);
+        let (last, former) = (
+            &mut status.last_available_revision,
+            &mut status.former_available_revision,
+        );
         if let Some(set) = target.set.filter(|_| complete && s.wanted > 0) {
-            status.last_available_revision = Some(s.sets[set].seen.key.name.to_string());
+            good::note(last, former, &s.sets[set].seen.key.name, now);
+        }
+        if let Some(record) = &status.rollback {
+            good::take_back(last, former, record);
         }
     }
     if status.rollback != stored.rollback {
@@ -255,8 +267,10 @@ fn progress_condition(
         .unwrap_or_default();
     let n = |n: Option<i32>| n.unwrap_or(0);
 
-    // A rollout that was complete stays so while pods come and go, until there are pods of another template.
-    if reason == NEW_AVAILABLE && n(status.replicas) == n(status.updated_replicas) {
+    // A rollout that was complete stays so while pods come and go, until there are pods of another template. One that had
+    // none to roll out has proven nothing.
+    let proven = stored.last_available_revision.as_deref() == Some(name);
+    if reason == NEW_AVAILABLE && proven && n(status.replicas) == n(status.updated_replicas) {
         return;
     }
     let all = |count: Option<i32>| n(count) == s.wanted;
@@ -325,6 +339,9 @@ fn appointments(
         if at > now {
             sooner(&mut plan.look_again, at.duration_since(now));
         }
+    }
+    if let Some(wait) = good::look_again(status.former_available_revision.as_ref(), now) {
+        sooner(&mut plan.look_again, wait);
     }
     let progressing = conditions::get(&status.conditions, PROGRESSING)
         .filter(|c| rolls && c.status != "False" && c.reason.as_deref() != Some(NEW_AVAILABLE));

@@ -8,6 +8,7 @@ use super::plan::{Member, NewClaim, NewPod, NewRevision, Plan, Removal, Snapshot
 use super::revision::{self, Target};
 use super::status;
 use crate::config::CopyPlan;
+use crate::good;
 use crate::replicaset::decide::{MOST_CREATED, held_back, sooner};
 use crate::revisions::excess;
 use crate::standing::Unusable;
@@ -70,7 +71,7 @@ pub fn decide(s: &Snapshot, now: Timestamp) -> Plan {
     if let Some(target) = &target {
         let mut pass = Pass::new(s, target, now, &mut plan);
         pass.act();
-        forget_history(&mut plan, s, target);
+        forget_history(&mut plan, s, target, now);
     }
     plan.copies = copies(s, &plan);
     status::settle(plan, s, target.as_ref(), now)
@@ -98,9 +99,10 @@ fn copies(s: &Snapshot, plan: &Plan) -> CopyPlan {
 }
 
 /// Revisions beyond the history go, except those that pods have or may get.
-fn forget_history(plan: &mut Plan, s: &Snapshot, target: &Target) {
+fn forget_history(plan: &mut Plan, s: &Snapshot, target: &Target, now: Timestamp) {
     let mut in_use: BTreeSet<&str> = [&*target.asked, &target.runs, &target.base].into();
     in_use.extend(revision::last_available(s));
+    in_use.extend(good::in_force(revision::former_available(s), now));
     in_use.extend(s.members.iter().filter_map(|m| m.revision.as_deref()));
     plan.delete_revisions = excess(&s.revisions, &in_use, s.history_limit);
 }

@@ -2,10 +2,11 @@
 //! failed; and below the partition the one that all had last.
 
 use setpoint_apis::Timestamp;
-use setpoint_apis::apps::RollbackRecord;
+use setpoint_apis::apps::{FormerRevision, RollbackRecord};
 
 use super::plan::{Member, Snapshot};
 use super::status::timed_out;
+use crate::good;
 use crate::revisions::{self, REVISION_REFUSED, Wanted};
 use crate::rollback::{Failure, Run, choose, crashing};
 
@@ -101,6 +102,11 @@ pub(super) fn last_available(s: &Snapshot) -> Option<&str> {
     s.status.as_ref()?.last_available_revision.as_deref()
 }
 
+/// The one before that.
+pub(super) fn former_available(s: &Snapshot) -> Option<&FormerRevision> {
+    s.status.as_ref()?.former_available_revision.as_ref()
+}
+
 /// Whether every pod is there, of the revision that runs, and available, and no other one is left.
 pub(super) fn is_complete(s: &Snapshot, target: &Target, now: Timestamp) -> bool {
     let done = |m: &Member| m.is_of(&target.runs) && m.is_available(s.min_ready, now);
@@ -127,7 +133,7 @@ pub(super) fn rollback(s: &Snapshot, target: &Target, now: Timestamp) -> Option<
         return None;
     }
     let asked = &target.asked;
-    let good = last_available(s).filter(|good| good != asked)?;
+    let good = good::back_to(asked, last_available(s), former_available(s), now)?;
     if !s.revisions.iter().any(|r| r.name() == good) {
         return None;
     }

@@ -7,6 +7,7 @@ use super::plan::{Member, Plan, Snapshot};
 use super::revision::{self, Target};
 use crate::conditions::{self, DEADLINE_EXCEEDED, Finding, INVALID, PROGRESSING, REPLICA_FAILURE};
 use crate::config;
+use crate::good;
 use crate::replicaset::decide::{some, sooner};
 use crate::rollback;
 use crate::standing;
@@ -50,6 +51,9 @@ pub(super) fn settle(
     status
         .last_available_revision
         .clone_from(&stored.last_available_revision);
+    status
+        .former_available_revision
+        .clone_from(&stored.former_available_revision);
     conditions::remove(&mut status.conditions, INVALID);
     standing::set_overlap(&mut status.conditions, s.overlap.as_ref(), now);
     config::set_missing(&mut status.conditions, s.missing.as_ref(), now);
@@ -106,6 +110,7 @@ fn count(
         conditions: Vec::new(),
         rollback: None,
         last_available_revision: None,
+        former_available_revision: None,
         observed_config: s.config_seen.clone(),
         desired_replicas: s.decided,
         fixed: s.fixed.clone(),
@@ -126,8 +131,15 @@ fn keep_record(
         if status.rollback != stored.rollback {
             plan.rolled_back.clone_from(&status.rollback);
         }
+        let (last, former) = (
+            &mut status.last_available_revision,
+            &mut status.former_available_revision,
+        );
         if s.wanted > 0 && revision::is_complete(s, target, now) {
-            status.last_available_revision = Some(target.asked.clone());
+            good::note(last, former, &target.asked, now);
+        }
+        if let Some(record) = &status.rollback {
+            good::take_back(last, former, record);
         }
     }
     let record = status.rollback.as_ref();
@@ -169,8 +181,10 @@ fn progress(
         };
         present.as_ref().is_some_and(is)
     };
-    // A rollout that was complete stays so while pods come and go.
-    if of(AVAILABLE, available(runs)) && s.members.iter().all(|m| settled(s, target, m)) {
+    // A rollout that was complete stays so while pods come and go. One that had none to roll out has proven nothing.
+    let proven = stored.replicas > 0 || stored.last_available_revision.as_deref() == Some(runs);
+    let complete = of(AVAILABLE, available(runs)) && proven;
+    if complete && s.members.iter().all(|m| settled(s, target, m)) {
         return;
     }
     if revision::is_rolled_out(s, target, now) {
@@ -234,6 +248,9 @@ fn availability(plan: &mut Plan, s: &Snapshot, now: Timestamp) {
 
 /// When the deadline of the rollout passes.
 fn deadline(plan: &mut Plan, status: &StatefulSetStatus, s: &Snapshot, now: Timestamp) {
+    if let Some(wait) = good::look_again(status.former_available_revision.as_ref(), now) {
+        sooner(&mut plan.look_again, wait);
+    }
     let c = conditions::get(&status.conditions, PROGRESSING);
     let c = c.filter(|c| c.reason.as_deref() == Some(ROLLING));
     let since = c.and_then(|c| c.last_update_time);

@@ -92,6 +92,20 @@ fn the_pod_of_a_lost_node_waits_for_it_and_is_not_available() {
 }
 
 #[test]
+fn a_pod_that_waits_for_a_node_that_was_removed_goes() {
+    let mut w = running(3, "a");
+    w.lose("n2");
+    w.change_node("n2", |n| n.removed = true);
+    // What is bound there may run.
+    let plans = w.settle();
+    assert!(plans.iter().all(|p| !p.acts()), "{plans:?}");
+    assert_eq!(w.s.pods.len(), 3);
+    w.release("n2");
+    w.run();
+    assert_eq!(w.pods(), "n1:a n3:a");
+}
+
+#[test]
 fn whoever_tolerates_everything_counts_a_lost_node_and_makes_no_second_pod() {
     let mut s = daemon_set(2, "a");
     std::sync::Arc::make_mut(&mut s.template.spec).tolerations =

@@ -1,0 +1,124 @@
+//! Which revisions of a workload have proven good: what a rollout that fails goes back to.
+//!
+//! A revision is good once all pods were of it and available. Without a readiness probe and `minReadySeconds` a pod is
+//! available as soon as its process runs, be it for a moment before it crashes. So what was good before is kept for a
+//! while, and gone back to when the pods of the new one crash.
+
+use std::time::Duration;
+
+use setpoint_apis::Timestamp;
+use setpoint_apis::apps::{FormerRevision, RollbackRecord};
+
+/// How long a revision that has become good may still prove bad. A pod crashes for good when it waits after its third
+/// restart ([`Trouble::MANY`](crate::pod::Trouble::MANY)): 10 + 20 + 40 s of waiting, and as much again for what it does in
+/// between.
+const PROBATION: Duration = Duration::from_secs(140);
+
+/// What a rollout of `revision` that has failed goes back to: the `last` good one, and when that is itself, the `former` one
+/// for as long as it may prove bad.
+pub(crate) fn back_to<'a>(
+    revision: &str,
+    last: Option<&'a str>,
+    former: Option<&'a FormerRevision>,
+    now: Timestamp,
+) -> Option<&'a str> {
+    let last = last?;
+    if last != revision {
+        return Some(last);
+    }
+    in_force(former, now).filter(|former| *former != revision)
+}
+
+/// The former revision, while it may be gone back to: until then it is kept.
+pub(crate) fn in_force(former: Option<&FormerRevision>, now: Timestamp) -> Option<&str> {
+    let former = former.filter(|former| now < end(former))?;
+    Some(&former.revision)
+}
+
+/// In how long the former revision cannot be gone back to any more.
+pub(crate) fn look_again(former: Option<&FormerRevision>, now: Timestamp) -> Option<Duration> {
+    let end = end(former?);
+    (end > now).then(|| end.duration_since(now))
+}
+
+fn end(former: &FormerRevision) -> Timestamp {
+    former.replaced_at.saturating_add(PROBATION)
+}
+
+/// All pods are of `revision` and available.
+pub(crate) fn note(
+    last: &mut Option<String>,
+    former: &mut Option<FormerRevision>,
+    revision: &str,
+    now: Timestamp,
+) {
+    if last.as_deref() == Some(revision) {
+        return;
+    }
+    let before = last.replace(revision.to_owned());
+    *former = before.map(|revision| FormerRevision {
+        revision,
+        replaced_at: now.whole_seconds(),
+    });
+}
+
+/// What is taken back has not been good after all.
+pub(crate) fn take_back(
+    last: &mut Option<String>,
+    former: &mut Option<FormerRevision>,
+    record: &RollbackRecord,
+) {
+    if last.as_deref() == Some(&record.failed_revision) {
+        *last = Some(record.to_revision.clone());
+        *former = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_unix_seconds(seconds)
+    }
+
+    #[test]
+    fn what_was_good_before_is_gone_back_to_for_a_while() {
+        let (mut last, mut former) = (None, None);
+        note(&mut last, &mut former, "a", at(0));
+        assert_eq!(back_to("a", last.as_deref(), former.as_ref(), at(1)), None);
+        assert_eq!(
+            back_to("b", last.as_deref(), former.as_ref(), at(1)),
+            Some("a")
+        );
+        note(&mut last, &mut former, "b", at(100));
+        note(&mut last, &mut former, "b", at(200));
+        let to = |revision, now| back_to(revision, last.as_deref(), former.as_ref(), at(now));
+        assert_eq!(to("b", 239), Some("a"));
+        assert_eq!(to("b", 240), None);
+        assert_eq!(to("c", 1_000), Some("b"));
+        assert_eq!(
+            look_again(former.as_ref(), at(200)),
+            Some(Duration::from_secs(40))
+        );
+        assert_eq!(look_again(former.as_ref(), at(240)), None);
+    }
+
+    #[test]
+    fn what_was_taken_back_is_not_good() {
+        let (mut last, mut former) = (None, None);
+        note(&mut last, &mut former, "a", at(0));
+        note(&mut last, &mut former, "b", at(1));
+        let record = RollbackRecord {
+            failed_revision: "b".into(),
+            to_revision: "a".into(),
+            ..RollbackRecord::default()
+        };
+        take_back(&mut last, &mut former, &record);
+        assert_eq!((last.as_deref(), &former), (Some("a"), &None));
+        // What fails before it was good changes nothing.
+        note(&mut last, &mut former, "c", at(2));
+        take_back(&mut last, &mut former, &record);
+        assert_eq!(last.as_deref(), Some("c"));
+    }
+}
