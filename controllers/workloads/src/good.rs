@@ -12,7 +12,7 @@ use setpoint_apis::apps::{FormerRevision, RollbackRecord};
 /// How long a revision that has become good may still prove bad. A pod crashes for good when it waits after its third
 /// restart ([`Trouble::MANY`](crate::pod::Trouble::MANY)): 10 + 20 + 40 s of waiting, and as much again for what it does in
 /// between.
-const PROBATION: Duration = Duration::from_secs(140);
+pub(crate) const PROBATION: Duration = Duration::from_secs(140);
 
 /// What a rollout of `revision` that has failed goes back to: the `last` good one, and when that is itself, the `former` one
 /// for as long as it may prove bad.

@@ -14,6 +14,7 @@ use super::decide::decide;
 use super::plan::{
     DESIRED_REPLICAS, HASH_LABEL, Plan, REVISION, REVISION_HISTORY, Seen, SetFacts, Snapshot,
 };
+use crate::good::PROBATION;
 use crate::standing::Unusable;
 
 fn at(seconds: i64) -> Timestamp {
@@ -542,6 +543,8 @@ fn history_is_kept_as_long_as_wanted() {
         w.s.template = template(&format!("v{i}"));
         w.run();
     }
+    w.now += PROBATION.as_secs().cast_signed();
+    w.run();
     let revisions: Vec<_> =
         w.s.sets
             .iter()

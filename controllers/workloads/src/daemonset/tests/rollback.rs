@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{World, at, running, template};
 use crate::config::{ContentCopy, Missing};
+use crate::good::PROBATION;
 use crate::pod::{PodState, Trouble};
 use crate::revisions::REVISION_REFUSED;
 
@@ -72,6 +73,25 @@ fn a_rollout_whose_pods_crash_goes_back_and_says_so() {
         (None, Some(3)),
         "none of what is asked for"
     );
+}
+
+/// A process that runs is available, be it for a moment.
+#[test]
+fn what_was_available_for_a_moment_and_crashes_is_taken_back_and_not_good() {
+    let mut w = running(3, "a");
+    w.s.history_limit = 0;
+    w.s.template = template("b");
+    w.run();
+    assert_eq!(w.pods(), "n1:b n2:b n3:b");
+    let names: Vec<String> = w.s.revisions.iter().map(|r| r.name().to_owned()).collect();
+    assert_eq!((names.len(), w.good()), (2, &*names[1]));
+    w.now += 100;
+    w.crash("b");
+    w.settle();
+    assert_eq!(w.condition("RolledBack").as_deref(), Some("True/PodsCrash"));
+    assert_eq!(w.good(), names[0]);
+    w.run();
+    assert_eq!(w.pods(), "n1:a n2:a n3:a");
 }
 
 #[test]
@@ -256,6 +276,7 @@ fn revisions_read_copies_that_stay_while_a_revision_reads_them() {
         "the revision before may be gone back to"
     );
     w.s.history_limit = 0;
+    w.now += PROBATION.as_secs().cast_signed();
     w.run();
     assert!(w.s.copies.is_empty());
 }

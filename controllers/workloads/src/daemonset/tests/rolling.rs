@@ -3,6 +3,7 @@
 use setpoint_apis::apps::{DaemonSetUpdateStrategy, DaemonSetUpdateStrategyType};
 
 use super::{World, daemon_set, rolling, running, template};
+use crate::good::PROBATION;
 
 impl World {
     /// Nodes on which a pod is ready.
@@ -196,6 +197,8 @@ fn a_template_that_was_there_before_finds_its_revision_and_history_is_bounded() 
         w.run();
         assert_eq!(w.pods(), format!("n1:{image}"));
     }
+    w.now += PROBATION.as_secs().cast_signed();
+    w.run();
     let mut numbers: Vec<_> = w.s.revisions.iter().map(|r| r.number).collect();
     numbers.sort_unstable();
     // a came back as the fourth; b, c and the first number are gone.

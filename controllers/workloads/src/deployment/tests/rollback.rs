@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use setpoint_apis::ObjectKey;
 
-use super::{World, at, deployment, running, template};
+use super::{World, at, deployment, recreate, rolling, running, template};
 use crate::config::{ContentCopy, Missing};
 use crate::content::CopySeen;
 use crate::deployment::decide::decide;
+use crate::good::PROBATION;
 use crate::rollback::Failure;
 use crate::seen::Seen;
 
@@ -67,6 +68,69 @@ fn a_rollout_whose_pods_crash_goes_back_and_says_so() {
     assert_eq!(w.condition("RolledBack").as_deref(), Some("True/PodsCrash"));
     assert!(w.plan().is_empty(), "{}", w.plan());
     assert_eq!(w.counts(), (None, Some(10)), "none of what is asked for");
+}
+
+/// A process that runs is available, be it for a moment.
+#[test]
+fn what_was_available_for_a_moment_and_crashes_is_taken_back_and_not_good() {
+    for strategy in [rolling("25%", "25%"), recreate()] {
+        for (after, back) in [(100, true), (200, false)] {
+            let mut w = running(1, "a");
+            w.s.strategy = strategy.clone();
+            // What is there to go back to is kept whatever the limit.
+            w.s.history_limit = 0;
+            w.s.template = template("b");
+            w.run();
+            assert_eq!(w.sizes(), [0, 1]);
+            w.now += after;
+            w.s.sets[1].ready_since.clear();
+            w.crash(1);
+            let plans = w.settle();
+            assert_eq!(plans.iter().any(|p| p.rolled_back.is_some()), back);
+            if !back {
+                continue;
+            }
+            w.run();
+            assert_eq!(w.sizes(), [1]);
+            assert_eq!(w.condition("RolledBack").as_deref(), Some("True/PodsCrash"));
+            let good = w.names();
+            // Another one that fails goes back to the one before that, not to what has failed.
+            w.s.template = template("c");
+            w.settle();
+            w.replica_sets_act();
+            w.settle();
+            w.crash(1);
+            w.run();
+            assert_eq!((w.sizes(), w.names()), (vec![1], good));
+        }
+    }
+}
+
+#[test]
+fn a_rollout_that_begins_with_no_pod_has_a_deadline_too() {
+    let empties = |w: &mut World| {
+        w.s.wanted = 0;
+        w.run();
+        w.s.wanted = 2;
+    };
+    let recreates = |w: &mut World| w.s.strategy = recreate();
+    for begins in [&recreates as &dyn Fn(&mut World), &empties] {
+        let mut w = running(2, "a");
+        w.s.template = template("b");
+        begins(&mut w);
+        for _ in 0..3 {
+            w.settle();
+            w.replica_sets_act();
+        }
+        assert_eq!(w.sizes(), [0, 2]);
+        assert!(
+            w.reason("Progressing")
+                .starts_with("True/ReplicaSetUpdated")
+        );
+        w.now += 601;
+        let plans = w.settle();
+        assert!(plans.iter().any(|p| p.rolled_back.is_some()));
+    }
 }
 
 #[test]
@@ -304,6 +368,8 @@ fn a_change_of_what_is_read_is_a_revision_and_its_copy_lives_as_long() {
     assert_eq!(w.sizes(), [0, 2]);
     assert!(w.plan().is_empty(), "the old one may be gone back to");
     w.s.history_limit = 0;
+    assert!(w.plan().is_empty(), "still");
+    w.now += PROBATION.as_secs().cast_signed();
     let plan = w.plan();
     assert_eq!(
         plan.copies.to_string(),

@@ -80,6 +80,40 @@ fn a_rollout_whose_pod_crashes_goes_back_and_says_so() {
     }
 }
 
+/// A process that runs is available, be it for a moment.
+#[test]
+fn what_was_available_for_a_moment_and_crashes_is_taken_back_and_not_good() {
+    for s in [set(3, "a"), parallel(set(3, "a"))] {
+        let mut w = running(Snapshot {
+            history_limit: 0,
+            ..s
+        });
+        w.roll_to("b");
+        w.run();
+        assert_eq!(w.images(), "b0 b1 b2");
+        w.now += 100;
+        w.crash(2);
+        w.run();
+        assert_eq!(w.condition("RolledBack").as_deref(), Some("True/PodsCrash"));
+        assert_eq!(w.images(), "a0 a1 a2");
+    }
+}
+
+#[test]
+fn a_set_that_grows_from_nothing_has_a_deadline() {
+    let mut w = running(set(1, "a"));
+    w.s.wanted = 0;
+    w.run();
+    w.roll_to("broken");
+    w.run();
+    w.s.wanted = 1;
+    w.run();
+    assert_eq!(w.images(), "broken0");
+    w.now += 601;
+    let plans = w.settle();
+    assert!(plans.iter().any(|p| p.rolled_back.is_some()), "{plans:?}");
+}
+
 #[test]
 fn a_missed_deadline_is_said_first_and_then_taken_back() {
     let mut w = stuck(set(3, "a"));
