@@ -163,12 +163,14 @@ pub(crate) async fn run(args: RolloutArgs, context: &mut Context) -> Result<()> 
             for (kind, key) in targets.find(context, &client).await? {
                 let followed = status(context, &client, kind, &key, how).await;
                 // The others are told of all the same, unless nobody answers or reads any more.
-                match followed {
-                    Ok(()) => {}
-                    Err(error) if error.is::<StoreError>() || term::is_broken_pipe(&error) => {
-                        return Err(error);
-                    }
-                    Err(error) => failed.push(said_of(&kind, &key, &error)),
+                let Err(error) = followed else { continue };
+                let is_over = error.is::<StoreError>() || term::is_broken_pipe(&error);
+                if is_over && failed.is_empty() {
+                    return Err(error);
+                }
+                failed.push(said_of(&kind, &key, &error));
+                if is_over {
+                    break;
                 }
             }
             all_of(context, &failed)
