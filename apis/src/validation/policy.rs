@@ -86,7 +86,8 @@ pub fn quota(q: &ResourceQuota) -> Vec<FieldError> {
                 path.clone(),
                 format!(
                     "{name:?} is not counted by quotas: cpu, memory, ephemeral-storage (also behind requests. and limits.), \
-                     pods, requests.example.com/gpu and count/<plural>.<group> are"
+                     pods, services, services.nodeports, services.loadbalancers, configmaps, secrets, \
+                     persistentvolumeclaims, requests.storage, requests.example.com/gpu and count/<plural>.<group> are"
                 ),
             );
         }

@@ -236,6 +236,17 @@ async fn object_counts_hold_for_all_kinds_and_show_in_the_status() {
             .await
             .is_some()
     );
+    // One that nobody can read could say anything, of whatever is counted.
+    let key = Key::Desired("resourcequotas", ObjectKey::namespaced("default", "objects"));
+    f.put(&key, "spec: [").await;
+    for text in [config_map("d", "1"), deployment("api", 1)] {
+        let err = f.run_with_input(&["apply", "-f", "-"], &text).fails();
+        assert!(
+            err.contains("resourcequota/objects") && err.contains("mend or delete"),
+            "{err}"
+        );
+    }
+    f.apply(&config_map("b", "2"));
 }
 
 fn start(f: &Fixture, args: &[&str], input: &str) -> Child {
