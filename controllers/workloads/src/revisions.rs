@@ -298,15 +298,22 @@ pub(crate) fn writes(
     put.chain(gone).collect()
 }
 
-/// The revisions beyond the history: those that are not in use, the oldest first.
-pub fn excess(revisions: &[Revision], in_use: &BTreeSet<&str>, keep: i32) -> Vec<Seen> {
+/// The revisions beyond the history: those that are not in use, the oldest first. `former` is one of the history that may
+/// still be gone back to, so it is kept whatever the limit.
+pub fn excess(
+    revisions: &[Revision],
+    in_use: &BTreeSet<&str>,
+    former: Option<&str>,
+    keep: i32,
+) -> Vec<Seen> {
     let idle = revisions
         .iter()
         .filter(|r| !r.frozen && !in_use.contains(r.name()));
     let idle: Vec<&Revision> = idle.collect();
     let keep = usize::try_from(keep).unwrap_or(0);
     let excess = idle.len().saturating_sub(keep);
-    idle.iter().take(excess).map(|r| r.seen.clone()).collect()
+    let gone = idle.iter().filter(|r| former != Some(r.name()));
+    gone.take(excess).map(|r| r.seen.clone()).collect()
 }
 
 #[cfg(test)]
@@ -397,8 +404,8 @@ mod tests {
             all.push(next);
         }
         let in_use = [all[0].name(), all[3].name()].into();
-        let gone = excess(&all, &in_use, 1);
+        let gone = excess(&all, &in_use, None, 1);
         assert_eq!(gone, [all[1].seen.clone()]);
-        assert!(excess(&all, &in_use, 2).is_empty());
+        assert!(excess(&all, &in_use, None, 2).is_empty());
     }
 }

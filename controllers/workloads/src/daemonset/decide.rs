@@ -106,11 +106,11 @@ fn forget_history(plan: &mut Plan, s: &Snapshot, target: &Target<'_>, now: Times
         .flatten()
         .collect();
     in_use.extend(revision::last_available(s));
-    in_use.extend(good::in_force(revision::former_available(s), now));
     let hashes: BTreeSet<&str> = s.pods.iter().filter_map(|p| p.hash.as_deref()).collect();
     let of_pods = s.revisions.iter().map(|r| r.name());
     in_use.extend(of_pods.filter(|name| hashes.contains(s.hash_of(name))));
-    plan.forget = excess(&s.revisions, &in_use, s.history_limit);
+    let former = good::in_force(revision::former_available(s), now);
+    plan.forget = excess(&s.revisions, &in_use, former, s.history_limit);
 }
 
 /// A plan in the making.

@@ -315,11 +315,13 @@ impl<'a> Rollout<'a> {
         let mut old: Vec<usize> = self.old().filter(empty).collect();
         old.sort_by_key(|i| (self.s.sets[*i].revision(), self.s.sets[*i].create_revision));
         // What a rollout that fails would go back to is no history yet.
-        let former = good::in_force(revision::former_available(self.s), now);
-        let good = [revision::last_available(self.s), former];
-        old.retain(|i| !good.contains(&Some(&*self.s.sets[*i].seen.key.name)));
+        let is = |i: usize, name| name == Some(&*self.s.sets[i].seen.key.name);
+        old.retain(|i| !is(*i, revision::last_available(self.s)));
         let keep = usize::try_from(self.s.history_limit).unwrap_or(0);
         let excess = old.len().saturating_sub(keep);
+        // It is history, and may be gone back to for a while all the same.
+        let former = good::in_force(revision::former_available(self.s), now);
+        old.retain(|i| !is(*i, former));
         plan.delete.extend(
             old.into_iter()
                 .take(excess)

@@ -102,9 +102,9 @@ fn copies(s: &Snapshot, plan: &Plan) -> CopyPlan {
 fn forget_history(plan: &mut Plan, s: &Snapshot, target: &Target, now: Timestamp) {
     let mut in_use: BTreeSet<&str> = [&*target.asked, &target.runs, &target.base].into();
     in_use.extend(revision::last_available(s));
-    in_use.extend(good::in_force(revision::former_available(s), now));
     in_use.extend(s.members.iter().filter_map(|m| m.revision.as_deref()));
-    plan.delete_revisions = excess(&s.revisions, &in_use, s.history_limit);
+    let former = good::in_force(revision::former_available(s), now);
+    plan.delete_revisions = excess(&s.revisions, &in_use, former, s.history_limit);
 }
 
 /// A pass in the making.

@@ -124,14 +124,16 @@ async fn a_copy_that_somebody_has_broken_stops_no_rollout_and_stays() {
         copy.map(|(key, _)| key.clone()).unwrap()
     };
     rig.put_desired::<ConfigMap>(&copy, "what: [").await;
-    // The revision that read it goes, and the rollout after that one begins.
-    for value in ["two", "three"] {
+    // The revision that read it goes with the second rollout: until then it may be gone back to. Its copy stays.
+    for (value, configs) in [("two", 3), ("three", 4)] {
         put_config(&rig, value).await;
-        rig.until(&format!("the only set reads {value}"), |view| {
+        rig.until(&format!("the set with a pod reads {value}"), |view| {
             let s = status(view)?;
             let done = s.updated_replicas == Some(1) && s.replicas == Some(1);
             let sets = view.desired::<ReplicaSet>();
-            let read = sets.iter().all(|(_, set)| {
+            let present = |set: &ReplicaSet| set.spec.replicas() > 0;
+            let mut present = sets.iter().filter(|(_, set)| present(&set.value));
+            let read = present.all(|(_, set)| {
                 let template = set.value.spec.template.as_ref().unwrap();
                 let names = template.spec.config_maps().into_keys();
                 let mut configs = names.filter_map(|name| {
@@ -140,9 +142,9 @@ async fn a_copy_that_somebody_has_broken_stops_no_rollout_and_stays() {
                 });
                 configs.any(|c| c.value.data["a"] == value)
             });
-            // The broken one, that of the present revision, and the source.
-            (done && sets.len() == 1 && read && view.desired::<ConfigMap>().len() == 3)
-                .then_some(())
+            // The broken one, those of the two revisions, and the source.
+            let kept = sets.len() == 2 && view.desired::<ConfigMap>().len() == configs;
+            (done && read && kept).then_some(())
         })
         .await;
     }
