@@ -14,7 +14,9 @@ use setpoint_apis::time::Timestamp;
 use setpoint_apis::{Key, KeyRange, Keyspace, document};
 use setpoint_runtime::Clock;
 use setpoint_store::list::{self, List};
-use setpoint_store::{KeyValue, RangeRequest, Revision, SharedStore, Txn, TxnOp, TxnResult};
+use setpoint_store::{
+    KeyValue, RangeRequest, Revision, SharedStore, StoreError, Txn, TxnOp, TxnResult,
+};
 
 use crate::kinds::{self, KindInfo};
 
@@ -24,6 +26,12 @@ pub(crate) use read::Listing;
 const PAGE: i64 = 1_000;
 /// Keys per transaction that reads: etcd takes 128 operations in one.
 const MANY: usize = 100;
+
+/// Whether nothing is wrong but that etcd does not answer.
+pub(crate) fn is_away(error: &anyhow::Error) -> bool {
+    let store = error.downcast_ref::<StoreError>();
+    store.is_some_and(StoreError::is_retryable)
+}
 
 /// A connection with the keyspace it is about.
 #[derive(Clone)]

@@ -1,8 +1,8 @@
 //! An object as the command line shows it: the merge of what is wanted and what is, as one JSON value.
 
 use serde_json::{Value, json};
+use setpoint_apis::ObjectKey;
 use setpoint_apis::time::Timestamp;
-use setpoint_apis::{ObjectKey, fixed};
 
 use crate::kinds::KindInfo;
 
@@ -95,10 +95,13 @@ impl Object {
             .find(|c| c["type"] == type_)
     }
 
-    /// Why its controller does nothing for it, where somebody has changed by hand what may not change.
+    /// Why its controller does nothing for it though its own document can be used: somebody has changed by hand what may
+    /// not change, or something that belongs to it cannot be read.
     pub(crate) fn frozen(&self) -> Option<&str> {
         let condition = self.condition("Invalid")?;
-        let is = condition["status"] == "True" && condition["reason"] == fixed::CHANGED;
+        // That is said by what reads the document, and of a former version of it perhaps.
+        let own = condition["reason"] == "DocumentInvalid";
+        let is = condition["status"] == "True" && !own;
         is.then(|| condition["message"].as_str().unwrap_or_default())
     }
 

@@ -17,7 +17,8 @@ use tokio::time::Instant;
 
 use super::budgets;
 use super::requests::{self, Request, Written};
-use crate::client::Client;
+use crate::client::watch::ChangeStream;
+use crate::client::{Client, is_away};
 use crate::context::Context;
 use crate::kinds::{self, KindInfo};
 use crate::resolve;
@@ -331,6 +332,31 @@ impl State {
             revision,
         })
     }
+
+    /// As [`State::read`], when etcd may be away for a while, until `end` at most: what waits takes long, and members of
+    /// etcd are restarted.
+    async fn read_patiently(
+        client: &Client,
+        verb: &str,
+        target: &Target,
+        end: Instant,
+    ) -> Result<Self> {
+        let mut said = false;
+        loop {
+            match Self::read(client, verb, target).await {
+                Err(error) if is_away(&error) && Instant::now() < end => {
+                    if !std::mem::replace(&mut said, true) {
+                        term::warn(format_args!(
+                            "{}; the request stands, and is waited for when etcd answers again",
+                            term::chain(&error)
+                        ));
+                    }
+                    tokio::time::sleep(end.duration_since(Instant::now()).min(LOOK_EVERY)).await;
+                }
+                read => return read,
+            }
+        }
+    }
 }
 
 /// Waits until a move is over, so long at most; `budgets` may hold it back. Returns what to say of it.
@@ -416,8 +442,7 @@ async fn wait_for_move(
                 limit.as_secs()
             );
         }
-        wait(&mut changes, target, end).await?;
-        state = State::read(client, "move", target).await?;
+        state = next(&mut changes, client, ("move", target), end).await?;
     }
 }
 
@@ -448,15 +473,28 @@ pub(super) fn gone(name: &str, state: &State) -> String {
     }
 }
 
+/// Waits until something about the pod has changed, or it is time to look again, and looks.
+///
+/// # Errors
+/// When the store does not answer until `end`.
+pub(super) async fn next(
+    changes: &mut ChangeStream<'_>,
+    client: &Client,
+    (verb, target): (&str, &Target),
+    end: Instant,
+) -> Result<State> {
+    match wait(changes, target, end).await {
+        Err(error) if !is_away(&error) => return Err(error),
+        _ => {}
+    }
+    State::read_patiently(client, verb, target, end).await
+}
+
 /// Waits until something about the pod has changed, or it is time to look again.
 ///
 /// # Errors
 /// When the store does not answer for a while.
-pub(super) async fn wait(
-    changes: &mut crate::client::watch::ChangeStream<'_>,
-    target: &Target,
-    end: Instant,
-) -> Result<()> {
+async fn wait(changes: &mut ChangeStream<'_>, target: &Target, end: Instant) -> Result<()> {
     let look = end.min(Instant::now() + LOOK_EVERY);
     loop {
         tokio::select! {

@@ -20,13 +20,13 @@ use anyhow::{Result, bail};
 use clap::Args;
 use setpoint_apis::records::Intent;
 use setpoint_apis::{Key, LabelSelector, ObjectKey};
-use setpoint_store::{Revision, StoreError};
+use setpoint_store::Revision;
 use tokio::time::Instant;
 
 use super::requests::{self, Request, Written};
 use super::{DryRun, cordon, displace};
-use crate::client::Client;
 use crate::client::watch::ChangeStream;
+use crate::client::{Client, is_away};
 use crate::context::Context;
 use crate::select::SelectArgs;
 use crate::term::{self, Out};
@@ -115,10 +115,17 @@ pub(crate) async fn run(args: DrainArgs, context: &mut Context) -> Result<ExitCo
         }
         return Ok(ExitCode::SUCCESS);
     }
+    let limit = args.timeout;
     let mut drain = Drain::new(client, nodes, args, context);
     let done = tokio::select! {
         done = drain.run(&mut context.out) => Some(done),
         () = signals::interrupted() => None,
+        // It gives up by itself, unless it waits for etcd at that time.
+        () = tokio::time::sleep(limit + LAST_LOOK), if !limit.is_zero() => {
+            context.out.flush()?;
+            drain.say_what_stands().await;
+            bail!("given up after {} s: etcd does not answer", limit.as_secs());
+        }
     };
     match done {
         Some(Err(error)) if drain.began && is_away(&error) => {
@@ -454,12 +461,6 @@ impl Drain {
         };
         term::note(told);
     }
-}
-
-/// Whether nothing is wrong but that etcd does not answer.
-fn is_away(error: &anyhow::Error) -> bool {
-    let store = error.downcast_ref::<StoreError>();
-    store.is_some_and(StoreError::is_retryable)
 }
 
 async fn follow(client: &Client, after: Revision) -> Result<ChangeStream<'_>> {

@@ -15,7 +15,7 @@ mod answers;
 
 use super::budgets::{self, Held};
 use super::displace::{self, CommonArgs, State, Target};
-use crate::client::Client;
+use crate::client::{Client, is_away};
 use crate::context::Context;
 use crate::kinds;
 use crate::resolve::{self, Targets};
@@ -293,7 +293,11 @@ async fn wait_for_eviction(
             && (over || !first)
             && let Some(binding) = &state.binding
         {
-            let held = budgets::hold_back(client, &target.key, binding).await?;
+            let held = match budgets::hold_back(client, &target.key, binding).await {
+                // It is looked at again.
+                Err(error) if is_away(&error) && !over => None,
+                held => held?,
+            };
             if let Some(held) = &held
                 && told.as_ref().is_none_or(|told| told.budget != held.budget)
             {
@@ -309,8 +313,7 @@ async fn wait_for_eviction(
             };
             bail!("{name} {what}");
         }
-        displace::wait(&mut changes, target, end).await?;
+        state = displace::next(&mut changes, client, ("evict", target), end).await?;
         first = false;
-        state = State::read(client, "evict", target).await?;
     }
 }

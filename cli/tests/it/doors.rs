@@ -237,7 +237,10 @@ async fn object_counts_hold_for_all_kinds_and_show_in_the_status() {
             .is_some()
     );
     // One that nobody can read could say anything, of whatever is counted.
-    let key = Key::Desired("resourcequotas", ObjectKey::namespaced("default", "objects"));
+    let key = Key::Desired(
+        "resourcequotas",
+        ObjectKey::namespaced("default", "objects"),
+    );
     f.put(&key, "spec: [").await;
     for text in [config_map("d", "1"), deployment("api", 1)] {
         let err = f.run_with_input(&["apply", "-f", "-"], &text).fails();

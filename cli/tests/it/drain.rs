@@ -434,6 +434,60 @@ async fn a_drain_outlives_a_while_without_etcd() {
     assert!(ran.ok().contains("node/n1 drained"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_gives_up_in_time_and_an_eviction_is_waited_for_though_etcd_is_away() {
+    let etcd = Arc::new(TestEtcd::start().await);
+    let f = Fixture::of(etcd, "drain-away-timeout").await;
+    f.run(&["init"]).ok();
+    let f = with_nodes(f).await;
+    f.apply(&pod("a"));
+    place(&f, "a", "n1", 1, PodStage::Running).await;
+    let drain = f
+        .command(&["drain", "n1", "--timeout", "2s"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starting setpoint");
+    until_asked(&f, "a").await;
+    let mut evict_a = f
+        .command(&["evict", "pod/a", "--wait", "--timeout", "60s"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starting setpoint");
+    let by_cli = Key::Intent {
+        verb: "evict",
+        pod: key("a"),
+        by: "cli",
+    };
+    until_there(&f, &by_cli).await;
+    f.etcd.freeze();
+    let output = tokio::task::spawn_blocking(|| drain.wait_with_output());
+    let ran = Ran::of(output.await.expect("a thread").expect("its output"));
+    let err = ran.fails();
+    assert!(
+        err.contains("given up after 2 s: etcd does not answer"),
+        "{err}"
+    );
+    let stderr = evict_a.stderr.take().expect("its errors");
+    let said = tokio::task::spawn_blocking(|| {
+        use std::io::BufRead as _;
+        let mut lines = std::io::BufReader::new(stderr).lines();
+        let said = lines.find(|line| {
+            let line = line.as_deref().unwrap_or_default();
+            line.contains("waited for when etcd answers again")
+        });
+        (said, lines)
+    });
+    let (said, _lines) = said.await.expect("a thread");
+    f.etcd.thaw();
+    assert!(said.is_some(), "it has given up");
+    evict(&f, "a").await;
+    let output = tokio::task::spawn_blocking(|| evict_a.wait_with_output());
+    let ran = Ran::of(output.await.expect("a thread").expect("its output"));
+    assert!(ran.ok().contains("was evicted from n1"));
+}
+
 #[tokio::test]
 async fn budgets_are_ignored_when_that_is_wanted_also_by_requests_that_stand() {
     let f = nodes("drain-ignore").await;

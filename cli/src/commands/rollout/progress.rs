@@ -60,6 +60,7 @@ pub(super) fn progress(o: &Object) -> Result<Progressing> {
         )));
     }
     refuse_without_revision(o)?;
+    refuse_late(o)?;
     match o.kind.plural {
         "deployments" => deployment(o, wanted),
         "statefulsets" => stateful_set(o, wanted),
@@ -109,6 +110,19 @@ fn refuse_without_revision(o: &Object) -> Result<()> {
         ),
         None => Ok(()),
     }
+}
+
+/// An error when the rollout stands still for too long.
+fn refuse_late(o: &Object) -> Result<()> {
+    let progressing = o.condition("Progressing");
+    if progressing.is_some_and(|c| c["reason"] == "ProgressDeadlineExceeded") {
+        bail!(
+            "{} {:?} exceeded its progress deadline",
+            o.kind.singular(),
+            &*o.key.name
+        );
+    }
+    Ok(())
 }
 
 fn stateful_set(o: &Object, wanted: i64) -> Result<Progressing> {
@@ -184,11 +198,6 @@ fn daemon_set(o: &Object) -> Result<Progressing> {
 
 fn deployment(o: &Object, wanted: i64) -> Result<Progressing> {
     let (name, status) = (&o.key.name, |field: &str| o.number_at(&["status", field]));
-    if o.condition("Progressing")
-        .is_some_and(|c| c["reason"] == "ProgressDeadlineExceeded")
-    {
-        bail!("deployment {name:?} exceeded its progress deadline");
-    }
     let refused = o
         .condition("Progressing")
         .filter(|c| c["reason"] == "ReplicaSetCreateError");
@@ -294,6 +303,24 @@ mod tests {
             json!({"observedGeneration": 2, "conditions": [{"type": "Progressing", "status": "False", "reason": "ReplicaSetCreateError", "message": "exceeded quota: q"}]}),
             "gets no new ReplicaSet: exceeded quota: q",
         );
+    }
+
+    #[test]
+    fn a_missed_deadline_ends_the_wait_whatever_the_kind() {
+        for kind in ["deployments", "statefulsets", "daemonsets"] {
+            let late = json!([{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]);
+            let mut o = object(
+                kind,
+                json!({"spec": {"replicas": 3}, "status": {"observedGeneration": 2, "conditions": late}}),
+            );
+            o.revisions = Some(Revisions {
+                created: 1,
+                modified: 2,
+                version: 2,
+            });
+            let error = progress(&o).unwrap_err().to_string();
+            assert!(error.contains("exceeded its progress deadline"), "{error}");
+        }
     }
 
     #[test]

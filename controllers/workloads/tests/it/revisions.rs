@@ -129,7 +129,9 @@ async fn a_copy_that_somebody_has_broken_stops_no_rollout_and_stays() {
         put_config(&rig, value).await;
         rig.until(&format!("the set with a pod reads {value}"), |view| {
             let s = status(view)?;
-            let done = s.updated_replicas == Some(1) && s.replicas == Some(1);
+            let done = s.updated_replicas == Some(1)
+                && s.replicas == Some(1)
+                && s.available_replicas == Some(1);
             let sets = view.desired::<ReplicaSet>();
             let present = |set: &ReplicaSet| set.spec.replicas() > 0;
             let mut present = sets.iter().filter(|(_, set)| present(&set.value));
