@@ -335,7 +335,7 @@ impl State {
 
     /// As [`State::read`], when etcd may be away for a while, until `end` at most: what waits takes long, and members of
     /// etcd are restarted.
-    async fn read_patiently(
+    pub(super) async fn read_patiently(
         client: &Client,
         verb: &str,
         target: &Target,
@@ -370,7 +370,7 @@ async fn wait_for_move(
     let name = target.name();
     let mut request = request.0;
     let end = Instant::now() + limit;
-    let mut state = State::read(client, "move", target).await?;
+    let mut state = State::read_patiently(client, "move", target, end).await?;
     let mut changes = client
         .changes(kinds::builtin("pods"), state.revision)
         .await?;

@@ -73,7 +73,11 @@ pub(crate) async fn run(args: EvictArgs, context: &mut Context) -> Result<ExitCo
         ));
     }
     context.out.flush()?;
-    let heard = displace::warn_without_scheduler(&client).await?;
+    let heard = match displace::warn_without_scheduler(&client).await {
+        // That is waited for too.
+        Err(error) if args.common.wait && is_away(&error) => true,
+        heard => heard?,
+    };
     let budgets = !args.common.ignore_budgets;
     if args.common.wait {
         wait_for_all(&client, &targets, (args.timeout, budgets), context).await?;
@@ -268,7 +272,7 @@ async fn wait_for_eviction(
 ) -> Result<String> {
     let (name, node) = (target.name(), &target.binding.node);
     let end = Instant::now() + limit;
-    let mut state = State::read(client, "evict", target).await?;
+    let mut state = State::read_patiently(client, "evict", target, end).await?;
     let mut changes = client
         .changes(kinds::builtin("pods"), state.revision)
         .await?;
