@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use crate::strict::scalar::{Scalar, resolve};
+use crate::strict::scalar::{Scalar, is_json_number, resolve};
 
 /// Writes a value as YAML, so that readers of YAML 1.1 and of 1.2 read the same.
 ///
@@ -56,15 +56,17 @@ type Range = std::ops::Range<usize>;
 fn parts(line: &str) -> (usize, [Option<Range>; 2]) {
     let mut start = line.len() - line.trim_start_matches(' ').len();
     let mut depth = start;
+    let mut of_key = false;
     // A long key stands alone behind `? `, and its value on the next line behind `: `.
     while let Some(mark @ ("- " | "? " | ": ")) = line.get(start..start + 2) {
         start += 2;
+        of_key |= mark != "- ";
         if mark == "- " {
             depth = start;
         }
     }
     // A list in a list item: the text of an item is indented more than the dash, not more than the item.
-    if depth > 0 && line[..depth].ends_with("- ") && !line[start..].contains(": ") {
+    if !of_key && depth > 0 && line[..depth].ends_with("- ") && !line[start..].contains(": ") {
         depth -= 2;
     }
     let rest = &line[start..];
@@ -110,6 +112,10 @@ fn begins_block(word: &str) -> bool {
 
 /// Whether a word is a text to YAML 1.2, which the writer has left as it is, and none to YAML 1.1.
 fn is_ambiguous(word: &str) -> bool {
+    // Such a text has been quoted.
+    if is_json_number(word) {
+        return false;
+    }
     match resolve(word) {
         Scalar::Text => false,
         Scalar::Bool(_) => !matches!(word, "true" | "false"),
@@ -175,7 +181,7 @@ mod tests {
             all.insert(word.into(), json!(word));
             all.insert(
                 format!("{word} in all places"),
-                json!([word, [word, [lines, word]], {word: word}, [{word: [word], "n": lines}], lines]),
+                json!([word, [word, [lines, word]], {&lines: word, "n": "off"}, {word: word}, [{word: [word], "n": lines}], lines]),
             );
             all.insert(format!("{word} {}", "long ".repeat(40)), json!(word));
         }

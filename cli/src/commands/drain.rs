@@ -123,8 +123,10 @@ pub(crate) async fn run(args: DrainArgs, context: &mut Context) -> Result<ExitCo
         // It gives up by itself, unless it waits for etcd at that time.
         () = tokio::time::sleep(limit + LAST_LOOK), if !limit.is_zero() => {
             context.out.flush()?;
-            drain.say_what_stands().await;
-            bail!("given up after {} s: etcd does not answer", limit.as_secs());
+            if drain.began {
+                drain.say_what_stands().await;
+            }
+            bail!("given up after {} s, in which etcd did not answer in time", limit.as_secs());
         }
     };
     match done {

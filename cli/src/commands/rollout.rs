@@ -154,13 +154,15 @@ pub(crate) async fn run(args: RolloutArgs, context: &mut Context) -> Result<()> 
             } else {
                 timeout
             };
-            let how = Follow {
-                watch,
-                revision,
-                timeout,
-            };
+            // One for all of them.
+            let end = Instant::now() + timeout;
             let mut failed = Vec::new();
             for (kind, key) in targets.find(context, &client).await? {
+                let how = Follow {
+                    watch,
+                    revision,
+                    timeout: end.saturating_duration_since(Instant::now()),
+                };
                 let followed = status(context, &client, kind, &key, how).await;
                 // The others are told of all the same, unless nobody answers or reads any more.
                 let Err(error) = followed else { continue };

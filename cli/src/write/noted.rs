@@ -56,6 +56,11 @@ pub(crate) fn edit(text: &str, changes: &[Change]) -> Result<Edited> {
     })
 }
 
+/// Whether a word is anywhere in a text: when not, it need not be read to know that it does not say it.
+pub(super) fn mentions(text: &[u8], word: &str) -> bool {
+    text.windows(word.len()).any(|part| part == word.as_bytes())
+}
+
 /// A manifest with what it leaves to commands, as it is in the document that it replaces; `None` when that changes
 /// nothing of it. The flag says whether it had to be written anew, so that its comments are lost.
 ///
@@ -70,7 +75,7 @@ pub(super) fn kept(
 ) -> Result<Option<(Document, bool)>> {
     // Most objects name nothing, and then nothing has to be read. JSON may have a backslash before the slash of the name.
     let word = SET_BY_COMMAND.rsplit('/').next().unwrap_or(SET_BY_COMMAND);
-    let may_name = |text: &[u8]| text.windows(word.len()).any(|part| part == word.as_bytes());
+    let may_name = |text: &[u8]| mentions(text, word);
     let stored = stored.filter(|kv| may_name(&kv.value) || may_name(document.text.as_bytes()));
     let Some(stored) = stored else {
         return Ok(None);

@@ -223,7 +223,8 @@ fn over_stored(
 /// manifest leaves out: what belongs to it, its dependents and the directory of a claim, goes by the uid.
 fn with_uid(document: Document, stored: Option<&KeyValue>) -> Result<Document> {
     let uid = |value: &Value| Some(value.pointer("/metadata/uid")?.as_str()?.to_owned());
-    let stored = stored.filter(|_| uid(&document.value).is_none());
+    let stored =
+        stored.filter(|kv| uid(&document.value).is_none() && noted::mentions(&kv.value, "uid"));
     let stored = stored.and_then(|kv| serde_yaml::from_slice(&kv.value).ok());
     let Some(stored) = stored.as_ref().and_then(uid) else {
         return Ok(document);

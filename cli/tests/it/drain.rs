@@ -466,7 +466,7 @@ async fn a_drain_gives_up_in_time_and_an_eviction_is_waited_for_though_etcd_is_a
     let ran = Ran::of(output.await.expect("a thread").expect("its output"));
     let err = ran.fails();
     assert!(
-        err.contains("given up after 2 s: etcd does not answer"),
+        err.contains("given up after 2 s, in which etcd did not answer"),
         "{err}"
     );
     let stderr = evict_a.stderr.take().expect("its errors");

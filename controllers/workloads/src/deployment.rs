@@ -277,11 +277,14 @@ fn seen(key: &ObjectKey, set: &Stored<ReplicaSet>) -> Seen {
 fn facts(index: &OwnerIndex, view: &View<'_>, key: &ObjectKey, row: &SetRow) -> SetFacts {
     let set = &row.set.value;
     let (mut pods, mut frozen) = (0, 0);
-    let mut ready_since = Vec::new();
+    let (mut ready_since, mut frozen_ready_since) = (Vec::new(), Vec::new());
     for pod in index.pods_of(&row.set.uid()) {
         if pod.facts.is_active() || pod.facts.frozen {
             pods += 1;
-            frozen += i32::from(pod.facts.frozen);
+            if pod.facts.frozen {
+                frozen += 1;
+                frozen_ready_since.extend(pod.facts.ready_since);
+            }
             ready_since.extend(pod.facts.ready_since);
         }
     }
@@ -306,6 +309,7 @@ fn facts(index: &OwnerIndex, view: &View<'_>, key: &ObjectKey, row: &SetRow) -> 
         crash: crashing(index.pods_of(&row.set.uid()).map(|pod| &pod.facts)),
         pods,
         frozen,
+        frozen_ready_since,
         ready_since,
         stopping: i32::try_from(stopping).unwrap_or(i32::MAX),
         failure,

@@ -45,7 +45,8 @@ fn end(former: &FormerRevision) -> Timestamp {
     former.replaced_at.saturating_add(PROBATION)
 }
 
-/// All pods are of `revision` and available.
+/// All pods are of `revision` and available. What has not proven itself takes the place of nothing that has: the former
+/// revision stays while it may be gone back to, unless it is the one that has come back.
 pub(crate) fn note(
     last: &mut Option<String>,
     former: &mut Option<FormerRevision>,
@@ -56,10 +57,14 @@ pub(crate) fn note(
         return;
     }
     let before = last.replace(revision.to_owned());
-    *former = before.map(|revision| FormerRevision {
-        revision,
-        replaced_at: now.whole_seconds(),
-    });
+    let proven = in_force(former.as_ref(), now).map(str::to_owned);
+    *former = proven
+        .or(before)
+        .filter(|former| former != revision)
+        .map(|revision| FormerRevision {
+            revision,
+            replaced_at: now.whole_seconds(),
+        });
 }
 
 /// What is taken back has not been good after all.
@@ -102,6 +107,19 @@ mod tests {
             Some(Duration::from_secs(40))
         );
         assert_eq!(look_again(former.as_ref(), at(240)), None);
+    }
+
+    #[test]
+    fn what_has_proven_itself_is_not_given_up_for_what_has_not() {
+        let (mut last, mut former) = (None, None);
+        for (revision, seconds) in [("a", 0), ("b", 1_000), ("c", 1_060)] {
+            note(&mut last, &mut former, revision, at(seconds));
+        }
+        let to = |revision, now| back_to(revision, last.as_deref(), former.as_ref(), at(now));
+        assert_eq!(to("c", 1_100), Some("a"));
+        // Who has come back by hand does not go forth by itself.
+        note(&mut last, &mut former, "a", at(1_120));
+        assert_eq!((last.as_deref(), former), (Some("a"), None));
     }
 
     #[test]

@@ -243,6 +243,8 @@ impl<'a> Pass<'a> {
             self.unavailable += 1;
         } else if !new && self.s.rolls() {
             match available {
+                // It takes no other one's turn.
+                true if pod.facts.frozen => self.frozen += 1,
                 true => self.outdated.push((row, pod)),
                 // It is missing already, whoever replaces it: so no other one may be for that.
                 false => {
@@ -277,6 +279,7 @@ impl<'a> Pass<'a> {
                     self.surging += 1;
                 }
             }
+            (None, Some(old)) if old.facts.frozen => self.frozen += 1,
             (None, Some(old)) if room && !row.lost => match self.ground.is_available(row, old) {
                 true => self.outdated.push((row, old)),
                 false => self.create.push(row),

@@ -103,7 +103,10 @@ impl<'a> Ground<'a> {
             [pod] => pod.is_active() && self.is_new(pod) && self.is_available(row, pod),
             _ => false,
         };
-        let mut known = self.rows.iter().filter(|r| r.fit == Fit::Runs && !r.lost);
+        // Pods whose documents do not parse are left alone, and not waited for.
+        let left_alone = |r: &Row<'_>| r.pods.iter().any(|p| p.facts.frozen);
+        let known = |r: &&Row<'_>| r.fit == Fit::Runs && !r.lost && !left_alone(r);
+        let mut known = self.rows.iter().filter(known);
         !self.is_blind() && known.all(done)
     }
 

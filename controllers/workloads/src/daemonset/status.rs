@@ -124,7 +124,7 @@ fn old_pods(ground: &Ground<'_>) -> i32 {
     let rows = ground.rows.iter().filter(|r| r.fit == Fit::Runs && !r.lost);
     let old = rows
         .flat_map(|r| r.pods)
-        .filter(|p| p.is_active() && !ground.is_new(p));
+        .filter(|p| p.facts.is_active() && !p.facts.frozen && !ground.is_new(p));
     i32::try_from(old.count()).unwrap_or(i32::MAX)
 }
 

@@ -127,14 +127,15 @@ struct Rollout<'a> {
 /// available.
 ///
 /// When it deletes those first that are not available, what is beyond the most can go and takes no available pod. One
-/// whose document does not parse does not go, so it counts there whether it is available or not.
+/// whose document does not parse does not go, so it counts there although it is not available.
 fn stay(r: &SetFacts, s: &Snapshot, now: Timestamp) -> Stay {
     let available = available(r, s, now);
+    let stuck = r.frozen - count_available(&r.frozen_ready_since, s, now);
     let too_many = r.pods.saturating_sub(r.replicas).max(0);
     let goes = too_many.min(r.pods.saturating_sub(r.frozen));
     Stay {
         least: available.saturating_sub(goes).max(0),
-        most: available.saturating_add(r.frozen).min(r.replicas),
+        most: available.saturating_add(stuck).min(r.replicas),
     }
 }
 
@@ -359,12 +360,14 @@ impl<'a> Rollout<'a> {
 
 /// How many of a set's pods are available.
 pub(super) fn available(r: &SetFacts, s: &Snapshot, now: Timestamp) -> i32 {
-    let count = r
-        .ready_since
-        .iter()
-        .filter(|since| available_at(**since, s.min_ready()) <= now)
-        .count();
-    i32::try_from(count).unwrap_or(i32::MAX)
+    count_available(&r.ready_since, s, now)
+}
+
+/// How many of pods that are ready since these times are available.
+pub(super) fn count_available(ready_since: &[Timestamp], s: &Snapshot, now: Timestamp) -> i32 {
+    let ready = ready_since.iter();
+    let count = ready.filter(|since| available_at(**since, s.min_ready()) <= now);
+    i32::try_from(count.count()).unwrap_or(i32::MAX)
 }
 
 /// The Deployment's annotations that its ReplicaSets get too.

@@ -51,6 +51,8 @@ pub struct SetFacts {
     pub pods: i32,
     /// Those of them whose documents do not parse: they are left alone, whatever its size.
     pub frozen: i32,
+    /// Since when those of these that are ready are ready.
+    pub frozen_ready_since: Vec<Timestamp>,
     /// Since when those that are ready are ready.
     pub ready_since: Vec<Timestamp>,
     /// Pods of it that are not wanted any more and have not stopped.

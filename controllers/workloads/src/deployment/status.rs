@@ -3,7 +3,7 @@
 use setpoint_apis::Timestamp;
 use setpoint_apis::apps::DeploymentStatus;
 
-use super::decide::available;
+use super::decide::{available, count_available, sum};
 use super::numbers::room;
 use super::plan::{Plan, SetFacts, Snapshot};
 use super::revision::{self, Target};
@@ -75,7 +75,7 @@ pub(super) fn settle(
         // What was counted so far is of the revision that runs instead.
         let of_asked = s.sets.iter().filter(|r| *r.seen.key.name == **asked);
         status.reverted_replicas = status.updated_replicas;
-        status.updated_replicas = some(super::decide::sum(of_asked.map(|r| r.pods)));
+        status.updated_replicas = some(sum(of_asked.map(|r| r.pods)));
     }
 
     let turned = s.failure.is_some()
@@ -91,25 +91,46 @@ pub(super) fn settle(
 
 /// Whether the rollout is done and every pod available.
 pub(super) fn is_complete(s: &Snapshot, new: Option<usize>, now: Timestamp) -> bool {
-    let status = count(s, new, now);
-    let all = |n: Option<i32>| n.unwrap_or(0) == s.wanted;
-    all(status.updated_replicas) && all(status.replicas) && all(status.available_replicas)
+    is_done(s, new, &count(s, new, now), now)
+}
+
+/// The same by what was counted.
+fn is_done(s: &Snapshot, new: Option<usize>, status: &DeploymentStatus, now: Timestamp) -> bool {
+    let n = |n: Option<i32>| n.unwrap_or(0);
+    let (pods, available) = left_alone(s, new, now);
+    n(status.updated_replicas) == s.wanted
+        && n(status.replicas) - pods == s.wanted
+        && n(status.available_replicas) - available == s.wanted
+}
+
+/// Pods of ReplicaSets that are to have none, which stay because their documents do not parse, and how many of them are
+/// available. Waiting for these would end in a missed deadline, and a good revision would be taken back for them.
+fn left_alone(s: &Snapshot, new: Option<usize>, now: Timestamp) -> (i32, i32) {
+    let old = || {
+        let all = s.sets.iter().enumerate();
+        all.filter(|(i, r)| Some(*i) != new && r.replicas == 0)
+    };
+    let available = |r: &SetFacts| count_available(&r.frozen_ready_since, s, now);
+    (
+        sum(old().map(|(_, r)| r.frozen)),
+        sum(old().map(|(_, r)| available(r))),
+    )
 }
 
 fn count(s: &Snapshot, new: Option<usize>, now: Timestamp) -> DeploymentStatus {
-    let sum = |f: &dyn Fn(&SetFacts) -> i32| super::decide::sum(s.sets.iter().map(f));
-    let available = sum(&|r| available(r, s, now));
-    let meant = sum(&|r| r.replicas).max(if new.is_none() && s.sets.is_empty() {
+    let of_all = |f: &dyn Fn(&SetFacts) -> i32| sum(s.sets.iter().map(f));
+    let available = of_all(&|r| available(r, s, now));
+    let meant = of_all(&|r| r.replicas).max(if new.is_none() && s.sets.is_empty() {
         s.wanted
     } else {
         0
     });
     DeploymentStatus {
         observed_generation: Some(s.generation),
-        replicas: some(sum(&|r| r.pods)),
+        replicas: some(of_all(&|r| r.pods)),
         updated_replicas: some(new.map_or(0, |i| s.sets[i].pods)),
         reverted_replicas: None,
-        ready_replicas: some(sum(&|r| {
+        ready_replicas: some(of_all(&|r| {
             i32::try_from(r.ready_since.len()).unwrap_or(i32::MAX)
         })),
         available_replicas: some(available),
@@ -270,12 +291,14 @@ fn progress_condition(
     // A rollout that was complete stays so while pods come and go, until there are pods of another template. One that had
     // none to roll out has proven nothing.
     let proven = stored.last_available_revision.as_deref() == Some(name);
-    if reason == NEW_AVAILABLE && proven && n(status.replicas) == n(status.updated_replicas) {
+    let message = format!("ReplicaSet \"{name}\" has successfully progressed.");
+    let said = present.as_ref().and_then(|c| c.message.as_deref()) == Some(&message);
+    let complete = reason == NEW_AVAILABLE && said && proven;
+    let (left, _) = left_alone(s, Some(new), now);
+    if complete && n(status.replicas) - left == n(status.updated_replicas) {
         return;
     }
-    let all = |count: Option<i32>| n(count) == s.wanted;
-    if all(status.updated_replicas) && all(status.replicas) && all(status.available_replicas) {
-        let message = format!("ReplicaSet \"{name}\" has successfully progressed.");
+    if is_done(s, Some(new), status, now) {
         conditions::set(
             &mut status.conditions,
             finding(true, NEW_AVAILABLE, message),

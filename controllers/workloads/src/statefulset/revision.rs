@@ -115,9 +115,11 @@ pub(super) fn is_complete(s: &Snapshot, target: &Target, now: Timestamp) -> bool
 
 /// As [`is_complete`], where pods below the partition may be of any revision.
 pub(super) fn is_rolled_out(s: &Snapshot, target: &Target, now: Timestamp) -> bool {
+    // Those whose documents do not parse are left alone, and not waited for.
     let done = |m: &Member| {
-        m.is_available(s.min_ready, now)
-            && (!above_partition(s, m.ordinal) || m.is_of(&target.runs))
+        m.facts.frozen
+            || m.is_available(s.min_ready, now)
+                && (!above_partition(s, m.ordinal) || m.is_of(&target.runs))
     };
     is_full(s) && s.members.iter().all(done)
 }
@@ -139,7 +141,12 @@ pub(super) fn rollback(s: &Snapshot, target: &Target, now: Timestamp) -> Option<
     }
     let of_asked = s.members.iter().filter(|m| m.is_of(asked));
     let failure = crashing(of_asked.map(|m| &m.facts));
+    // What has been complete has kept its deadline.
+    let rolls = last_available(s) != Some(asked);
     let failure = failure.or_else(|| {
+        if !rolls {
+            return None;
+        }
         let conditions = &s.status.as_ref()?.conditions;
         Failure::missed_deadline(conditions, &timed_out(asked), s.progress_deadline)
     })?;

@@ -211,7 +211,7 @@ fn progress(
 
 /// Whether the rollout has nothing left to do about a pod.
 fn settled(s: &Snapshot, target: &Target, m: &Member) -> bool {
-    !revision::above_partition(s, m.ordinal) || m.is_of(&target.runs)
+    !revision::above_partition(s, m.ordinal) || m.is_of(&target.runs) || m.facts.frozen
 }
 
 fn has_progressed(status: &StatefulSetStatus, stored: &StatefulSetStatus) -> bool {

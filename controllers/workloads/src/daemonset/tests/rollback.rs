@@ -75,6 +75,22 @@ fn a_rollout_whose_pods_crash_goes_back_and_says_so() {
     );
 }
 
+#[test]
+fn a_pod_that_does_not_parse_is_no_reason_to_take_a_rollout_back() {
+    let mut w = running(3, "a");
+    w.s.pods[1].facts.frozen = true;
+    w.s.template = template("b");
+    w.run();
+    assert_eq!(w.pods(), "n1:b n2:a n3:b");
+    w.now += 5_000;
+    w.settle();
+    assert_eq!(w.condition("RolledBack"), None);
+    assert_eq!(
+        w.condition("Progressing").as_deref(),
+        Some("True/NewRevisionAvailable")
+    );
+}
+
 /// A process that runs is available, be it for a moment.
 #[test]
 fn what_was_available_for_a_moment_and_crashes_is_taken_back_and_not_good() {
@@ -267,6 +283,7 @@ fn revisions_read_copies_that_stay_while_a_revision_reads_them() {
         Some("True/ConfigMissing")
     );
     w.s.missing = None;
+    w.now += PROBATION.as_secs().cast_signed();
     w.s.history_limit = 1;
     w.run();
     assert_eq!(w.pods(), "n1:c n2:c");

@@ -20,6 +20,11 @@ impl World {
         });
     }
 
+    fn good(&self) -> &str {
+        let status = self.s.status.as_ref().unwrap();
+        status.last_available_revision.as_deref().unwrap()
+    }
+
     fn names(&self) -> Vec<String> {
         let names = self.s.sets.iter().map(|r| r.seen.key.name.to_string());
         names.collect()
@@ -150,6 +155,51 @@ fn a_missed_deadline_is_said_first_and_then_taken_back() {
         w.condition("RolledBack").as_deref(),
         Some("True/ProgressDeadlineExceeded")
     );
+}
+
+#[test]
+fn a_pod_that_does_not_parse_is_no_reason_to_take_a_rollout_back() {
+    let mut w = running(3, "a");
+    w.s.sets[0].frozen = 1;
+    w.s.sets[0].frozen_ready_since = vec![at(w.now)];
+    w.s.template = template("b");
+    w.run();
+    assert_eq!((w.sizes(), w.pods()), (vec![0, 3], 4));
+    assert_eq!(w.reason("Progressing"), "True/NewReplicaSetAvailable");
+    w.now += 5_000;
+    let plans = w.settle();
+    assert!(plans.iter().all(|p| p.rolled_back.is_none()));
+    assert_eq!(w.condition("RolledBack"), None);
+    assert_eq!(w.good(), w.names()[1]);
+}
+
+/// One of the failed revision praises what does not run any more.
+#[test]
+fn what_is_gone_back_to_has_a_deadline_of_its_own() {
+    let mut w = running(2, "a");
+    w.s.strategy = recreate();
+    w.s.template = template("b");
+    w.run();
+    w.s.sets[1].ready_since.clear();
+    w.crash(1);
+    // The failed pods go before the status of the pass that scales them down is written.
+    let status = loop {
+        let plan = w.plan();
+        w.apply(&plan);
+        if w.sizes()[1] == 0 {
+            break w.s.status.clone();
+        }
+    };
+    w.s.sets[1].pods = 0;
+    w.s.status = status;
+    w.settle();
+    w.replica_sets_act();
+    w.settle();
+    assert_eq!(w.sizes(), [2, 0]);
+    assert_eq!(w.reason("Progressing"), "True/ReplicaSetUpdated");
+    w.now += 601;
+    w.settle();
+    assert_eq!(w.reason("Progressing"), "False/ProgressDeadlineExceeded");
 }
 
 #[test]

@@ -100,6 +100,19 @@ fn what_was_available_for_a_moment_and_crashes_is_taken_back_and_not_good() {
 }
 
 #[test]
+fn a_pod_that_does_not_parse_is_no_reason_to_take_a_rollout_back() {
+    let mut w = running(parallel(set(3, "a")));
+    w.facts(1).frozen = true;
+    w.roll_to("b");
+    w.run();
+    assert_eq!(w.images(), "b0 a1 b2");
+    w.now += 5_000;
+    let plans = w.settle();
+    assert!(plans.iter().all(|p| p.rolled_back.is_none()), "{plans:?}");
+    assert_eq!(w.condition("RolledBack"), None);
+}
+
+#[test]
 fn a_set_that_grows_from_nothing_has_a_deadline() {
     let mut w = running(set(1, "a"));
     w.s.wanted = 0;

@@ -179,8 +179,8 @@ fn history_is_kept_as_long_as_wanted() {
     for image in ["b", "c", "d", "e"] {
         w.roll_to(image);
         w.run();
+        w.now += PROBATION.as_secs().cast_signed();
     }
-    w.now += PROBATION.as_secs().cast_signed();
     w.run();
     let kept: Vec<i64> = w.s.revisions.iter().map(|r| r.number).collect();
     assert_eq!(kept, [3, 4, 5]);
