@@ -56,7 +56,7 @@ mod tests {
         let owned =
             with_owner_references::<Pod>(&key, text.as_bytes(), std::slice::from_ref(&owner))
                 .unwrap();
-        assert!(owned.contains("future:\n  y: 2\n"), "{owned}");
+        assert!(owned.contains("future:\n  'y': 2\n"), "{owned}");
         let pod: Pod = document::decode_keyed(&key, owned.as_bytes()).unwrap();
         assert_eq!(pod.metadata.owner_references, [owner]);
         assert_eq!(pod.spec.containers[0].args, ["yes", "1e3"]);
