@@ -124,6 +124,9 @@ fn status(mut status: Value) -> Value {
         let c = c.as_object_mut().unwrap();
         c.retain(|name, _| ["type", "status", "reason"].contains(&name.as_str()));
     }
+    if let Some(former) = fields.get_mut("formerAvailableRevision") {
+        former.as_object_mut().unwrap().remove("replacedAt");
+    }
     if let Some(record) = fields.get_mut("rollback").and_then(Value::as_object_mut) {
         record.retain(|name, _| !["at", "message"].contains(&name.as_str()));
     }
