@@ -8,34 +8,23 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
-use setpoint_apis::autoscaling::{
-    HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec, HorizontalPodAutoscalerStatus,
-};
-use setpoint_apis::resolve::{scale_target, scaled_plural};
+use setpoint_apis::autoscaling::{HorizontalPodAutoscaler, HorizontalPodAutoscalerStatus};
+use setpoint_apis::resolve::{Scalers, scaled_plural};
 use setpoint_apis::{Kind, ObjectKey};
 
 use crate::client::Client;
 use crate::kinds::{self, KindInfo};
 use crate::object::Object;
-use crate::term;
-use crate::write::{self, Modified, modify};
+use crate::write::{self, modify};
 use crate::yaml_edit::{Change, Edited};
 
 /// A workload: plural and name.
 type Target = (&'static str, ObjectKey);
 
-/// The autoscalers of some namespaces, by what they are about: of several the first by name, as their workloads'
-/// controllers take them.
-#[derive(Default)]
-pub(crate) struct Autoscalers {
-    by_target: BTreeMap<Target, Autoscaler>,
-}
+/// The autoscalers of a namespace with what they have recorded, by name.
+pub(crate) struct Autoscalers(Vec<(ObjectKey, HorizontalPodAutoscaler, Option<Recorded>)>);
 
-struct Autoscaler {
-    name: String,
-    spec: HorizontalPodAutoscalerSpec,
-    recorded: Option<HorizontalPodAutoscalerStatus>,
-}
+type Recorded = HorizontalPodAutoscalerStatus;
 
 impl Autoscalers {
     /// Those of a namespace but for the ones that `gone` names.
@@ -49,36 +38,27 @@ impl Autoscalers {
     ) -> Result<Self> {
         let kind = kinds::builtin(HorizontalPodAutoscaler::PLURAL);
         let listed = client.list(kind, Some(namespace)).await?.objects;
-        let mut all = Self::default();
-        for object in listed.iter().filter(|o| !gone(&o.key)) {
-            let Some(scaler) = read_as(object, "spec") else {
-                continue;
-            };
+        let here = listed.into_iter().filter(|o| !gone(&o.key));
+        let all = here.filter_map(|object| {
             let scaler = HorizontalPodAutoscaler {
-                spec: scaler,
+                spec: read_as(&object, "spec")?,
                 ..HorizontalPodAutoscaler::default()
             };
-            let Some((plural, name)) = scale_target(&scaler) else {
-                continue;
-            };
-            let target = (plural, ObjectKey::namespaced(namespace, name));
-            all.by_target.entry(target).or_insert_with(|| Autoscaler {
-                name: object.full_name(),
-                recorded: read_as(object, "status"),
-                spec: scaler.spec,
-            });
-        }
-        Ok(all)
+            let recorded = read_as(&object, "status");
+            Some((object.key, scaler, recorded))
+        });
+        Ok(Self(all.collect()))
     }
 
     /// The autoscaler that decides how many pods a workload has, when its document asks for any at all, and how many that
     /// are; `None` when the document's number holds.
-    pub(crate) fn decides(&self, plural: &str, key: &ObjectKey) -> Option<(&str, i32)> {
-        let of_target = |((p, k), _): &(&Target, _)| *p == plural && k == key;
-        let (_, scaler) = self.by_target.iter().find(of_target)?;
-        let wanted = |asked| scaler.spec.wanted(asked, scaler.recorded.as_ref());
-        // What is decided does not depend on what is asked for.
-        (wanted(1) == wanted(2)).then(|| (scaler.name.as_str(), wanted(1)))
+    pub(crate) fn decides(&self, plural: &str, key: &ObjectKey) -> Option<(String, i32)> {
+        let scalers = Scalers::of(self.0.iter().map(|(name, scaler, _)| (name, scaler)));
+        let (name, scaler) = scalers.about((plural, &key.name))?;
+        let mut all = self.0.iter();
+        let recorded = all.find(|(of, ..)| of == name)?.2.as_ref()?;
+        let kind = kinds::builtin(HorizontalPodAutoscaler::PLURAL);
+        Some((kind.full_name(&name.name), scaler.spec.decided(recorded)?))
     }
 }
 
@@ -124,21 +104,13 @@ impl Kept {
             let now = self.kind.read(&self.key, &stored.value)?;
             // Somebody has scaled it to nothing since: no autoscaler had a say in that.
             if now["spec"]["replicas"] == 0 {
-                return Ok(Edited {
-                    text: text.to_owned(),
-                    rewritten: false,
-                });
+                return Ok(Edited::unchanged(text));
             }
             resize(text, self.replicas)
         })
         .await
         .with_context(|| format!("keeping the size of {}", self.name()))?;
-        if modified == (Modified::Changed { rewritten: true }) {
-            term::warn(format_args!(
-                "the document of {} was written anew; its comments are lost",
-                self.name()
-            ));
-        }
+        modified.warn_when_rewritten(&self.name());
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod watch;
 mod world;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::Result;
 use setpoint_apis::time::Timestamp;
@@ -17,8 +18,10 @@ use setpoint_store::list::{self, List};
 use setpoint_store::{
     KeyValue, RangeRequest, Revision, SharedStore, StoreError, Txn, TxnOp, TxnResult,
 };
+use tokio::time::Instant;
 
 use crate::kinds::{self, KindInfo};
+use crate::term;
 
 pub(crate) use read::Listing;
 
@@ -26,11 +29,40 @@ pub(crate) use read::Listing;
 const PAGE: i64 = 1_000;
 /// Keys per transaction that reads: etcd takes 128 operations in one.
 const MANY: usize = 100;
+/// How long etcd is left alone after it has not answered.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Whether nothing is wrong but that etcd does not answer.
 pub(crate) fn is_away(error: &anyhow::Error) -> bool {
     let store = error.downcast_ref::<StoreError>();
     store.is_some_and(StoreError::is_retryable)
+}
+
+/// Looks, and looks again while etcd is away, until `end` at most: what waits takes long, and members of etcd are
+/// restarted. Says so once, with what `goes_on` when etcd answers again.
+///
+/// # Errors
+/// Those of `look`; the last one when etcd was away until `end`.
+pub(crate) async fn patiently<T>(
+    end: Instant,
+    goes_on: &str,
+    look: impl AsyncFn() -> Result<T>,
+) -> Result<T> {
+    let mut said = false;
+    loop {
+        match look().await {
+            Err(error) if is_away(&error) && Instant::now() < end => {
+                if !std::mem::replace(&mut said, true) {
+                    term::warn(format_args!(
+                        "{}; {goes_on} when etcd answers again",
+                        term::chain(&error)
+                    ));
+                }
+                tokio::time::sleep_until(end.min(Instant::now() + AGAIN)).await;
+            }
+            looked => return looked,
+        }
+    }
 }
 
 /// A connection with the keyspace it is about.

@@ -42,15 +42,22 @@ pub(crate) struct Edited {
     pub(crate) rewritten: bool,
 }
 
+impl Edited {
+    /// The document as it is.
+    pub(crate) fn unchanged(text: &str) -> Self {
+        Self {
+            text: text.to_owned(),
+            rewritten: false,
+        }
+    }
+}
+
 /// Makes changes to a document that is a mapping.
 ///
 /// # Errors
 /// When the document does not parse, or a path leads through something that is no mapping.
 pub(crate) fn edit(text: &str, changes: &[Change]) -> Result<Edited> {
-    let mut edited = Edited {
-        text: text.to_owned(),
-        rewritten: false,
-    };
+    let mut edited = Edited::unchanged(text);
     for change in changes {
         let before: Value =
             serde_yaml::from_str(&edited.text).context("the stored document is not valid YAML")?;

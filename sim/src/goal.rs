@@ -267,16 +267,15 @@ impl State {
         }
         let bound = self.bindings.keys().filter(|pod| !self.has_ended(pod));
         unmet.extend(self.quotas.unmet(bound));
-        let full = |key: &&ObjectKey, of: &[&str]| self.is_full(key, of);
         wait.extend(
             self.deployments
                 .keys()
-                .filter(|key| full(key, &OF_DEPLOYMENTS)),
+                .filter(|key| self.is_full(key, &OF_DEPLOYMENTS)),
         );
         wait.extend(
             self.stateful_sets
                 .keys()
-                .filter(|key| full(key, &OF_STATEFUL_SETS)),
+                .filter(|key| self.is_full(key, &OF_STATEFUL_SETS)),
         );
         for (set, replicas) in &self.own_replica_sets {
             let pods = per_set.get(set).copied().unwrap_or(0);

@@ -71,16 +71,18 @@ pub struct HorizontalPodAutoscalerSpec {
 
 impl HorizontalPodAutoscalerSpec {
     /// How many pods a workload is to have whose document asks for `asked`: that, before the autoscaler has decided, and
-    /// when it is not above 0, which switches the autoscaler off, as in Kubernetes. Otherwise what it has recorded, within
-    /// its bounds.
+    /// when it is not above 0, which switches the autoscaler off, as in Kubernetes. Otherwise what it has decided.
     pub fn wanted(&self, asked: i32, recorded: Option<&HorizontalPodAutoscalerStatus>) -> i32 {
-        let Some(recorded) = recorded.filter(|_| asked > 0) else {
-            return asked;
-        };
+        let decided = recorded.and_then(|recorded| self.decided(recorded));
+        decided.filter(|_| asked > 0).unwrap_or(asked)
+    }
+
+    /// What the autoscaler has recorded, within its bounds; `None` before it has decided.
+    pub fn decided(&self, recorded: &HorizontalPodAutoscalerStatus) -> Option<i32> {
         let least = self.min_replicas.unwrap_or(1).max(0);
         match recorded.desired_replicas {
-            0 if least > 0 => asked,
-            n => n.clamp(least, self.max_replicas.max(least)),
+            0 if least > 0 => None,
+            n => Some(n.clamp(least, self.max_replicas.max(least))),
         }
     }
 }

@@ -102,6 +102,14 @@ impl<'a> Scalers<'a> {
         Self { about }
     }
 
+    /// The autoscaler that is about a workload of the namespace.
+    pub fn about(
+        &self,
+        workload: (&str, &str),
+    ) -> Option<(&'a ObjectKey, &'a HorizontalPodAutoscaler)> {
+        self.about.get(&workload).copied()
+    }
+
     /// How many pods a workload of the namespace wants, as its controller takes up what an autoscaler makes of what the
     /// document asks for; `None` when its controller does not follow its document. `recorded` finds what an autoscaler
     /// has decided.
@@ -114,7 +122,7 @@ impl<'a> Scalers<'a> {
         let asked = workload.asked()?;
         let of_kind = [Deployment::PLURAL, ReplicaSet::PLURAL, StatefulSet::PLURAL];
         let plural = of_kind.into_iter().find(|known| *known == plural)?;
-        let wanted = match self.about.get(&(plural, name)) {
+        let wanted = match self.about((plural, name)) {
             Some((key, scaler)) => scaler.spec.wanted(asked, recorded(key)),
             None => asked,
         };

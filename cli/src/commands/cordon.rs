@@ -106,16 +106,11 @@ pub(super) async fn set(client: &Client, name: &str, cordon: bool, out: &mut Out
     let modified = modify(client, kind, &key, |text, _| {
         write::edit(text, std::slice::from_ref(&change))
     });
-    match modified.await? {
+    let modified = modified.await?;
+    modified.warn_when_rewritten(&format!("node/{name}"));
+    match modified {
         Modified::Unchanged => out.line(format_args!("node/{name} already {word}")),
-        Modified::Changed { rewritten } => {
-            if rewritten {
-                term::warn(format_args!(
-                    "the document of node/{name} was written anew; its comments are lost"
-                ));
-            }
-            out.line(format_args!("node/{name} {word}"));
-        }
+        Modified::Changed { .. } => out.line(format_args!("node/{name} {word}")),
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::budgets;
 use super::requests::{self, Request, Written};
 use crate::client::watch::ChangeStream;
-use crate::client::{Client, is_away};
+use crate::client::{Client, is_away, patiently};
 use crate::context::Context;
 use crate::kinds::{self, KindInfo};
 use crate::resolve;
@@ -333,29 +333,18 @@ impl State {
         })
     }
 
-    /// As [`State::read`], when etcd may be away for a while, until `end` at most: what waits takes long, and members of
-    /// etcd are restarted.
+    /// As [`State::read`], when etcd may be away for a while, until `end` at most.
     pub(super) async fn read_patiently(
         client: &Client,
         verb: &str,
         target: &Target,
         end: Instant,
     ) -> Result<Self> {
-        let mut said = false;
-        loop {
-            match Self::read(client, verb, target).await {
-                Err(error) if is_away(&error) && Instant::now() < end => {
-                    if !std::mem::replace(&mut said, true) {
-                        term::warn(format_args!(
-                            "{}; the request stands, and is waited for when etcd answers again",
-                            term::chain(&error)
-                        ));
-                    }
-                    tokio::time::sleep(end.duration_since(Instant::now()).min(LOOK_EVERY)).await;
-                }
-                read => return read,
-            }
-        }
+        let goes_on = "the request stands, and is waited for";
+        patiently(end, goes_on, async || {
+            Self::read(client, verb, target).await
+        })
+        .await
     }
 }
 

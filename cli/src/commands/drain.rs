@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use super::requests::{self, Request, Written};
 use super::{DryRun, cordon, displace};
 use crate::client::watch::ChangeStream;
-use crate::client::{Client, is_away};
+use crate::client::{Client, is_away, patiently};
 use crate::context::Context;
 use crate::select::SelectArgs;
 use crate::term::{self, Out};
@@ -319,24 +319,10 @@ impl Drain {
         Ok(())
     }
 
-    /// As [`Drain::look`], when etcd may be away for a while: a drain takes long, and members of etcd are restarted.
+    /// As [`Drain::look`], when etcd may be away for a while.
     async fn look_patiently(&self) -> Result<(Round, Vec<Seen>)> {
-        let begun = Instant::now();
-        let mut said = false;
-        loop {
-            match self.look().await {
-                Err(error) if is_away(&error) && begun.elapsed() < PATIENCE => {
-                    if !std::mem::replace(&mut said, true) {
-                        term::warn(format_args!(
-                            "{}; the drain goes on when etcd answers again",
-                            term::chain(&error)
-                        ));
-                    }
-                    tokio::time::sleep(LOOK_EVERY).await;
-                }
-                looked => return looked,
-            }
-        }
+        let end = Instant::now() + PATIENCE;
+        patiently(end, "the drain goes on", async || self.look().await).await
     }
 
     /// Looks at all nodes, and decides. Of the requests what was there before anything else was read: what removes one changes

@@ -9,7 +9,6 @@ use crate::kinds::KindInfo;
 use crate::object::pairs;
 use crate::resolve::{self, Targets};
 use crate::select::SelectArgs;
-use crate::term;
 use crate::write::{self, Modified, modify};
 use crate::yaml_edit::Change;
 
@@ -110,20 +109,14 @@ pub(crate) async fn run(args: LabelArgs, what: What, context: &mut Context) -> R
         })
         .await?;
         let name = kind.full_name(&key.name);
+        modified.warn_when_rewritten(&name);
         match modified {
             Modified::Unchanged => context
                 .out
                 .line(format_args!("{name} not {}", what.done(&changes))),
-            Modified::Changed { rewritten } => {
-                if rewritten {
-                    term::warn(format_args!(
-                        "the document of {name} was written anew; its comments are lost"
-                    ));
-                }
-                context
-                    .out
-                    .line(format_args!("{name} {}", what.done(&changes)));
-            }
+            Modified::Changed { .. } => context
+                .out
+                .line(format_args!("{name} {}", what.done(&changes))),
         }
     }
     Ok(())

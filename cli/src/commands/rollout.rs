@@ -258,16 +258,10 @@ async fn change(
                 continue;
             }
         };
+        modified.warn_when_rewritten(&name);
         match modified {
             Modified::Unchanged => context.out.line(format_args!("{name} already {word}")),
-            Modified::Changed { rewritten } => {
-                if rewritten {
-                    term::warn(format_args!(
-                        "the document of {name} was written anew; its comments are lost"
-                    ));
-                }
-                context.out.line(format_args!("{name} {word}"));
-            }
+            Modified::Changed { .. } => context.out.line(format_args!("{name} {word}")),
         }
     }
     all_of(context, &failed)

@@ -16,7 +16,7 @@ use crate::kinds::KindInfo;
 use crate::manifest::FileArgs;
 use crate::resolve::{self, Targets};
 use crate::term;
-use crate::write::{Modified, modify};
+use crate::write::modify;
 
 /// Flags of `setpoint scale`.
 #[derive(Args, Clone, Debug)]
@@ -84,15 +84,9 @@ pub(crate) async fn run(args: ScaleArgs, context: &mut Context) -> Result<()> {
             autoscaled::resize(text, args.replicas)
         })
         .await?;
-        if modified == (Modified::Changed { rewritten: true }) {
-            term::warn(format_args!(
-                "the document of {} was written anew; its comments are lost",
-                kind.full_name(&key.name)
-            ));
-        }
-        context
-            .out
-            .line(format_args!("{} scaled", kind.full_name(&key.name)));
+        let name = kind.full_name(&key.name);
+        modified.warn_when_rewritten(&name);
+        context.out.line(format_args!("{name} scaled"));
     }
     // None is what nobody decides otherwise.
     if args.replicas > 0 {

@@ -25,6 +25,17 @@ pub(crate) enum Modified {
     Unchanged,
 }
 
+impl Modified {
+    /// Warns when the comments of the document of `name` were lost by it.
+    pub(crate) fn warn_when_rewritten(self, name: &str) {
+        if self == (Self::Changed { rewritten: true }) {
+            term::warn(format_args!(
+                "the document of {name} was written anew; its comments are lost"
+            ));
+        }
+    }
+}
+
 /// Changes a document. `change` gets the stored text and gives the new one; it is called again when somebody else was
 /// faster. Warns when the object is frozen, so that nothing will come of it.
 ///

@@ -1,7 +1,8 @@
 //! `setpoint drain`, and what `uncordon` and `evict` have to do with it. What the scheduler and agents write is put by the
 //! tests.
 
-use std::process::Stdio;
+use std::io::{BufRead as _, BufReader, Lines};
+use std::process::{ChildStderr, Stdio};
 use std::sync::Arc;
 
 use setpoint_apis::records::{Binding, Intent, PodActual, PodStage, Withdrawal};
@@ -398,6 +399,19 @@ async fn of_several_nodes_one_may_be_uncordoned_by_somebody_else_while_they_are_
     assert!(f.get(&request("b")).await.is_some());
 }
 
+/// Whether a program says so before it ends; and its errors, which it may go on writing to.
+async fn until_said(
+    stderr: ChildStderr,
+    words: &'static str,
+) -> (bool, Lines<BufReader<ChildStderr>>) {
+    let said = tokio::task::spawn_blocking(move || {
+        let mut lines = BufReader::new(stderr).lines();
+        let said = lines.any(|line| line.unwrap_or_default().contains(words));
+        (said, lines)
+    });
+    said.await.expect("a thread")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_outlives_a_while_without_etcd() {
     let etcd = Arc::new(TestEtcd::start().await);
@@ -416,18 +430,9 @@ async fn a_drain_outlives_a_while_without_etcd() {
     f.etcd.freeze();
     let stderr = drain.stderr.take().expect("its errors");
     // It says so, and does not end.
-    let said = tokio::task::spawn_blocking(|| {
-        use std::io::BufRead as _;
-        let mut lines = std::io::BufReader::new(stderr).lines();
-        let said = lines.find(|line| {
-            let line = line.as_deref().unwrap_or_default();
-            line.contains("the drain goes on when etcd answers again")
-        });
-        (said, lines)
-    });
-    let (said, _lines) = said.await.expect("a thread");
+    let (said, _stderr) = until_said(stderr, "the drain goes on when etcd answers again").await;
     f.etcd.thaw();
-    assert!(said.is_some(), "it has given up");
+    assert!(said, "it has given up");
     evict(&f, "a").await;
     let output = tokio::task::spawn_blocking(|| drain.wait_with_output());
     let ran = Ran::of(output.await.expect("a thread").expect("its output"));
@@ -470,18 +475,9 @@ async fn a_drain_gives_up_in_time_and_an_eviction_is_waited_for_though_etcd_is_a
         "{err}"
     );
     let stderr = evict_a.stderr.take().expect("its errors");
-    let said = tokio::task::spawn_blocking(|| {
-        use std::io::BufRead as _;
-        let mut lines = std::io::BufReader::new(stderr).lines();
-        let said = lines.find(|line| {
-            let line = line.as_deref().unwrap_or_default();
-            line.contains("waited for when etcd answers again")
-        });
-        (said, lines)
-    });
-    let (said, _lines) = said.await.expect("a thread");
+    let (said, _stderr) = until_said(stderr, "waited for when etcd answers again").await;
     f.etcd.thaw();
-    assert!(said.is_some(), "it has given up");
+    assert!(said, "it has given up");
     evict(&f, "a").await;
     let output = tokio::task::spawn_blocking(|| evict_a.wait_with_output());
     let ran = Ran::of(output.await.expect("a thread").expect("its output"));

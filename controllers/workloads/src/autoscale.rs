@@ -103,7 +103,7 @@ impl Autoscalers {
         };
         let spec = &scaler.value.spec;
         match view.actual::<HorizontalPodAutoscaler>().entry(name) {
-            None => spec.wanted(asked, None),
+            None => asked,
             Some(record) => match record.last_good() {
                 Some(record) => spec.wanted(asked, Some(&record.value)),
                 None => kept,

@@ -72,9 +72,22 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// Why the rollout of a revision has failed: its pods crash, or it has missed its deadline. What has been `complete` once
+    /// has kept that.
+    pub fn of_rollout(
+        crash: Option<Self>,
+        complete: bool,
+        conditions: &[WorkloadCondition],
+        timed_out: &str,
+        deadline: Option<Duration>,
+    ) -> Option<Self> {
+        let missed = || Self::missed_deadline(conditions, timed_out, deadline);
+        crash.or_else(|| if complete { None } else { missed() })
+    }
+
     /// The deadline that was missed, as the conditions of a status say it: so people see the verdict before its
     /// consequence. `timed_out` is what they say of the revision in question.
-    pub fn missed_deadline(
+    fn missed_deadline(
         conditions: &[WorkloadCondition],
         timed_out: &str,
         deadline: Option<Duration>,

@@ -87,30 +87,21 @@ pub(super) async fn run(context: &mut Context, targets: &TargetArgs, how: How) -
         let written = serde_json::to_value(&template)?;
         let modified = modify(&client, kind, &key, |text, _| {
             if asks_for(kind, &key, text, &template) {
-                return Ok(Edited {
-                    text: text.to_owned(),
-                    rewritten: false,
-                });
+                return Ok(Edited::unchanged(text));
             }
             let now: Value =
                 serde_yaml::from_str(text).context("the stored document is no YAML")?;
             write::edit(text, &back(&now, revision, &written))
         })
         .await?;
+        modified.warn_when_rewritten(&name);
         match modified {
             Modified::Unchanged => context.out.line(format_args!(
                 "{name} asks for the template of revision {number} already"
             )),
-            Modified::Changed { rewritten } => {
-                if rewritten {
-                    term::warn(format_args!(
-                        "the document of {name} was written anew; its comments are lost"
-                    ));
-                }
-                context
-                    .out
-                    .line(format_args!("{name} goes back to revision {number}"));
-            }
+            Modified::Changed { .. } => context
+                .out
+                .line(format_args!("{name} goes back to revision {number}")),
         }
     }
     Ok(())

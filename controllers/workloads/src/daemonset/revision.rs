@@ -131,14 +131,12 @@ pub(super) fn rollback(
     let name = target.asked.as_deref()?;
     let good = good::back_to(name, last_available(s), former_available(s), now)?;
     usable(s, good)?;
-    // What has been complete has kept its deadline.
-    let rolls = last_available(s) != Some(name);
-    let failure = crash.or_else(|| {
-        if !rolls {
-            return None;
-        }
-        let conditions = &s.status.as_ref()?.conditions;
-        Failure::missed_deadline(conditions, &timed_out(name), s.progress_deadline)
-    })?;
+    let failure = Failure::of_rollout(
+        crash,
+        last_available(s) == Some(name),
+        s.status.as_ref().map_or(&[], |s| &s.conditions),
+        &timed_out(name),
+        s.progress_deadline,
+    )?;
     Some(failure.record(name, good, now))
 }

@@ -99,14 +99,12 @@ pub(super) fn rollback(
     if !s.sets.iter().any(|r| *r.seen.key.name == *good) {
         return None;
     }
-    // What has been complete has kept its deadline.
-    let rolls = last_available(s) != Some(name);
-    let failure = set.crash.clone().or_else(|| {
-        if !rolls {
-            return None;
-        }
-        let conditions = &s.status.as_ref()?.conditions;
-        Failure::missed_deadline(conditions, &timed_out(name), s.progress_deadline)
-    })?;
+    let failure = Failure::of_rollout(
+        set.crash.clone(),
+        last_available(s) == Some(name),
+        s.status.as_ref().map_or(&[], |s| &s.conditions),
+        &timed_out(name),
+        s.progress_deadline,
+    )?;
     Some(failure.record(name, good, now))
 }

@@ -156,6 +156,11 @@ impl World {
 
     /// Plans and applies until nothing is planned. Shows that one more pass plans nothing.
     fn settle(&mut self) -> Vec<Plan> {
+        self.settle_with(|_, _| {})
+    }
+
+    /// The same, with something to look at or to do after each step.
+    fn settle_with(&mut self, mut after: impl FnMut(&mut Self, &Plan)) -> Vec<Plan> {
         let mut plans = Vec::new();
         loop {
             let plan = self.plan();
@@ -163,6 +168,7 @@ impl World {
                 return plans;
             }
             self.apply(&plan);
+            after(self, &plan);
             plans.push(plan);
             assert!(plans.len() < 20, "it does not settle: {plans:?}");
         }

@@ -140,15 +140,13 @@ pub(super) fn rollback(s: &Snapshot, target: &Target, now: Timestamp) -> Option<
         return None;
     }
     let of_asked = s.members.iter().filter(|m| m.is_of(asked));
-    let failure = crashing(of_asked.map(|m| &m.facts));
-    // What has been complete has kept its deadline.
-    let rolls = last_available(s) != Some(asked);
-    let failure = failure.or_else(|| {
-        if !rolls {
-            return None;
-        }
-        let conditions = &s.status.as_ref()?.conditions;
-        Failure::missed_deadline(conditions, &timed_out(asked), s.progress_deadline)
-    })?;
+    let crash = crashing(of_asked.map(|m| &m.facts));
+    let failure = Failure::of_rollout(
+        crash,
+        last_available(s) == Some(asked),
+        s.status.as_ref().map_or(&[], |s| &s.conditions),
+        &timed_out(asked),
+        s.progress_deadline,
+    )?;
     Some(failure.record(asked, good, now))
 }

@@ -31,18 +31,12 @@ fn a_smaller_size_in_the_middle_of_a_rollout_takes_no_available_pods_that_are_ne
         w.settle();
         assert_eq!(w.sizes(), [8, 3]);
         w.s.wanted = wanted;
-        for step in 0.. {
-            let plan = w.plan();
-            if plan.is_empty() {
-                break;
-            }
-            assert!(step < 20, "it does not settle: {plan}");
-            w.apply(&plan);
+        w.settle_with(|w, plan| {
             w.replica_sets_act();
             // 25 % may be missing, rounded down; no new pod becomes ready.
             let least = wanted - wanted / 4;
             assert!(w.ready() >= least, "{} of {wanted}: {plan}", w.ready());
-        }
+        });
         let sizes: i32 = w.sizes().iter().sum();
         // 25 % may be too many, rounded up.
         assert_eq!(sizes, wanted + (wanted + 3) / 4, "{:?}", w.sizes());
@@ -190,16 +184,10 @@ fn growing_counts_pods_that_are_yet_to_be_deleted() {
         w.s.paused = paused;
         // 25 % may be too many, rounded up.
         let most = wanted + (wanted + 3) / 4;
-        for step in 0.. {
-            let plan = w.plan();
-            if plan.is_empty() {
-                break;
-            }
-            assert!(step < 20, "it does not settle: {plan}");
-            w.apply(&plan);
+        w.settle_with(|w, plan| {
             let there: i32 = w.s.sets.iter().map(|r| r.replicas.max(r.pods)).sum();
             assert!(there <= most, "{there} of {most}: {plan}");
-        }
+        });
         assert_eq!(
             w.s.sets[0].annotations[DESIRED_REPLICAS],
             wanted.to_string()
