@@ -1,7 +1,8 @@
 //! Compute quotas: what the bound pods of a namespace take together, and whether one more may be bound.
 //!
 //! Pure arithmetic over what it is told. A pod is charged from the moment its binding is decided until it has ended or
-//! its binding is gone. Amounts are counted in thousandths in 128 bits, so that absurd quantities neither overflow nor
+//! its binding is gone; one that ends while it is taken back, until its binding is gone, because a move may start it
+//! elsewhere under that. Amounts are counted in thousandths in 128 bits, so that absurd quantities neither overflow nor
 //! leave something behind when they go.
 //!
 //! The words of a refusal are those of Kubernetes' admission; here they are the reason why a pod waits.

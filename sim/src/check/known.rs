@@ -182,6 +182,12 @@ impl Known {
         record.is_some_and(|r| [PodStage::Succeeded, PodStage::Failed].contains(&r.stage))
     }
 
+    /// Whether a pod has ended where it is, and stays there: one that is taken back may be started elsewhere.
+    pub(super) fn is_done(&self, key: &ObjectKey) -> bool {
+        let stays = |b: &Binding| b.withdrawn.is_none();
+        self.over(key) && self.bindings.get(key).is_some_and(stays)
+    }
+
     /// What the node that a pod is bound to says of it: of that placement, and of the pod of this uid.
     fn record(&self, key: &ObjectKey, uid: Option<&str>) -> Option<&PodActual> {
         let binding = self.bindings.get(key)?;

@@ -224,7 +224,7 @@ impl QuotaCheck {
                     None => 0,
                 };
                 let others = self.bound.iter().filter(|p| p.namespace == pod.namespace);
-                let sum: i64 = others.filter(|p| !known.over(p)).map(takes).sum();
+                let sum: i64 = others.filter(|p| !known.is_done(p)).map(takes).sum();
                 if takes(pod) > 0 && sum > most {
                     let message = format!(
                         "{pod} was bound, so that {sum}m of {resource} are taken, quota {quota} lets in {most}m"

@@ -243,7 +243,8 @@ impl Account {
             .filter(|(pod, state)| state.busy && pod.namespace == key.namespace);
         let all: BTreeSet<_> = under_way.map(|(pod, _)| pod.clone()).chain(bound).collect();
         for pod in all {
-            if self.cluster.placed(&pod).is_some() {
+            let leaves = observe::binding(view, &pod).is_some_and(|b| b.value.withdrawn.is_some());
+            if self.cluster.placed(&pod).is_some() || leaves {
                 let usage = self.usage(&pod, view);
                 self.quotas.charge(&pod, &usage);
             }

@@ -54,7 +54,13 @@ impl Account {
         self.mark_reserved(node);
         let actual = view.pod_on(node, key).and_then(|e| e.valid());
         if actual.is_some_and(|a| is_terminal(&a.value)) {
-            self.uncount(key);
+            self.vacate(key);
+            // What has ended while it was taken back may be about to start on another node: quotas let it go with its
+            // binding.
+            match binding.value.withdrawn {
+                None => self.quotas.discharge(key),
+                Some(_) => self.charge(key, &binding.value, info.as_deref()),
+            }
         } else {
             self.lowest = self
                 .lowest
@@ -87,13 +93,7 @@ impl Account {
             if self.nominations.set_leaving(key, from) || leaves {
                 self.cluster.set_leaving(key, leaves);
             }
-            if self.quotas.covers(&key.namespace) {
-                let usage = match &info {
-                    Some(info) => info.usage().clone(),
-                    None => Arc::new(PodUse::of_requests(&binding.value.requests)),
-                };
-                self.quotas.charge(key, &usage);
-            }
+            self.charge(key, &binding.value, info.as_deref());
         }
         let moves = state.aside.is_some() || state.other_node.is_some();
         if moves || binding.value.other_node().is_some() {
@@ -114,8 +114,25 @@ impl Account {
         info
     }
 
+    /// Quotas count a pod that is bound.
+    fn charge(&mut self, key: &ObjectKey, binding: &Binding, info: Option<&SpecInfo>) {
+        if self.quotas.covers(&key.namespace) {
+            let usage = match info {
+                Some(info) => info.usage().clone(),
+                None => Arc::new(PodUse::of_requests(&binding.requests)),
+            };
+            self.quotas.charge(key, &usage);
+        }
+    }
+
     /// A pod takes nothing any more.
     pub(super) fn uncount(&mut self, key: &ObjectKey) {
+        self.vacate(key);
+        self.quotas.discharge(key);
+    }
+
+    /// A pod takes no room any more where it is.
+    fn vacate(&mut self, key: &ObjectKey) {
         if !self.reservations.are_nowhere()
             && let Some((node, _)) = self.cluster.placed(key)
         {
@@ -126,7 +143,6 @@ impl Account {
         if self.nominations.get(key).is_none() || self.cluster.placed(key).is_some() {
             self.room_freed |= self.cluster.forget(key);
         }
-        self.quotas.discharge(key);
         self.rouse_who_waited(key);
     }
 

@@ -1,6 +1,7 @@
 //! Quotas of a namespace are kept when pods are bound; and pods that refer to what does not exist wait for it.
 
 use setpoint_apis::Key;
+use setpoint_apis::records::{Intent, PodStage};
 
 use crate::rig::{Rig, pod, pod_key, pod_with};
 
@@ -227,4 +228,42 @@ async fn a_member_whose_group_lost_another_is_not_placed_alone_when_there_is_quo
     rig.delete_pod("later").await;
     rig.until_bound("g1").await;
     rig.until_bound("g2").await;
+}
+
+#[tokio::test]
+async fn a_pod_that_ends_while_it_is_moved_keeps_its_part_of_the_quota() {
+    let (rig, _s, agents) = Rig::with_nodes("quota_move", &[9]).await;
+    rig.apply_as("resourcequotas", "compute", &quota("requests.cpu: 150m"))
+        .await;
+    rig.until_status("resourcequotas", "compute", "used:").await;
+    rig.apply("a", pod_with("a", "  restartPolicy: Never\n"))
+        .await;
+    agents[0].run(&rig, "a").await;
+    let _second = rig.node("n2", 9).await;
+    rig.apply("b", pod("b")).await;
+    rig.until_record("b", "exceeded quota: compute").await;
+    let to = Intent {
+        to: Some("n2".into()),
+        ..Intent::default()
+    };
+    rig.ask("move", "a", &to).await;
+    rig.until_withdrawn("a").await;
+    // It is about to start on n2, as its agent has stopped it and not said so yet.
+    agents[0].report("a", PodStage::Succeeded).await;
+    rig.apply("probe", pod("probe").replace("cpu: 100m", "cpu: '0'"))
+        .await;
+    rig.until_bound("probe").await;
+    assert!(rig.get(&Key::Binding(pod_key("b"))).await.is_none());
+    agents[0].stopped("a").await;
+    rig.until("a is on n2", |v| {
+        let binding = &v.bindings().get(&pod_key("a"))?.value;
+        (binding.node == "n2" && binding.withdrawn.is_none()).then_some(())
+    })
+    .await;
+    rig.apply("later", pod("later").replace("cpu: 100m", "cpu: '0'"))
+        .await;
+    rig.until_bound("later").await;
+    assert!(rig.get(&Key::Binding(pod_key("b"))).await.is_none());
+    rig.delete_pod("a").await;
+    rig.until_bound("b").await;
 }
