@@ -78,30 +78,56 @@ impl Run {
     fn next(&self) -> Option<Instant> {
         match self.play {
             Play::Run | Play::Unready => None,
-            Play::Crash => {
-                let restarts = self.restarts() + 1;
-                (restarts <= RESTARTS).then(|| self.begun + RESTART_AFTER * restarts)
-            }
+            Play::Crash { serves } => Some(self.begun + self.cycle(serves).until?),
             Play::End { after, .. } => Some(self.begun + after),
         }
-    }
-
-    fn restarts(&self) -> u32 {
-        let periods = self.begun.elapsed().as_millis() / RESTART_AFTER.as_millis();
-        u32::try_from(periods).unwrap_or(RESTARTS).min(RESTARTS)
     }
 
     fn progress(&self) -> Progress {
         let since = self.since;
         match self.play {
-            Play::Run | Play::End { .. } => Progress::Ready { since },
+            Play::Run | Play::End { .. } => Progress::Ready { since, restarts: 0 },
             Play::Unready => Progress::Unready { since },
-            Play::Crash => Progress::Crashes {
-                since,
-                restarts: self.restarts(),
-            },
+            Play::Crash { serves } => {
+                let cycle = self.cycle(serves);
+                let since = since.saturating_add(cycle.since).whole_seconds();
+                let restarts = cycle.restarts;
+                match cycle.ready {
+                    true => Progress::Ready { since, restarts },
+                    false => Progress::Crashes { since, restarts },
+                }
+            }
         }
     }
+
+    /// Where a pod is that serves for so long after each start, and crashes.
+    fn cycle(&self, serves: Duration) -> Cycle {
+        let (elapsed, period) = (self.begun.elapsed(), serves + RESTART_AFTER);
+        let restarts = elapsed.as_nanos() / period.as_nanos();
+        let restarts = u32::try_from(restarts).unwrap_or(RESTARTS).min(RESTARTS);
+        let start = period * restarts;
+        let ready = elapsed < start + serves;
+        let (since, until) = match ready {
+            true => (start, Some(start + serves)),
+            false => (start + serves, Some(start + period)),
+        };
+        Cycle {
+            restarts,
+            ready,
+            since,
+            until: until.filter(|_| ready || restarts < RESTARTS),
+        }
+    }
+}
+
+/// Where a pod is that crashes again and again. Times are from its first start.
+struct Cycle {
+    restarts: u32,
+    ready: bool,
+    /// Since when it is ready or waits.
+    since: Duration,
+    /// And until when; `None`: for good.
+    until: Option<Duration>,
 }
 
 /// Pod, uid and placement.

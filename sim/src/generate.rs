@@ -6,6 +6,7 @@ mod faults;
 mod jobs;
 mod namespaces;
 mod quotas;
+mod rollouts;
 mod workloads;
 
 use std::collections::BTreeMap;
@@ -86,6 +87,7 @@ pub fn standard(seed: u64) -> Scenario {
     claims::add(seed, &mut spec);
     namespaces::add(seed, &mut spec);
     quotas::add(seed, &mut spec);
+    rollouts::add(seed, &mut spec);
     strikes(seed, &mut spec);
     // However bad it was: from here on the network is good, and everything that died has been started again.
     spec.timeline.push(Event {

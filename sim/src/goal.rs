@@ -5,6 +5,7 @@ mod jobs;
 mod namespaces;
 mod pods;
 mod quotas;
+mod rollouts;
 mod room;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +25,7 @@ use budgets::Budgets;
 use jobs::Jobs;
 use namespaces::Namespaces;
 use quotas::Quotas;
+use rollouts::Rollouts;
 use room::Room;
 
 /// The most shortcomings that are named.
@@ -106,6 +108,7 @@ struct State {
     budgets: Budgets,
     namespaces: Namespaces,
     quotas: Quotas,
+    rollouts: Rollouts,
     /// Pod to ReplicaSet.
     pods: BTreeMap<ObjectKey, Option<ObjectKey>>,
     bindings: BTreeMap<ObjectKey, Binding>,
@@ -127,6 +130,7 @@ impl State {
         self.broken.extend(self.jobs.take(key, value));
         self.broken.extend(self.budgets.take(key, value));
         self.broken.extend(self.quotas.take(key, value));
+        self.rollouts.take(key, value);
         match key {
             Key::Desired("configmaps", object) => {
                 match document::decode_keyed::<ConfigMap>(object, value) {
@@ -237,6 +241,10 @@ impl State {
             }
             if self.bindings.contains_key(pod) {
                 let why = self.not_running(pod);
+                let of_set = deployment.or(owner.as_ref());
+                if why.is_some() && of_set.is_some_and(|set| self.rollouts.may_fail(set)) {
+                    continue;
+                }
                 unmet.extend(why.map(|why| format!("pod {pod} {why}")));
                 continue;
             }
@@ -291,7 +299,7 @@ impl State {
         }
         for (deployment, (replicas, status)) in &self.deployments {
             // How far a rollout comes that waits for room is its own affair.
-            if wait.contains(deployment) {
+            if wait.contains(deployment) || self.rollouts.may_fail(deployment) {
                 continue;
             }
             let pods = per_deployment.get(deployment).copied().unwrap_or(0);
@@ -317,7 +325,7 @@ impl State {
                 .unmet(|job| wait.contains(job) || self.is_full(job, &[Pod::PLURAL])),
         );
         for (set, (replicas, status)) in &self.stateful_sets {
-            if wait.contains(set) {
+            if wait.contains(set) || self.rollouts.may_fail(set) {
                 continue;
             }
             let first = (0..*replicas).map(|i| format!("{}-{i}", set.name));
@@ -359,7 +367,8 @@ impl State {
     /// Nodes without the one pod that they should have of a DaemonSet. That pods are bound and run is seen elsewhere.
     fn unmet_daemons(&self) -> Vec<String> {
         let mut unmet = Vec::new();
-        for (set, status) in &self.daemon_sets {
+        let all = self.daemon_sets.iter();
+        for (set, status) in all.filter(|(set, _)| !self.rollouts.may_fail(set)) {
             let own = |owner: &Option<ObjectKey>| owner.as_ref() == Some(set);
             let own = self.pods.iter().filter(|(_, owner)| own(owner));
             let pins: Vec<_> = own.map(|(pod, _)| self.room.pin(pod)).collect();

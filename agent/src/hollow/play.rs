@@ -19,9 +19,12 @@ pub enum Play {
     Run,
     /// It runs, and never becomes ready.
     Unready,
-    /// Its containers end at once, are started again after [`RESTART_AFTER`], and so on; after [`RESTARTS`] times they
+    /// Its containers end after a time, are started again after [`RESTART_AFTER`], and so on; after [`RESTARTS`] times they
     /// wait for the next start for good.
-    Crash,
+    Crash {
+        /// For so long it is ready each time; never when it is zero.
+        serves: Duration,
+    },
     /// It becomes ready and ends by itself after a time, with this exit code of all its containers.
     End {
         /// After so long.
@@ -31,7 +34,7 @@ pub enum Play {
     },
 }
 
-/// How long a pod that crashes takes from one start to the next.
+/// How long a pod that has crashed waits for its next start.
 pub const RESTART_AFTER: Duration = Duration::from_millis(400);
 /// How often a pod that crashes is started again.
 pub const RESTARTS: u32 = 3;
@@ -47,8 +50,8 @@ pub(super) struct Ending {
 /// How far a pod has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// It runs, and is ready.
-    Ready { since: Timestamp },
+    /// It runs, and is ready, and was started again so often.
+    Ready { since: Timestamp, restarts: u32 },
     /// It runs, and is not ready.
     Unready { since: Timestamp },
     /// It waits to be started again, and was so often.
@@ -65,7 +68,7 @@ pub(super) fn status(
     host_ip: &str,
 ) -> PodActual {
     let (stage, changed) = match progress {
-        Progress::Ready { since }
+        Progress::Ready { since, .. }
         | Progress::Unready { since }
         | Progress::Crashes { since, .. } => (PodStage::Running, since),
         Progress::Ended(ending) if ending.code == 0 => (PodStage::Succeeded, ending.at),
@@ -101,7 +104,8 @@ fn container(c: &Container, progress: Progress, ready: bool) -> ContainerStatus 
         ..ContainerState::default()
     };
     let (state, restarts) = match progress {
-        Progress::Ready { since } | Progress::Unready { since } => (running(since), 0),
+        Progress::Ready { since, restarts } => (running(since), restarts),
+        Progress::Unready { since } => (running(since), 0),
         Progress::Crashes { restarts, .. } => {
             let waiting = ContainerStateWaiting {
                 reason: Some("CrashLoopBackOff".to_owned()),

@@ -133,7 +133,9 @@ async fn a_pod_that_runs_when_the_power_is_cut_begins_anew() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pod_that_crashes_is_started_again_a_few_times_and_then_waits_for_good() {
-    let pods = HollowPods::new(Plays(Play::Crash));
+    let pods = HollowPods::new(Plays(Play::Crash {
+        serves: Duration::ZERO,
+    }));
     let (runner, reports) = runner(&pods);
     runner.start(work(), Begin::Fresh, None);
     for restarts in 0..=3 {
@@ -143,6 +145,27 @@ async fn a_pod_that_crashes_is_started_again_a_few_times_and_then_waits_for_good
         assert_eq!(status.restart_count, restarts);
         let waiting = status.state.waiting.as_ref().unwrap();
         assert_eq!(waiting.reason.as_deref(), Some("CrashLoopBackOff"));
+    }
+    let more = tokio::time::timeout(Duration::from_secs(60), reports.take()).await;
+    assert!(more.is_err(), "{more:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_serves_and_crashes_is_ready_after_each_start() {
+    let serves = Duration::from_secs(1);
+    let pods = HollowPods::new(Plays(Play::Crash { serves }));
+    let (runner, reports) = runner(&pods);
+    let begun = Instant::now();
+    runner.start(work(), Begin::Fresh, None);
+    let period = serves + RESTART_AFTER;
+    for restarts in 0..=3 {
+        for (ready, after) in [(true, Duration::ZERO), (false, serves)] {
+            let actual = next(&reports).await;
+            assert_eq!(actual.is_ready(), ready, "{actual:?}");
+            assert_eq!(actual.container_statuses[0].restart_count, restarts);
+            let at = period * u32::try_from(restarts).unwrap() + after;
+            assert_eq!(begun.elapsed(), at);
+        }
     }
     let more = tokio::time::timeout(Duration::from_secs(60), reports.take()).await;
     assert!(more.is_err(), "{more:?}");

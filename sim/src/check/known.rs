@@ -145,13 +145,22 @@ impl KnownPod {
 
     /// Whether every controller takes it for available.
     pub(super) fn is_known_available(&self, now: u64) -> bool {
-        self.available && self.since + NEWS <= now
+        self.is_known_ready(now, 0)
+    }
+
+    /// The same, when that takes so many milliseconds from when it is ready.
+    pub(super) fn is_known_ready(&self, now: u64, least: u64) -> bool {
+        self.available && self.since + least + NEWS <= now
     }
 
     /// Whether a controller may take it for available.
     pub(super) fn counts(&self, now: u64) -> bool {
         self.available || self.lost_at.is_some_and(|at| now < at + STALE)
     }
+}
+
+fn has_ended(record: &PodActual) -> bool {
+    [PodStage::Succeeded, PodStage::Failed].contains(&record.stage)
 }
 
 /// The only node that a pod's affinity admits by name.
@@ -179,7 +188,7 @@ impl Known {
     /// Whether a pod has ended where it is now, and takes no room any more: also one whose document is gone already.
     pub(super) fn over(&self, key: &ObjectKey) -> bool {
         let record = self.record(key, self.pods.get(key).map(|p| p.uid.as_str()));
-        record.is_some_and(|r| [PodStage::Succeeded, PodStage::Failed].contains(&r.stage))
+        record.is_some_and(has_ended)
     }
 
     /// Whether a pod has ended where it is, and stays there: one that is taken back may be started elsewhere.
@@ -243,6 +252,8 @@ impl Known {
                 let records = self.records.entry(key.clone()).or_default();
                 match &change.record {
                     Some(record) => drop(records.insert((*node).into(), record.clone())),
+                    // What has ended does not run again because its record cannot be read any more.
+                    None if records.get(*node).is_some_and(has_ended) => {}
                     None => drop(records.remove(*node)),
                 }
                 self.look(key, now);

@@ -44,6 +44,19 @@ struct Bounds {
     least: i32,
     /// The number that is asked for.
     replicas: i32,
+    /// For so long, in milliseconds, a pod is ready at the most before every controller has it as available.
+    ready: u64,
+}
+
+/// By so much, in milliseconds, the clocks of an agent and of a controller differ at the most, with times in whole seconds.
+const CLOCKS: u64 = 5_000;
+
+/// From `minReadySeconds` to [`Bounds::ready`].
+fn ready(seconds: Option<i32>) -> u64 {
+    match u64::try_from(seconds.unwrap_or(0)) {
+        Ok(0) | Err(_) => 0,
+        Ok(seconds) => seconds * 1_000 + CLOCKS,
+    }
 }
 
 /// A ReplicaSet.
@@ -84,6 +97,7 @@ fn of_deployment(d: &Deployment) -> Bounds {
             most: replicas,
             least: 0,
             replicas,
+            ready: ready(d.spec.min_ready_seconds),
         };
     }
     let rolling = strategy.and_then(|s| s.rolling_update.as_ref());
@@ -98,6 +112,7 @@ fn of_deployment(d: &Deployment) -> Bounds {
         most: replicas.saturating_add(surge),
         least: replicas.saturating_sub(missing),
         replicas,
+        ready: ready(d.spec.min_ready_seconds),
     }
 }
 
@@ -115,6 +130,7 @@ fn of_stateful_set(s: &StatefulSet) -> Bounds {
         most: replicas,
         least: replicas.saturating_sub(missing),
         replicas,
+        ready: ready(s.spec.min_ready_seconds),
     }
 }
 
@@ -129,6 +145,7 @@ fn of_daemon_set(d: &DaemonSet, nodes: i32) -> Bounds {
         most: 1 + i32::from(surge > 0),
         least: scaled(missing, 1, nodes, true),
         replicas: nodes,
+        ready: ready(d.spec.min_ready_seconds),
     }
 }
 
@@ -221,6 +238,7 @@ impl RolloutCheck {
                 _ => a.least.min(b.least),
             },
             replicas: a.replicas.min(b.replicas),
+            ready: a.ready.max(b.ready),
         })?;
         Some((workload, bounds))
     }
@@ -315,6 +333,9 @@ impl RolloutCheck {
         let Some((workload, bounds)) = owner.and_then(|uid| self.bounds(uid, now)) else {
             return;
         };
+        if !pod.is_known_ready(now, bounds.ready) {
+            return;
+        }
         let (uid, of) = (owner.unwrap_or_default(), &workload.key);
         if self
             .going

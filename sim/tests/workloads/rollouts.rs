@@ -43,10 +43,16 @@ fn workload(kind: &str, version: u32, annotations: Value, more: Value) -> Value 
 
 /// One of each kind that is rolled out.
 fn all(version: u32) -> Vec<Value> {
+    all_with(version, &json!({}))
+}
+
+/// The same with annotations of the pods.
+fn all_with(version: u32, annotations: &Value) -> Vec<Value> {
+    let of = |kind, more| workload(kind, version, annotations.clone(), more);
     vec![
-        workload("Deployment", version, json!({}), json!({"replicas": 6})),
-        workload("StatefulSet", version, json!({}), json!({"replicas": 3})),
-        workload("DaemonSet", version, json!({}), json!({})),
+        of("Deployment", json!({"replicas": 6})),
+        of("StatefulSet", json!({"replicas": 3})),
+        of("DaemonSet", json!({})),
     ]
 }
 
@@ -203,4 +209,41 @@ fn a_rollback_that_is_paused_goes_on_when_it_may() {
         assert_eq!(versions(&report), [(1, 4)], "{report}");
         assert!(rolled_back(&report).is_some(), "{report}");
     }
+}
+
+#[test]
+fn what_is_available_for_a_moment_and_crashes_is_taken_back_whatever_kind_it_is() {
+    for seed in 0..3 {
+        let report = check(
+            seed,
+            json!({}),
+            json!([
+                {"at": "1s", "apply": all(1)},
+                {"at": "15s", "apply": all_with(2, &json!({BROKEN: "falters"}))},
+                {"at": format!("{}ms", 16_000 + seed * 250), "for": "4s", "crash": ["controllers-0"]},
+                // What was good before is kept for so long.
+                {"at": "200s", "network": {}},
+            ]),
+        );
+        assert_eq!(
+            rolled_back(&report),
+            Some("PodsCrash".to_owned()),
+            "{report}"
+        );
+        assert_eq!(versions(&report), [(1, 13)], "{report}");
+    }
+}
+
+#[test]
+fn standard_scenarios_have_rollouts_that_are_taken_back() {
+    let taken_back = |seed: &u64| {
+        let scenario = setpoint_sim::generate::standard(*seed);
+        if !serde_json::to_string(&scenario).unwrap().contains(BROKEN) {
+            return false;
+        }
+        let report = run_well(&scenario, *seed, None);
+        let mut statuses = report.state.iter();
+        statuses.any(|(key, text)| key.contains("/actual/") && text.contains("\nrollback:"))
+    };
+    assert_eq!((0..30).filter(taken_back).take(2).count(), 2);
 }
