@@ -18,4 +18,6 @@ pub use objects::{
 };
 pub use priority::{Priority, PriorityProblem, global_default, priority};
 pub use quota::{Excess, exceeded, excess, quota_covers, quota_usage, unspecified};
-pub use scale::{Scaled, Scalers, scale_target, scaled_owner, scaled_plural};
+pub use scale::{
+    Decider, Recorded, Said, Scaled, Scalers, scale_target, scaled_owner, scaled_plural,
+};

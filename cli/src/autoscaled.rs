@@ -53,7 +53,7 @@ impl Autoscalers {
     /// The autoscaler that decides how many pods a workload has, when its document asks for any at all, and how many that
     /// are; `None` when the document's number holds.
     pub(crate) fn decides(&self, plural: &str, key: &ObjectKey) -> Option<(String, i32)> {
-        let scalers = Scalers::of(self.0.iter().map(|(name, scaler, _)| (name, scaler)));
+        let scalers = Scalers::of(self.0.iter().map(|(name, scaler, _)| (name, Some(scaler))));
         let (name, scaler) = scalers.about((plural, &key.name))?;
         let mut all = self.0.iter();
         let recorded = all.find(|(of, ..)| of == name)?.2.as_ref()?;

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use setpoint_apis::apps::{Deployment, ReplicaSet, StatefulSet, WorkloadCondition};
+use setpoint_apis::apps::{Deployment, ReplicaSet, StatefulSet};
 use setpoint_apis::autoscaling::HorizontalPodAutoscaler;
 use setpoint_apis::core::Pod;
-use setpoint_apis::resolve::{self, Scaled, Scalers};
+use setpoint_apis::resolve::{self, Recorded, Said, Scaled, Scalers};
 use setpoint_apis::{Kind, ObjectKey};
 use setpoint_runtime::{Stored, View};
 use setpoint_scheduler_core::budgets::Owner;
@@ -35,8 +35,12 @@ pub(crate) fn wanted(
     let (plural, name) = owner.split_once('/')?;
     let workload = find(view, namespace, plural, name)?;
     scalers.wanted((plural, name), &workload, |scaler| {
-        let record = last_good(view.actual::<HorizontalPodAutoscaler>().entry(scaler));
-        record.map(|r| &r.value)
+        match view.actual::<HorizontalPodAutoscaler>().entry(scaler) {
+            None => Recorded::Nothing,
+            Some(record) => record
+                .last_good()
+                .map_or(Recorded::Unreadable, |r| Recorded::Is(&r.value)),
+        }
     })
 }
 
@@ -45,7 +49,7 @@ pub(crate) fn scalers<'a>(view: &'a View<'_>, namespace: &'a str) -> Scalers<'a>
     let all = view.desired::<HorizontalPodAutoscaler>();
     // By name.
     let here = all.namespace(namespace);
-    Scalers::of(here.filter_map(|(key, entry)| Some((key, &entry.last_good()?.value))))
+    Scalers::of(here.map(|(key, entry)| (key, entry.last_good().map(|s| &s.value))))
 }
 
 /// The workload that an autoscaler is about, by its last good document.
@@ -63,11 +67,9 @@ fn find<'a>(
 ) -> Option<Scaled<'a>> {
     let key = ObjectKey::namespaced(namespace.clone(), name);
     match plural {
-        Deployment::PLURAL => of::<Deployment>(view, &key, |d| d.spec.replicas, |s| &s.conditions),
-        ReplicaSet::PLURAL => of::<ReplicaSet>(view, &key, |r| r.spec.replicas, |s| &s.conditions),
-        StatefulSet::PLURAL => {
-            of::<StatefulSet>(view, &key, |s| s.spec.replicas, |s| &s.conditions)
-        }
+        Deployment::PLURAL => of::<Deployment>(view, &key, |d| d.spec.replicas),
+        ReplicaSet::PLURAL => of::<ReplicaSet>(view, &key, |r| r.spec.replicas),
+        StatefulSet::PLURAL => of::<StatefulSet>(view, &key, |s| s.spec.replicas),
         _ => None,
     }
 }
@@ -76,10 +78,12 @@ fn of<'a, K: Kind>(
     view: &'a View<'_>,
     key: &ObjectKey,
     replicas: fn(&K) -> Option<i32>,
-    conditions: fn(&K::Status) -> &[WorkloadCondition],
-) -> Option<Scaled<'a>> {
+) -> Option<Scaled<'a>>
+where
+    for<'s> Said: From<&'s K::Status>,
+{
     let workload = last_good(view.desired::<K>().entry(key))?;
     let status = last_good(view.actual::<K>().entry(key));
-    let conditions = status.map_or(&[][..], |s| conditions(&s.value));
-    Some(Scaled::of(workload, replicas(&workload.value), conditions))
+    let said = status.map(|s| Said::from(&s.value));
+    Some(Scaled::of(workload, replicas(&workload.value), said))
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use setpoint_apis::apps::{Deployment, ReplicaSet, StatefulSet, WorkloadCondition};
+use setpoint_apis::apps::{Deployment, ReplicaSet, StatefulSet};
 use setpoint_apis::autoscaling::{HorizontalPodAutoscaler, HorizontalPodAutoscalerStatus};
 use setpoint_apis::core::{
     LimitRange, Namespace, Node, PersistentVolumeClaim, PersistentVolumeClaimStatus, Pod,
@@ -16,7 +16,7 @@ use setpoint_apis::placement::{
 };
 use setpoint_apis::policy::PodDisruptionBudget;
 use setpoint_apis::records::{Binding, PodActual, PodScheduling, PodStage};
-use setpoint_apis::resolve::{self, Scaled, Scalers};
+use setpoint_apis::resolve::{self, Recorded, Said, Scaled, Scalers};
 use setpoint_apis::scheduling::PriorityClass;
 use setpoint_apis::stored::Stored;
 use setpoint_apis::{Key, KeyRange, Keyspace, Kind, ObjectKey};
@@ -82,11 +82,11 @@ pub struct World {
     /// StatefulSets.
     pub stateful_sets: BTreeMap<ObjectKey, Arc<Stored<StatefulSet>>>,
     /// What the controllers of workloads say of them, by plural and key.
-    pub conditions: BTreeMap<(&'static str, ObjectKey), Vec<WorkloadCondition>>,
-    /// Autoscalers.
-    pub scalers: BTreeMap<ObjectKey, HorizontalPodAutoscaler>,
-    /// What they have decided.
-    pub scaled: BTreeMap<ObjectKey, HorizontalPodAutoscalerStatus>,
+    pub said: BTreeMap<(&'static str, ObjectKey), Said>,
+    /// Autoscalers. `None`: it cannot be read.
+    pub scalers: BTreeMap<ObjectKey, Option<HorizontalPodAutoscaler>>,
+    /// What they have decided. `None`: that cannot be read.
+    pub scaled: BTreeMap<ObjectKey, Option<HorizontalPodAutoscalerStatus>>,
     /// Keys whose value cannot be read, with the reason.
     pub unreadable: BTreeMap<String, String>,
 }
@@ -233,9 +233,8 @@ impl World {
         workload: &'a Stored<K>,
         replicas: Option<i32>,
     ) -> Scaled<'a> {
-        let conditions = self.conditions.get(&(K::PLURAL, key.clone()));
-        let conditions = conditions.map_or(&[][..], Vec::as_slice);
-        Scaled::of(workload, replicas, conditions)
+        let said = self.said.get(&(K::PLURAL, key.clone()));
+        Scaled::of(workload, replicas, said.cloned())
     }
 
     /// The workload that a pod belongs to and that has a number, as plural and name.
@@ -252,7 +251,8 @@ impl World {
     /// The autoscalers of a namespace.
     pub(crate) fn scalers_of(&self, namespace: &str) -> Scalers<'_> {
         let all = self.scalers.iter();
-        Scalers::of(all.filter(|(key, _)| *key.namespace == *namespace))
+        let here = all.filter(|(key, _)| *key.namespace == *namespace);
+        Scalers::of(here.map(|(key, scaler)| (key, scaler.as_ref())))
     }
 
     /// How many pods a workload wants, as its controller takes it up; `None` when that is not known. `scalers` are those of
@@ -264,7 +264,13 @@ impl World {
         scalers: &Scalers<'_>,
     ) -> Option<i32> {
         let workload = self.workload(namespace, plural, name)?;
-        scalers.wanted((plural, name), &workload, |key| self.scaled.get(key))
+        scalers.wanted((plural, name), &workload, |key| {
+            match self.scaled.get(key) {
+                None => Recorded::Nothing,
+                Some(None) => Recorded::Unreadable,
+                Some(Some(status)) => Recorded::Is(status),
+            }
+        })
     }
 
     /// The ranges of the store that a world is made of.
@@ -343,18 +349,13 @@ impl World {
                 known.unreadable_status = read.is_err();
                 read
             }
-            Key::Actual(Deployment::PLURAL, key) => {
-                self.says::<Deployment>(key, value, |s| s.conditions)
+            Key::Actual(Deployment::PLURAL, key) => self.says::<Deployment>(key, value),
+            Key::Actual(ReplicaSet::PLURAL, key) => self.says::<ReplicaSet>(key, value),
+            Key::Actual(StatefulSet::PLURAL, key) => self.says::<StatefulSet>(key, value),
+            Key::Actual(HorizontalPodAutoscaler::PLURAL, key) => {
+                let known = self.scaled.entry(key).or_default();
+                decode(value, |status| *known = Some(status))
             }
-            Key::Actual(ReplicaSet::PLURAL, key) => {
-                self.says::<ReplicaSet>(key, value, |s| s.conditions)
-            }
-            Key::Actual(StatefulSet::PLURAL, key) => {
-                self.says::<StatefulSet>(key, value, |s| s.conditions)
-            }
-            Key::Actual(HorizontalPodAutoscaler::PLURAL, key) => decode(value, |status| {
-                self.scaled.insert(key, status);
-            }),
             Key::NodePod(node, pod) => {
                 let known = self.pod(pod);
                 let read = decode(value, |actual| {
@@ -403,14 +404,12 @@ impl World {
             .retain(|_, p| p.created > 0 || p.binding.is_some() || p.is_frozen());
     }
 
-    fn says<K: Kind>(
-        &mut self,
-        key: ObjectKey,
-        value: &[u8],
-        conditions: fn(K::Status) -> Vec<WorkloadCondition>,
-    ) -> Result<(), DecodeError> {
-        decode(value, |status| {
-            self.conditions.insert((K::PLURAL, key), conditions(status));
+    fn says<K: Kind>(&mut self, key: ObjectKey, value: &[u8]) -> Result<(), DecodeError>
+    where
+        for<'a> Said: From<&'a K::Status>,
+    {
+        decode(value, |status: K::Status| {
+            self.said.insert((K::PLURAL, key), Said::from(&status));
         })
     }
 
@@ -442,6 +441,7 @@ impl World {
                 ResourceQuota::PLURAL => drop(self.unknown_quotas.insert(key.clone())),
                 LimitRange::PLURAL => drop(self.unknown_limit_ranges.insert(key.clone())),
                 PodDisruptionBudget::PLURAL => drop(self.unknown_budgets.insert(key.clone())),
+                HorizontalPodAutoscaler::PLURAL => drop(self.scalers.insert(key.clone(), None)),
                 PersistentVolumeClaim::PLURAL => {
                     self.claims.entry(key.clone()).or_default().unreadable = true;
                 }
@@ -506,7 +506,8 @@ impl World {
                 known.unreadable = false;
             }
             HorizontalPodAutoscaler::PLURAL => {
-                self.scalers.insert(key.clone(), read(key, text)?);
+                let scaler = read(key, text)?;
+                self.scalers.insert(key.clone(), Some(scaler));
             }
             Reservation::PLURAL => {
                 self.reservations

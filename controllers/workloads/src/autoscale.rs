@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use rustc_hash::FxHashMap;
 use setpoint_apis::apps::{Deployment, ReplicaSet, StatefulSet};
 use setpoint_apis::autoscaling::HorizontalPodAutoscaler;
+use setpoint_apis::resolve::{Decider, Recorded};
 use setpoint_apis::{Kind, ObjectKey};
 use setpoint_runtime::{Cache, StateKey, Subscription, View};
 
@@ -77,10 +78,8 @@ impl Autoscalers {
     }
 
     /// How many pods an object of kind `K` is to have, whose document asks for `asked`: that, without an autoscaler. Of
-    /// several the first by name counts.
-    ///
-    /// `before` is what an autoscaler had decided when the object's status was written. That holds while the record cannot
-    /// be read, or an autoscaler that may be the object's: a document that somebody has broken takes no pods away.
+    /// several the first by name counts. `before` is what an autoscaler had decided when the object's status was written;
+    /// [`Decider::wanted`] says what that is for.
     pub fn wanted<K: Kind>(
         &self,
         view: &View<'_>,
@@ -88,8 +87,10 @@ impl Autoscalers {
         asked: i32,
         before: Option<i32>,
     ) -> i32 {
-        // Asking for none switches autoscalers off.
-        let kept = before.filter(|_| asked > 0).unwrap_or(asked);
+        self.decider::<K>(view, key).wanted(asked, before)
+    }
+
+    fn decider<'v, K: Kind>(&self, view: &'v View<'_>, key: &ObjectKey) -> Decider<'v> {
         let target = (K::KIND.to_owned(), key.clone());
         let first = self.by_target.get(&target).and_then(BTreeSet::first);
         let scaler = first.and_then(|name| {
@@ -98,17 +99,18 @@ impl Autoscalers {
         });
         let Some((name, scaler)) = scaler else {
             let mut unreadable = self.unreadable.iter();
-            let may_be = unreadable.any(|scaler| scaler.namespace == key.namespace);
-            return if may_be { kept } else { asked };
+            return match unreadable.any(|scaler| scaler.namespace == key.namespace) {
+                true => Decider::Unknown,
+                false => Decider::Nobody,
+            };
         };
-        let spec = &scaler.value.spec;
-        match view.actual::<HorizontalPodAutoscaler>().entry(name) {
-            None => asked,
-            Some(record) => match record.last_good() {
-                Some(record) => spec.wanted(asked, Some(&record.value)),
-                None => kept,
-            },
-        }
+        let recorded = match view.actual::<HorizontalPodAutoscaler>().entry(name) {
+            None => Recorded::Nothing,
+            Some(record) => record
+                .last_good()
+                .map_or(Recorded::Unreadable, |r| Recorded::Is(&r.value)),
+        };
+        Decider::Autoscaler(&scaler.value, recorded)
     }
 
     fn refresh(&mut self, view: &View<'_>, key: &ObjectKey) {

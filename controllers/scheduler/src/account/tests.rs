@@ -231,6 +231,26 @@ async fn budgets_count_what_is_followed_of_what_workloads_and_autoscalers_say() 
             StateKey::Actual(SETS, key("web")),
             2,
         ),
+        // What was decided cannot be read, and nobody here has ever read it: the StatefulSet has what its status says.
+        (
+            vec![
+                (Key::Actual(SETS, key("web")), "desiredReplicas: 6".into()),
+                (Key::Actual(SCALERS, key("b")), "desiredReplicas: [2".into()),
+            ],
+            StateKey::Actual(SCALERS, key("b")),
+            6,
+        ),
+        (
+            vec![(Key::Desired(SCALERS, key("b")), "spec: [".into())],
+            StateKey::Desired(SCALERS, key("b")),
+            4,
+        ),
+        // Nor what they are about.
+        (
+            vec![(Key::Desired(SCALERS, key("c")), "spec: [".into())],
+            StateKey::Desired(SCALERS, key("c")),
+            6,
+        ),
     ];
     for (pairs, changed, wanted) in steps {
         rig.put(&pairs).await;

@@ -193,6 +193,31 @@ fn a_budget_that_cannot_be_read_protects_every_pod() {
 }
 
 #[test]
+fn what_an_autoscaler_had_decided_counts_while_it_cannot_be_read() {
+    let violated = |store: &Store| {
+        let mut world = World::default();
+        store.fill(&mut world);
+        let waits = why(&world, &key("p")).unwrap().waits.unwrap();
+        waits.could_displace.unwrap().violated_budgets
+    };
+    let scaler = "apiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\nmetadata: {name: s, namespace: default}\n\
+                  spec: {maxReplicas: 9, scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}}\n";
+    let deployed = || deployed(3, "maxUnavailable: 1");
+    let broken_record = deployed()
+        .put("desired/horizontalpodautoscalers/default/s", scaler)
+        .put(
+            "actual/horizontalpodautoscalers/default/s",
+            "desiredReplicas: [4",
+        );
+    let broken_document = deployed().put("desired/horizontalpodautoscalers/default/s", "spec: [");
+    for store in [broken_record, broken_document] {
+        assert_eq!(violated(&store), 0, "nothing was decided");
+        let before = store.put("actual/deployments/default/web", "desiredReplicas: 4\n");
+        assert_eq!(violated(&before), 1);
+    }
+}
+
+#[test]
 fn the_new_pods_of_a_deployment_count_for_it() {
     let mut proposal = deployed(3, "maxUnavailable: 1").proposal();
     let more = deployment(4, "1").replace("{name: web,", "{name: web, uid: d1,");
