@@ -104,6 +104,16 @@ pub fn fields_of(type_name: &str) -> impl Iterator<Item = (&'static str, Class)>
     groups.flat_map(|g| g.fields.split(' ').map(|f| (f, g.class)))
 }
 
+/// Annotations that have no effect on a kind, though they have one on others, and why.
+pub(crate) fn idle_annotations(
+    kind: &str,
+) -> impl Iterator<Item = (&'static str, &'static str)> + use<'_> {
+    let of_kind = table::IDLE_ANNOTATIONS
+        .iter()
+        .filter(move |(of, ..)| *of == kind);
+    of_kind.map(|(_, annotation, why)| (*annotation, *why))
+}
+
 /// For a kind that is stored and shown but acts later: why.
 pub fn kind_note(kind: &str) -> Option<&'static str> {
     KINDS

@@ -75,7 +75,8 @@ pub struct DeploymentSpec {
     /// How many old ReplicaSets are kept; 10 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision_history_limit: Option<i32>,
-    /// Seconds without progress after which a rollout has failed; 600 by default.
+    /// Seconds without progress after which a rollout has failed; 600 by default. The annotation of StatefulSets and
+    /// DaemonSets for that, `setpoint.dev/progress-deadline-seconds`, has no effect here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress_deadline_seconds: Option<i32>,
     /// Whether changes of the template wait.

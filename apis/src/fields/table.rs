@@ -87,6 +87,13 @@ pub const KINDS: &[(&str, &str)] = &[
     ),
 ];
 
+/// Annotations that say something to other kinds and nothing to this one: kind, annotation, why.
+pub(super) const IDLE_ANNOTATIONS: &[(&str, &str, &str)] = &[(
+    "Deployment",
+    crate::apps::PROGRESS_DEADLINE,
+    "a Deployment has the field spec.progressDeadlineSeconds for that",
+)];
+
 /// Types and their fields, by group.
 pub(super) const GROUPS: &[Types] = &[
     plain::TYPES,

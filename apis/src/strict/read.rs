@@ -12,6 +12,7 @@ use super::yaml::{self, Node, Place, Tree, Value};
 use super::{Document, MAX_DOCUMENT_BYTES, Manifest, Options, Problem, nearest, rewrite};
 use crate::meta::ObjectKey;
 use crate::registry::KindInfo;
+use crate::validation::key_path;
 
 /// The most problems of one sort that are shown: who has more has another problem.
 const MOST_PROBLEMS: usize = 200;
@@ -204,6 +205,14 @@ impl Reader<'_, '_> {
         let mut found = checker.found;
         if let Some(why) = crate::fields::kind_note(kind.kind) {
             found.warnings.push(Problem::new(root.at, "", why));
+        }
+        for (annotation, why) in crate::fields::idle_annotations(kind.kind) {
+            if value["metadata"]["annotations"].get(annotation).is_some() {
+                let path = key_path("metadata.annotations", annotation);
+                let message = format!("has no effect here: {why}");
+                let at = locate(root, &path);
+                found.warnings.push(Problem::new(at, &path, message));
+            }
         }
         validate(&kind, root, &value, &mut found);
         let name = root

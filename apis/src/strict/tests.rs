@@ -185,6 +185,32 @@ fn kinds_that_act_later_say_so_once() {
 }
 
 #[test]
+fn an_annotation_that_another_kind_has_is_warned_of() {
+    let workload = |kind: &str, more: &str| {
+        format!(
+            "apiVersion: apps/v1\nkind: {kind}\nmetadata:\n  name: w\n  annotations:\n    setpoint.dev/progress-deadline-seconds: '30'\n\
+             spec:\n  selector: {{matchLabels: {{a: b}}}}\n{more}  \
+             template: {{metadata: {{labels: {{a: b}}}}, spec: {{containers: [{{name: c, image: host}}]}}}}\n"
+        )
+    };
+    let said = |kind: &str, more: &str| {
+        let m = read(&workload(kind, more));
+        assert!(m.errors.is_empty(), "{kind}: {:?}", m.errors);
+        let said: Vec<_> = m.warnings.iter().map(ToString::to_string).collect();
+        said
+    };
+    assert_eq!(
+        said("Deployment", ""),
+        [
+            "f.yaml:6:45: metadata.annotations[\"setpoint.dev/progress-deadline-seconds\"]: has no effect here: a Deployment has the \
+          field spec.progressDeadlineSeconds for that"
+        ]
+    );
+    assert_eq!(said("StatefulSet", "  serviceName: w\n"), [""; 0]);
+    assert_eq!(said("DaemonSet", ""), [""; 0]);
+}
+
+#[test]
 fn lists_are_expanded() {
     let m = read(
         "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Namespace, metadata: {name: a}}\n\

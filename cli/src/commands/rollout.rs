@@ -156,26 +156,16 @@ pub(crate) async fn run(args: RolloutArgs, context: &mut Context) -> Result<()> 
             };
             // One for all of them.
             let end = Instant::now() + timeout;
-            let mut failed = Vec::new();
-            for (kind, key) in targets.find(context, &client).await? {
+            let all = targets.find(context, &client).await?;
+            each(context, all, async |context, kind, key| {
                 let how = Follow {
                     watch,
                     revision,
                     timeout: end.saturating_duration_since(Instant::now()),
                 };
-                let followed = status(context, &client, kind, &key, how).await;
-                // The others are told of all the same, unless nobody answers or reads any more.
-                let Err(error) = followed else { continue };
-                let is_over = error.is::<StoreError>() || term::is_broken_pipe(&error);
-                if is_over && failed.is_empty() {
-                    return Err(error);
-                }
-                failed.push(said_of(&kind, &key, &error));
-                if is_over {
-                    break;
-                }
-            }
-            all_of(context, &failed)
+                status(context, &client, kind, key, how).await
+            })
+            .await
         }
         What::History {
             targets,
@@ -241,34 +231,49 @@ async fn change(
     if let Some((kind, _)) = targets.iter().find(|(k, _)| !known.contains(&k.plural)) {
         bail!("{} cannot be {word}", kind.plural);
     }
-    let mut failed = Vec::new();
-    for (kind, key) in targets {
+    each(context, targets, async |context, kind, key| {
         let name = kind.full_name(&key.name);
-        let modified = modify(&client, kind, &key, |text, _| {
+        let modified = modify(&client, kind, key, |text, _| {
             if restart && serde_yaml::from_str::<Value>(text)?["spec"]["paused"] == true {
                 bail!("{name} is paused: `setpoint rollout resume {name}` first");
             }
             write::edit(text, std::slice::from_ref(change))
-        });
-        let modified = match modified.await {
-            Ok(modified) => modified,
-            // The others are done all the same.
-            Err(error) => {
-                failed.push(term::chain(&error));
-                continue;
-            }
-        };
+        })
+        .await?;
         modified.warn_when_rewritten(&name);
         match modified {
             Modified::Unchanged => context.out.line(format_args!("{name} already {word}")),
             Modified::Changed { .. } => context.out.line(format_args!("{name} {word}")),
         }
-    }
-    all_of(context, &failed)
+        Ok(())
+    })
+    .await
 }
 
-/// What has failed of several workloads, as one error.
-fn all_of(context: &mut Context, failed: &[String]) -> Result<()> {
+/// Does something about each of several workloads. When it fails for one the others have their turn all the same, unless
+/// nobody answers or reads any more.
+///
+/// # Errors
+/// What has failed, as one error.
+async fn each(
+    context: &mut Context,
+    targets: Vec<(KindInfo, ObjectKey)>,
+    mut does: impl AsyncFnMut(&mut Context, KindInfo, &ObjectKey) -> Result<()>,
+) -> Result<()> {
+    let mut failed = Vec::new();
+    for (kind, key) in targets {
+        let Err(error) = does(context, kind, &key).await else {
+            continue;
+        };
+        let is_over = error.is::<StoreError>() || term::is_broken_pipe(&error);
+        if is_over && failed.is_empty() {
+            return Err(error);
+        }
+        failed.push(said_of(&kind, &key, &error));
+        if is_over {
+            break;
+        }
+    }
     if failed.is_empty() {
         return Ok(());
     }

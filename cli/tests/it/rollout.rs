@@ -243,6 +243,36 @@ async fn several_are_restarted_together_and_what_cannot_be_hinders_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn history_and_undo_of_several_go_on_past_what_has_failed() {
+    let f = two_revisions("undo-several").await;
+    f.apply(&crate::fixture::deployment("a", 1));
+    let words = |what: &'static str, more: &[&'static str]| {
+        [&["rollout", what, "deployment", "a", "x", "web"][..], more].concat()
+    };
+    let ran = f.run(&words("history", &["--revision=1"]));
+    assert!(ran.out.contains("web revision 1"), "{}", ran.out);
+    let err = ran.fails();
+    assert!(
+        err.contains("deployment.apps/a has no revision 1") && err.contains("\"x\" not found"),
+        "{err}"
+    );
+    let ran = f.run(&words("history", &["--revision=1", "-o", "name"]));
+    assert_eq!(ran.out, "replicaset.apps/web-1\n");
+    ran.fails();
+
+    let ran = f.run(&words("undo", &[]));
+    assert_eq!(ran.out, "deployment.apps/web goes back to revision 1\n");
+    let err = ran.fails();
+    assert!(
+        err.contains("deployment.apps/a has no revision before its present one")
+            && err.contains("\"x\" not found"),
+        "{err}"
+    );
+    let web = f.desired("deployments", "web").await.unwrap();
+    assert!(web.contains("host:1"), "{web}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_has_no_rollouts_is_told_at_once_and_not_waited_for() {
     let f = Fixture::new("rollout-kinds").await;
     f.apply(

@@ -7,7 +7,7 @@ use setpoint_apis::{ObjectKey, document};
 use setpoint_workloads::deployment::plan::REVISION;
 
 use super::progress::no_rollouts;
-use super::{TargetArgs, not_found};
+use super::{TargetArgs, each, not_found};
 use crate::client::Client;
 use crate::context::Context;
 use crate::kinds::{self, KindInfo};
@@ -104,22 +104,23 @@ pub(super) async fn run(
     let client = context.client().await?;
     let now = context.now();
     let mut kept = Vec::new();
-    for (kind, key) in targets.find(context, &client).await? {
-        let (object, all) = revisions(&client, kind, &key).await?;
+    let targets = targets.find(context, &client).await?;
+    let shown = each(context, targets, async |context, kind, key| {
+        let (object, all) = revisions(&client, kind, key).await?;
         let name = object.full_name();
         if output.is_some() {
             match one {
                 Some(number) => kept.push(find(&name, &all, number)?.object.clone()),
                 None => kept.extend(all.into_iter().map(|r| r.object)),
             }
-            continue;
+            return Ok(());
         }
         if let Some(number) = one.filter(|n| *n != 0) {
             let revision = find(&name, &all, number)?;
             context.out.line(format_args!("{name} revision {number}"));
             let text = document::encode(&revision.template);
             context.out.line(text.trim_end());
-            continue;
+            return Ok(());
         }
         context.out.line(&name);
         let mut table = Table::new(["REVISION", "NAME", "AGE", "STATE", "CHANGE-CAUSE"]);
@@ -136,11 +137,14 @@ pub(super) async fn run(
         };
         let rows: Vec<Vec<String>> = all.iter().map(row).collect();
         table.print(&mut context.out, &rows);
+        Ok(())
+    })
+    .await;
+    // What was found of several is shown although others have failed.
+    if let Some(format) = output.filter(|_| shown.is_ok() || !kept.is_empty()) {
+        printers::document(&mut context.out, format, &kept, kept.len() != 1)?;
     }
-    match output {
-        Some(format) => printers::document(&mut context.out, format, &kept, kept.len() != 1),
-        None => Ok(()),
-    }
+    shown
 }
 
 /// An error when another revision than this one was asked for last.

@@ -12,7 +12,7 @@ use setpoint_workloads::deployment::plan::{
 };
 
 use super::history::{self, Revision};
-use super::{RESTARTED_AT, TargetArgs};
+use super::{RESTARTED_AT, TargetArgs, each};
 use crate::client::Client;
 use crate::commands::DryRun;
 use crate::context::Context;
@@ -46,8 +46,9 @@ pub(super) struct How {
 pub(super) async fn run(context: &mut Context, targets: &TargetArgs, how: How) -> Result<()> {
     let client = context.client().await?;
     let dry_run = how.dry_run != DryRun::None;
-    for (kind, key) in targets.find(context, &client).await? {
-        let (object, all) = history::revisions(&client, kind, &key).await?;
+    let targets = targets.find(context, &client).await?;
+    each(context, targets, async |context, kind, key| {
+        let (object, all) = history::revisions(&client, kind, key).await?;
         let name = object.full_name();
         if object.at(&["spec", "paused"]) == Some(&Value::Bool(true)) {
             bail!("{name} is paused: `setpoint rollout resume {name}` first");
@@ -62,7 +63,7 @@ pub(super) async fn run(context: &mut Context, targets: &TargetArgs, how: How) -
         let number = revision.number;
         if dry_run {
             let text = object.text.as_deref().unwrap_or_default();
-            let says = match asks_for(kind, &key, text, &template) {
+            let says = match asks_for(kind, key, text, &template) {
                 true => format!("asks for the template of revision {number} already"),
                 false => format!("would go back to revision {number}"),
             };
@@ -82,11 +83,11 @@ pub(super) async fn run(context: &mut Context, targets: &TargetArgs, how: How) -
             }
         }
         if dry_run {
-            continue;
+            return Ok(());
         }
         let written = serde_json::to_value(&template)?;
-        let modified = modify(&client, kind, &key, |text, _| {
-            if asks_for(kind, &key, text, &template) {
+        let modified = modify(&client, kind, key, |text, _| {
+            if asks_for(kind, key, text, &template) {
                 return Ok(Edited::unchanged(text));
             }
             let now: Value =
@@ -103,8 +104,9 @@ pub(super) async fn run(context: &mut Context, targets: &TargetArgs, how: How) -
                 .out
                 .line(format_args!("{name} goes back to revision {number}")),
         }
-    }
-    Ok(())
+        Ok(())
+    })
+    .await
 }
 
 /// Whether a document asks for a template already, in whatever words. That is so after a rollout of changed ConfigMaps
