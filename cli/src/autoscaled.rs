@@ -22,15 +22,31 @@ use crate::yaml_edit::{Change, Edited};
 type Target = (&'static str, ObjectKey);
 
 /// The autoscalers of a namespace with what they have recorded, by name.
-pub(crate) struct Autoscalers(Vec<(ObjectKey, HorizontalPodAutoscaler, Option<Recorded>)>);
+pub(crate) struct Autoscalers(Vec<Autoscaler>);
 
-type Recorded = HorizontalPodAutoscalerStatus;
+struct Autoscaler {
+    key: ObjectKey,
+    /// `None`: it cannot be read.
+    document: Option<HorizontalPodAutoscaler>,
+    /// `None`: there is nothing, or it cannot be read.
+    recorded: Option<HorizontalPodAutoscalerStatus>,
+    /// What it is about, as far as its document says that.
+    target: Option<(&'static str, String)>,
+    /// Why its document or its record cannot be read.
+    invalid: Option<String>,
+}
+
+impl Autoscaler {
+    fn name(&self) -> String {
+        kinds::builtin(HorizontalPodAutoscaler::PLURAL).full_name(&self.key.name)
+    }
+}
 
 impl Autoscalers {
     /// Those of a namespace but for the ones that `gone` names.
     ///
     /// # Errors
-    /// When the store does not answer. One that cannot be read is left out.
+    /// When the store does not answer.
     pub(crate) async fn read(
         client: &Client,
         namespace: &str,
@@ -39,31 +55,60 @@ impl Autoscalers {
         let kind = kinds::builtin(HorizontalPodAutoscaler::PLURAL);
         let listed = client.list(kind, Some(namespace)).await?.objects;
         let here = listed.into_iter().filter(|o| !gone(&o.key));
-        let all = here.filter_map(|object| {
-            let scaler = HorizontalPodAutoscaler {
-                spec: read_as(&object, "spec")?,
-                ..HorizontalPodAutoscaler::default()
+        let all = here.map(|object| {
+            let recorded = object.at(&["status"]).cloned();
+            let recorded = recorded.map(serde_json::from_value).transpose();
+            let (recorded, wrong) = match recorded {
+                Ok(recorded) => (recorded, None),
+                Err(error) => (None, Some(format!("its status: {error}"))),
             };
-            let recorded = read_as(&object, "status");
-            Some((object.key, scaler, recorded))
+            Autoscaler {
+                document: read_spec(&object),
+                recorded,
+                target: target(&object),
+                key: object.key,
+                invalid: object.invalid.or(wrong),
+            }
         });
         Ok(Self(all.collect()))
+    }
+
+    /// The autoscaler that is about a workload.
+    fn about(&self, plural: &str, key: &ObjectKey) -> Option<&Autoscaler> {
+        let all = self.0.iter().map(|a| (&a.key, a.document.as_ref()));
+        let (name, _) = Scalers::of(all).about((plural, &key.name))?;
+        self.0.iter().find(|a| a.key == *name)
     }
 
     /// The autoscaler that decides how many pods a workload has, when its document asks for any at all, and how many that
     /// are; `None` when the document's number holds.
     pub(crate) fn decides(&self, plural: &str, key: &ObjectKey) -> Option<(String, i32)> {
-        let scalers = Scalers::of(self.0.iter().map(|(name, scaler, _)| (name, Some(scaler))));
-        let (name, scaler) = scalers.about((plural, &key.name))?;
-        let mut all = self.0.iter();
-        let recorded = all.find(|(of, ..)| of == name)?.2.as_ref()?;
-        let kind = kinds::builtin(HorizontalPodAutoscaler::PLURAL);
-        Some((kind.full_name(&name.name), scaler.spec.decided(recorded)?))
+        let scaler = self.about(plural, key)?;
+        let spec = &scaler.document.as_ref()?.spec;
+        Some((scaler.name(), spec.decided(scaler.recorded.as_ref()?)?))
+    }
+
+    /// The autoscaler of a workload, or one that may be, that cannot be read, and why: a size that was decided holds until
+    /// it can.
+    pub(crate) fn broken(&self, plural: &str, key: &ObjectKey) -> Option<(String, &str)> {
+        let scaler = self.about(plural, key).or_else(|| {
+            let unreadable = || self.0.iter().filter(|a| a.document.is_none());
+            let is_its = |a: &&Autoscaler| match &a.target {
+                Some((of, name)) => *of == plural && **name == *key.name,
+                None => false,
+            };
+            unreadable().find(is_its).or_else(|| unreadable().next())
+        })?;
+        Some((scaler.name(), scaler.invalid.as_deref()?))
     }
 }
 
-fn read_as<T: serde::de::DeserializeOwned>(object: &Object, part: &str) -> Option<T> {
-    serde_json::from_value(object.at(&[part])?.clone()).ok()
+fn read_spec(object: &Object) -> Option<HorizontalPodAutoscaler> {
+    let spec = object.at(&["spec"])?.clone();
+    Some(HorizontalPodAutoscaler {
+        spec: serde_json::from_value(spec).ok()?,
+        ..HorizontalPodAutoscaler::default()
+    })
 }
 
 /// The number of pods in a document.
@@ -168,10 +213,11 @@ fn target(scaler: &Object) -> Option<(&'static str, String)> {
     Some((plural, target["name"].as_str()?.to_owned()))
 }
 
-/// How many pods a workload has been given that its document does not ask for. `None` as well for one that cannot be
+/// How many pods a workload has been given by an autoscaler, while its document does not ask for them or the autoscaler
+/// cannot be read. `None` as well for one that cannot be
 /// read, which is frozen as it is; for one that is scaled to nothing, which an autoscaler has no say in; and for one that
 /// belongs to another, which decides what its document says.
-fn in_use(o: &Object) -> Option<i32> {
+pub(crate) fn in_use(o: &Object) -> Option<i32> {
     let decided = o.at(&["status", "desiredReplicas"])?.as_i64()?;
     let owners = o.list_at(&["metadata", "ownerReferences"]);
     let is_owned = owners.iter().any(|owner| owner["controller"] == true);

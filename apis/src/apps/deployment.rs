@@ -182,7 +182,7 @@ pub struct DeploymentStatus {
     /// Hashes that were taken already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collision_count: Option<i32>,
-    /// `Available`, `Progressing`, `ReplicaFailure`.
+    /// `Available`, `Progressing`, `ReplicaFailure`, `AutoscalerInvalid`, ...
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<WorkloadCondition>,
     /// The automatic rollback in force: it ends when another revision is asked for.
@@ -197,7 +197,8 @@ pub struct DeploymentStatus {
     /// Which contents of ConfigMaps and Secrets it is about ([`content_seen`](crate::content_seen)).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_config: Option<String>,
-    /// How many pods are wanted, when an autoscaler has decided and the document says otherwise.
+    /// How many pods are wanted, when an autoscaler has decided and the document says otherwise or the autoscaler cannot be
+    /// read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub desired_replicas: Option<i32>,
     /// What may not change of it, as its controller has taken it up.

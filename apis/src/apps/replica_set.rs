@@ -100,7 +100,8 @@ pub struct ReplicaSetStatus {
     /// `ReplicaFailure`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<WorkloadCondition>,
-    /// How many pods are wanted, when an autoscaler has decided and the document says otherwise.
+    /// How many pods are wanted, when an autoscaler has decided and the document says otherwise or the autoscaler cannot be
+    /// read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub desired_replicas: Option<i32>,
     /// What may not change of it, as its controller has taken it up.

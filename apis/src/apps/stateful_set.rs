@@ -358,7 +358,8 @@ pub struct StatefulSetStatus {
     /// Which contents of ConfigMaps and Secrets it is about ([`content_seen`](crate::content_seen)).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_config: Option<String>,
-    /// How many pods are wanted, when an autoscaler has decided and the document says otherwise.
+    /// How many pods are wanted, when an autoscaler has decided and the document says otherwise or the autoscaler cannot be
+    /// read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub desired_replicas: Option<i32>,
     /// What may not change of it, as its controller has taken it up.

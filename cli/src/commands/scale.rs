@@ -116,6 +116,15 @@ async fn warn_of_autoscalers(client: &Client, objects: &[(KindInfo, ObjectKey)])
                 "{}: {scaler} decides how many there are ({now} now), whatever the document says",
                 kind.full_name(&key.name)
             ));
+        } else if let Some((scaler, why)) = scalers.broken(kind.plural, key)
+            && let Some(object) = client.find(*kind, key).await?
+            && let Some(now) = autoscaled::in_use(&object)
+        {
+            term::warn(format_args!(
+                "{}: {scaler} cannot be read, so there are as many as it decided last ({now} now), whatever the document \
+                 says: {why}",
+                kind.full_name(&key.name)
+            ));
         }
     }
     Ok(())

@@ -70,6 +70,50 @@ async fn scaling_what_an_autoscaler_decides_is_written_and_warned_of() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn scaling_what_an_autoscaler_decided_that_cannot_be_read_is_warned_of() {
+    let f = Fixture::new("scale-broken").await;
+    for text in [
+        deployment("web", 2),
+        deployment("api", 2),
+        scaler("b", "web"),
+    ] {
+        f.apply(&text);
+    }
+    let scale = |name: &str, replicas: &str| {
+        let ran = f.run(&["scale", "deploy", name, "--replicas", replicas]);
+        let err = ran.err.clone();
+        assert_eq!(ran.ok(), format!("deployment.apps/{name} scaled\n"));
+        err
+    };
+    let broken = scaler("b", "web").replace("maxReplicas: 9", "maxReplicas: many");
+    for (place, text) in [
+        (
+            Key::Actual("horizontalpodautoscalers", key("b")),
+            "desiredReplicas: many\n",
+        ),
+        (
+            Key::Desired("horizontalpodautoscalers", key("b")),
+            broken.as_str(),
+        ),
+    ] {
+        f.put(
+            &Key::Actual("deployments", key("web")),
+            "observedGeneration: 1\n",
+        )
+        .await;
+        f.put(&place, text).await;
+        assert_eq!(scale("web", "5"), "", "nothing was decided");
+        in_use(&f, "web", 4).await;
+        let said = scale("web", "7");
+        let words = "warning: deployment.apps/web: horizontalpodautoscaler.autoscaling/b cannot be read, so there are as \
+                     many as it decided last (4 now), whatever the document says: ";
+        assert!(said.starts_with(words) && said.contains("many"), "{said}");
+        assert_eq!(scale("api", "7"), "", "nothing is decided for it");
+        assert_eq!(scale("web", "0"), "", "that switches it off");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_workload_keeps_its_size_when_its_autoscaler_is_deleted() {
     let f = Fixture::new("delete-scaler").await;
     f.apply(&open("web"));

@@ -152,6 +152,7 @@ fn observe(shared: &Shared, view: &View<'_>, key: &ObjectKey) -> Option<(Snapsho
         overlap: None,
         config_seen: None,
         decided: None,
+        broken_scaler: None,
         broken_sets: Vec::new(),
         terminating: false,
         namespace_exists: view
@@ -199,8 +200,10 @@ fn observe(shared: &Shared, view: &View<'_>, key: &ObjectKey) -> Option<(Snapsho
     snapshot.overlap = shared.overlap::<Deployment>(view, key);
     snapshot.terminating = writes::terminating::<Deployment>(view, key, &uid);
     let before = snapshot.status.as_ref().and_then(|s| s.desired_replicas);
-    snapshot.wanted = shared.wanted::<Deployment>(view, key, spec.replicas(), before);
-    snapshot.decided = (snapshot.wanted != spec.replicas()).then_some(snapshot.wanted);
+    let size = shared.size::<Deployment>(view, key, spec.replicas(), before);
+    snapshot.wanted = size.wanted;
+    snapshot.decided = size.decided;
+    snapshot.broken_scaler = size.broken_scaler;
     snapshot.paused = spec.paused.unwrap_or(false);
     snapshot.strategy = spec.strategy.clone().unwrap_or_default();
     snapshot.template = spec.template.clone();

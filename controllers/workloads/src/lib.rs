@@ -55,7 +55,7 @@ use setpoint_apis::{Kind, ObjectKey, Timestamp, content_seen};
 use setpoint_runtime::events::Recorder;
 use setpoint_runtime::{Action, CacheBuilder, Clock, Controller, Leader, StateKey, View};
 
-use crate::autoscale::Autoscalers;
+use crate::autoscale::{Autoscalers, Size};
 use crate::children::Children;
 use crate::config::{ContentCopy, Missing, Sources};
 use crate::content::{ContentIndex, CopySeen, Named};
@@ -98,17 +98,17 @@ struct Shared {
 }
 
 impl Shared {
-    /// How many pods an object is to have: [`Autoscalers::wanted`].
-    fn wanted<K: Kind>(
+    /// How many pods an object is to have: [`Autoscalers::size`].
+    fn size<K: Kind>(
         &self,
         view: &View<'_>,
         key: &ObjectKey,
         asked: i32,
         before: Option<i32>,
-    ) -> i32 {
+    ) -> Size {
         let mut autoscalers = self.autoscalers.lock();
         autoscalers.catch_up(view);
-        autoscalers.wanted::<K>(view, key, asked, before)
+        autoscalers.size::<K>(view, key, asked, before)
     }
 
     /// The objects of a kind whose autoscalers have something to say.

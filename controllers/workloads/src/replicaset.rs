@@ -116,6 +116,7 @@ fn observe(
         fixed: None,
         overlap: None,
         decided: None,
+        broken_scaler: None,
         terminating: false,
         namespace_exists: view
             .desired::<Namespace>()
@@ -152,10 +153,11 @@ fn observe(
     }
     snapshot.overlap = shared.overlap::<ReplicaSet>(view, key);
     snapshot.terminating = writes::terminating::<ReplicaSet>(view, key, &snapshot.uid);
-    let asked = set.spec.replicas();
     let before = snapshot.status.as_ref().and_then(|s| s.desired_replicas);
-    snapshot.wanted = shared.wanted::<ReplicaSet>(view, key, asked, before);
-    snapshot.decided = (snapshot.wanted != asked).then_some(snapshot.wanted);
+    let size = shared.size::<ReplicaSet>(view, key, set.spec.replicas(), before);
+    snapshot.wanted = size.wanted;
+    snapshot.decided = size.decided;
+    snapshot.broken_scaler = size.broken_scaler;
     let min_ready = set
         .spec
         .min_ready_seconds

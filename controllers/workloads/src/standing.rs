@@ -15,6 +15,7 @@ use setpoint_runtime::Stored;
 use setpoint_runtime::events::{EventRef, Recorder};
 use tracing::info;
 
+use crate::autoscale::AUTOSCALER_INVALID;
 use crate::conditions::{self, Finding, INVALID};
 use crate::rollback;
 
@@ -22,6 +23,9 @@ use crate::rollback;
 pub const SELECTOR_OVERLAP: &str = "SelectorOverlap";
 /// Why [`SELECTOR_OVERLAP`] is so.
 pub const OVERLAPS: &str = "SelectorOverlaps";
+
+/// The conditions that people are told of when they come up.
+const TOLD: [&str; 3] = [INVALID, SELECTOR_OVERLAP, AUTOSCALER_INVALID];
 
 /// Why a document that does not parse, or says what cannot be, cannot be acted on.
 const DOCUMENT_INVALID: &str = "DocumentInvalid";
@@ -156,8 +160,8 @@ conditions!(
 );
 
 /// Tells people what a status that has just been written says for the first time: that the object cannot be acted on, that
-/// it overlaps with another, that a rollout is taken back. What is decided and not written yet is decided again in the
-/// next pass, so it is told with that.
+/// it overlaps with another, that its autoscaler cannot be read, that a rollout is taken back. What is decided and not
+/// written yet is decided again in the next pass, so it is told with that.
 pub(crate) fn tell<K: Kind>(
     recorder: &Recorder,
     key: &ObjectKey,
@@ -180,7 +184,7 @@ fn news<S: Conditions>(before: Option<&S>, now: &S) -> Vec<(String, String)> {
     for c in now.conditions() {
         let said = |b: &WorkloadCondition| b.status == c.status && b.message == c.message;
         let new = !conditions::get(former, &c.type_).is_some_and(said);
-        if new && c.status == "True" && [INVALID, SELECTOR_OVERLAP].contains(&&*c.type_) {
+        if new && c.status == "True" && TOLD.contains(&&*c.type_) {
             let reason = c.reason.clone().unwrap_or_default();
             news.push((reason, c.message.clone().unwrap_or_default()));
         }

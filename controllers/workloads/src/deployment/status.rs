@@ -7,6 +7,7 @@ use super::decide::{available, count_available, sum};
 use super::numbers::room;
 use super::plan::{Plan, SetFacts, Snapshot};
 use super::revision::{self, Target};
+use crate::autoscale;
 use crate::conditions::{self, DEADLINE_EXCEEDED, Finding, INVALID, PROGRESSING, REPLICA_FAILURE};
 use crate::config;
 use crate::good;
@@ -61,6 +62,7 @@ pub(super) fn settle(
     };
     conditions::remove(&mut status.conditions, INVALID);
     standing::set_overlap(&mut status.conditions, s.overlap.as_ref(), now);
+    autoscale::set_broken(&mut status.conditions, s.broken_scaler.as_ref(), now);
     config::set_missing(&mut status.conditions, s.missing.as_ref(), now);
     available_condition(&mut status, s, now);
     pause_condition(&mut status, s, now);

@@ -39,6 +39,7 @@ fn deployment(wanted: i32, image: &str) -> Snapshot {
         overlap: None,
         config_seen: None,
         decided: None,
+        broken_scaler: None,
         broken_sets: vec![],
         terminating: false,
         namespace_exists: true,

@@ -6,6 +6,7 @@ use setpoint_apis::Timestamp;
 use setpoint_apis::apps::ReplicaSetStatus;
 
 use super::plan::{Plan, Removal, Seen, Setbacks, Snapshot};
+use crate::autoscale;
 use crate::conditions::{self, INVALID, REPLICA_FAILURE};
 use crate::hash::PodNames;
 use crate::pod::{PodFacts, available_at, sort_for_deletion};
@@ -185,6 +186,7 @@ fn status(s: &Snapshot, now: Timestamp, plan: &mut Plan) -> ReplicaSetStatus {
     };
     conditions::remove(&mut status.conditions, INVALID);
     standing::set_overlap(&mut status.conditions, s.overlap.as_ref(), now);
+    autoscale::set_broken(&mut status.conditions, s.broken_scaler.as_ref(), now);
     let failure = if s.namespace_exists {
         // Nothing has failed that is not to be done any more.
         let missing = status.replicas < s.wanted;

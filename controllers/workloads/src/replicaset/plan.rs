@@ -10,7 +10,7 @@ use setpoint_apis::fixed::FixedFields;
 use setpoint_apis::{ObjectKey, Timestamp};
 
 use super::decide::SETBACKS_FORGOTTEN;
-use crate::conditions;
+use crate::conditions::{self, Finding};
 use crate::pod::PodFacts;
 pub use crate::seen::Seen;
 use crate::standing::Unusable;
@@ -53,8 +53,10 @@ pub struct Snapshot {
     pub fixed: Option<FixedFields>,
     /// What is to be said about an older workload that selects the same pods.
     pub overlap: Option<String>,
-    /// How many pods an autoscaler wants, when the document says otherwise.
+    /// How many pods an autoscaler wants, when the document says otherwise or that cannot be read.
     pub decided: Option<i32>,
+    /// What is to be said of an autoscaler that cannot be read.
+    pub broken_scaler: Option<Finding>,
     /// It is being deleted, dependents first.
     pub terminating: bool,
     /// Whether its namespace exists.

@@ -24,6 +24,7 @@ fn set(wanted: i32, pods: Vec<PodFacts>) -> Snapshot {
         fixed: None,
         overlap: None,
         decided: None,
+        broken_scaler: None,
         terminating: false,
         namespace_exists: true,
         wanted,
@@ -356,4 +357,22 @@ fn names_that_are_taken_are_passed_over() {
     let second = decide(&s, now()).create;
     assert_eq!(second[0], first[1]);
     assert!(!second.contains(&first[0]));
+}
+
+#[test]
+fn an_autoscaler_that_cannot_be_read_is_told_of_once_while_it_lasts() {
+    let mut s = set(1, vec![pod("a")]);
+    run(&mut s);
+    s.broken_scaler = Some(crate::conditions::Finding::new(
+        crate::autoscale::AUTOSCALER_INVALID,
+        true,
+        "AutoscalerInvalid",
+        "it does not parse",
+    ));
+    assert_eq!(run(&mut s).len(), 1);
+    let said = |s: &Snapshot| s.status.as_ref().unwrap().conditions.clone();
+    assert_eq!(said(&s)[0].type_, "AutoscalerInvalid");
+    s.broken_scaler = None;
+    assert_eq!(run(&mut s).len(), 1);
+    assert_eq!(said(&s), []);
 }

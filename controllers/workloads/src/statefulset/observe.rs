@@ -61,12 +61,11 @@ pub(super) fn observe(
     }
     s.overlap = shared.overlap::<StatefulSet>(view, key);
     s.terminating = writes::terminating::<StatefulSet>(view, key, &uid);
-    let asked = set.value.spec.replicas();
     let before = s.status.as_ref().and_then(|s| s.desired_replicas);
-    s.wanted = shared
-        .wanted::<StatefulSet>(view, key, asked, before)
-        .max(0);
-    s.decided = (s.wanted != asked).then_some(s.wanted);
+    let size = shared.size::<StatefulSet>(view, key, set.value.spec.replicas(), before);
+    s.wanted = size.wanted.max(0);
+    s.decided = size.decided;
+    s.broken_scaler = size.broken_scaler;
     spec(&mut s, &set.value);
     s.up_since = shared.up_since(view);
     {
@@ -105,6 +104,7 @@ fn empty(key: &ObjectKey) -> Snapshot {
         overlap: None,
         config_seen: None,
         decided: None,
+        broken_scaler: None,
         broken_revisions: Vec::new(),
         terminating: false,
         namespace_exists: false,

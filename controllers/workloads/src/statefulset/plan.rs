@@ -9,7 +9,7 @@ use setpoint_apis::core::PodTemplateSpec;
 use setpoint_apis::fixed::FixedFields;
 use setpoint_apis::{ObjectKey, Timestamp};
 
-use crate::conditions;
+use crate::conditions::{self, Finding};
 use crate::config::{ContentCopy, CopyPlan, Missing};
 use crate::content::CopySeen;
 use crate::pod::{PodFacts, available_at};
@@ -77,8 +77,10 @@ pub struct Snapshot {
     pub overlap: Option<String>,
     /// Which contents the template reads, for the status.
     pub config_seen: Option<String>,
-    /// How many pods an autoscaler wants, when the document says otherwise.
+    /// How many pods an autoscaler wants, when the document says otherwise or that cannot be read.
     pub decided: Option<i32>,
+    /// What is to be said of an autoscaler that cannot be read.
+    pub broken_scaler: Option<Finding>,
     /// Revisions that are or may be its own and do not parse. While there is one, nothing is done either.
     pub broken_revisions: Vec<String>,
     /// It is being deleted, dependents first.

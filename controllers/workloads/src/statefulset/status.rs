@@ -5,6 +5,7 @@ use setpoint_apis::apps::{StatefulSetStatus, WorkloadCondition};
 
 use super::plan::{Member, Plan, Snapshot};
 use super::revision::{self, Target};
+use crate::autoscale;
 use crate::conditions::{self, DEADLINE_EXCEEDED, Finding, INVALID, PROGRESSING, REPLICA_FAILURE};
 use crate::config;
 use crate::good;
@@ -56,6 +57,7 @@ pub(super) fn settle(
         .clone_from(&stored.former_available_revision);
     conditions::remove(&mut status.conditions, INVALID);
     standing::set_overlap(&mut status.conditions, s.overlap.as_ref(), now);
+    autoscale::set_broken(&mut status.conditions, s.broken_scaler.as_ref(), now);
     config::set_missing(&mut status.conditions, s.missing.as_ref(), now);
     conditions::set_or_remove(&mut status.conditions, REPLICA_FAILURE, failure(s), now);
     if let Some(target) = target.filter(|_| !s.terminating && s.namespace_exists) {

@@ -39,6 +39,7 @@ fn set(wanted: i32, image: &str) -> Snapshot {
         overlap: None,
         config_seen: None,
         decided: None,
+        broken_scaler: None,
         broken_revisions: vec![],
         terminating: false,
         namespace_exists: true,

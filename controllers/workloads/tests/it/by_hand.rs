@@ -566,7 +566,7 @@ async fn a_deployment_and_a_stateful_set_of_the_same_labels_are_told_apart_by_ag
 #[tokio::test]
 async fn an_autoscaler_decides_for_a_stateful_set_too() {
     let rig = rig("sts-autoscaler").await;
-    let (_process, _agents) = (controllers(&rig).await, rig.agents());
+    let ((_process, _stop), _agents) = (telling(&rig).await, rig.agents());
     let db = key("db");
     let text = apps("StatefulSet", "db", "  replicas: 2\n");
     put(&rig, StatefulSet::PLURAL, &db, &text).await;
@@ -605,4 +605,23 @@ async fn an_autoscaler_decides_for_a_stateful_set_too() {
         rig.pods(),
         ["db-0", "db-1", "db-2"].map(String::from).into()
     );
+
+    // Nor does breaking the autoscaler, which is told of while it lasts.
+    rig.put_desired::<HorizontalPodAutoscaler>(&db, "spec: [")
+        .await;
+    let said =
+        |view: &View<'_>| condition(view, StatefulSet::PLURAL, &key("db"), "AutoscalerInvalid");
+    let (reason, message) = rig.until("the condition says so", said).await;
+    assert!(
+        message.contains("`setpoint edit hpa db -n default`"),
+        "{message}"
+    );
+    assert_eq!(told(&rig, &reason, "db", 1).await, message);
+    rig.put_desired::<HorizontalPodAutoscaler>(&db, text_of_scaler)
+        .await;
+    rig.until("nothing is said any more", |view| {
+        said(view).is_none().then_some(())
+    })
+    .await;
+    assert_eq!(rig.pods().len(), 3);
 }

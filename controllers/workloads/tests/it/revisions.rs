@@ -287,8 +287,8 @@ async fn an_autoscaler_s_record_counts_and_applying_the_manifest_again_does_not_
     };
     rig.until("there are 4 pods", four).await;
     let pods = rig.pods();
-    let applied_again = || async {
-        apply(&rig, 2, "host", DEFAULT).await;
+    let applied = async |replicas: i32| {
+        apply(&rig, replicas, "host", DEFAULT).await;
         rig.until("the generation is observed", |view| {
             let generation = view.desired::<Deployment>().get(&web())?.version;
             (status(view)?.observed_generation == Some(generation)).then_some(())
@@ -296,24 +296,70 @@ async fn an_autoscaler_s_record_counts_and_applying_the_manifest_again_does_not_
         .await;
         assert_eq!(rig.pods(), pods);
     };
-    applied_again().await;
+    applied(2).await;
 
     // Somebody breaks the record, and the autoscaler: nothing is lost, neither now nor when other controllers lead, which
     // have never seen them whole.
+    let says = async |reason: &str, words: &str| {
+        rig.until(&format!("it says {reason}"), |view| {
+            let status = status(view)?;
+            let mut all = status.conditions.iter();
+            let found = all.find(|c| c.type_ == "AutoscalerInvalid" && c.status == "True")?;
+            let message = found.message.as_ref()?;
+            (found.reason.as_deref() == Some(reason) && message.contains(words)).then_some(())
+        })
+        .await;
+    };
     rig.put(&record, "desiredReplicas: [4\n").await;
-    applied_again().await;
+    says(
+        "AutoscalerRecordInvalid",
+        "actual/horizontalpodautoscalers/default/web",
+    )
+    .await;
+    applied(2).await;
     rig.put_desired::<HorizontalPodAutoscaler>(&scaler, "spec: [")
         .await;
-    applied_again().await;
+    says("AutoscalerInvalid", "setpoint edit hpa web -n default").await;
+    applied(2).await;
     drop(process);
     let _process = controllers(&rig).await;
-    applied_again().await;
+    applied(2).await;
+    says("AutoscalerInvalid", "setpoint edit hpa web -n default").await;
+    // Nor when the document asks for as many, and then for others.
+    applied(4).await;
+    applied(2).await;
     rig.put_desired::<HorizontalPodAutoscaler>(&scaler, text)
         .await;
-    applied_again().await;
+    says("AutoscalerRecordInvalid", "default/web anew").await;
+    applied(2).await;
     rig.put(&record, "desiredReplicas: 3\n").await;
-    rig.until("there are 3 pods", |view| {
-        (status(view)?.available_replicas == Some(3)).then_some(())
+    rig.until("there are 3 pods, and nothing is said any more", |view| {
+        let status = status(view)?;
+        let is_said = is_true(&status, "AutoscalerInvalid");
+        (status.available_replicas == Some(3) && !is_said).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_autoscaler_that_nobody_can_read_holds_only_what_was_decided() {
+    let rig = rig("autoscaler-broken").await;
+    let (_process, _agents) = (controllers(&rig).await, rig.agents());
+    let scaler = ObjectKey::namespaced("default", "web");
+    rig.put_desired::<HorizontalPodAutoscaler>(&scaler, "spec: [")
+        .await;
+    // Nothing was decided for it.
+    let revision = apply(&rig, 2, "host", DEFAULT).await;
+    rig.rolled_out(&web(), revision).await;
+    let revision = apply(&rig, 3, "host", DEFAULT).await;
+    rig.rolled_out(&web(), revision).await;
+    let now = status(&rig.cache.view()).unwrap();
+    assert_eq!(now.desired_replicas, None);
+    assert!(!is_true(&now, "AutoscalerInvalid"));
+    // It counts for nothing when it is asked for none.
+    apply(&rig, 0, "host", DEFAULT).await;
+    rig.until("there are no pods", |view| {
+        (view.desired::<Pod>().is_empty()).then_some(())
     })
     .await;
 }

@@ -215,3 +215,25 @@ fn a_rollout_that_cannot_begin_says_so_and_its_deadline_counts_from_its_beginnin
     w.run();
     assert_eq!(w.reason("Progressing"), "True/NewReplicaSetAvailable");
 }
+
+#[test]
+fn an_autoscaler_that_cannot_be_read_is_told_of_once_while_it_lasts() {
+    let mut w = running(2, "a");
+    w.s.decided = Some(2);
+    w.s.broken_scaler = Some(crate::conditions::Finding::new(
+        crate::autoscale::AUTOSCALER_INVALID,
+        true,
+        "AutoscalerInvalid",
+        "it does not parse",
+    ));
+    assert_eq!(w.settle().len(), 1);
+    assert_eq!(w.reason("AutoscalerInvalid"), "True/AutoscalerInvalid");
+    let status = w.s.status.as_ref().unwrap();
+    assert_eq!(status.desired_replicas, Some(2));
+    w.now += 60;
+    assert!(w.plan().is_empty());
+    (w.s.decided, w.s.broken_scaler) = (None, None);
+    assert_eq!(w.settle().len(), 1);
+    let conditions = &w.s.status.as_ref().unwrap().conditions;
+    assert!(conditions.iter().all(|c| c.type_ != "AutoscalerInvalid"));
+}

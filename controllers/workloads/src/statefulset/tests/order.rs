@@ -93,6 +93,23 @@ fn scaling_down_goes_from_the_highest_number_each_when_the_one_above_has_stopped
 }
 
 #[test]
+fn an_autoscaler_that_cannot_be_read_is_told_of_once_while_it_lasts() {
+    let mut w = running(set(2, "a"));
+    w.s.broken_scaler = Some(crate::conditions::Finding::new(
+        crate::autoscale::AUTOSCALER_INVALID,
+        true,
+        "AutoscalerInvalid",
+        "it does not parse",
+    ));
+    assert_eq!(w.settle().len(), 1);
+    let said = |w: &World| w.condition("AutoscalerInvalid");
+    assert_eq!(said(&w).as_deref(), Some("True/AutoscalerInvalid"));
+    w.s.broken_scaler = None;
+    assert_eq!(w.settle().len(), 1);
+    assert_eq!(said(&w), None);
+}
+
+#[test]
 fn in_order_scaling_down_halts_while_a_pod_of_lower_number_is_not_available() {
     let mut w = running(set(4, "a"));
     w.s.wanted = 2;
