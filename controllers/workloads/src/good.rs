@@ -67,15 +67,21 @@ pub(crate) fn note(
         });
 }
 
-/// What is taken back has not been good after all.
+/// What ran is taken back: it has not been good after all. When that was not said of it yet, and what is gone back to may
+/// still prove bad, its time begins anew with its pods.
 pub(crate) fn take_back(
     last: &mut Option<String>,
     former: &mut Option<FormerRevision>,
+    ran: &str,
     record: &RollbackRecord,
 ) {
-    if last.as_deref() == Some(&record.failed_revision) {
+    if last.as_deref() == Some(ran) {
         *last = Some(record.to_revision.clone());
         *former = None;
+    } else if let Some(former) = former
+        && in_force(Some(former), record.at).is_some()
+    {
+        former.replaced_at = record.at;
     }
 }
 
@@ -132,11 +138,30 @@ mod tests {
             to_revision: "a".into(),
             ..RollbackRecord::default()
         };
-        take_back(&mut last, &mut former, &record);
+        take_back(&mut last, &mut former, "b", &record);
         assert_eq!((last.as_deref(), &former), (Some("a"), &None));
         // What fails before it was good changes nothing.
         note(&mut last, &mut former, "c", at(2));
-        take_back(&mut last, &mut former, &record);
+        take_back(&mut last, &mut former, "b", &record);
         assert_eq!(last.as_deref(), Some("c"));
+    }
+
+    #[test]
+    fn what_is_gone_back_to_may_prove_bad_for_as_long_again() {
+        let (mut last, mut former) = (None, None);
+        note(&mut last, &mut former, "a", at(0));
+        note(&mut last, &mut former, "b", at(1_000));
+        let record = |seconds| RollbackRecord {
+            failed_revision: "c".into(),
+            to_revision: "b".into(),
+            at: at(seconds),
+            ..RollbackRecord::default()
+        };
+        take_back(&mut last, &mut former, "c", &record(1_130));
+        let to = |now| back_to("b", last.as_deref(), former.as_ref(), at(now));
+        assert_eq!((to(1_269), to(1_270)), (Some("a"), None));
+        // What has proven itself stays good.
+        take_back(&mut last, &mut former, "c", &record(1_300));
+        assert_eq!(in_force(former.as_ref(), at(1_300)), None);
     }
 }

@@ -117,7 +117,8 @@ pub(super) fn former_available(s: &Snapshot) -> Option<&FormerRevision> {
     s.status.as_ref()?.former_available_revision.as_ref()
 }
 
-/// The record of a rollback, when the rollout of what is asked for has failed and there is something to go back to.
+/// The record of a rollback, when what runs has failed and there is something to go back to: what is asked for, or what runs
+/// instead of it.
 /// `crash` is what is wrong with its pods.
 pub(super) fn rollback(
     s: &Snapshot,
@@ -128,7 +129,7 @@ pub(super) fn rollback(
     if !s.rolls_back || !s.rolls() {
         return None;
     }
-    let name = target.asked.as_deref()?;
+    let (asked, name) = (target.asked.as_deref()?, target.name.as_deref()?);
     let good = good::back_to(name, last_available(s), former_available(s), now)?;
     usable(s, good)?;
     let failure = Failure::of_rollout(
@@ -138,5 +139,5 @@ pub(super) fn rollback(
         &timed_out(name),
         s.progress_deadline,
     )?;
-    Some(failure.record(name, good, now))
+    Some(failure.record(asked, good, now))
 }

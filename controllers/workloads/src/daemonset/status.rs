@@ -150,20 +150,19 @@ fn keep_record(
     let former = &mut status.former_available_revision;
     former.clone_from(&stored.former_available_revision);
     let complete = target.is_there() && ground.is_complete();
-    if target.held || target.failed || ground.is_blind() {
-        status.rollback.clone_from(&stored.rollback);
-    } else if complete {
-        status.rollback = None;
-        if let Some(name) = &target.name
-            && status.number_available.unwrap_or(0) > 0
-        {
-            good::note(last, former, name, now);
-        }
-    } else {
+    let is_undecided = target.held || ground.is_blind();
+    status.rollback = match is_undecided || target.failed {
+        true => stored.rollback.clone(),
+        false => None,
+    };
+    if let Some(runs) = target.name.as_deref().filter(|_| !is_undecided) {
         let crash = || target.is_there().then(|| crash(ground)).flatten();
-        status.rollback = revision::rollback(s, target, crash(), now);
-        if let Some(record) = &status.rollback {
-            good::take_back(last, former, record);
+        let any = status.number_available.unwrap_or(0) > 0;
+        if complete && any && !target.failed {
+            good::note(last, former, runs, now);
+        } else if !complete && let Some(record) = revision::rollback(s, target, crash(), now) {
+            good::take_back(last, former, runs, &record);
+            status.rollback = Some(record);
         }
     }
     if status.rollback != stored.rollback {

@@ -82,7 +82,8 @@ pub(super) fn former_available(s: &Snapshot) -> Option<&FormerRevision> {
     s.status.as_ref()?.former_available_revision.as_ref()
 }
 
-/// The record of a rollback, when the rollout of the present template has failed and there is something to go back to.
+/// The record of a rollback, when what runs has failed and there is something to go back to: the present template, or what
+/// runs instead of it.
 pub(super) fn rollback(
     s: &Snapshot,
     target: &Target,
@@ -106,5 +107,5 @@ pub(super) fn rollback(
         &timed_out(name),
         s.progress_deadline,
     )?;
-    Some(failure.record(name, good, now))
+    Some(failure.record(target.failed.as_deref().unwrap_or(name), good, now))
 }

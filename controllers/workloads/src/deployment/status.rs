@@ -163,20 +163,23 @@ fn keep_record(
     status
         .former_available_revision
         .clone_from(&stored.former_available_revision);
-    if s.missing.is_some() || target.failed.is_some() {
+    let is_instead = s.missing.is_some() || target.failed.is_some();
+    if is_instead {
         status.rollback.clone_from(&stored.rollback);
-    } else {
-        let complete = is_complete(s, target.set, now);
-        status.rollback = revision::rollback(s, target, complete, now);
+    }
+    if let Some(set) = target.set.filter(|_| s.missing.is_none()) {
+        let runs = &s.sets[set].seen.key.name;
         let (last, former) = (
             &mut status.last_available_revision,
             &mut status.former_available_revision,
         );
-        if let Some(set) = target.set.filter(|_| complete && s.wanted > 0) {
-            good::note(last, former, &s.sets[set].seen.key.name, now);
+        let complete = is_complete(s, target.set, now);
+        if complete && s.wanted > 0 && !is_instead {
+            good::note(last, former, runs, now);
         }
-        if let Some(record) = &status.rollback {
-            good::take_back(last, former, record);
+        if let Some(record) = revision::rollback(s, target, complete, now) {
+            good::take_back(last, former, runs, &record);
+            status.rollback = Some(record);
         }
     }
     if status.rollback != stored.rollback {

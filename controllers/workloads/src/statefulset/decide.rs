@@ -258,7 +258,16 @@ impl<'a> Pass<'a> {
         if !self.s.rolling {
             return;
         }
-        let on_their_way = self.unavailable(|pass, m| !pass.is_outdated(m));
+        let outdated = |m: &&Member| self.is_outdated(m) && !self.is_available(m);
+        let Some(first) = self.s.wanted_members().find(outdated) else {
+            return;
+        };
+        // In order, what is missing above one of these does not come before it.
+        let below = match self.s.ordered {
+            true => first.ordinal.into(),
+            false => self.s.end(),
+        };
+        let on_their_way = self.missing(below) + self.unavailable(|pass, m| !pass.is_outdated(m));
         let mut room = i64::from(self.s.max_unavailable) - on_their_way;
         for m in self.s.wanted_members().rev() {
             if room <= 0 {
@@ -271,17 +280,20 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// How many pods are missing or not available; of the latter those that `counts` names.
+    /// How many pods of numbers below this one are missing.
+    fn missing(&self, below: i64) -> i64 {
+        let there = self.s.wanted_members();
+        let there = there.filter(|m| i64::from(m.ordinal) < below).count();
+        below - i64::from(self.s.first) - i64::try_from(there).unwrap_or(i64::MAX)
+    }
+
+    /// How many pods that are there are not available; of those that do not go, the ones that `counts` names.
     fn unavailable(&self, counts: impl Fn(&Self, &Member) -> bool) -> i64 {
-        let (mut there, mut unavailable) = (0_i64, 0);
-        for m in self.s.wanted_members() {
-            there += 1;
+        let unavailable = self.s.wanted_members().filter(|m| {
             let gone = self.going.contains(&m.ordinal);
-            if gone || (!self.is_available(m) && counts(self, m)) {
-                unavailable += 1;
-            }
-        }
-        i64::from(self.s.wanted) - there + unavailable
+            gone || (!self.is_available(m) && counts(self, m))
+        });
+        i64::try_from(unavailable.count()).unwrap_or(i64::MAX)
     }
 
     /// Removes pods whose numbers are not wanted, the highest first. In order that halts, as in Kubernetes, while one of
@@ -319,7 +331,8 @@ impl<'a> Pass<'a> {
         if !self.s.rolling {
             return;
         }
-        let mut room = i64::from(self.s.max_unavailable) - self.unavailable(|_, _| true);
+        let unavailable = self.missing(self.s.end()) + self.unavailable(|_, _| true);
+        let mut room = i64::from(self.s.max_unavailable) - unavailable;
         for m in self.s.wanted_members().rev() {
             if room <= 0 || !revision::above_partition(self.s, m.ordinal) {
                 break;

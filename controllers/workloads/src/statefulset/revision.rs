@@ -89,7 +89,8 @@ pub(super) fn target(s: &Snapshot, asked: &str) -> Target {
         Run::Wanted => asked,
     };
     let current = stored.and_then(|s| s.current_revision.as_deref());
-    let base = current.filter(|name| exists(name) && (runs == asked || *name != asked));
+    // What all pods were of last may be what has failed.
+    let base = current.filter(|name| exists(name) && runs == asked);
     Target {
         asked: asked.to_owned(),
         runs: runs.to_owned(),
@@ -129,24 +130,25 @@ fn is_full(s: &Snapshot) -> bool {
     s.members.len() == wanted && s.members.iter().all(|m| s.in_range(m.ordinal))
 }
 
-/// The record of a rollback, when the rollout of what is asked for has failed and there is something to go back to.
+/// The record of a rollback, when what runs has failed and there is something to go back to: what is asked for, or what runs
+/// instead of it.
 pub(super) fn rollback(s: &Snapshot, target: &Target, now: Timestamp) -> Option<RollbackRecord> {
     if !s.rolls_back || !s.rolling || s.missing.is_some() || is_rolled_out(s, target, now) {
         return None;
     }
-    let asked = &target.asked;
-    let good = good::back_to(asked, last_available(s), former_available(s), now)?;
+    let runs = &target.runs;
+    let good = good::back_to(runs, last_available(s), former_available(s), now)?;
     if !s.revisions.iter().any(|r| r.name() == good) {
         return None;
     }
-    let of_asked = s.members.iter().filter(|m| m.is_of(asked));
-    let crash = crashing(of_asked.map(|m| &m.facts));
+    let of_it = s.members.iter().filter(|m| m.is_of(runs));
+    let crash = crashing(of_it.map(|m| &m.facts));
     let failure = Failure::of_rollout(
         crash,
-        last_available(s) == Some(asked),
+        last_available(s) == Some(runs),
         s.status.as_ref().map_or(&[], |s| &s.conditions),
-        &timed_out(asked),
+        &timed_out(runs),
         s.progress_deadline,
     )?;
-    Some(failure.record(asked, good, now))
+    Some(failure.record(&target.asked, good, now))
 }

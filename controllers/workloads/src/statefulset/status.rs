@@ -128,21 +128,22 @@ fn keep_record(
     target: &Target,
     now: Timestamp,
 ) {
+    let (last, former) = (
+        &mut status.last_available_revision,
+        &mut status.former_available_revision,
+    );
     if !target.is_rolled_back() {
-        status.rollback = revision::rollback(s, target, now);
-        if status.rollback != stored.rollback {
-            plan.rolled_back.clone_from(&status.rollback);
-        }
-        let (last, former) = (
-            &mut status.last_available_revision,
-            &mut status.former_available_revision,
-        );
+        status.rollback = None;
         if s.wanted > 0 && revision::is_complete(s, target, now) {
             good::note(last, former, &target.asked, now);
         }
-        if let Some(record) = &status.rollback {
-            good::take_back(last, former, record);
-        }
+    }
+    if let Some(record) = revision::rollback(s, target, now) {
+        good::take_back(last, former, &target.runs, &record);
+        status.rollback = Some(record);
+    }
+    if status.rollback != stored.rollback {
+        plan.rolled_back.clone_from(&status.rollback);
     }
     let record = status.rollback.as_ref();
     rollback::set_condition(&mut status.conditions, record, now);

@@ -110,6 +110,31 @@ fn what_was_available_for_a_moment_and_crashes_is_taken_back_and_not_good() {
     assert_eq!(w.pods(), "n1:a n2:a n3:a");
 }
 
+/// b was good for a moment, c fails, and b crashes when it has come back.
+#[test]
+fn what_is_gone_back_to_and_crashes_too_is_taken_back_to_what_was_before_it() {
+    let mut w = running(3, "a");
+    w.s.history_limit = 0;
+    let good = w.good().to_owned();
+    w.s.template = template("b");
+    w.run();
+    w.now += 100;
+    w.s.template = template("c");
+    w.settle();
+    w.stops();
+    w.settle();
+    w.crash("c");
+    w.run();
+    assert_eq!(w.pods(), "n1:b n2:b n3:b");
+    w.now += 100;
+    w.crash("b");
+    w.run();
+    assert_eq!((w.pods().as_str(), w.good()), ("n1:a n2:a n3:a", &*good));
+    let record = w.status().rollback.as_ref().unwrap();
+    assert_eq!(record.to_revision, good);
+    assert!(w.settle().is_empty());
+}
+
 #[test]
 fn a_missed_deadline_is_said_first_and_then_taken_back() {
     let mut w = running(3, "a");

@@ -111,6 +111,34 @@ fn what_was_available_for_a_moment_and_crashes_is_taken_back_and_not_good() {
     }
 }
 
+/// b was good for a moment, c fails, and b crashes when it has come back.
+#[test]
+fn what_is_gone_back_to_and_crashes_too_is_taken_back_to_what_was_before_it() {
+    let mut w = running(2, "a");
+    w.s.history_limit = 0;
+    let good = w.good().to_owned();
+    w.s.template = template("b");
+    w.run();
+    w.now += 100;
+    w.s.template = template("c");
+    w.settle();
+    w.replica_sets_act();
+    w.settle();
+    w.crash(2);
+    let [b, c] = [1, 2].map(|i| w.names()[i].clone());
+    w.run();
+    assert_eq!((w.sizes(), w.good()), (vec![0, 2], &*b));
+    w.s.sets[1].ready_since.clear();
+    w.crash(1);
+    let plans = w.settle();
+    assert!(plans.iter().any(|p| p.rolled_back.is_some()), "{plans:?}");
+    w.run();
+    assert_eq!((w.sizes(), w.good()), (vec![2], &*good));
+    let record = w.s.status.as_ref().unwrap().rollback.clone().unwrap();
+    assert_eq!((record.failed_revision, record.to_revision), (c, good));
+    assert!(w.plan().is_empty());
+}
+
 #[test]
 fn a_rollout_that_begins_with_no_pod_has_a_deadline_too() {
     let empties = |w: &mut World| {

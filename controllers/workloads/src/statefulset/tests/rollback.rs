@@ -99,6 +99,31 @@ fn what_was_available_for_a_moment_and_crashes_is_taken_back_and_not_good() {
     }
 }
 
+/// b was good for a moment, c fails, and b crashes when it has come back.
+#[test]
+fn what_is_gone_back_to_and_crashes_too_is_taken_back_to_what_was_before_it() {
+    for s in [set(3, "a"), parallel(set(3, "a"))] {
+        let mut w = running(Snapshot {
+            history_limit: 0,
+            ..s
+        });
+        w.roll_to("b");
+        w.run();
+        w.now += 100;
+        w.roll_to("broken");
+        w.run();
+        w.crash(2);
+        w.run();
+        assert_eq!(w.images(), "b0 b1 b2");
+        w.now += 100;
+        w.crash(2);
+        w.run();
+        assert_eq!(w.images(), "a0 a1 a2");
+        assert_eq!(w.condition("RolledBack").as_deref(), Some("True/PodsCrash"));
+        assert!(w.plan().is_empty());
+    }
+}
+
 #[test]
 fn a_pod_that_does_not_parse_is_no_reason_to_take_a_rollout_back() {
     let mut w = running(parallel(set(3, "a")));
@@ -270,6 +295,24 @@ fn several_broken_pods_go_at_once() {
     assert_eq!(w.history, ["-2", "-3"]);
     w.run();
     assert_eq!(w.images(), "a0 a1 a2 a3");
+}
+
+/// In order nothing comes before the pod of the lowest number is available, and that was good once.
+#[test]
+fn a_pod_that_crashes_and_holds_up_all_others_is_replaced_by_the_next_template() {
+    for max_unavailable in [1, 2] {
+        let mut w = running(Snapshot {
+            max_unavailable,
+            ..set(3, "a")
+        });
+        w.crash(0);
+        w.s.members.truncate(1);
+        w.run();
+        assert_eq!(w.images(), "a0");
+        w.roll_to("b");
+        w.run();
+        assert_eq!(w.images(), "b0 b1 b2");
+    }
 }
 
 #[test]
