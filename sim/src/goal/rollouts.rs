@@ -1,8 +1,9 @@
-//! Which rollouts may have failed for good: those of broken templates that there is nothing to go back to from.
+//! Which rollouts may have failed for good: those of broken templates, and those that took too long and were taken back,
+//! where nothing but a broken one is known to go back to.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use setpoint_apis::apps::{FormerRevision, ROLLBACK_ON_FAILURE};
+use setpoint_apis::apps::{FormerRevision, ROLLBACK_ON_FAILURE, RollbackRecord};
 use setpoint_apis::{Key, ObjectKey, ObjectMeta, document};
 
 use crate::pods::BROKEN;
@@ -14,6 +15,8 @@ pub(super) struct Rollouts {
     broken: BTreeMap<ObjectKey, bool>,
     /// Revisions that are not broken.
     good: BTreeSet<ObjectKey>,
+    /// Workloads whose rollout was taken back.
+    reverted: BTreeSet<ObjectKey>,
     /// The revisions that may be gone back to.
     former: BTreeMap<ObjectKey, Vec<String>>,
 }
@@ -26,6 +29,7 @@ struct Workload {
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Status {
+    rollback: Option<RollbackRecord>,
     last_available_revision: Option<String>,
     former_available_revision: Option<FormerRevision>,
 }
@@ -51,6 +55,9 @@ impl Rollouts {
             }
             Key::Actual("deployments" | "statefulsets" | "daemonsets", object) => {
                 if let Ok(status) = document::decode_value::<Status>(value) {
+                    if status.rollback.is_some() {
+                        self.reverted.insert(object.clone());
+                    }
                     let former = status.former_available_revision.map(|f| f.revision);
                     let all = status.last_available_revision.into_iter().chain(former);
                     self.former.insert(object.clone(), all.collect());
@@ -66,10 +73,11 @@ impl Rollouts {
             let key = ObjectKey::namespaced(workload.namespace.clone(), revision.as_str());
             self.good.contains(&key)
         };
-        self.broken.get(workload).is_some_and(|is_taken_back| {
-            let mut former = self.former.get(workload).into_iter().flatten();
-            !is_taken_back || !former.any(good)
-        })
+        let mut former = self.former.get(workload).into_iter().flatten();
+        match self.broken.get(workload) {
+            Some(is_taken_back) => !is_taken_back || !former.any(good),
+            None => self.reverted.contains(workload) && !former.any(good),
+        }
     }
 }
 
@@ -79,9 +87,15 @@ mod tests {
 
     /// Whether a Deployment with a broken template may fail, when its status says this.
     fn may_fail(annotations: &str, status: &str) -> bool {
+        let broken = format!("{{metadata: {{annotations: {{{BROKEN}: crashes}}}}}}");
+        may_fail_with(&broken, annotations, status)
+    }
+
+    fn may_fail_with(template: &str, annotations: &str, status: &str) -> bool {
         let key = |name: &str| ObjectKey::namespaced("default", name);
         let broken = format!("template: {{metadata: {{annotations: {{{BROKEN}: crashes}}}}}}");
-        let workload = format!("metadata: {{annotations: {{{annotations}}}}}\nspec: {{{broken}}}");
+        let workload =
+            format!("metadata: {{annotations: {{{annotations}}}}}\nspec: {{template: {template}}}");
         let mut rollouts = Rollouts::default();
         let mut take = |key: Key<'_>, text: &str| rollouts.take(&key, text.as_bytes());
         take(Key::Desired("deployments", key("web")), &workload);
@@ -102,5 +116,10 @@ mod tests {
         assert!(!may_fail("", &format!("{last}web-bad\n{former}")));
         let off = format!("{ROLLBACK_ON_FAILURE}: 'false'");
         assert!(may_fail(&off, &format!("{last}web-good")));
+        // A good one that was taken back.
+        let record = "rollback: {failedRevision: web-new, toRevision: web-bad, reason: ProgressDeadlineExceeded, at: 2026-01-01T00:00:00Z}";
+        let taken_back = |of: &str| may_fail_with("{}", "", &format!("{last}{of}\n{record}"));
+        assert!(taken_back("web-bad") && !taken_back("web-good"));
+        assert!(!may_fail_with("{}", "", &format!("{last}web-bad")));
     }
 }
