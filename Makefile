@@ -52,6 +52,8 @@ demo: setup ## Start a 3-node cluster, deploy to it, kill a node, watch the work
 # the dependencies and build them a second time.
 TESTED := --workspace --locked
 
+# Most tests wait for a store or for processes: two of them per core leave it busy.
+test: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 test: setup build-tests ## Run everything: unit, component and end-to-end tests, and the demo
 	@$(WITH_ETCD) && $(MORE_ETCDS) && trap 'printf "%s" "$$SETPOINT_ETCD_SKIPPED" >&2' EXIT && \
 	  SETPOINT_BIN=$(DEBUG)/setpoint cargo test $(TESTED) --no-fail-fast
