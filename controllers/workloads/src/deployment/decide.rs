@@ -238,15 +238,21 @@ impl<'a> Rollout<'a> {
 
     /// Recreate's next step.
     fn recreate(&mut self, plan: &mut Plan) {
-        let mut waits = 0_i32;
+        let (mut waits, mut may_come) = (0_i32, false);
         for i in self.old() {
             self.scale(i, 0);
             let set = &self.s.sets[i];
             waits = waits.saturating_add(set.pods).saturating_add(set.stopping);
+            may_come |= set.replicas > 0;
         }
         if waits > 0 {
             plan.notes
                 .push(format!("{waits} pods of the old template have not stopped"));
+            return;
+        }
+        if may_come {
+            let note = "a ReplicaSet of the old template may still make pods";
+            plan.notes.push(note.into());
             return;
         }
         match self.new {

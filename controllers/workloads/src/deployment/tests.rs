@@ -371,6 +371,20 @@ fn recreate_waits_until_the_last_old_pod_has_stopped() {
     assert_eq!(w.reason("Progressing"), "True/NewReplicaSetAvailable");
 }
 
+/// The controller of ReplicaSets may be about to make them.
+#[test]
+fn recreate_waits_until_no_old_replica_set_asks_for_pods_that_have_not_come() {
+    let mut w = World::new(deployment(2, "a"));
+    w.s.strategy = recreate();
+    w.settle();
+    assert_eq!((w.sizes(), w.pods()), (vec![2], 0));
+    w.s.template = template("b");
+    let plan = w.plan();
+    assert!(plan.create.is_none(), "{plan}");
+    w.settle();
+    assert_eq!(w.sizes(), [0, 2]);
+}
+
 #[test]
 fn an_older_template_finds_its_replica_set_again() {
     let mut w = running(2, "a");
