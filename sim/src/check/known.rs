@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use setpoint_apis::batch::labels;
 use setpoint_apis::core::Pod;
 use setpoint_apis::records::{Binding, PodActual, PodStage};
-use setpoint_apis::{Key, ObjectKey};
+use setpoint_apis::{Key, ObjectKey, Timestamp};
 
 use super::Change;
 
@@ -86,6 +86,8 @@ pub(super) struct KnownPod {
     pub(super) available: bool,
     /// Since when it is, or is not.
     pub(super) since: u64,
+    /// Since when it is ready, as its node has it.
+    ready_since: Option<Timestamp>,
     /// When it was last available and then no more.
     pub(super) lost_at: Option<u64>,
     /// How it has ended where it is now.
@@ -137,6 +139,7 @@ impl KnownPod {
             pin: pinned(pod),
             available: false,
             since: 0,
+            ready_since: None,
             lost_at: None,
             outcome: None,
             ever: Ever::default(),
@@ -306,6 +309,8 @@ impl Known {
         let uid = self.pods.get(key).map(|p| p.uid.as_str());
         let record = self.record(key, uid);
         let available = record.is_some_and(PodActual::is_ready);
+        let ready = record.and_then(|r| r.conditions.iter().find(|c| c.type_ == "Ready"));
+        let ready_since = ready.and_then(|c| c.last_transition_time);
         let stage = record.map(|r| r.stage);
         let binding = self.bindings.get(key);
         let taken_back = binding.is_some_and(|b| b.withdrawn.is_some());
@@ -315,8 +320,10 @@ impl Known {
         if pod.available && !available {
             pod.lost_at = Some(now);
         }
-        if pod.available != available {
+        // Its node may have lost power and started it anew before anybody heard that it was not ready.
+        if pod.available != available || pod.ready_since != ready_since {
             (pod.available, pod.since) = (available, now);
+            pod.ready_since = ready_since;
         }
         pod.outcome = match stage {
             Some(PodStage::Succeeded) => Some(Outcome::Succeeded),
