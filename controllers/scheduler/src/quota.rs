@@ -1,9 +1,9 @@
 //! Compute quotas: what the bound pods of a namespace take together, and whether one more may be bound.
 //!
 //! Pure arithmetic over what it is told. A pod is charged from the moment its binding is decided until it has ended or
-//! its binding is gone; one that ends while it is taken back, until its binding is gone, because a move may start it
-//! elsewhere under that. Amounts are counted in thousandths in 128 bits, so that absurd quantities neither overflow nor
-//! leave something behind when they go.
+//! its binding is gone; one that is stopped to be moved all the time, because it starts elsewhere under the same binding.
+//! Amounts are counted in thousandths in 128 bits, so that absurd quantities neither overflow nor leave something behind
+//! when they go.
 //!
 //! The words of a refusal are those of Kubernetes' admission; here they are the reason why a pod waits.
 

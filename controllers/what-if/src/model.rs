@@ -77,7 +77,11 @@ impl<'a> Model<'a> {
                 members.bound += usize::from(known.node().is_some());
             }
             if known.binding.is_some() || known.node().is_some() {
-                self.count_in_quotas(pod, known.is_finished(), true);
+                // One that was stopped to be moved starts elsewhere under the same binding.
+                let binding = known.binding.as_ref();
+                let moves =
+                    binding.is_some_and(|(b, _)| b.withdrawn.is_some() && b.moving.is_some());
+                self.count_in_quotas(pod, known.is_finished() && !moves, true);
             }
         }
         let Some(node) = known.node() else {

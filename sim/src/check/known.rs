@@ -194,10 +194,17 @@ impl Known {
         record.is_some_and(has_ended)
     }
 
-    /// Whether a pod has ended where it is, and stays there: one that is taken back may be started elsewhere.
+    /// Whether nothing of a bound pod runs any more, and nothing will under this binding: it has ended, or was taken back
+    /// and has left no record. One that is wanted and was stopped to be moved starts elsewhere.
     pub(super) fn is_done(&self, key: &ObjectKey) -> bool {
-        let stays = |b: &Binding| b.withdrawn.is_none();
-        self.over(key) && self.bindings.get(key).is_some_and(stays)
+        let Some(binding) = self.bindings.get(key) else {
+            return true;
+        };
+        let recorded = self.records.get(key);
+        let recorded = recorded.is_some_and(|r| r.contains_key(binding.node.as_str()));
+        let withdrawn = binding.withdrawn.is_some();
+        let starts = withdrawn && binding.moving.is_some() && self.pods.contains_key(key);
+        !starts && (self.over(key) || (withdrawn && !recorded))
     }
 
     /// What the node that a pod is bound to says of it: of that placement, and of the pod of this uid.

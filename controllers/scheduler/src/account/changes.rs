@@ -14,6 +14,7 @@ use setpoint_runtime::watcher::WatcherEvent;
 use setpoint_runtime::{Changes, View};
 use setpoint_scheduler_core::budgets::Budget;
 
+use super::count::is_charged;
 use super::statuses::StatusOf;
 use super::{Account, nodes};
 use crate::asks::class_of;
@@ -243,8 +244,15 @@ impl Account {
             .filter(|(pod, state)| state.busy && pod.namespace == key.namespace);
         let all: BTreeSet<_> = under_way.map(|(pod, _)| pod.clone()).chain(bound).collect();
         for pod in all {
-            let leaves = observe::binding(view, &pod).is_some_and(|b| b.value.withdrawn.is_some());
-            if self.cluster.placed(&pod).is_some() || leaves {
+            let charged = match observe::binding(view, &pod) {
+                Some(binding) => {
+                    let desired = observe::last_good(view.desired::<Pod>().entry(&pod));
+                    let wanted = desired.is_some_and(|d| crate::decide::belongs(d, &binding.value));
+                    is_charged(view, &pod, &binding.value, wanted)
+                }
+                None => self.cluster.placed(&pod).is_some(),
+            };
+            if charged {
                 let usage = self.usage(&pod, view);
                 self.quotas.charge(&pod, &usage);
             }

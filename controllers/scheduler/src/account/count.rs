@@ -52,15 +52,13 @@ impl Account {
             });
         let node = &binding.value.node;
         self.mark_reserved(node);
+        match is_charged(view, key, &binding.value, info.is_some()) {
+            true => self.charge(key, &binding.value, info.as_deref()),
+            false => self.quotas.discharge(key),
+        }
         let actual = view.pod_on(node, key).and_then(|e| e.valid());
         if actual.is_some_and(|a| is_terminal(&a.value)) {
             self.vacate(key);
-            // What has ended while it was taken back may be about to start on another node: quotas let it go with its
-            // binding.
-            match binding.value.withdrawn {
-                None => self.quotas.discharge(key),
-                Some(_) => self.charge(key, &binding.value, info.as_deref()),
-            }
         } else {
             self.lowest = self
                 .lowest
@@ -93,7 +91,6 @@ impl Account {
             if self.nominations.set_leaving(key, from) || leaves {
                 self.cluster.set_leaving(key, leaves);
             }
-            self.charge(key, &binding.value, info.as_deref());
         }
         let moves = state.aside.is_some() || state.other_node.is_some();
         if moves || binding.value.other_node().is_some() {
@@ -297,6 +294,26 @@ impl Account {
             }
         };
     }
+}
+
+/// Whether quotas count a pod that is bound: until it has ended, or has been taken back and has stopped. One that was
+/// stopped to be moved, and is still `wanted`, counts all the time: it starts elsewhere under the same binding, and nobody
+/// asks quotas again.
+pub(super) fn is_charged(
+    view: &View<'_>,
+    key: &ObjectKey,
+    binding: &Binding,
+    wanted: bool,
+) -> bool {
+    let record = view.pod_on(&binding.node, key);
+    let ended = record
+        .and_then(|e| e.valid())
+        .is_some_and(|a| is_terminal(&a.value));
+    let withdrawn = binding.withdrawn.is_some();
+    let elsewhere = binding.other_node();
+    let elsewhere = elsewhere.is_some_and(|node| view.pod_on(node, key).is_some());
+    let stopped = ended || (withdrawn && record.is_none() && !elsewhere);
+    !stopped || (withdrawn && binding.moving.is_some() && wanted)
 }
 
 /// Counts a pod as a user of content on the node where it is.

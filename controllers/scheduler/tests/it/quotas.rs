@@ -267,3 +267,24 @@ async fn a_pod_that_ends_while_it_is_moved_keeps_its_part_of_the_quota() {
     rig.delete_pod("a").await;
     rig.until_bound("b").await;
 }
+
+#[tokio::test]
+async fn a_pod_that_has_ended_counts_no_more_when_it_is_deleted_and_its_node_says_nothing() {
+    let (rig, _s, agents) = Rig::with_nodes("quota_ended", &[9]).await;
+    rig.apply_as("resourcequotas", "compute", &quota("requests.cpu: 150m"))
+        .await;
+    rig.until_status("resourcequotas", "compute", "used:").await;
+    rig.apply("a", pod_with("a", "  restartPolicy: Never\n"))
+        .await;
+    agents[0].run(&rig, "a").await;
+    rig.until_status("resourcequotas", "compute", "requests.cpu: 100m")
+        .await;
+    agents[0].report("a", PodStage::Succeeded).await;
+    rig.delete_pod("a").await;
+    rig.until_withdrawn("a").await;
+    rig.apply("b", pod("b")).await;
+    rig.until_bound("b").await;
+    assert!(rig.get(&Key::Binding(pod_key("a"))).await.is_some());
+    agents[0].stopped("a").await;
+    rig.until_unbound("a").await;
+}

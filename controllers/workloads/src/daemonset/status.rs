@@ -67,6 +67,7 @@ pub(super) fn settle(
     conditions::set_or_remove(&mut status.conditions, REPLICA_FAILURE, failure, now);
 
     let turned = s.failure.is_some()
+        || status.rollback != stored.rollback
         || status.collision_count != stored.collision_count
         || (s.status.is_some()
             && conditions::sides(&stored.conditions) != conditions::sides(&status.conditions));

@@ -97,7 +97,8 @@ pub(super) fn rollback(
     let name = &*set.seen.key.name;
     let former = former_available(s);
     let good = good::back_to(name, last_available(s), former, now)?;
-    if !s.sets.iter().any(|r| *r.seen.key.name == *good) {
+    let asked = target.failed.as_deref().unwrap_or(name);
+    if asked == good || !s.sets.iter().any(|r| *r.seen.key.name == *good) {
         return None;
     }
     let failure = Failure::of_rollout(
@@ -107,5 +108,5 @@ pub(super) fn rollback(
         &timed_out(name),
         s.progress_deadline,
     )?;
-    Some(failure.record(target.failed.as_deref().unwrap_or(name), good, now))
+    Some(failure.record(asked, good, now))
 }

@@ -81,6 +81,7 @@ pub(super) fn settle(
     }
 
     let turned = s.failure.is_some()
+        || status.rollback != stored.rollback
         || status.collision_count != stored.collision_count
         || (s.status.is_some()
             && conditions::sides(&stored.conditions) != conditions::sides(&status.conditions));

@@ -11,6 +11,7 @@ use crate::config::CopyPlan;
 use crate::good;
 use crate::replicaset::decide::{MOST_CREATED, held_back, sooner};
 use crate::revisions::excess;
+use crate::rollback::crashing;
 use crate::standing::Unusable;
 
 /// Decides.
@@ -135,6 +136,7 @@ impl<'a> Pass<'a> {
         self.replace_stuck();
         self.fill();
         self.replace_unavailable();
+        self.replace_first();
         if !self.waits {
             self.scale_down();
         }
@@ -258,16 +260,7 @@ impl<'a> Pass<'a> {
         if !self.s.rolling {
             return;
         }
-        let outdated = |m: &&Member| self.is_outdated(m) && !self.is_available(m);
-        let Some(first) = self.s.wanted_members().find(outdated) else {
-            return;
-        };
-        // In order, what is missing above one of these does not come before it.
-        let below = match self.s.ordered {
-            true => first.ordinal.into(),
-            false => self.s.end(),
-        };
-        let on_their_way = self.missing(below) + self.unavailable(|pass, m| !pass.is_outdated(m));
+        let on_their_way = self.unavailable(|pass, m| !pass.is_outdated(m));
         let mut room = i64::from(self.s.max_unavailable) - on_their_way;
         for m in self.s.wanted_members().rev() {
             if room <= 0 {
@@ -280,20 +273,33 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// How many pods of numbers below this one are missing.
-    fn missing(&self, below: i64) -> i64 {
-        let there = self.s.wanted_members();
-        let there = there.filter(|m| i64::from(m.ordinal) < below).count();
-        below - i64::from(self.s.first) - i64::try_from(there).unwrap_or(i64::MAX)
+    /// In order nothing comes before the lowest pod that is there is available. One that crashes for good and is to be of
+    /// another revision would hold up what is missing, and wait for it, for ever.
+    fn replace_first(&mut self) {
+        let s = self.s;
+        let stopping = s.stopping.iter().any(|n| s.in_range(*n));
+        if !s.rolling || !s.ordered || stopping || !self.going.is_empty() {
+            return;
+        }
+        let first = s.wanted_members().find(|m| !self.is_available(m));
+        let crashes =
+            |m: &&Member| self.is_outdated(m) && crashing([&m.facts].into_iter()).is_some();
+        if let Some(m) = first.filter(crashes) {
+            self.delete(m, Why::Stuck);
+        }
     }
 
-    /// How many pods that are there are not available; of those that do not go, the ones that `counts` names.
+    /// How many pods are missing or not available; of the latter those that `counts` names.
     fn unavailable(&self, counts: impl Fn(&Self, &Member) -> bool) -> i64 {
-        let unavailable = self.s.wanted_members().filter(|m| {
+        let (mut there, mut unavailable) = (0_i64, 0);
+        for m in self.s.wanted_members() {
+            there += 1;
             let gone = self.going.contains(&m.ordinal);
-            gone || (!self.is_available(m) && counts(self, m))
-        });
-        i64::try_from(unavailable.count()).unwrap_or(i64::MAX)
+            if gone || (!self.is_available(m) && counts(self, m)) {
+                unavailable += 1;
+            }
+        }
+        i64::from(self.s.wanted) - there + unavailable
     }
 
     /// Removes pods whose numbers are not wanted, the highest first. In order that halts, as in Kubernetes, while one of
@@ -331,8 +337,7 @@ impl<'a> Pass<'a> {
         if !self.s.rolling {
             return;
         }
-        let unavailable = self.missing(self.s.end()) + self.unavailable(|_, _| true);
-        let mut room = i64::from(self.s.max_unavailable) - unavailable;
+        let mut room = i64::from(self.s.max_unavailable) - self.unavailable(|_, _| true);
         for m in self.s.wanted_members().rev() {
             if room <= 0 || !revision::above_partition(self.s, m.ordinal) {
                 break;

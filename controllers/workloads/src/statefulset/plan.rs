@@ -150,14 +150,10 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The number after the last one that is wanted.
-    pub(super) fn end(&self) -> i64 {
-        i64::from(self.first) + i64::from(self.wanted)
-    }
-
     /// Whether a pod of this number is wanted.
     pub(super) fn in_range(&self, ordinal: i32) -> bool {
-        (i64::from(self.first)..self.end()).contains(&ordinal.into())
+        let offset = i64::from(ordinal) - i64::from(self.first);
+        (0..i64::from(self.wanted)).contains(&offset)
     }
 
     /// The members whose numbers are wanted.

@@ -135,6 +135,27 @@ fn what_is_gone_back_to_and_crashes_too_is_taken_back_to_what_was_before_it() {
     assert!(w.settle().is_empty());
 }
 
+/// a is asked for again while b may still prove bad, fails, and b fails too: there is nothing else to go back to.
+#[test]
+fn what_is_asked_for_and_has_failed_is_not_gone_back_to() {
+    let mut w = running(3, "a");
+    w.s.template = template("b");
+    w.run();
+    w.now += 40;
+    w.s.template = template("a");
+    w.settle();
+    w.stops();
+    w.settle();
+    w.crash("a");
+    w.run();
+    assert_eq!(w.pods(), "n1:b n2:b n3:b");
+    w.now += 40;
+    w.crash("b");
+    w.run();
+    assert_eq!(w.pods(), "n1:b? n2:b? n3:b?");
+    assert_eq!(w.condition("RolledBack").as_deref(), Some("True/PodsCrash"));
+}
+
 #[test]
 fn a_missed_deadline_is_said_first_and_then_taken_back() {
     let mut w = running(3, "a");

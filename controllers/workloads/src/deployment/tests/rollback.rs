@@ -139,6 +139,32 @@ fn what_is_gone_back_to_and_crashes_too_is_taken_back_to_what_was_before_it() {
     assert!(w.plan().is_empty());
 }
 
+/// a is asked for again while b may still prove bad, fails, and b fails too: there is nothing else to go back to.
+#[test]
+fn what_is_asked_for_and_has_failed_is_not_gone_back_to() {
+    let mut w = running(2, "a");
+    w.s.template = template("b");
+    w.run();
+    w.now += 40;
+    w.s.template = template("a");
+    w.settle();
+    w.replica_sets_act();
+    w.settle();
+    w.crash(0);
+    w.run();
+    assert_eq!(w.sizes(), [0, 2]);
+    w.now += 40;
+    w.s.sets[1].ready_since.clear();
+    w.crash(1);
+    w.run();
+    assert_eq!(w.sizes(), [0, 2]);
+    let record = w.s.status.as_ref().unwrap().rollback.clone().unwrap();
+    assert_eq!(
+        [&record.failed_revision, &record.to_revision],
+        [&w.names()[0], &w.names()[1]]
+    );
+}
+
 #[test]
 fn a_rollout_that_begins_with_no_pod_has_a_deadline_too() {
     let empties = |w: &mut World| {

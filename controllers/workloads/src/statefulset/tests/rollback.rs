@@ -124,6 +124,27 @@ fn what_is_gone_back_to_and_crashes_too_is_taken_back_to_what_was_before_it() {
     }
 }
 
+/// a is asked for again while b may still prove bad, fails, and b fails too: there is nothing else to go back to.
+#[test]
+fn what_is_asked_for_and_has_failed_is_not_gone_back_to() {
+    let mut w = running(parallel(set(3, "a")));
+    w.roll_to("b");
+    w.run();
+    w.now += 40;
+    w.roll_to("a");
+    w.settle();
+    w.stop_pods();
+    w.settle();
+    w.crash(2);
+    w.run();
+    assert_eq!(w.images(), "b0 b1 b2");
+    w.now += 40;
+    w.crash(2);
+    w.run();
+    assert_eq!(w.images(), "b0 b1 b2");
+    assert_eq!(w.condition("RolledBack").as_deref(), Some("True/PodsCrash"));
+}
+
 #[test]
 fn a_pod_that_does_not_parse_is_no_reason_to_take_a_rollout_back() {
     let mut w = running(parallel(set(3, "a")));
@@ -295,6 +316,27 @@ fn several_broken_pods_go_at_once() {
     assert_eq!(w.history, ["-2", "-3"]);
     w.run();
     assert_eq!(w.images(), "a0 a1 a2 a3");
+}
+
+/// They are peers of a quorum, and the first step of a rollout makes all of them unready for a while.
+#[test]
+fn pods_that_lose_their_peers_for_a_while_are_not_replaced_one_after_the_other() {
+    let mut w = running(set(3, "a"));
+    w.roll_to("b");
+    w.settle();
+    assert_eq!(w.history, ["-2"]);
+    for ordinal in [0, 1] {
+        w.facts(ordinal).ready_since = None;
+    }
+    w.settle();
+    w.stop_pods();
+    w.settle();
+    assert_eq!(w.history, ["-2"]);
+    for ordinal in [0, 1] {
+        w.facts(ordinal).ready_since = Some(at(w.now));
+    }
+    w.run();
+    assert_eq!(w.images(), "b0 b1 b2");
 }
 
 /// In order nothing comes before the pod of the lowest number is available, and that was good once.
