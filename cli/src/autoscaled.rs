@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
+use setpoint_apis::apps::{Deployment, ReplicaSet, StatefulSet};
 use setpoint_apis::autoscaling::{HorizontalPodAutoscaler, HorizontalPodAutoscalerStatus};
 use setpoint_apis::resolve::{Scalers, scaled_plural};
 use setpoint_apis::{Kind, ObjectKey};
@@ -169,12 +170,18 @@ pub(crate) async fn kept(client: &Client, objects: &[Object]) -> Result<Vec<Kept
     let is_scaler = |o: &&Object| o.kind.plural == HorizontalPodAutoscaler::PLURAL;
     let mut targets: BTreeMap<String, Vec<Target>> = BTreeMap::new();
     for scaler in objects.iter().filter(is_scaler) {
-        if let Some((plural, name)) = target(scaler) {
-            let namespace = scaler.key.namespace.to_string();
-            let key = ObjectKey::namespaced(namespace.as_str(), name);
-            let all = targets.entry(namespace).or_default();
-            if !all.contains(&(plural, key.clone())) {
-                all.push((plural, key));
+        let namespace = scaler.key.namespace.to_string();
+        let may_be = match target(scaler) {
+            Some((plural, name)) => {
+                vec![(plural, ObjectKey::namespaced(namespace.as_str(), name))]
+            }
+            // It may be about any.
+            None => scaled(client, &namespace).await?,
+        };
+        let all = targets.entry(namespace).or_default();
+        for target in may_be {
+            if !all.contains(&target) {
+                all.push(target);
             }
         }
     }
@@ -205,6 +212,17 @@ pub(crate) async fn kept(client: &Client, objects: &[Object]) -> Result<Vec<Kept
     Ok(kept)
 }
 
+/// The workloads of a namespace whose size an autoscaler has decided.
+async fn scaled(client: &Client, namespace: &str) -> Result<Vec<Target>> {
+    let mut all = Vec::new();
+    for plural in [Deployment::PLURAL, ReplicaSet::PLURAL, StatefulSet::PLURAL] {
+        let listed = client.list(kinds::builtin(plural), Some(namespace)).await?;
+        let scaled = listed.objects.into_iter().filter(|o| in_use(o).is_some());
+        all.extend(scaled.map(|o| (plural, o.key)));
+    }
+    Ok(all)
+}
+
 /// What an autoscaler is about, as far as its document says that: of the rest of it nothing has to be right.
 fn target(scaler: &Object) -> Option<(&'static str, String)> {
     let document: Value = serde_yaml::from_str(scaler.text.as_deref()?).ok()?;
@@ -214,9 +232,8 @@ fn target(scaler: &Object) -> Option<(&'static str, String)> {
 }
 
 /// How many pods a workload has been given by an autoscaler, while its document does not ask for them or the autoscaler
-/// cannot be read. `None` as well for one that cannot be
-/// read, which is frozen as it is; for one that is scaled to nothing, which an autoscaler has no say in; and for one that
-/// belongs to another, which decides what its document says.
+/// cannot be read. `None` as well for one that cannot be read, which is frozen as it is; for one that is scaled to nothing,
+/// which an autoscaler has no say in; and for one that belongs to another, which decides what its document says.
 pub(crate) fn in_use(o: &Object) -> Option<i32> {
     let decided = o.at(&["status", "desiredReplicas"])?.as_i64()?;
     let owners = o.list_at(&["metadata", "ownerReferences"]);

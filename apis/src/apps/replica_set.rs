@@ -97,7 +97,7 @@ pub struct ReplicaSetStatus {
     /// Of them, available.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub available_replicas: Option<i32>,
-    /// `ReplicaFailure`.
+    /// `ReplicaFailure`, `AutoscalerInvalid`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<WorkloadCondition>,
     /// How many pods are wanted, when an autoscaler has decided and the document says otherwise or the autoscaler cannot be

@@ -265,7 +265,7 @@ async fn each(
         let Err(error) = does(context, kind, &key).await else {
             continue;
         };
-        let is_over = error.is::<StoreError>() || term::is_broken_pipe(&error);
+        let is_over = is_of_all(&error) || term::is_broken_pipe(&error);
         if is_over && failed.is_empty() {
             return Err(error);
         }
@@ -279,6 +279,13 @@ async fn each(
     }
     context.out.flush()?;
     bail!("{}", failed.join("\nerror: "))
+}
+
+/// Whether the next one would fail likewise.
+fn is_of_all(error: &Error) -> bool {
+    use StoreError::{NoSpace, Unavailable, Unknown};
+    let error = error.downcast_ref();
+    error.is_some_and(|e| matches!(e, Unavailable { .. } | Unknown { .. } | NoSpace { .. }))
 }
 
 /// An error with the name of the object that it is about.

@@ -147,11 +147,12 @@ async fn sizes_are_kept_however_the_autoscaler_is_named_even_if_it_cannot_be_rea
     let file = f.file("s.yaml", &scaler("s", "web"));
     f.apply(&deployment("web", 2));
     in_use(&f, "web", 1).await;
-    let ways: [&[&str]; 4] = [
+    let ways: [&[&str]; 5] = [
         &["hpa", "-l", "of=s"],
         &["hpa", "--all"],
         &["-f", file.to_str().unwrap()],
         &["hpa/s"],
+        &["hpa", "s"],
     ];
     for (n, way) in ways.iter().enumerate() {
         f.apply(&scaler("s", "web"));
@@ -160,6 +161,10 @@ async fn sizes_are_kept_however_the_autoscaler_is_named_even_if_it_cannot_be_rea
             let broken = scaler("s", "web").replace("maxReplicas: 9", "maxReplicas: many");
             f.put(&Key::Desired("horizontalpodautoscalers", key("s")), &broken)
                 .await;
+        }
+        if n == 4 {
+            let place = Key::Desired("horizontalpodautoscalers", key("s"));
+            f.put(&place, "spec: [").await;
         }
         let out = f.run(&[&["delete"], *way].concat()).ok();
         assert!(
