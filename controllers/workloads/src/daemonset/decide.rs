@@ -257,6 +257,7 @@ impl<'a> Pass<'a> {
 
     /// A node on which a new pod may be beside an old one.
     fn surge(&mut self, row: &'a Row<'a>, room: bool) {
+        let before = self.plan.delete.len();
         let (mut new, mut old) = (None, None);
         for pod in row.pods.iter().filter(|p| p.is_active()) {
             let place = if self.ground.is_new(pod) {
@@ -269,6 +270,8 @@ impl<'a> Pass<'a> {
                 Some(_) => self.remove(pod, Why::Extra),
             }
         }
+        // A template that changes in mid-rollout leaves two that are old: there are never three.
+        let room = room && self.plan.delete.len() == before;
         match (new, old) {
             (None, None) if room => self.create.push(row),
             (Some(new), Some(old)) if !row.lost => {

@@ -125,6 +125,26 @@ fn with_surge_the_new_pod_is_there_before_the_old_one_goes() {
     assert_eq!(w.pods(), "n1:b n2:b?");
 }
 
+/// What is created comes before what is deleted goes.
+#[test]
+fn a_template_that_changes_while_two_pods_are_on_a_node_brings_no_third_one() {
+    let mut s = daemon_set(2, "a");
+    s.strategy = rolling("1", "0");
+    let mut w = World::new(s);
+    w.run();
+    w.s.template = template("b");
+    w.settle();
+    assert_eq!(w.pods(), "n1:a n1:b? n2:a");
+    w.s.template = template("c");
+    for plan in w.settle() {
+        let goes = |node: &str| plan.delete.iter().any(|r| r.node.as_deref() == Some(node));
+        assert!(!plan.create.iter().any(|new| goes(&new.node)), "{plan}");
+    }
+    assert_eq!(w.pods(), "n1:a n2:a n2:c?");
+    w.run();
+    assert_eq!(w.pods(), "n1:c n2:c");
+}
+
 #[test]
 fn what_is_not_available_anyway_is_replaced_at_once() {
     // Three that were missing already. Without surge no other one may be for that; with it a new one may be beside it.
