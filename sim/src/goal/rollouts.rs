@@ -48,10 +48,8 @@ impl Rollouts {
                     self.broken.insert(object.clone(), !off);
                 }
             }
-            Key::Desired("replicasets" | "controllerrevisions", object) => {
-                if !is_broken() {
-                    self.good.insert(object.clone());
-                }
+            Key::Desired("replicasets" | "controllerrevisions", object) if !is_broken() => {
+                self.good.insert(object.clone());
             }
             Key::Actual("deployments" | "statefulsets" | "daemonsets", object) => {
                 if let Ok(status) = document::decode_value::<Status>(value) {
