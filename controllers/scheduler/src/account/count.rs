@@ -52,9 +52,11 @@ impl Account {
             });
         let node = &binding.value.node;
         self.mark_reserved(node);
-        match is_charged(view, key, &binding.value, info.is_some()) {
-            true => self.charge(key, &binding.value, info.as_deref()),
-            false => self.quotas.discharge(key),
+        if self.quotas.covers(&key.namespace) {
+            match is_charged(view, key, &binding.value, info.is_some()) {
+                true => self.charge(key, &binding.value, info.as_deref()),
+                false => self.quotas.discharge(key),
+            }
         }
         let actual = view.pod_on(node, key).and_then(|e| e.valid());
         if actual.is_some_and(|a| is_terminal(&a.value)) {
@@ -113,13 +115,11 @@ impl Account {
 
     /// Quotas count a pod that is bound.
     fn charge(&mut self, key: &ObjectKey, binding: &Binding, info: Option<&SpecInfo>) {
-        if self.quotas.covers(&key.namespace) {
-            let usage = match info {
-                Some(info) => info.usage().clone(),
-                None => Arc::new(PodUse::of_requests(&binding.requests)),
-            };
-            self.quotas.charge(key, &usage);
-        }
+        let usage = match info {
+            Some(info) => info.usage().clone(),
+            None => Arc::new(PodUse::of_requests(&binding.requests)),
+        };
+        self.quotas.charge(key, &usage);
     }
 
     /// A pod takes nothing any more.
