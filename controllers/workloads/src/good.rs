@@ -68,13 +68,14 @@ pub(crate) fn note(
 }
 
 /// What ran is taken back: it has not been good after all. When that was not said of it yet, and what is gone back to may
-/// still prove bad, its time begins anew with its pods.
+/// still prove bad, its time begins anew with its pods. Gives the record to be kept: none when what is gone back to is what
+/// is asked for. It had failed before, and was good before that; now nothing else is known, so it has another try.
 pub(crate) fn take_back(
     last: &mut Option<String>,
     former: &mut Option<FormerRevision>,
     ran: &str,
-    record: &RollbackRecord,
-) {
+    record: RollbackRecord,
+) -> Option<RollbackRecord> {
     if last.as_deref() == Some(ran) {
         *last = Some(record.to_revision.clone());
         *former = None;
@@ -83,6 +84,7 @@ pub(crate) fn take_back(
     {
         former.replaced_at = record.at;
     }
+    Some(record).filter(|r| r.to_revision != r.failed_revision)
 }
 
 #[cfg(test)]
@@ -138,11 +140,12 @@ mod tests {
             to_revision: "a".into(),
             ..RollbackRecord::default()
         };
-        take_back(&mut last, &mut former, "b", &record);
+        let kept = take_back(&mut last, &mut former, "b", record.clone());
+        assert_eq!(kept.as_ref(), Some(&record));
         assert_eq!((last.as_deref(), &former), (Some("a"), &None));
         // What fails before it was good changes nothing.
         note(&mut last, &mut former, "c", at(2));
-        take_back(&mut last, &mut former, "b", &record);
+        take_back(&mut last, &mut former, "b", record);
         assert_eq!(last.as_deref(), Some("c"));
     }
 
@@ -157,11 +160,11 @@ mod tests {
             at: at(seconds),
             ..RollbackRecord::default()
         };
-        take_back(&mut last, &mut former, "c", &record(1_130));
+        take_back(&mut last, &mut former, "c", record(1_130));
         let to = |now| back_to("b", last.as_deref(), former.as_ref(), at(now));
         assert_eq!((to(1_269), to(1_270)), (Some("a"), None));
         // What has proven itself stays good.
-        take_back(&mut last, &mut former, "c", &record(1_300));
+        take_back(&mut last, &mut former, "c", record(1_300));
         assert_eq!(in_force(former.as_ref(), at(1_300)), None);
     }
 }

@@ -131,7 +131,7 @@ pub(super) fn rollback(
     }
     let (asked, name) = (target.asked.as_deref()?, target.name.as_deref()?);
     let good = good::back_to(name, last_available(s), former_available(s), now)?;
-    usable(s, good).filter(|_| asked != good)?;
+    usable(s, good)?;
     let failure = Failure::of_rollout(
         crash,
         last_available(s) == Some(name),

@@ -162,8 +162,7 @@ fn keep_record(
         if complete && any && !target.failed {
             good::note(last, former, runs, now);
         } else if !complete && let Some(record) = revision::rollback(s, target, crash(), now) {
-            good::take_back(last, former, runs, &record);
-            status.rollback = Some(record);
+            status.rollback = good::take_back(last, former, runs, record);
         }
     }
     if status.rollback != stored.rollback {

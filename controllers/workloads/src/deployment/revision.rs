@@ -98,7 +98,7 @@ pub(super) fn rollback(
     let former = former_available(s);
     let good = good::back_to(name, last_available(s), former, now)?;
     let asked = target.failed.as_deref().unwrap_or(name);
-    if asked == good || !s.sets.iter().any(|r| *r.seen.key.name == *good) {
+    if !s.sets.iter().any(|r| *r.seen.key.name == *good) {
         return None;
     }
     let failure = Failure::of_rollout(

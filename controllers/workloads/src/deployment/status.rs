@@ -179,8 +179,7 @@ fn keep_record(
             good::note(last, former, runs, now);
         }
         if let Some(record) = revision::rollback(s, target, complete, now) {
-            good::take_back(last, former, runs, &record);
-            status.rollback = Some(record);
+            status.rollback = good::take_back(last, former, runs, record);
         }
     }
     if status.rollback != stored.rollback {

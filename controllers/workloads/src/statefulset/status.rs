@@ -139,8 +139,7 @@ fn keep_record(
         }
     }
     if let Some(record) = revision::rollback(s, target, now) {
-        good::take_back(last, former, &target.runs, &record);
-        status.rollback = Some(record);
+        status.rollback = good::take_back(last, former, &target.runs, record);
     }
     if status.rollback != stored.rollback {
         plan.rolled_back.clone_from(&status.rollback);

@@ -135,9 +135,9 @@ fn what_is_gone_back_to_and_crashes_too_is_taken_back_to_what_was_before_it() {
     assert!(w.settle().is_empty());
 }
 
-/// a is asked for again while b may still prove bad, fails, and b fails too: there is nothing else to go back to.
+/// a is asked for again while b may still prove bad, fails, and b fails too: nothing else is known.
 #[test]
-fn what_is_asked_for_and_has_failed_is_not_gone_back_to() {
+fn what_is_asked_for_and_was_good_before_has_another_try_when_what_runs_instead_crashes() {
     let mut w = running(3, "a");
     w.s.template = template("b");
     w.run();
@@ -152,8 +152,12 @@ fn what_is_asked_for_and_has_failed_is_not_gone_back_to() {
     w.now += 40;
     w.crash("b");
     w.run();
-    assert_eq!(w.pods(), "n1:b? n2:b? n3:b?");
-    assert_eq!(w.condition("RolledBack").as_deref(), Some("True/PodsCrash"));
+    assert_eq!(w.pods(), "n1:a n2:a n3:a");
+    assert_eq!(w.condition("RolledBack"), None);
+    // And then no other: it does not go back and forth.
+    w.crash("a");
+    assert!(w.settle().iter().all(|p| p.rolled_back.is_none()));
+    assert_eq!(w.pods(), "n1:a? n2:a? n3:a?");
 }
 
 #[test]

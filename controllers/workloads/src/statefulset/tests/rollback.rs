@@ -124,9 +124,9 @@ fn what_is_gone_back_to_and_crashes_too_is_taken_back_to_what_was_before_it() {
     }
 }
 
-/// a is asked for again while b may still prove bad, fails, and b fails too: there is nothing else to go back to.
+/// a is asked for again while b may still prove bad, fails, and b fails too: nothing else is known.
 #[test]
-fn what_is_asked_for_and_has_failed_is_not_gone_back_to() {
+fn what_is_asked_for_and_was_good_before_has_another_try_when_what_runs_instead_crashes() {
     let mut w = running(parallel(set(3, "a")));
     w.roll_to("b");
     w.run();
@@ -141,8 +141,12 @@ fn what_is_asked_for_and_has_failed_is_not_gone_back_to() {
     w.now += 40;
     w.crash(2);
     w.run();
-    assert_eq!(w.images(), "b0 b1 b2");
-    assert_eq!(w.condition("RolledBack").as_deref(), Some("True/PodsCrash"));
+    assert_eq!(w.images(), "a0 a1 a2");
+    assert_eq!(w.condition("RolledBack"), None);
+    // And then no other: it does not go back and forth.
+    w.crash(2);
+    assert!(w.settle().iter().all(|p| p.rolled_back.is_none()));
+    assert_eq!(w.images(), "a0 a1 a2");
 }
 
 #[test]
