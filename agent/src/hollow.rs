@@ -108,14 +108,14 @@ impl Run {
         let start = period * restarts;
         let ready = elapsed < start + serves;
         let (since, until) = match ready {
-            true => (start, Some(start + serves)),
-            false => (start + serves, Some(start + period)),
+            true => (start, start + serves),
+            false => (start + serves, start + period),
         };
         Cycle {
             restarts,
             ready,
             since,
-            until: until.filter(|_| ready || restarts < RESTARTS),
+            until: (ready || restarts < RESTARTS).then_some(until),
         }
     }
 }

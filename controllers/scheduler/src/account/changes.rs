@@ -245,11 +245,7 @@ impl Account {
         let all: BTreeSet<_> = under_way.map(|(pod, _)| pod.clone()).chain(bound).collect();
         for pod in all {
             let charged = match observe::binding(view, &pod) {
-                Some(binding) => {
-                    let desired = observe::last_good(view.desired::<Pod>().entry(&pod));
-                    let wanted = desired.is_some_and(|d| crate::decide::belongs(d, &binding.value));
-                    is_charged(view, &pod, &binding.value, wanted)
-                }
+                Some(binding) => is_charged(view, &pod, &binding.value),
                 None => self.cluster.placed(&pod).is_some(),
             };
             if charged {

@@ -53,7 +53,7 @@ impl Account {
         let node = &binding.value.node;
         self.mark_reserved(node);
         if self.quotas.covers(&key.namespace) {
-            match is_charged(view, key, &binding.value, info.is_some()) {
+            match is_charged(view, key, &binding.value) {
                 true => self.charge(key, &binding.value, info.as_deref()),
                 false => self.quotas.discharge(key),
             }
@@ -297,14 +297,9 @@ impl Account {
 }
 
 /// Whether quotas count a pod that is bound: until it has ended, or has been taken back and has stopped. One that was
-/// stopped to be moved, and is still `wanted`, counts all the time: it starts elsewhere under the same binding, and nobody
+/// stopped to be moved, and is still wanted, counts all the time: it starts elsewhere under the same binding, and nobody
 /// asks quotas again.
-pub(super) fn is_charged(
-    view: &View<'_>,
-    key: &ObjectKey,
-    binding: &Binding,
-    wanted: bool,
-) -> bool {
+pub(super) fn is_charged(view: &View<'_>, key: &ObjectKey, binding: &Binding) -> bool {
     let record = view.pod_on(&binding.node, key);
     let ended = record
         .and_then(|e| e.valid())
@@ -313,7 +308,11 @@ pub(super) fn is_charged(
     let elsewhere = binding.other_node();
     let elsewhere = elsewhere.is_some_and(|node| view.pod_on(node, key).is_some());
     let stopped = ended || (withdrawn && record.is_none() && !elsewhere);
-    !stopped || (withdrawn && binding.moving.is_some() && wanted)
+    let wanted = || {
+        let pod = observe::last_good(view.desired::<Pod>().entry(key));
+        pod.is_some_and(|pod| belongs(pod, binding))
+    };
+    !stopped || (withdrawn && binding.moving.is_some() && wanted())
 }
 
 /// Counts a pod as a user of content on the node where it is.
