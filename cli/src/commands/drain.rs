@@ -38,6 +38,9 @@ use look::Seen;
 pub(super) const BY: &str = "drain";
 /// How long nothing may change before a drain looks all the same.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The same while a request stands and nothing says why: what holds it back is a count that the scheduler is about to write
+/// of a budget, which is no change of a pod.
+const LOOK_SOON: Duration = Duration::from_millis(250);
 /// Changes come many at a time.
 const BRIEFLY: Duration = Duration::from_millis(50);
 /// How long etcd may be away before a drain gives up.
@@ -199,6 +202,8 @@ struct Waited {
     node: String,
     /// The budget that was told to hold it back, or another reason.
     told: Option<String>,
+    /// Whether the request stands and nothing says why.
+    unexplained: bool,
 }
 
 /// A look at all nodes, and what follows.
@@ -421,7 +426,8 @@ impl Drain {
 
     /// Waits until something has changed about the pods that are waited for, or it is time to look again.
     async fn wait(&self, changes: &mut ChangeStream<'_>, end: Option<Instant>) -> Result<()> {
-        let look = Instant::now() + LOOK_EVERY;
+        let soon = self.waited.values().any(|waited| waited.unexplained);
+        let look = Instant::now() + if soon { LOOK_SOON } else { LOOK_EVERY };
         let look = end.map_or(look, |end| end.min(look));
         loop {
             tokio::select! {

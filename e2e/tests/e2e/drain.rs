@@ -7,7 +7,8 @@ use setpoint_apis::{Key, Keyspace, ObjectKey, document};
 use setpoint_e2e::Cluster;
 use setpoint_store::{ConnectOptions, EtcdStore, RangeRequest, Revision, Store};
 
-/// Pods that are ready a while after they have started, of which one may be down; and what belongs on every node.
+/// Pods that are ready a while after they have started, of which one may be down; and what belongs on every node. The while
+/// is one in which a drain on a busy machine looks at its budget.
 const APP: &str = r#"
 apiVersion: apps/v1
 kind: Deployment
@@ -23,7 +24,7 @@ spec:
       - name: main
         image: host
         command: [sh, -c, 'sleep 0.3; echo ready; exec sleep 86400']
-        readinessProbe: {exec: {command: ["true"]}, initialDelaySeconds: 1, periodSeconds: 1}
+        readinessProbe: {exec: {command: ["true"]}, initialDelaySeconds: 3, periodSeconds: 1}
 ---
 apiVersion: policy/v1
 kind: PodDisruptionBudget

@@ -154,6 +154,7 @@ impl Drain {
             let waited = self.waited.entry(resident.key.clone()).or_default();
             waited.node.clone_from(&resident.node);
             let reason = reasons.get(&resident.key);
+            waited.unexplained = *verdict == Verdict::Wait(Wait::Request) && reason.is_none();
             if let Some(reason) = reason
                 && waited.told.as_ref() != Some(&reason.about)
                 && *verdict != Verdict::Wait(Wait::Stopping)
