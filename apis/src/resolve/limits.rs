@@ -329,6 +329,16 @@ mod tests {
         found.iter().map(ToString::to_string).collect()
     }
 
+    /// Requests and limits of a container.
+    fn resources(c: &Container) -> String {
+        let r = c.resources.clone().unwrap();
+        let show = |l: &ResourceList| {
+            let all: Vec<String> = l.iter().map(|(n, q)| format!("{n}={q}")).collect();
+            all.join(",")
+        };
+        format!("{} / {}", show(&r.requests), show(&r.limits))
+    }
+
     #[test]
     fn containers_that_say_nothing_get_what_the_range_gives() {
         let r = range(
@@ -336,7 +346,7 @@ mod tests {
         );
         let mut spec = pod(
             "containers: [{name: a, image: host}, {name: b, image: host, resources: {limits: {cpu: 500m}}}], \
-             initContainers: [{name: i, image: host}]",
+             initContainers: [{name: i, image: host}, {name: s, image: host, restartPolicy: Always}]",
         );
         let given = apply(&[&r], &mut spec);
         assert_eq!(
@@ -344,18 +354,10 @@ mod tests {
             Some(
                 "LimitRanger plugin set: cpu, memory request for container a; cpu, memory limit for container a; \
                  memory request for container b; memory limit for container b; cpu, memory request for container i; \
-                 cpu, memory limit for container i"
+                 cpu, memory limit for container i; cpu, memory request for container s; cpu, memory limit for container s"
             )
         );
         assert_eq!(contradictions(&given, &spec), []);
-        let resources = |c: &Container| {
-            let r = c.resources.clone().unwrap();
-            let show = |l: &ResourceList| {
-                let all: Vec<String> = l.iter().map(|(n, q)| format!("{n}={q}")).collect();
-                all.join(",")
-            };
-            format!("{} / {}", show(&r.requests), show(&r.limits))
-        };
         // The greatest limit is the limit, and a limit that is said is the request.
         assert_eq!(
             resources(&spec.containers[0]),
@@ -365,15 +367,38 @@ mod tests {
             resources(&spec.containers[1]),
             "cpu=500m,memory=1Gi / cpu=500m,memory=1Gi"
         );
-        assert_eq!(
-            resources(&spec.init_containers[0]),
-            resources(&spec.containers[0])
-        );
+        // An init container and a sidecar get the same.
+        for c in &spec.init_containers {
+            assert_eq!(resources(c), resources(&spec.containers[0]), "{}", c.name);
+        }
         assert_eq!(check(&[&r], &spec), []);
         let once = spec.clone();
         assert_eq!(apply(&[&r], &mut spec), []);
         assert_eq!(spec, once);
         assert_eq!(annotation(&[]), None);
+        // Where nothing else is said, the least is the request; there is no limit then.
+        let mut spec = of("");
+        apply(&[&range("{type: Container, min: {cpu: 50m}}")], &mut spec);
+        assert_eq!(resources(&spec.containers[0]), "cpu=50m / ");
+    }
+
+    #[test]
+    fn of_several_ranges_the_first_that_says_something_of_a_resource_counts_and_all_of_them_hold() {
+        let a =
+            range("{type: Container, defaultRequest: {cpu: 100m}, maxLimitRequestRatio: {cpu: 2}}");
+        let b = range(
+            "{type: Container, default: {cpu: 300m, memory: 1Gi}, defaultRequest: {cpu: 200m}}",
+        );
+        for (ranges, request, too_many) in [([&a, &b], "100m", 1), ([&b, &a], "200m", 0)] {
+            let mut spec = of("");
+            apply(&ranges, &mut spec);
+            assert_eq!(
+                resources(&spec.containers[0]),
+                format!("cpu={request},memory=1Gi / cpu=300m,memory=1Gi")
+            );
+            let found = said(&check(&ranges, &spec));
+            assert_eq!(found.len(), too_many, "{found:?}");
+        }
     }
 
     #[test]
@@ -461,6 +486,26 @@ mod tests {
             said(&check(&[&r], &two("100m")))[0]
                 .starts_with("spec.resources.requests.cpu: 200m is less")
         );
+        // Or to its greatest init container, and sidecars run besides.
+        let with = |init: &str| {
+            pod(&format!(
+                "initContainers: [{init}], containers: [{{name: a, image: host, resources: {{limits: {{cpu: 1}}}}}}]"
+            ))
+        };
+        let init = "{name: i, image: host, resources: {limits: {cpu: 2}}}";
+        let more = "{name: j, image: host, resources: {limits: {cpu: 2500m}}}";
+        let sidecar =
+            "{name: s, image: host, restartPolicy: Always, resources: {limits: {cpu: 1500m}}}";
+        assert_eq!(check(&[&r], &with(init)), []);
+        for (init, wanted) in [
+            (format!("{init}, {more}"), "2500m"),
+            (sidecar.into(), "2500m"),
+        ] {
+            let found = said(&check(&[&r], &with(&init)));
+            assert_eq!(found.len(), 2, "{found:?}");
+            let words = format!("spec.resources.requests.cpu: {wanted} is more than 2");
+            assert!(found.iter().any(|f| f.starts_with(&words)), "{found:?}");
+        }
     }
 
     #[test]
