@@ -54,7 +54,7 @@ impl Kind for CronJob {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CronJobSpec {
-    /// When, in five fields: minute, hour, day of the month, month, day of the week; or `@hourly`, `@daily`, ... See [`crate::cron`].
+    /// When, in five fields: minute, hour, day of the month, month, day of the week; or `@hourly`, `@daily`, ...
     pub schedule: String,
     /// Where the clock is: `Europe/Berlin`; UTC by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -100,7 +100,8 @@ pub struct JobSpec {
     /// Whether the selector is what the manifest says. By default it is made from the uid of the Job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manual_selector: Option<bool>,
-    /// Which controller looks after the Job.
+    /// Which controller looks after the Job: one of another name than `kubernetes.io/job-controller` is left to do all of
+    /// it, the status and the TTL too; never changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub managed_by: Option<String>,
     /// What pods are made from; never changes.

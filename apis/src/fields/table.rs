@@ -83,7 +83,7 @@ pub const KINDS: &[(&str, &str)] = &[
     ),
     (
         "HorizontalPodAutoscaler",
-        "a HorizontalPodAutoscaler is stored and shown; the autoscaler comes later",
+        "a HorizontalPodAutoscaler is stored and shown, and what an autoscaler has recorded for it decides the size; none comes with Setpoint yet",
     ),
 ];
 

@@ -27,6 +27,8 @@ const CLAIMS: &str = "  serviceName: peers\n  volumeClaimTemplates:\n  - metadat
                       spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}\n";
 const JOB: &str = "  completions: 2\n  template:\n    \
                    spec: {restartPolicy: Never, containers: [{name: c, image: host}]}\n";
+const MODES: &str = "  completionMode: Indexed\n  podFailurePolicy: {rules: [{action: FailJob, onExitCodes: {operator: In, \
+                     values: [1]}}]}\n";
 const JOBS: &str = "  jobTemplate:\n    spec:\n      template:\n        \
                     spec: {restartPolicy: Never, containers: [{name: c, image: host}]}\n";
 
@@ -50,7 +52,12 @@ async fn what_cannot_be_is_refused_and_nothing_is_written() {
             1,
         )
     };
+    let of_pods = |annotation: &str| {
+        let bad = format!("tier: front}}, annotations: {{{annotation}}}}}");
+        apps("Deployment", "x", "").replacen("tier: front}}", &bad, 1)
+    };
     let labels = "does not select the pods of this template";
+    let empty = "spec.selector: must not be empty";
     let deadline = "setpoint.dev/progress-deadline-seconds";
     let cases = [
         ("deployments", other("Deployment"), labels),
@@ -118,6 +125,91 @@ async fn what_cannot_be_is_refused_and_nothing_is_written() {
             "jobs",
             batch("Job", "x", &format!("  managedBy: me\n{JOB}")),
             "is not a name with a domain",
+        ),
+        (
+            "jobs",
+            batch(
+                "Job",
+                "x",
+                &format!("  managedBy: example.com/{}\n{JOB}", "x".repeat(60)),
+            ),
+            "has 72 characters, the most is 63",
+        ),
+        (
+            "jobs",
+            batch("Job", "x", &format!("  backoffLimitPerIndex: 1\n{JOB}")),
+            "has a meaning only when the completionMode is Indexed",
+        ),
+        (
+            "jobs",
+            batch(
+                "Job",
+                "x",
+                &format!(
+                    "  podFailurePolicy: {{rules: [{{action: FailIndex, onExitCodes: {{operator: In, values: [1]}}}}]}}\n{JOB}"
+                ),
+            ),
+            "spec.podFailurePolicy.rules[0].action",
+        ),
+        (
+            "deployments",
+            apps("Deployment", "x", "").replacen("{app: x}", "{}", 1),
+            empty,
+        ),
+        (
+            "replicasets",
+            apps("ReplicaSet", "x", "").replacen("{app: x}", "{}", 1),
+            empty,
+        ),
+        (
+            "statefulsets",
+            apps("StatefulSet", "x", "").replacen("{app: x}", "{}", 1),
+            empty,
+        ),
+        (
+            "daemonsets",
+            apps("DaemonSet", "x", "").replacen("{app: x}", "{}", 1),
+            empty,
+        ),
+        (
+            "deployments",
+            rolling("Deployment", "strategy", "maxUnavailable: 0, maxSurge: 0%"),
+            "must not be 0 when maxSurge is 0",
+        ),
+        (
+            "daemonsets",
+            rolling("DaemonSet", "updateStrategy", "maxUnavailable: 0"),
+            "must not be 0 when maxSurge is 0",
+        ),
+        (
+            "statefulsets",
+            rolling("StatefulSet", "updateStrategy", "maxUnavailable: 0"),
+            "must not be 0: nothing could move",
+        ),
+        (
+            "deployments",
+            annotated("Deployment", "", "setpoint.dev/config-rollout: maybe"),
+            "is not one of true, false",
+        ),
+        (
+            "deployments",
+            of_pods("setpoint.dev/partition-policy: wait"),
+            "is not one of replace, keep, stop",
+        ),
+        (
+            "deployments",
+            of_pods("controller.kubernetes.io/pod-deletion-cost: '07'"),
+            "is not a whole number of 32 bits",
+        ),
+        (
+            "deployments",
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: [\n".into(),
+            "the YAML cannot be read",
+        ),
+        (
+            "deployments",
+            apps("Deployment", "x", "  replicas: [2]\n"),
+            "spec.replicas",
         ),
     ];
     for (plural, text, expected) in cases {
@@ -195,6 +287,31 @@ async fn a_field_that_may_not_change_stays_and_the_words_say_what_to_do() {
             batch("Job", "sum", JOB),
             fixed("image: host", "image: other"),
             "spec.template",
+        ),
+        (
+            "jobs",
+            "theirs",
+            batch(
+                "Job",
+                "theirs",
+                &format!("  managedBy: example.com/a\n{JOB}"),
+            ),
+            fixed("example.com/a", "example.com/b"),
+            "spec.managedBy",
+        ),
+        (
+            "jobs",
+            "parts",
+            batch("Job", "parts", &format!("{MODES}{JOB}")),
+            fixed("completionMode: Indexed", "completionMode: NonIndexed"),
+            "spec.completionMode",
+        ),
+        (
+            "jobs",
+            "parts",
+            batch("Job", "parts", &format!("{MODES}{JOB}")),
+            fixed("values: [1]", "values: [2]"),
+            "spec.podFailurePolicy",
         ),
     ];
     for (plural, name, text, (from, to), path) in cases {

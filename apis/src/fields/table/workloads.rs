@@ -1,6 +1,6 @@
 //! Workloads.
 
-use super::{NO_REPORT, Types, dropped, refused, supported};
+use super::{NO_REPORT, Types, dropped, supported};
 
 pub(super) const TYPES: Types = &[
     (
@@ -99,16 +99,9 @@ pub(super) const TYPES: Types = &[
     ),
     (
         "JobSpec",
-        &[
-            supported(
-                "parallelism completions completionMode backoffLimit backoffLimitPerIndex maxFailedIndexes activeDeadlineSeconds podFailurePolicy successPolicy podReplacementPolicy ttlSecondsAfterFinished suspend selector manualSelector template",
-            ),
-            refused(
-                "managedBy",
-                &["\"kubernetes.io/job-controller\""],
-                "there is one controller of Jobs, and no other one to leave this one to",
-            ),
-        ],
+        &[supported(
+            "parallelism completions completionMode backoffLimit backoffLimitPerIndex maxFailedIndexes activeDeadlineSeconds podFailurePolicy successPolicy podReplacementPolicy ttlSecondsAfterFinished suspend selector manualSelector managedBy template",
+        )],
     ),
     ("PodFailurePolicy", &[supported("rules")]),
     (
