@@ -18,12 +18,12 @@ pub mod plan;
 mod tests;
 pub mod timing;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use setpoint_apis::batch::{CronJob, CronJobStatus, Job, labels};
 use setpoint_apis::core::Namespace;
-use setpoint_apis::{Key, Kind, ObjectKey, ObjectMeta, Timestamp, document};
+use setpoint_apis::{Key, Kind, ObjectKey, ObjectMeta, StringMap, Timestamp, document};
 use setpoint_runtime::events::EventRef;
 use setpoint_runtime::{Action, Leader, StateKey, Stored, View, Write, WriteOutcome};
 use setpoint_store::{Compare, StoreError, TxnOp};
@@ -36,7 +36,7 @@ use crate::memory::Memory;
 use crate::seen::Seen;
 use crate::{Shared, pass, writes};
 use decide::decide;
-use plan::{JobFacts, JobState, NewJob, Plan, Snapshot};
+use plan::{JobFacts, JobState, NewJob, Origin, Plan, Snapshot};
 
 /// The store refused writes. They are tried again with backoff, and an event says so.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +56,7 @@ pub(crate) struct Notes {
     taken: Option<Timestamp>,
     /// By what was said; no more than there are things to say.
     told: BTreeMap<&'static str, Timestamp>,
+    told_of: BTreeSet<String>,
     /// What people were told of a status that cannot be read.
     lost: Option<String>,
 }
@@ -145,6 +146,7 @@ fn observe(shared: &Shared, view: &View<'_>, key: &ObjectKey) -> Option<(Snapsho
         jobs: Vec::new(),
         taken: notes.taken,
         told: notes.told,
+        told_of: notes.told_of,
         status: status.and_then(|s| s.valid()).map(|s| s.value.clone()),
     };
     let Some(object) = &found.object else {
@@ -183,9 +185,21 @@ fn jobs(children: &Children<Job>, view: &View<'_>, uid: &str) -> Vec<JobFacts> {
             frozen: child.invalid.is_some(),
             state,
             started: status.and_then(|s| s.start_time),
+            origin: origin(&child.object.value.metadata.annotations),
         }
     };
     children.of(uid).map(facts).collect()
+}
+
+/// Every Job that is made for a time says for which.
+fn origin(annotations: &StringMap) -> Origin {
+    if annotations.contains_key(labels::SCHEDULED_TIMESTAMP) {
+        Origin::Schedule
+    } else if annotations.contains_key(labels::INSTANTIATE) {
+        Origin::Hand
+    } else {
+        Origin::Unknown
+    }
 }
 
 async fn execute(
@@ -274,6 +288,10 @@ async fn execute(
         }
     }
     if written || plan.status.is_none() {
+        let told_of = std::mem::take(&mut plan.told_of);
+        shared
+            .cron_jobs
+            .with(&s.key, |memo| memo.notes.told_of = told_of);
         for told in plan.tell {
             if let Some(time) = told.about {
                 shared.cron_jobs.with(&s.key, |memo| {

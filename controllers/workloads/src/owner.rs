@@ -1,9 +1,9 @@
 //! The kinds whose objects manage pods.
 
 use setpoint_apis::apps::{DaemonSet, ReplicaSet, StatefulSet};
-use setpoint_apis::batch::Job;
+use setpoint_apis::batch::{Job, labels};
 use setpoint_apis::{Kind, LabelSelector, ObjectKey, OwnerReference, StringMap};
-use setpoint_runtime::View;
+use setpoint_runtime::{Stored, View};
 
 /// A kind whose objects manage pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,8 +49,14 @@ pub trait Selects: Kind {
     /// The kind, as an owner of pods.
     const OWNER: PodOwner;
 
-    /// Which pods are its own; `None` for an object that has no use for pods that are nobody's.
+    /// Which pods are its own; `None` for an object whose pods are known by its uid.
     fn selector(&self) -> Option<&LabelSelector>;
+
+    /// Whether it would take a pod with these labels on, that is nobody's.
+    fn takes(object: &Stored<Self>, labels: &StringMap) -> bool {
+        let selector = object.value.selector();
+        selector.is_some_and(|s| s.matches(labels))
+    }
 }
 
 impl Selects for ReplicaSet {
@@ -80,10 +86,17 @@ impl Selects for StatefulSet {
 impl Selects for Job {
     const OWNER: PodOwner = PodOwner::Job;
 
-    /// A selector that is made from the uid fits no pod but the Job's own.
     fn selector(&self) -> Option<&LabelSelector> {
         let manual = self.spec.manual_selector == Some(true);
         self.spec.selector.as_ref().filter(|_| manual)
+    }
+
+    /// Without a selector of its own: the Job's own pods, which have lost no more than the reference to it.
+    fn takes(object: &Stored<Self>, pod: &StringMap) -> bool {
+        match object.value.spec.manual_selector {
+            Some(true) => object.value.selector().is_some_and(|s| s.matches(pod)),
+            _ => (pod.get(labels::CONTROLLER_UID)).is_some_and(|uid| *uid == object.uid()),
+        }
     }
 }
 
@@ -94,8 +107,7 @@ pub type Takers = fn(&View<'_>, &str, &StringMap) -> Vec<ObjectKey>;
 pub fn takers<K: Selects>(view: &View<'_>, namespace: &str, labels: &StringMap) -> Vec<ObjectKey> {
     let mut found = Vec::new();
     for (key, entry) in view.desired::<K>().namespace(namespace) {
-        let selector = entry.valid().and_then(|o| o.value.selector());
-        if selector.is_some_and(|s| s.matches(labels)) {
+        if entry.valid().is_some_and(|o| K::takes(o, labels)) {
             found.push(key.clone());
         }
     }

@@ -14,7 +14,7 @@ use setpoint_apis::core::ObjectReference;
 use setpoint_apis::cron::{self, Schedule, TimeZone};
 use setpoint_apis::{Kind, Timestamp};
 
-use super::plan::{JobFacts, JobState, NewJob, Plan, Seen, Snapshot, Told};
+use super::plan::{JobFacts, JobState, NewJob, Origin, Plan, Seen, Snapshot, Told};
 use super::timing::{Due, due};
 use crate::conditions::{self, Finding, INVALID};
 
@@ -62,8 +62,10 @@ pub fn decide(s: &Snapshot, now: Timestamp) -> Plan {
     settle(plan, s, status)
 }
 
+/// The Jobs that run for times of the schedule. One that was made by hand holds nothing up and is not replaced.
 fn active(s: &Snapshot) -> impl Iterator<Item = &JobFacts> {
-    s.jobs.iter().filter(|j| j.state == JobState::Active)
+    let runs = |j: &&JobFacts| j.state == JobState::Active && j.origin == Origin::Schedule;
+    s.jobs.iter().filter(runs)
 }
 
 /// Deletes the oldest Jobs that have ended, beyond as many as are kept.
@@ -244,6 +246,7 @@ fn report(plan: &mut Plan, s: &Snapshot, status: &mut CronJobStatus) {
             });
         }
     }
+    unexpected(plan, s);
     let stays = |j: &&JobFacts| plan.delete.iter().all(|d: &Seen| d.key != j.seen.key);
     status.active = active(s).filter(stays).map(reference).collect();
     let successes = s.jobs.iter().filter_map(|j| match j.state {
@@ -251,6 +254,25 @@ fn report(plan: &mut Plan, s: &Snapshot, status: &mut CronJobStatus) {
         _ => None,
     });
     status.last_successful_time = successes.chain(status.last_successful_time).max();
+}
+
+/// Says once that a Job runs of which nobody knows who made it.
+fn unexpected(plan: &mut Plan, s: &Snapshot) {
+    let jobs = s.jobs.iter();
+    for job in jobs.filter(|j| j.state == JobState::Active && j.origin == Origin::Unknown) {
+        plan.told_of.insert(job.uid.clone());
+        if !s.told_of.contains(&job.uid) {
+            plan.tell.push(Told {
+                warning: true,
+                reason: "UnexpectedJob",
+                message: format!(
+                    "Saw a job that the controller did not create: {}",
+                    job.name()
+                ),
+                about: None,
+            });
+        }
+    }
 }
 
 fn reference(job: &JobFacts) -> ObjectReference {

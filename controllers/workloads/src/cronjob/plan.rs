@@ -1,6 +1,6 @@
 //! What is known about a CronJob, and what to do: plain values.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +34,8 @@ pub struct Snapshot {
     pub taken: Option<Timestamp>,
     /// What people were told, and about which time last: two things may be to say about one.
     pub told: BTreeMap<&'static str, Timestamp>,
+    /// The uids of the Jobs of unknown origin that people know of.
+    pub told_of: BTreeSet<String>,
     /// The status as stored, when it is of this CronJob.
     pub status: Option<CronJobStatus>,
 }
@@ -51,6 +53,19 @@ pub struct JobFacts {
     pub state: JobState,
     /// When it was started.
     pub started: Option<Timestamp>,
+    /// Who made it.
+    pub origin: Origin,
+}
+
+/// Who made a Job of a CronJob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The controller, for a time of the schedule.
+    Schedule,
+    /// Somebody, and it says so: `create job --from`.
+    Hand,
+    /// Nobody knows who has made the CronJob its owner.
+    Unknown,
 }
 
 /// How far a Job has come.
@@ -99,6 +114,8 @@ pub struct Plan {
     pub status: Option<CronJobStatus>,
     /// What people are told.
     pub tell: Vec<Told>,
+    /// The uids of the Jobs of unknown origin that people know of then.
+    pub told_of: BTreeSet<String>,
     /// When to look again though nothing changes.
     pub look_again: Option<Duration>,
     /// Why something was not done.

@@ -7,7 +7,7 @@ use setpoint_apis::batch::CronJob;
 use setpoint_apis::{ObjectKey, Timestamp, document};
 
 use super::decide::{decide, job_name};
-use super::plan::{JobFacts, JobState, Plan, Seen, Snapshot};
+use super::plan::{JobFacts, JobState, Origin, Plan, Seen, Snapshot};
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -32,6 +32,7 @@ fn cron_job(spec: &str) -> Snapshot {
         jobs: vec![],
         taken: None,
         told: [].into(),
+        told_of: [].into(),
         status: None,
     };
     run(&mut s, "2026-01-01T00:00:00Z");
@@ -48,6 +49,7 @@ fn job(name: &str, state: JobState) -> JobFacts {
         frozen: false,
         state,
         started: None,
+        origin: Origin::Schedule,
     }
 }
 
@@ -64,6 +66,7 @@ fn apply(s: &mut Snapshot, plan: &Plan, now: Timestamp) {
     if let Some(status) = &plan.status {
         s.status = Some(status.clone());
     }
+    s.told_of.clone_from(&plan.told_of);
     for told in &plan.tell {
         if let Some(about) = told.about {
             s.told.insert(told.reason, about);
@@ -240,6 +243,39 @@ fn two_things_to_say_about_one_time_are_said_once_each() {
     let next = at("2026-01-01T02:01:00Z");
     let plan = decide(&s, next);
     assert_eq!(reasons(&plan), ["TooManyMissedTimes", "JobAlreadyActive"]);
+}
+
+#[test]
+fn a_job_that_somebody_made_of_it_is_not_replaced_and_holds_nothing_up() {
+    for (policy, origin) in [
+        ("Replace", Origin::Hand),
+        ("Forbid", Origin::Hand),
+        ("Replace", Origin::Unknown),
+        ("Forbid", Origin::Unknown),
+    ] {
+        let mut s = cron_job(&format!(
+            "schedule: '* * * * *'\nconcurrencyPolicy: {policy}\nsuccessfulJobsHistoryLimit: 0"
+        ));
+        s.jobs.push(JobFacts {
+            origin,
+            ..job("by-hand", JobState::Active)
+        });
+        let plans = run(&mut s, "2026-01-01T00:01:00Z").concat();
+        let first = job_name("bill", at("2026-01-01T00:01:00Z"));
+        assert_eq!(names(&s), [first.as_str(), "by-hand"], "{plans}");
+        let active = &s.status.as_ref().unwrap().active;
+        assert_eq!(active.len(), 1, "{active:?}");
+        // People are told of one that says nothing, and once.
+        let told = "Saw a job that the controller did not create: by-hand";
+        let times = plans.matches(told).count();
+        assert_eq!(times, usize::from(origin == Origin::Unknown), "{plans}");
+        assert!(!plans.contains("JobAlreadyActive"), "{plans}");
+        // What has ended goes with the history like any other.
+        s.jobs[1].state = JobState::Complete(None);
+        let plans = run(&mut s, "2026-01-01T00:01:01Z").concat();
+        assert!(plans.contains("delete job by-hand"), "{plans}");
+        assert!(!plans.contains("SawCompletedJob"), "{plans}");
+    }
 }
 
 #[test]

@@ -110,9 +110,11 @@ fn pods(s: &mut Snapshot, index: &OwnerIndex, view: &View<'_>) {
             s.releasable.push(row.facts.seen());
         }
     }
-    if manual && s.overlap.is_none() {
+    if s.overlap.is_none() {
         for row in index.loose_pods(&s.key.namespace) {
-            if row.facts.is_active() && !row.facts.frozen && selects(row) {
+            // A pod that says that it is this Job's own has lost no more than the reference, and counts when it has ended.
+            let is_meant = !manual || row.facts.is_active();
+            if is_meant && !row.facts.frozen && selects(row) {
                 s.adoptable.push(row.facts.seen());
             }
         }

@@ -197,7 +197,8 @@ fn pods(
     for row in loose.filter(|_| s.overlap.is_none()) {
         let fits = ordinal(&name, &row.facts.key.name).is_some();
         let labels = &row.pod.value.metadata.labels;
-        if fits && row.facts.is_active() && !row.facts.frozen && selector.matches(labels) {
+        // One that has ended as well: it has the name that its successor is to have.
+        if fits && !row.facts.frozen && selector.matches(labels) {
             s.adoptable.push(row.facts.seen());
         }
     }

@@ -278,9 +278,13 @@ fn bill() -> ObjectKey {
 }
 
 async fn schedule(rig: &Rig, schedule: &str) {
+    schedule_with(rig, schedule, "Allow").await;
+}
+
+async fn schedule_with(rig: &Rig, schedule: &str, policy: &str) {
     let text = format!(
         "apiVersion: batch/v1\nkind: CronJob\nmetadata: {{name: bill, namespace: default}}\nspec:\n  \
-         schedule: '{schedule}'\n  jobTemplate: {{metadata: {{labels: {{of: bill}}}}, spec: {{template: {}}}}}\n",
+         schedule: '{schedule}'\n  concurrencyPolicy: {policy}\n  jobTemplate: {{metadata: {{labels: {{of: bill}}}}, spec: {{template: {}}}}}\n",
         template("ends-with-0")
     );
     rig.put_desired::<CronJob>(&bill(), &text).await;
@@ -296,11 +300,70 @@ async fn controllers_at(rig: &Rig, time: &'static str) -> Process {
 }
 
 #[tokio::test]
+async fn an_own_pod_that_lost_its_reference_is_taken_back_and_one_that_lost_its_label_is_let_go() {
+    let rig = rig("job-adoption").await;
+    let _agents = rig.agents();
+    apply(&rig, "parallelism: 2, completions: 2", "host").await;
+    let _process = controllers(&rig).await;
+    until(&rig, "both run", |s| s.ready == Some(2)).await;
+    let pod = rig
+        .cache
+        .view()
+        .desired::<Pod>()
+        .iter()
+        .next()
+        .unwrap()
+        .0
+        .clone();
+    let stored = rig.keyspace.build(&Key::Desired(Pod::PLURAL, pod.clone()));
+    let (kv, _) = rig.store.get(&stored).await.unwrap();
+    let before: Pod = document::decode_keyed(&pod, &kv.unwrap().value).unwrap();
+    let owned = |pod: &Pod| pod.metadata.controller().is_some();
+    assert!(owned(&before));
+
+    let mut orphan = before.clone();
+    orphan.metadata.owner_references.clear();
+    let history = rig.history().await;
+    let text = document::encode(&orphan);
+    let orphaned = rig.put_desired::<Pod>(&pod, &text).await;
+    rig.until("it is taken back", |view| {
+        let stored = view.desired::<Pod>().get(&pod)?;
+        (stored.mod_revision > orphaned.0 && owned(&stored.value)).then_some(())
+    })
+    .await;
+    rig.settled().await;
+    history.until(orphaned).await;
+    let of_pods = |e: &setpoint_store::Event| {
+        matches!(
+            rig.keyspace.split(&e.kv.key),
+            Ok(Key::Desired(Pod::PLURAL, key)) if &*key.namespace == "default"
+        )
+    };
+    let events = history.events().into_iter().filter(of_pods);
+    let written: Vec<_> = events.map(|e| e.kv.key.to_string()).collect();
+    assert_eq!(
+        written,
+        [stored.clone(), stored.clone()],
+        "no other pod came"
+    );
+
+    let mut stranger = before;
+    stranger.metadata.labels.clear();
+    rig.put_desired::<Pod>(&pod, &document::encode(&stranger))
+        .await;
+    rig.until("it is let go, and another comes instead", |view| {
+        let pods = view.desired::<Pod>();
+        (!owned(&pods.get(&pod)?.value) && pods.len() == 3).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_cron_job_makes_one_job_for_each_time_whatever_becomes_of_it() {
     let rig = rig("cron").await;
     let _agents = rig.agents();
-    let process = controllers_at(&rig, "2026-05-01T10:59:58Z").await;
     schedule(&rig, "* * * * *").await;
+    let process = controllers_at(&rig, "2026-05-01T10:59:55Z").await;
     let name = "bill-29627220";
     let first = ObjectKey::namespaced("default", name);
     rig.until("its first job is complete", |view| {
@@ -338,6 +401,37 @@ async fn a_cron_job_makes_one_job_for_each_time_whatever_becomes_of_it() {
         jobs.contains(&next).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_job_that_is_made_by_hand_runs_beside_those_of_the_schedule() {
+    let rig = rig("cron-by-hand").await;
+    let _agents = rig.agents();
+    schedule_with(&rig, "* * * * *", "Forbid").await;
+    let uid = rig
+        .until("it is there", |view| {
+            Some(view.desired::<CronJob>().get(&bill())?.uid())
+        })
+        .await;
+    let by_hand = ObjectKey::namespaced("default", "by-hand");
+    let text = format!(
+        "apiVersion: batch/v1\nkind: Job\nmetadata:\n  name: by-hand\n  namespace: default\n  \
+         annotations: {{cronjob.kubernetes.io/instantiate: manual}}\n  \
+         ownerReferences: [{{apiVersion: batch/v1, kind: CronJob, name: bill, uid: {uid}, controller: true}}]\n\
+         spec: {{template: {}}}\n",
+        template("host")
+    );
+    rig.put_desired::<Job>(&by_hand, &text).await;
+    let _process = controllers_at(&rig, "2026-05-01T10:59:55Z").await;
+    let active = rig
+        .until("the Job of the schedule runs too", |view| {
+            let status = &view.actual::<CronJob>().get(&bill())?.value;
+            (!status.active.is_empty()).then(|| status.active.clone())
+        })
+        .await;
+    let names: Vec<_> = active.iter().filter_map(|r| r.name.as_deref()).collect();
+    assert_eq!(names, ["bill-29627220"]);
+    assert!(rig.cache.view().desired::<Job>().contains(&by_hand));
 }
 
 #[tokio::test]

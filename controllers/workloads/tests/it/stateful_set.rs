@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use setpoint_apis::apps::{ControllerRevision, Deployment, StatefulSet, StatefulSetStatus};
 use setpoint_apis::core::{ConfigMap, PersistentVolumeClaim, Pod};
+use setpoint_apis::records::PodStage;
 use setpoint_apis::{Key, Kind, ObjectKey, document, owners};
 use setpoint_runtime::View;
 use setpoint_store::{Revision, Txn};
@@ -345,6 +346,26 @@ async fn a_set_takes_on_the_pods_and_revisions_that_a_former_one_left_behind() {
     for (_, pod) in view.desired::<Pod>().iter() {
         assert_eq!(pod.value.metadata.controller().unwrap().uid, uid);
     }
+}
+
+#[tokio::test]
+async fn an_ended_pod_that_nobody_has_makes_room_for_the_one_of_its_name() {
+    let rig = rig("sts-ended-orphan").await;
+    let _agents = rig.agents();
+    let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: db-0, namespace: default, labels: {app: db}}\n\
+                spec: {restartPolicy: Never, containers: [{name: c, image: ends-with-1}]}\n";
+    let orphan = rig.put_desired::<Pod>(&named("db-0"), text).await;
+    rig.until("it has ended", |view| {
+        let node = &view.bindings().get(&named("db-0"))?.value.node;
+        let report = view.pod_on(node, &named("db-0"))?.last_good()?;
+        (report.value.stage == PodStage::Failed).then_some(())
+    })
+    .await;
+    let _controllers = controllers(&rig).await;
+    let revision = apply(&rig, &manifest(1, "v1", "")).await;
+    rolled_out(&rig, revision).await;
+    let (image, created) = &pods(&rig)["db-0"];
+    assert!(image == "v1" && *created > orphan.0, "{image} {created}");
 }
 
 /// Takes all objects of a kind out from under their owners.
