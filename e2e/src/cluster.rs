@@ -15,6 +15,12 @@ use crate::tools::{Outcome, eventually, repository, run, setpoint_binary};
 /// Long enough for a debug build on a machine that is busy with other tests.
 const LIMIT: Duration = Duration::from_secs(90);
 
+/// The lease of a node that is to stay, in seconds: longer than an agent is held up on such a machine.
+const LASTING: u64 = 20;
+
+/// The lease of a node whose loss is waited for, in seconds.
+const MORTAL: u64 = 3;
+
 /// A running `setpoint dev`. Dropping it stops everything, also when the test has failed.
 pub struct Cluster {
     dev: Child,
@@ -44,20 +50,28 @@ pub struct Agent {
 
 impl Cluster {
     /// Starts a cluster of `nodes` nodes and waits until they are Ready. `second` sets it apart from other clusters on
-    /// this machine: its pods' addresses are in `127.<second>.0.0/16`.
+    /// this machine: its pods' addresses are in `127.<second>.0.0/16`. A node that dies is missed only after a while.
     ///
     /// # Panics
     /// When it does not come up, with what it said.
     pub fn start(nodes: u16, second: u8) -> Self {
-        Self::start_with(nodes, second, |_, _| {})
+        Self::start_with(nodes, second, LASTING, |_, _| {})
     }
 
-    /// As [`Cluster::start`], on a machine that has no etcd.
+    /// As [`Cluster::start`], with nodes that are missed soon when they die.
+    ///
+    /// # Panics
+    /// As [`Cluster::start`].
+    pub fn start_mortal(nodes: u16, second: u8) -> Self {
+        Self::start_with(nodes, second, MORTAL, |_, _| {})
+    }
+
+    /// As [`Cluster::start_mortal`], on a machine that has no etcd.
     ///
     /// # Panics
     /// As [`Cluster::start`].
     pub fn start_without_etcd(nodes: u16, second: u8) -> Self {
-        Self::start_with(nodes, second, |command, dir| {
+        Self::start_with(nodes, second, MORTAL, |command, dir| {
             // Nothing but what the pods of the test need.
             let programs = dir.join("programs");
             fs::create_dir(&programs).expect("a directory");
@@ -76,7 +90,12 @@ impl Cluster {
         })
     }
 
-    fn start_with(nodes: u16, second: u8, change: impl FnOnce(&mut Command, &Path)) -> Self {
+    fn start_with(
+        nodes: u16,
+        second: u8,
+        lease: u64,
+        change: impl FnOnce(&mut Command, &Path),
+    ) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("setpoint-e2e-")
             .tempdir()
@@ -84,7 +103,8 @@ impl Cluster {
         let log = fs::File::create(dir.path().join("dev.log")).expect("a log file");
         let mut command = Command::new(setpoint_binary());
         command
-            .args(["dev", "--etcd-port", "0", "--lease-ttl", "3"])
+            .args(["dev", "--etcd-port", "0"])
+            .args(["--lease-ttl", &lease.to_string()])
             .args(["--nodes", &nodes.to_string()])
             .args(["--pod-cidr-base", &format!("127.{second}.0.0/16")])
             .arg("--data-dir")
@@ -261,13 +281,23 @@ impl Cluster {
 
     /// Kills an agent with all that it has started, as a power failure would.
     pub fn kill_node(&self, name: &str) {
-        let agent = self
-            .agents()
-            .iter()
-            .find(|a| a.name == name)
-            .expect("a node of this cluster");
-        signal(agent.pid, Signal::KILL);
-        kill_family(&agent.data_dir);
+        self.kill_nodes(&[name]);
+    }
+
+    /// Kills several nodes at the same moment, as [`Cluster::kill_node`] does one.
+    pub fn kill_nodes(&self, names: &[&str]) {
+        let agents = self.agents().iter();
+        let doomed: Vec<&Agent> = agents
+            .filter(|a| names.contains(&a.name.as_str()))
+            .collect();
+        assert_eq!(doomed.len(), names.len(), "nodes of this cluster");
+        // Looking for what one has started takes a while.
+        for agent in &doomed {
+            signal(agent.pid, Signal::KILL);
+        }
+        for agent in doomed {
+            kill_family(&agent.data_dir);
+        }
     }
 
     /// What a component of the cluster has logged.

@@ -27,7 +27,7 @@ fn a_container_survives_its_agent_and_the_next_one_learns_its_exit_code() {
             "--pod-cidr",
             "127.106.1.0/24",
             "--lease-ttl",
-            "3s",
+            "20s",
             "--stop-pods-on-exit",
         ])
         .arg("--data-dir")
@@ -70,7 +70,7 @@ fn a_deleted_node_is_registered_anew_when_its_agent_is_restarted_within_its_sess
     let mut next = cluster
         .command()
         .args(["agent", "--node-name", "n1", "--listen", "127.0.0.1:0"])
-        .args(["--lease-ttl", "3s", "--stop-pods-on-exit", "--data-dir"])
+        .args(["--lease-ttl", "20s", "--stop-pods-on-exit", "--data-dir"])
         .arg(&agent.data_dir)
         .spawn()
         .unwrap();

@@ -4,7 +4,7 @@ use setpoint_e2e::{Cluster, run, setpoint_binary};
 
 #[test]
 fn broken_yaml_in_every_tree_stops_nothing() {
-    let cluster = Cluster::start(1, 109);
+    let cluster = Cluster::start(1, 114);
     cluster.apply(
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec:\n  replicas: 2\n  selector: {matchLabels: {app: web}}\n  template:\n    metadata: {labels: {app: web}}\n    \
          spec: {containers: [{name: main, image: host, command: [sleep, '86400']}]}\n",
@@ -100,13 +100,8 @@ fn wrong_words_get_clear_answers() {
 
 #[test]
 fn without_etcd_a_command_says_what_to_do() {
-    // A port of loopback that was free a moment ago.
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let endpoint = format!("http://127.0.0.1:{port}");
+    // A port that nobody is given.
+    let endpoint = "http://127.0.0.1:1";
     for args in [
         &["get", "pods"][..],
         &["apply", "-f", "-"],
@@ -116,7 +111,7 @@ fn without_etcd_a_command_says_what_to_do() {
         let dir = tempfile::tempdir().unwrap();
         let mut command = std::process::Command::new(setpoint_binary());
         command
-            .args(["--endpoints", &endpoint])
+            .args(["--endpoints", endpoint])
             .args(args)
             .env("HOME", dir.path());
         if args[0] == "agent" || args[0] == "controllers" {
@@ -127,10 +122,10 @@ fn without_etcd_a_command_says_what_to_do() {
                 .unwrap();
             let mut said = String::new();
             let mut lines = std::io::BufReader::new(child.stderr.take().unwrap());
-            while !said.contains(&endpoint)
+            while !said.contains(endpoint)
                 && std::io::BufRead::read_line(&mut lines, &mut said).unwrap() > 0
             {}
-            assert!(said.contains(&endpoint), "{args:?}: {said}");
+            assert!(said.contains(endpoint), "{args:?}: {said}");
             let _ = rustix::process::kill_process(
                 rustix::process::Pid::from_child(&child),
                 rustix::process::Signal::TERM,
@@ -142,7 +137,7 @@ fn without_etcd_a_command_says_what_to_do() {
                 "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n",
             )
             .refused();
-            assert!(said.contains(&endpoint), "{args:?}: {said}");
+            assert!(said.contains(endpoint), "{args:?}: {said}");
         }
     }
 }

@@ -33,7 +33,14 @@ fn without_an_etcd_pods_run_all_the_same() {
     );
     let pods = cluster.ready_pods("app=web", 3);
     let name = pods[0]["metadata"]["name"].as_str().unwrap();
-    assert_eq!(cluster.setpoint(["logs", name]).ok(), "hello\n");
+    // It is ready as soon as its process exists, and that has something to say a little later.
+    cluster.eventually("it has said something", || {
+        let said = cluster.setpoint(["logs", name]);
+        match said.stdout == "hello\n" {
+            true => Ok(()),
+            false => Err(format!("{said:?}")),
+        }
+    });
     // What a lost node leaves moves, so leases and fences work as they do in etcd.
     cluster.kill_node("n2");
     cluster.eventually("all pods are on the node that is left", || {

@@ -112,7 +112,7 @@ fn a_deleted_claim_frees_its_directory_when_its_last_pod_has_gone() {
         .cluster
         .command()
         .args(["agent", "--node-name", "n1", "--listen", "127.0.0.1:0"])
-        .args(["--pod-cidr", "127.151.1.0/24", "--lease-ttl", "3s"])
+        .args(["--pod-cidr", "127.151.1.0/24", "--lease-ttl", "20s"])
         .args(["--stop-pods-on-exit", "--data-dir"])
         .arg(&agent.data_dir)
         .spawn()

@@ -10,7 +10,7 @@ const WEB: &str = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\
 
 #[test]
 fn the_pods_of_a_dead_node_run_elsewhere_and_keep_their_names() {
-    let cluster = Cluster::start(3, 104);
+    let cluster = Cluster::start_mortal(3, 104);
     cluster.apply(WEB);
     let before = cluster.ready_pods("app=web", 4);
     let names = |pods: &[serde_json::Value]| -> std::collections::BTreeSet<String> {
@@ -45,12 +45,10 @@ fn the_pods_of_a_dead_node_run_elsewhere_and_keep_their_names() {
 
 #[test]
 fn when_most_nodes_are_silent_nothing_is_moved_and_the_health_says_why() {
-    let cluster = Cluster::start(3, 105);
+    let cluster = Cluster::start_mortal(3, 105);
     cluster.apply(WEB);
     let before = cluster.ready_pods("app=web", 4);
-    for name in ["n1", "n2"] {
-        cluster.kill_node(name);
-    }
+    cluster.kill_nodes(&["n1", "n2"]);
     cluster.eventually("both are suspended", || {
         let text = cluster.etcdctl(&["get", "--prefix", "/setpoint/actual/health/"]);
         if text.matches("state: Suspended").count() == 2 {
