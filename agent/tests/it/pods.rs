@@ -215,15 +215,19 @@ async fn a_user_that_the_agent_cannot_become_is_a_waiting_reason_and_no_crash_lo
 
 #[tokio::test]
 async fn a_pod_runs_is_ready_and_leaves_nothing_when_it_is_taken_back() {
+    // While that has not passed since the claim nothing is said of a start.
+    const QUIET: Duration = Duration::from_millis(300);
     let w = World::new();
+    let begun = std::time::Instant::now();
     let input = w.input("containers: [{name: c, image: host, command: [sleep, '1000']}]");
     let agent = w.agent();
     let pod = agent.run(&input);
     let actual = agent.until("it is ready", PodActual::is_ready).await;
-    assert_eq!(
-        agent.reports.0.lock().values().next().unwrap().0.len(),
-        1,
-        "one report is enough for a start"
+    let reports = agent.reports.0.lock().values().next().unwrap().0.clone();
+    let late = begun.elapsed() >= QUIET;
+    assert!(
+        reports.len() == 1 || (reports.len() == 2 && late),
+        "one report is enough for a start that is quick: {reports:#?}"
     );
     let id = actual.container_statuses[0].container_id.clone().unwrap();
     let pid: i32 = id.rsplit('/').next().unwrap().parse().unwrap();

@@ -26,7 +26,8 @@ fn a_leader_that_was_frozen_past_its_lease_writes_nothing_any_more() {
     let mut rig = Rig::start("frozen-controllers");
     rig.block(rig.user().deploy("web", 3));
     rig.converge();
-    let leader = rig.leading(None);
+    // The write that is waited for is one of workloads, which another process may lead than the scheduler.
+    let leader = rig.eventually("workloads is led", |rig| rig.leader("workloads"));
 
     // A write of the leader is on its way when it freezes.
     rig.set(leader, Mode::HoldRequests);
