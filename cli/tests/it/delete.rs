@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use setpoint_apis::{Key, ObjectKey};
 use setpoint_store::testing::{Options, TestEtcd};
@@ -174,6 +175,38 @@ async fn a_namespace_goes_with_everything_in_it_at_one_revision() {
         .run_with_input(&["apply", "-n", "team", "-f", "-"], &pod("p"))
         .fails();
     assert!(err.contains("namespaces \"team\" not found"), "{err}");
+}
+
+/// Kubernetes' own test wants 90 of them gone after 150 seconds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_namespaces_are_gone_within_the_time_that_kubernetes_gives_itself() {
+    let f = Fixture::new("delete-many").await;
+    let names: Vec<String> = (0..100).map(|i| format!("team-{i}")).collect();
+    let mut manifest = String::new();
+    for name in &names {
+        manifest += &format!(
+            "---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n---\n{}---\n{}",
+            pod("p").replacen("name: p", &format!("namespace: {name}\n  name: p"), 1),
+            config_map("a", "1").replacen("name: a", &format!("namespace: {name}\n  name: a"), 1),
+        );
+    }
+    f.run_with_input(&["apply", "--split", "-f", "-"], &manifest)
+        .ok();
+    let left = async || {
+        let all = f.range(f.keyspace.all_desired()).await;
+        all.iter().filter(|kv| kv.key.contains("/team-")).count()
+    };
+    assert_eq!(left().await, 300);
+    let args: Vec<&str> = ["delete", "ns"]
+        .into_iter()
+        .chain(names.iter().map(String::as_str))
+        .collect();
+    let begun = Instant::now();
+    let out = f.run(&args).ok();
+    let took = begun.elapsed();
+    assert_eq!(out.lines().count(), 100, "{out}");
+    assert_eq!(left().await, 0);
+    assert!(took < Duration::from_secs(150), "it took {took:?}");
 }
 
 /// Creators of all sorts while the namespace goes: nothing of theirs is left, not even of kinds that nobody had before.

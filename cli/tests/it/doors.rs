@@ -252,6 +252,23 @@ async fn object_counts_hold_for_all_kinds_and_show_in_the_status() {
     f.apply(&config_map("b", "2"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_of_kinds_that_nobody_here_knows_count_while_they_are_there() {
+    let f = Fixture::new("counts-custom").await;
+    f.apply(&quota("custom", "count/widgets.example.com: 2"));
+    let used = || used(&f, "custom", "count/widgets.example.com");
+    assert_eq!(used(), "0/2");
+    let key = |name: &str| Key::Desired("widgets", ObjectKey::namespaced("default", name));
+    for (name, expected) in [("a", "1/2"), ("b", "2/2")] {
+        let text =
+            format!("apiVersion: example.com/v1\nkind: Widget\nmetadata: {{name: {name}}}\n");
+        f.put(&key(name), &text).await;
+        assert_eq!(used(), expected);
+    }
+    f.remove(&key("a")).await;
+    assert_eq!(used(), "1/2");
+}
+
 fn start(f: &Fixture, args: &[&str], input: &str) -> Child {
     use std::io::Write as _;
     let mut command = f.command(args);
