@@ -281,6 +281,50 @@ async fn a_budget_that_changes_lets_an_eviction_go_on_and_holds_back_the_next() 
         .await;
 }
 
+/// What a user deletes goes whatever budgets say, and so does what a controller deletes for a rollout; both count.
+#[tokio::test]
+async fn a_budget_that_allows_nothing_holds_back_no_deletion_and_no_rollout() {
+    let (rig, s, agents) = Rig::with_nodes("evict_not", &[8]).await;
+    s.stop().await;
+    let _s = rig.telling_scheduler();
+    rig.apply_as("deployments", "web", &workload("Deployment", "web", 2, ""))
+        .await;
+    let of_web = ", ownerReferences: [{apiVersion: apps/v1, kind: Deployment, name: web, uid: web-uid, controller: true}]";
+    for set in ["web-1", "web-2"] {
+        let text = workload("ReplicaSet", set, 1, of_web);
+        rig.apply_as("replicasets", set, &text).await;
+    }
+    let none = BUDGET.replace("maxUnavailable: 1", "maxUnavailable: 0");
+    rig.apply_as("poddisruptionbudgets", "web", &none).await;
+    let runs = async |name: &str, set: &str| {
+        rig.apply(name, owned(name, set)).await;
+        agents[0].run(&rig, name).await;
+        agents[0].report_ready(&rig, name).await;
+    };
+    let healthy = async |n: u32| {
+        let says = format!("disruptionsAllowed: 0\ncurrentHealthy: {n}\n");
+        rig.until_status("poddisruptionbudgets", "web", &says).await;
+    };
+    runs("a", "web-1").await;
+    runs("b", "web-1").await;
+    healthy(2).await;
+    rig.delete_pod("a").await;
+    assert_eq!(rig.until_withdrawn("a").await, "Deleted");
+    healthy(1).await;
+    agents[0].stopped("a").await;
+    rig.until_unbound("a").await;
+    // The next one is of another template, and then the last of the former goes.
+    runs("c", "web-2").await;
+    healthy(2).await;
+    rig.delete_pod("b").await;
+    assert_eq!(rig.until_withdrawn("b").await, "Deleted");
+    healthy(1).await;
+    rig.ask("evict", "c", &Intent::default()).await;
+    rig.until_event(&["EvictionBlocked", "disruption budget web"])
+        .await;
+    assert!(rig.until_bound("c").await.value.withdrawn.is_none());
+}
+
 #[tokio::test]
 async fn the_node_is_told_in_how_many_seconds_an_evicted_pod_is_to_stop() {
     let (rig, _s, agents) = Rig::with_nodes("evict_grace", &[8]).await;
