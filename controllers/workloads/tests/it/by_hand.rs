@@ -86,6 +86,8 @@ const CLAIMS: &str = "  serviceName: peers\n  podManagementPolicy: Parallel\n  v
                       spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}\n";
 const SUM: &str = "  completions: 2\n  parallelism: 2\n  template:\n    \
                    spec: {restartPolicy: Never, containers: [{name: c, image: host}]}\n";
+const MODES: &str = "  completionMode: Indexed\n  podFailurePolicy: {rules: [{action: FailJob, onExitCodes: {operator: In, \
+                     values: [1]}}]}\n";
 
 struct Case {
     plural: &'static str,
@@ -169,6 +171,21 @@ fn cases() -> Vec<Case> {
             edits: vec![
                 ("completions: 2", "completions: 3", "spec.completions"),
                 ("image: host", "image: other", "spec.template"),
+            ],
+        },
+        Case {
+            plural: Job::PLURAL,
+            name: "parts",
+            good: batch("Job", "parts", &format!("{MODES}{SUM}")),
+            pods: 2,
+            edits: vec![
+                ("Mode: Indexed", "Mode: NonIndexed", "spec.completionMode"),
+                ("values: [1]", "values: [2]", "spec.podFailurePolicy"),
+                (
+                    "completions: 2",
+                    "completions: 2\n  managedBy: example.com/a",
+                    "spec.managedBy",
+                ),
             ],
         },
     ]
@@ -289,6 +306,14 @@ async fn a_document_that_cannot_be_is_said_and_nothing_is_made_of_it() {
     let other = |kind: &str, name: &str| {
         apps(kind, name, "").replacen("matchLabels: {app", "matchLabels: {other", 1)
     };
+    let to_all = |kind: &str, name: &str| {
+        apps(kind, name, "").replacen(&format!("{{app: {name}}}"), "{}", 1)
+    };
+    let of_pods = |name: &str, annotation: &str| {
+        let bad = format!("tier: front}}, annotations: {{{annotation}}}}}");
+        apps("Deployment", name, "").replacen("tier: front}}", &bad, 1)
+    };
+    const EMPTY: &str = "spec.selector: must not be empty";
     let jobs = "  jobTemplate:\n    spec:\n      template:\n        \
                 spec: {restartPolicy: Never, containers: [{name: c, image: host}]}\n";
     let cases: Vec<(&'static str, &str, String, &str)> = vec![
@@ -373,6 +398,69 @@ async fn a_document_that_cannot_be_is_said_and_nothing_is_made_of_it() {
             batch("Job", "l", &format!("  managedBy: me\n{SUM}")),
             "not a name with a domain",
         ),
+        (
+            Job::PLURAL,
+            "m",
+            batch("Job", "m", &format!("  backoffLimitPerIndex: 1\n{SUM}")),
+            "has a meaning only when the completionMode is Indexed",
+        ),
+        (Deployment::PLURAL, "n", to_all("Deployment", "n"), EMPTY),
+        (ReplicaSet::PLURAL, "o", to_all("ReplicaSet", "o"), EMPTY),
+        (StatefulSet::PLURAL, "p", to_all("StatefulSet", "p"), EMPTY),
+        (DaemonSet::PLURAL, "q", to_all("DaemonSet", "q"), EMPTY),
+        (
+            Deployment::PLURAL,
+            "r",
+            rolling(
+                "Deployment",
+                "r",
+                "strategy",
+                "maxUnavailable: 0, maxSurge: 0%",
+            ),
+            "must not be 0 when maxSurge is 0",
+        ),
+        (
+            DaemonSet::PLURAL,
+            "s",
+            rolling("DaemonSet", "s", "updateStrategy", "maxUnavailable: 0"),
+            "must not be 0 when maxSurge is 0",
+        ),
+        (
+            StatefulSet::PLURAL,
+            "t",
+            rolling("StatefulSet", "t", "updateStrategy", "maxUnavailable: 0"),
+            "must not be 0: nothing could move",
+        ),
+        (
+            Deployment::PLURAL,
+            "u",
+            annotated("Deployment", "u", "setpoint.dev/config-rollout: maybe"),
+            "not one of true, false",
+        ),
+        (
+            Deployment::PLURAL,
+            "v",
+            of_pods("v", "setpoint.dev/partition-policy: wait"),
+            "not one of replace, keep, stop",
+        ),
+        (
+            Deployment::PLURAL,
+            "w",
+            of_pods("w", "controller.kubernetes.io/pod-deletion-cost: '07'"),
+            "not a whole number of 32 bits",
+        ),
+        (
+            Deployment::PLURAL,
+            "x",
+            "metadata: [".into(),
+            "the document does not parse",
+        ),
+        (
+            Deployment::PLURAL,
+            "y",
+            apps("Deployment", "y", "  replicas: [2]\n"),
+            "spec.replicas",
+        ),
     ];
     for (plural, name, text, expected) in &cases {
         put(&rig, plural, &key(name), text).await;
@@ -385,13 +473,17 @@ async fn a_document_that_cannot_be_is_said_and_nothing_is_made_of_it() {
     let view = rig.cache.view();
     let made = [
         view.desired::<Pod>().len(),
-        view.desired::<ReplicaSet>().len() - 1,
+        view.desired::<ReplicaSet>().len() - 2,
     ];
-    assert_eq!(made, [0, 0], "but for the ReplicaSet that was written here");
+    assert_eq!(
+        made,
+        [0, 0],
+        "but for the ReplicaSets that were written here"
+    );
     assert_eq!(
         view.desired::<Job>().len(),
-        1,
-        "the one that was written here"
+        2,
+        "those that were written here"
     );
 }
 

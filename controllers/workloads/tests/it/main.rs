@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use setpoint_apis::apps::{Deployment, ReplicaSet};
 use setpoint_apis::core::Pod;
+use setpoint_apis::policy::PodDisruptionBudget;
 use setpoint_apis::{Key, Kind, ObjectKey, document};
 use setpoint_runtime::Clock;
 use setpoint_store::testing::{Options, TestEtcd};
@@ -183,6 +184,25 @@ async fn rolling_updates_keep_within_their_bounds_at_every_revision_also_when_th
         rig.settled().await;
         assert_eq!(rig.pods().intersection(&first).count(), 0);
     }
+}
+
+#[tokio::test]
+async fn a_budget_that_allows_nothing_holds_back_no_rollout_and_no_smaller_size() {
+    let rig = rig("budget").await;
+    let (_controllers, _agents) = (controllers(&rig).await, rig.agents());
+    let text = "apiVersion: policy/v1\nkind: PodDisruptionBudget\nmetadata: {name: web, namespace: default}\nspec: \
+                {maxUnavailable: 0, selector: {matchLabels: {app: web}}}\n";
+    rig.put_desired::<PodDisruptionBudget>(&web(), text).await;
+    for (replicas, image, strategy) in [
+        (3, "v1", DEFAULT),
+        (3, "v2", DEFAULT),
+        (3, "v3", RECREATE),
+        (1, "v3", RECREATE),
+    ] {
+        let revision = apply(&rig, replicas, image, strategy).await;
+        rig.rolled_out(&web(), revision).await;
+    }
+    assert_eq!(rig.pods().len(), 1);
 }
 
 #[tokio::test]
