@@ -172,6 +172,22 @@ fn a_job_whose_status_was_lost_is_found_by_its_name() {
 }
 
 #[test]
+fn times_count_from_when_it_was_first_seen_and_from_then_on_whoever_looks() {
+    // Written long before anybody looked, for all that one knows: the times until then are nobody's.
+    let mut s = cron_job("schedule: '0 * * * *'");
+    s.status = None;
+    let plans = run(&mut s, "2026-01-01T05:30:00Z");
+    assert!(plans.iter().all(|p| !p.contains("tell ")), "{plans:?}");
+    assert!(s.jobs.is_empty());
+    let first = s.status.clone().unwrap().first_seen.unwrap();
+    assert_eq!((&*first.uid, first.at), ("u", at("2026-01-01T05:30:00Z")));
+    // Who looks next, later, knows since when they count.
+    run(&mut s, "2026-01-01T07:30:00Z");
+    assert_eq!(names(&s), [job_name("bill", at("2026-01-01T07:00:00Z"))]);
+    assert_eq!(s.status.unwrap().first_seen, Some(first));
+}
+
+#[test]
 fn after_an_outage_the_latest_time_is_made_up_for_and_no_other() {
     let mut s = cron_job("schedule: '0 * * * *'");
     run(&mut s, "2026-01-01T09:59:59Z");

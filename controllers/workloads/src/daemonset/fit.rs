@@ -286,6 +286,23 @@ mod tests {
     }
 
     #[test]
+    fn a_preferred_affinity_decides_nothing() {
+        let n = node("{disk: hdd}", &[]);
+        let key = "preferredDuringSchedulingIgnoredDuringExecution";
+        let ssd = "{matchExpressions: [{key: disk, operator: In, values: [ssd]}]}";
+        let preferred = format!("{key}: [{{weight: 100, preference: {ssd}}}]");
+        let affinity = |more: &str| format!("affinity: {{nodeAffinity: {{{preferred}{more}}}}}");
+        assert_eq!(fit(&affinity(""), &n), Fit::Runs);
+        let required = |disk: &str| {
+            let term = ssd.replace("ssd", disk);
+            let key = "requiredDuringSchedulingIgnoredDuringExecution";
+            affinity(&format!(", {key}: {{nodeSelectorTerms: [{term}]}}"))
+        };
+        assert_eq!(fit(&required("hdd"), &n), Fit::Runs);
+        assert_eq!(fit(&required("ssd"), &n), Fit::Leaves);
+    }
+
+    #[test]
     fn taints_keep_new_pods_away_and_those_that_evict_end_it() {
         let with = |key, effect| node("{}", &[(key, effect)]);
         let dedicated = |effect| fit("", &with("dedicated", effect));

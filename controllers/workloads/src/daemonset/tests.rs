@@ -1,5 +1,6 @@
 //! Decisions about DaemonSets: values in, plans out; and whole rollouts on a model.
 
+mod ended;
 mod nodes;
 mod rollback;
 mod rolling;
@@ -359,39 +360,6 @@ fn every_node_gets_a_pod_after_the_revision_and_the_status_says_how_far_it_is() 
         "status desired=2 current=2 misscheduled=0 updated=2 ready=2 available=2 unavailable=0 \
          generation=1 Progressing=True/NewRevisionAvailable\n"
     );
-}
-
-#[test]
-fn a_pod_that_has_ended_is_replaced_once_it_has_stopped_and_the_next_ones_wait_longer() {
-    let mut w = running(1, "a");
-    let name = w.s.pods[0].facts.key.name.clone();
-    w.s.pods[0].facts.state = PodState::Failed;
-    let plan = w.plan();
-    let at_revision = w.s.pods[0].facts.mod_revision;
-    assert_eq!(
-        plan.to_string(),
-        format!("delete pod {name} at {at_revision} on n1 (it has ended)\n")
-    );
-    let setback = |delay: u64| super::plan::Setback {
-        generation: 1,
-        at: at(1_000),
-        delay: Duration::from_secs(delay),
-    };
-    w.s.setbacks.insert("n1".into(), setback(4));
-    w.now = 1_001;
-    assert_eq!(w.plan().look_again, Some(Duration::from_secs(3)));
-    assert!(w.plan().delete.is_empty() && w.plan().create.is_empty());
-    // Another generation is tried at once.
-    w.s.generation = 2;
-    assert_eq!(w.plan().delete.len(), 1);
-    w.s.generation = 1;
-    w.now = 1_004;
-    let plan = w.plan();
-    w.apply(&plan);
-    assert_eq!(w.pods(), "");
-    assert!(w.plan().create.is_empty(), "the former one has not stopped");
-    w.stops();
-    assert_eq!(w.plan().create.len(), 1);
 }
 
 #[test]

@@ -359,7 +359,10 @@ fn suspending_deletes_without_counting_and_resuming_begins_the_deadline_anew() {
     assert_eq!(s.pods.len(), 2);
     s.succeed(0);
     s.spec.suspend = Some(true);
-    run_at(&mut s, NOW + 510);
+    let plans = run_at(&mut s, NOW + 510);
+    let told = plans.iter().flat_map(|plan| plan.lines());
+    let told: Vec<&str> = told.filter(|line| line.starts_with("tell ")).collect();
+    assert_eq!(told, ["tell Suspended: Job suspended"]);
     s.stopping.clear();
     run_at(&mut s, NOW + 520);
     assert_eq!(
@@ -409,6 +412,35 @@ fn a_pod_that_is_counted_and_runs_again_goes_and_is_not_counted_twice() {
     assert_eq!(
         status(&s),
         "active=1 ready=1 terminating=1 succeeded=1 failed=0 counted=0"
+    );
+}
+
+#[test]
+fn a_pod_that_somebody_deletes_is_replaced_and_has_not_failed() {
+    let mut s = job("completions: 2\nparallelism: 2\nbackoffLimit: 0");
+    run(&mut s);
+    // One that runs, and one that has failed and that nobody has counted yet.
+    for (number, fails) in [(0, false), (1, true)] {
+        if fails {
+            s.fail(number, 1);
+        }
+        s.pods.retain(|p| p.number != Some(number));
+        run(&mut s);
+        assert_eq!(
+            status(&s),
+            "active=2 ready=2 terminating=0 succeeded=0 failed=0 counted="
+        );
+    }
+    let mut numbers: Vec<_> = s.pods.iter().filter_map(|p| p.number).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, [2, 3], "others, at once");
+    s.succeed(2);
+    s.succeed(3);
+    run(&mut s);
+    assert_eq!(
+        status(&s),
+        "active=0 ready=0 terminating=0 succeeded=2 failed=0 counted=2,3 \
+         SuccessCriteriaMet=True/CompletionsReached Complete=True/CompletionsReached"
     );
 }
 

@@ -1,6 +1,7 @@
 //! Rolling updates, OnDelete, and the revisions that they go along.
 
 use setpoint_apis::apps::{DaemonSetUpdateStrategy, DaemonSetUpdateStrategyType};
+use setpoint_apis::core::{Taint, TaintEffect};
 
 use super::{World, daemon_set, rolling, running, template};
 use crate::good::PROBATION;
@@ -145,6 +146,39 @@ fn a_template_that_changes_while_two_pods_are_on_a_node_brings_no_third_one() {
     assert_eq!(w.pods(), "n1:c n2:c");
 }
 
+/// A pod that could never be bound would stand in the way of the old one for ever.
+#[test]
+fn a_node_whose_taint_keeps_new_pods_away_gets_no_second_one_and_holds_nothing_up() {
+    let mut s = daemon_set(3, "a");
+    s.strategy = rolling("1", "0");
+    let mut w = World::new(s);
+    w.run();
+    w.change_node("n1", |n| {
+        n.taints = vec![Taint {
+            key: "x".into(),
+            effect: TaintEffect::NoSchedule,
+            ..Taint::default()
+        }];
+    });
+    w.s.template = template("b");
+    for _ in 0..10 {
+        w.settle();
+        let here = |p: &&super::DaemonPod| p.node.as_deref() == Some("n1");
+        assert_eq!(w.s.pods.iter().filter(here).count(), 1, "{}", w.pods());
+        w.starts(1);
+    }
+    assert_eq!(w.pods(), "n1:a n2:b n3:b");
+    assert_eq!(
+        w.condition("Progressing").as_deref(),
+        Some("True/NewRevisionAvailable")
+    );
+    w.regain("n1");
+    w.settle();
+    assert_eq!(w.pods(), "n1:a n1:b? n2:b n3:b");
+    w.run();
+    assert_eq!(w.pods(), "n1:b n2:b n3:b");
+}
+
 #[test]
 fn what_is_not_available_anyway_is_replaced_at_once() {
     // Three that were missing already. Without surge no other one may be for that; with it a new one may be beside it.
@@ -206,6 +240,30 @@ fn a_rollout_goes_on_while_nodes_are_lost_and_leaves_them_alone() {
     w.run();
     assert_eq!(w.pods(), "n1:b n2:b n3:b n4:b");
     assert_eq!(w.condition("RolledBack"), None);
+}
+
+#[test]
+fn a_name_that_somebody_else_has_makes_another_one_and_is_counted() {
+    let mut w = World::new(daemon_set(1, "a"));
+    let other = w.plan().revision.unwrap().name;
+    w.s.taken_revisions = [other.clone()].into();
+    let plans = w.settle();
+    let first = plans[0].status.as_ref();
+    assert_eq!(
+        first.and_then(|s| s.collision_count),
+        Some(1),
+        "it is said before the pods are there"
+    );
+    assert_eq!(w.s.revisions.len(), 1);
+    assert_ne!(w.s.revisions[0].name(), other);
+    w.run();
+    assert_eq!(w.pods(), "n1:a");
+    // It stays, and the names of the next templates are made with it.
+    w.s.taken_revisions.clear();
+    w.s.template = template("b");
+    w.run();
+    assert_eq!(w.pods(), "n1:b");
+    assert_eq!(w.status().collision_count, Some(1));
 }
 
 #[test]

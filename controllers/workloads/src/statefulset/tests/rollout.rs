@@ -171,6 +171,22 @@ fn a_template_that_was_there_before_finds_its_revision_again() {
 }
 
 #[test]
+fn a_name_that_somebody_else_has_makes_another_one() {
+    let other = World::new(set(1, "a")).plan().revision.unwrap().name;
+    let mut w = World::new(Snapshot {
+        taken: [other.clone()].into(),
+        ..set(1, "a")
+    });
+    w.run();
+    assert_eq!(w.images(), "a0");
+    assert_eq!(w.s.revisions.len(), 1);
+    assert_ne!(w.s.revisions[0].name(), other);
+    // Nothing is made anew when the name is free.
+    w.s.taken.clear();
+    assert_eq!(w.plan().to_string(), "");
+}
+
+#[test]
 fn history_is_kept_as_long_as_wanted() {
     let mut w = running(Snapshot {
         history_limit: 2,
