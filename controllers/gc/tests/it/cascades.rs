@@ -3,12 +3,14 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use setpoint_apis::apps::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use setpoint_apis::apps::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use setpoint_apis::batch::{CronJob, Job};
 use setpoint_apis::core::{ConfigMap, Namespace, Node, Pod};
 use setpoint_apis::kind::{ApiVersion, KindName, NoStatus};
 use setpoint_apis::{Key, Kind, ObjectKey, ObjectMeta};
 use setpoint_gc::Kinds;
+use setpoint_runtime::View;
+use setpoint_store::Txn;
 
 use crate::rig::{Process, Rig};
 use crate::{collector, delete, delete_with, gone, has, key, owner, put, rig, swept};
@@ -271,6 +273,67 @@ async fn what_was_orphaned_is_taken_up_by_the_next_workload_that_selects_it() {
     ] {
         assert_eq!(before, after);
     }
+}
+
+/// Alone and as a collection: what its pods are of goes with a DaemonSet or a StatefulSet, and nothing else does.
+#[tokio::test]
+async fn daemon_sets_and_stateful_sets_take_their_pods_and_revisions_with_them() {
+    let (rig, _running) = both().await;
+    let _agents = rig.agents();
+    put::<Node>(&rig, "n1", &[]).await;
+    let set = |kind: &str, name: &str, more: &str| {
+        format!(
+            "apiVersion: apps/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {{{more}selector: {{matchLabels: \
+             {{a: {name}}}}}, template: {{metadata: {{labels: {{a: {name}}}}}, spec: {{containers: [{{name: c, image: \
+             host}}]}}}}}}\n"
+        )
+    };
+    for name in ["a", "b", "c", "stays"] {
+        rig.put_desired::<DaemonSet>(&key(name), &set("DaemonSet", name, ""))
+            .await;
+    }
+    for name in ["x", "y", "z"] {
+        rig.put_desired::<StatefulSet>(&key(name), &set("StatefulSet", name, "serviceName: s, "))
+            .await;
+    }
+    // What there is, by the name of the set that it is of.
+    let of = |view: &View<'_>| {
+        // Others than these are the rig's own.
+        let owner = |key: &ObjectKey, meta: &ObjectMeta| {
+            let name = || meta.controller().unwrap().name.clone();
+            (&*key.namespace == "default").then(name)
+        };
+        let pods = view.desired::<Pod>().iter();
+        let pods = pods.filter_map(|(k, p)| owner(k, &p.value.metadata));
+        let revisions = view.desired::<ControllerRevision>().iter();
+        let revisions = revisions.filter_map(|(k, r)| owner(k, &r.value.metadata));
+        let (pods, revisions) = (pods.collect(), revisions.collect());
+        [pods, revisions].map(|mut all: Vec<String>| {
+            all.sort();
+            all.join(" ")
+        })
+    };
+    let left = async |expected: &str| {
+        rig.until(&format!("what is left is of {expected}"), |view| {
+            of(view).iter().all(|all| all == expected).then_some(())
+        })
+        .await;
+    };
+    left("a b c stays x y z").await;
+    delete::<DaemonSet>(&rig, "a").await;
+    delete::<StatefulSet>(&rig, "x").await;
+    left("b c stays y z").await;
+    let gone = |kind, name| rig.keyspace.build(&Key::Desired(kind, key(name)));
+    let (daemons, sets) = (DaemonSet::PLURAL, StatefulSet::PLURAL);
+    let all = [(daemons, "b"), (daemons, "c"), (sets, "y"), (sets, "z")];
+    let all = all
+        .iter()
+        .fold(Txn::new(), |txn, (kind, name)| txn.delete(gone(kind, name)));
+    rig.store.txn(all).await.unwrap();
+    left("stays").await;
+    swept(&rig).await;
+    rig.settled().await;
+    assert_eq!(of(&rig.cache.view()), ["stays", "stays"]);
 }
 
 #[tokio::test]
