@@ -656,6 +656,29 @@ async fn a_deployment_and_a_stateful_set_of_the_same_labels_are_told_apart_by_ag
 }
 
 #[tokio::test]
+async fn an_autoscaler_decides_for_a_replica_set_too() {
+    let rig = rig("rs-autoscaler").await;
+    let (_process, _agents) = (controllers(&rig).await, rig.agents());
+    let scaler = "apiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\nmetadata: {name: set, namespace: default}\nspec:\n  \
+                  scaleTargetRef: {apiVersion: apps/v1, kind: ReplicaSet, name: set}\n  maxReplicas: 4\n";
+    let set = key("set");
+    let text = apps("ReplicaSet", "set", "  replicas: 2\n");
+    put(&rig, ReplicaSet::PLURAL, &set, &text).await;
+    rig.put_desired::<HorizontalPodAutoscaler>(&set, scaler)
+        .await;
+    let record = Key::Actual(HorizontalPodAutoscaler::PLURAL, set.clone());
+    for (decided, pods) in [(3, 3), (100, 4), (1, 1)] {
+        rig.put(&record, &format!("desiredReplicas: {decided}\n"))
+            .await;
+        rig.until(&format!("there are {pods} pods"), |view| {
+            let status = &view.actual::<ReplicaSet>().get(&set)?.value;
+            (status.available_replicas == Some(pods) && status.replicas == pods).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn an_autoscaler_decides_for_a_stateful_set_too() {
     let rig = rig("sts-autoscaler").await;
     let ((_process, _stop), _agents) = (telling(&rig).await, rig.agents());
