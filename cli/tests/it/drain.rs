@@ -1,8 +1,8 @@
 //! `setpoint drain`, and what `uncordon` and `evict` have to do with it. What the scheduler and agents write is put by the
 //! tests.
 
-use std::io::{BufRead as _, BufReader, Lines};
-use std::process::{ChildStderr, Stdio};
+use std::io::{BufRead as _, BufReader, Lines, Read};
+use std::process::Stdio;
 use std::sync::Arc;
 
 use setpoint_apis::records::{Binding, Intent, PodActual, PodStage, Withdrawal};
@@ -274,9 +274,10 @@ async fn a_drain_that_a_budget_holds_back_says_so_and_its_requests_stand_until_t
         &budget(0),
     )
     .await;
-    let err = f.run(&["drain", "n1", "--timeout", "1s"]).fails();
+    // Long enough for a look after it has asked, which is when it knows the reason.
+    let err = f.run(&["drain", "n1", "--timeout", "5s"]).fails();
     for says in [
-        "not drained within 1 s",
+        "not drained within 5 s",
         "pod default/a on n1: the disruption budget guard allows no disruption now: it needs 1 healthy pods and has 1",
         "these requests to evict stand",
         "default/a, default/b",
@@ -399,13 +400,17 @@ async fn of_several_nodes_one_may_be_uncordoned_by_somebody_else_while_they_are_
     assert!(f.get(&request("b")).await.is_some());
 }
 
-/// Whether a program says so before it ends; and its errors, which it may go on writing to.
-async fn until_said(
-    stderr: ChildStderr,
+/// What a program writes.
+fn lines<P: Read>(pipe: Option<P>) -> Lines<BufReader<P>> {
+    BufReader::new(pipe.expect("what it writes")).lines()
+}
+
+/// Whether a program says so before it ends; and the rest of what it writes, which it may go on with.
+async fn until_said<P: Read + Send + 'static>(
+    mut lines: Lines<BufReader<P>>,
     words: &'static str,
-) -> (bool, Lines<BufReader<ChildStderr>>) {
+) -> (bool, Lines<BufReader<P>>) {
     let said = tokio::task::spawn_blocking(move || {
-        let mut lines = BufReader::new(stderr).lines();
         let said = lines.any(|line| line.unwrap_or_default().contains(words));
         (said, lines)
     });
@@ -428,7 +433,7 @@ async fn a_drain_outlives_a_while_without_etcd() {
         .expect("starting setpoint");
     until_asked(&f, "a").await;
     f.etcd.freeze();
-    let stderr = drain.stderr.take().expect("its errors");
+    let stderr = lines(drain.stderr.take());
     // It says so, and does not end.
     let (said, _stderr) = until_said(stderr, "the drain goes on when etcd answers again").await;
     f.etcd.thaw();
@@ -447,34 +452,39 @@ async fn a_drain_gives_up_in_time_and_an_eviction_is_waited_for_though_etcd_is_a
     let f = with_nodes(f).await;
     f.apply(&pod("a"));
     place(&f, "a", "n1", 1, PodStage::Running).await;
-    let drain = f
-        .command(&["drain", "n1", "--timeout", "2s"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("starting setpoint");
-    until_asked(&f, "a").await;
+    // What a budget holds back is told by those who look again: they are waiting by then, and have asked for all they want.
+    f.apply(BUDGET);
+    f.put(
+        &Key::Actual("poddisruptionbudgets", key("guard")),
+        &budget(0),
+    )
+    .await;
     let mut evict_a = f
         .command(&["evict", "pod/a", "--wait", "--timeout", "60s"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .expect("starting setpoint");
-    let by_cli = Key::Intent {
-        verb: "evict",
-        pod: key("a"),
-        by: "cli",
-    };
-    until_there(&f, &by_cli).await;
+    let stderr = lines(evict_a.stderr.take());
+    let (said, stderr) = until_said(stderr, "pod/a is not evicted yet").await;
+    assert!(said, "it does not wait");
+    // Long enough for two looks: etcd is to be away when the time is over, and not before.
+    let mut drain = f
+        .command(&["drain", "n1", "--timeout", "5s"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starting setpoint");
+    let (said, _stdout) = until_said(lines(drain.stdout.take()), "pod default/a waits").await;
+    assert!(said, "it does not wait");
     f.etcd.freeze();
     let output = tokio::task::spawn_blocking(|| drain.wait_with_output());
     let ran = Ran::of(output.await.expect("a thread").expect("its output"));
     let err = ran.fails();
     assert!(
-        err.contains("given up after 2 s, in which etcd did not answer"),
+        err.contains("given up after 5 s, in which etcd did not answer"),
         "{err}"
     );
-    let stderr = evict_a.stderr.take().expect("its errors");
     let (said, _stderr) = until_said(stderr, "waited for when etcd answers again").await;
     f.etcd.thaw();
     assert!(said, "it has given up");
