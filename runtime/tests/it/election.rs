@@ -200,7 +200,7 @@ async fn a_lost_lease_ends_the_leadership_and_the_next_campaign_wins_again() {
     let f = Fixture::start().await;
     let (led, mut leaders) = mpsc::channel(4);
     let cache = f.cache().await;
-    let replica = Replica::start(f.store.clone(), cache, "only", Duration::from_secs(2), led);
+    let replica = Replica::start(f.store.clone(), cache, "only", Duration::from_secs(6), led);
     let first = next(&mut leaders).await;
     let held = f
         .store

@@ -1,6 +1,6 @@
 //! The recorder writes what people read, under leases that nobody has to keep alive, and is never in anybody's way.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use setpoint_apis::core::{Event, Node, Pod};
 use setpoint_apis::{KeyRange, ObjectKey, document};
@@ -39,6 +39,16 @@ impl Recording {
         }
     }
 
+    /// Waits until so many documents have been written: a flush at the end gives up soon.
+    async fn written(&self, count: u64) {
+        let waited = tokio::time::timeout(LIMIT, async {
+            while self.recorder.stats().written < count {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        assert!(waited.await.is_ok(), "{:?}", self.recorder.stats());
+    }
+
     /// Ends the driver, with its last flush.
     async fn end(self) -> Recorder {
         self.stop.cancel();
@@ -72,6 +82,7 @@ async fn read(f: &Fixture, range: KeyRange) -> Vec<(KeyValue, Event)> {
 async fn repeated_events_are_one_document_and_all_of_a_writer_share_a_lease() {
     let f = Fixture::start().await;
     let recording = Recording::start(&f, "scheduler", None);
+    let begun = Instant::now();
     for _ in 0..5 {
         recording
             .recorder
@@ -82,6 +93,9 @@ async fn repeated_events_are_one_document_and_all_of_a_writer_share_a_lease() {
         .normal(pod("b"), "Scheduled", "assigned to n1");
     let node = EventRef::of::<Node>(&ObjectKey::cluster("n1"), "");
     recording.recorder.normal(node, "NodeReady", "it is there");
+    // Events are collected for a quarter of a second: what comes later may be written apart.
+    let at_once = begun.elapsed() < Duration::from_millis(250);
+    recording.written(3).await;
     let recorder = recording.end().await;
 
     let events = read(&f, f.keyspace.event_range("default")).await;
@@ -103,7 +117,8 @@ async fn repeated_events_are_one_document_and_all_of_a_writer_share_a_lease() {
     assert_eq!(left.granted, Duration::from_secs(70 * 60));
     assert!(left.remaining > Duration::from_secs(60 * 60));
     let stats = recorder.stats();
-    assert_eq!((stats.recorded, stats.written, stats.failed), (7, 3, 0));
+    assert_eq!((stats.recorded, stats.failed), (7, 0));
+    assert!(stats.written == 3 || !at_once, "{stats:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -113,6 +128,7 @@ async fn agents_write_under_their_own_range() {
     recording
         .recorder
         .event(pod("a"), EventType::Normal, "Started", "started main");
+    recording.written(1).await;
     recording.end().await;
     assert_eq!(read(&f, f.keyspace.event_range("default")).await.len(), 0);
     let events = read(&f, f.keyspace.node_events(Some("n1"))).await;
@@ -127,25 +143,17 @@ async fn agents_write_under_their_own_range() {
 async fn events_outlive_a_revoked_lease_and_an_etcd_that_was_away() {
     let f = Fixture::start().await;
     let recording = Recording::start(&f, "scheduler", None);
-    let written = |recorder: Recorder, count: u64| async move {
-        let waited = tokio::time::timeout(LIMIT, async {
-            while recorder.stats().written < count {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        });
-        assert!(waited.await.is_ok(), "{:?}", recorder.stats());
-    };
     recording.recorder.normal(pod("a"), "First", "before");
-    written(recording.recorder.clone(), 1).await;
+    recording.written(1).await;
     let lease = read(&f, f.keyspace.event_range("default")).await[0].0.lease;
     f.store.lease_revoke(lease.unwrap()).await.unwrap();
     recording.recorder.normal(pod("a"), "Second", "after");
-    written(recording.recorder.clone(), 2).await;
+    recording.written(2).await;
 
     f.etcd.kill();
     recording.recorder.normal(pod("a"), "Third", "while away");
     f.etcd.restart().await;
-    written(recording.recorder.clone(), 3).await;
+    recording.written(3).await;
     recording.end().await;
     let reasons: Vec<_> = read(&f, f.keyspace.event_range("default"))
         .await

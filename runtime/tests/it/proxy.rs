@@ -32,8 +32,10 @@ impl Proxy {
                         return;
                     };
                     tokio::select! {
-                        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+                        // Nothing gets through any more once it is cut.
+                        biased;
                         _ = state.wait_for(|open| !open) => {}
+                        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
                     }
                 });
             }

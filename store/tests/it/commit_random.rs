@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use setpoint_store::group_commit::{GroupCommit, Item, ItemOutcome, Options};
 use setpoint_store::model::ModelStore;
 use setpoint_store::testing::{TestEtcd, clear, dump};
@@ -173,6 +173,20 @@ fn fresh(name: &str) -> String {
     format!("/r{}-{name}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
+/// Another one each time, or that of the variable `SEED`.
+#[expect(
+    clippy::print_stdout,
+    reason = "a failing run names the seed that repeats it"
+)]
+fn rng() -> TestRng {
+    let seed = std::env::var("SEED").ok().and_then(|s| s.parse().ok());
+    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+    println!("SEED={seed}");
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    TestRng::from_seed(RngAlgorithm::ChaCha, &bytes)
+}
+
 fn end_in_order(runtime: &Runtime, store: &SharedStore, cases: u32) {
     let case = (
         prop::collection::btree_set(0..KEYS, 0..4),
@@ -180,11 +194,12 @@ fn end_in_order(runtime: &Runtime, store: &SharedStore, cases: u32) {
         1..5_usize,
         any::<bool>(),
     );
-    let mut runner = TestRunner::new(Config {
+    let config = Config {
         cases,
         failure_persistence: None,
         ..Config::default()
-    });
+    };
+    let mut runner = TestRunner::new_with_rng(config, rng());
     let result = runner.run(&case, |(present, items, max_in_flight, one_by_one)| {
         runtime.block_on(async {
             let prefix = fresh("random") + "/";

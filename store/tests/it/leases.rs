@@ -16,18 +16,20 @@ async fn a_kept_lease_outlives_its_time_and_ends_with_its_keeper() {
     let store = etcd.store().await;
     let key = etcd.prefix("keeper");
     let started = Instant::now();
-    let keeper = LeaseKeeper::grant(store.clone(), Duration::from_secs(2))
-        .await
-        .unwrap();
+    // Long enough for a renewal on a busy machine.
+    let ttl = Duration::from_secs(5);
+    let keeper = LeaseKeeper::grant(store.clone(), ttl).await.unwrap();
     store
         .txn(Txn::new().put_with_lease(&key, "v", keeper.id()))
         .await
         .unwrap();
     let state = keeper.state();
     soon(
-        "three times its time",
+        "a renewal after its time",
         state.wait_for(|state| match state {
-            LeaseState::Alive { valid_until } => *valid_until > started + Duration::from_secs(8),
+            LeaseState::Alive { valid_until } => {
+                *valid_until > started + ttl * 2 + Duration::from_secs(1)
+            }
             LeaseState::Lost => panic!("lost"),
         }),
     )
@@ -44,7 +46,7 @@ async fn a_kept_lease_outlives_its_time_and_ends_with_its_keeper() {
 async fn a_lease_that_somebody_else_revokes_is_lost() {
     let etcd = TestEtcd::shared().await;
     let store = etcd.store().await;
-    let keeper = LeaseKeeper::grant(store.clone(), Duration::from_secs(2))
+    let keeper = LeaseKeeper::grant(store.clone(), Duration::from_secs(6))
         .await
         .unwrap();
     assert!(!keeper.is_lost());

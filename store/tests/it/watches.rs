@@ -81,20 +81,20 @@ async fn compaction_does_not_disturb_a_watch_that_is_up_to_date() {
 #[tokio::test]
 async fn a_server_that_freezes_ends_the_watch_within_the_limit() {
     let etcd = TestEtcd::start().await;
-    let limit = Duration::from_secs(3);
+    let limit = Duration::from_secs(5);
     let options = ConnectOptions {
         watch_progress_interval: Duration::from_secs(1),
         watch_silence_limit: limit,
         // Long, so that it is not the ping that notices.
         keep_alive_interval: Duration::from_secs(600),
-        request_timeout: Duration::from_secs(2),
+        request_timeout: Duration::from_secs(4),
         ..etcd.connect_options()
     };
     let store = EtcdStore::connect(&options).await.unwrap();
     let mut watch = store.watch(watching("/f/", None)).await.unwrap();
 
     // Quiet is not silent: progress is answered.
-    let quiet = tokio::time::timeout(limit * 2, async {
+    let quiet = tokio::time::timeout(limit + Duration::from_secs(2), async {
         while let Some(batch) = watch.next().await {
             assert!(batch.unwrap().events.is_empty());
         }
@@ -106,7 +106,7 @@ async fn a_server_that_freezes_ends_the_watch_within_the_limit() {
     let error = end_of(watch).await;
     let taken = frozen.elapsed();
     assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
-    assert!(error.to_string().contains("silent for 3s"), "{error}");
+    assert!(error.to_string().contains("silent for 5s"), "{error}");
     assert!(taken < limit * 4, "{taken:?}");
 
     // Opening one does not hang either.
