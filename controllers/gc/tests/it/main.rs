@@ -1,6 +1,7 @@
 //! Garbage collection against a real etcd.
 
 mod cascades;
+mod claims;
 mod homes;
 #[path = "../../../workloads/tests/it/rig.rs"]
 #[expect(dead_code, reason = "nothing is scheduled here")]

@@ -334,6 +334,47 @@ async fn the_pod_of_a_lost_node_waits_for_it() {
     quiet_restart(&rig, process).await;
 }
 
+#[tokio::test]
+async fn a_node_without_room_counts_and_its_pod_waits_there() {
+    let rig = Rig::start("ds-room", setpoint_workloads::register).await;
+    let (process, _agents) = (controllers(&rig).await, rig.agents());
+    for name in ["n1", "n2"] {
+        add_node(&rig, name, "{}").await;
+    }
+    let room = |cpu: &str| {
+        let cpu = format!("{{cpu: {cpu}}}");
+        format!("{{capacity: {cpu}, allocatable: {cpu}, labels: {{}}}}\n")
+    };
+    rig.put(&Key::NodeStatus("n2"), &room("500m")).await;
+    let text = manifest("host", DEFAULT).replace(
+        "image: host",
+        "image: host, resources: {requests: {cpu: 2}}",
+    );
+    rig.put_desired::<DaemonSet>(&ds(), &text).await;
+    let waits = |s: &DaemonSetStatus| {
+        let n = |n: Option<i32>| n.unwrap_or(0);
+        s.desired_number_scheduled == 2
+            && s.current_number_scheduled == 2
+            && n(s.number_available) == 1
+            && n(s.number_unavailable) == 1
+    };
+    status(&rig, "one of two is available", waits).await;
+    rig.settled().await;
+    assert_eq!(nodes_with_pods(&rig), ["n1", "n2"]);
+    let all = rig.pods();
+    let waiting = ObjectKey::namespaced("default", pods(&rig)["n2"][0].as_str());
+    assert!(!rig.cache.view().bindings().contains(&waiting));
+    // Nor does the next leader give it up.
+    process.stop().await;
+    let _process = controllers(&rig).await;
+    rig.settled().await;
+    assert_eq!(rig.pods(), all);
+    status(&rig, "it still counts", waits).await;
+    rig.put(&Key::NodeStatus("n2"), &room("4")).await;
+    rolled_out(&rig, 2).await;
+    assert_eq!(rig.pods(), all, "it is the same pod");
+}
+
 /// What an agent reports of a pod that crashes.
 async fn crash(rig: &Rig, node: &str, pod: &ObjectKey) {
     let uid = {

@@ -12,6 +12,7 @@ use setpoint_apis::core::{
     ContainerState, ContainerStateTerminated, ContainerStatus, Namespace, Pod, PodCondition,
 };
 use setpoint_apis::records::{Binding, PodActual, PodStage};
+use setpoint_apis::view::pod_requests;
 use setpoint_apis::{Key, Keyspace, Kind, ObjectKey, Timestamp, document};
 use setpoint_runtime::events::Recorder;
 use setpoint_runtime::{Cache, CacheBuilder, Clock, Elector, Leader, View};
@@ -425,9 +426,12 @@ fn step(view: &View<'_>, keyspace: &Keyspace, many: usize, stops: bool, node: us
         .desired::<Pod>()
         .iter()
         .filter(|(k, _)| !view.bindings().contains(k));
-    // A pod that names its node waits for that one.
+    // A pod that names its node waits for that one, and for room there.
     let placed = unbound.filter_map(|(key, pod)| match pinned_to(&pod.value.spec) {
-        Some(pin) => view.session(pin).map(|_| (key, pod, pin.to_owned())),
+        Some(pin) => {
+            view.session(pin)?;
+            has_room(view, pin, &pod.value).then(|| (key, pod, pin.to_owned()))
+        }
         None => Some((key, pod, node.clone())),
     });
     for (key, pod, node) in placed.take(many) {
@@ -486,6 +490,14 @@ fn step(view: &View<'_>, keyspace: &Keyspace, many: usize, stops: bool, node: us
             .delete(keyspace.build(&Key::NodePod(&binding.value.node, key.clone())));
     }
     txn
+}
+
+/// Whether a node has as much as a pod asks for, when it is the only one there.
+fn has_room(view: &View<'_>, node: &str, pod: &Pod) -> bool {
+    let status = view.node_status().get(&ObjectKey::cluster(node));
+    let there = |name: &String| status.and_then(|s| s.value.allocatable.get(name).copied());
+    let mut asked = pod_requests(&pod.spec).into_iter();
+    asked.all(|(name, quantity)| quantity <= there(&name).unwrap_or_default())
 }
 
 /// What a node reports of a pod whose one container has ended.

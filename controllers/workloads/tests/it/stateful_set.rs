@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use setpoint_apis::apps::{ControllerRevision, Deployment, StatefulSet, StatefulSetStatus};
 use setpoint_apis::core::{ConfigMap, PersistentVolumeClaim, Pod};
+use setpoint_apis::meta::OwnerReference;
 use setpoint_apis::records::PodStage;
 use setpoint_apis::{Key, Kind, ObjectKey, document, owners};
 use setpoint_runtime::View;
@@ -366,6 +367,158 @@ async fn an_ended_pod_that_nobody_has_makes_room_for_the_one_of_its_name() {
     rolled_out(&rig, revision).await;
     let (image, created) = &pods(&rig)["db-0"];
     assert!(image == "v1" && *created > orphan.0, "{image} {created}");
+}
+
+#[tokio::test]
+async fn a_pod_whose_labels_fit_no_more_is_let_go_and_taken_on_again_when_they_do() {
+    let rig = rig("sts-labels").await;
+    let (mut process, _agents) = (controllers(&rig).await, rig.agents());
+    let revision = apply(&rig, &manifest(2, "v1", "")).await;
+    rolled_out(&rig, revision).await;
+    let first = pods(&rig);
+    let relabel = async |from: &str, to: &str| {
+        let key = Key::Desired(Pod::PLURAL, named("db-1"));
+        let (kv, _) = rig.store.get(&rig.keyspace.build(&key)).await.unwrap();
+        let text = String::from_utf8(kv.unwrap().value.to_vec()).unwrap();
+        assert!(text.contains(from), "{text}");
+        rig.put(&key, &text.replace(from, to)).await;
+    };
+    let managed = |view: &View<'_>| {
+        let pod = view.desired::<Pod>().get(&named("db-1"))?;
+        Some(pod.value.metadata.controller().is_some())
+    };
+    let failure = |view: &View<'_>| {
+        let mut all = status(view)?.conditions.iter();
+        Some(all.find(|c| c.type_ == "ReplicaFailure")?.reason.clone())
+    };
+    // The second time who let it go is not who takes it on.
+    for hands_over in [false, true] {
+        relabel("app: db", "app: other").await;
+        rig.until("it is let go, and its name is taken", |view| {
+            let waits = failure(view)?.as_deref() == Some("NameTaken");
+            (!managed(view)? && waits && status(view)?.replicas == 1).then_some(())
+        })
+        .await;
+        rig.settled().await;
+        assert_eq!(pods(&rig), first, "nothing is deleted and nothing made");
+        if hands_over {
+            process.stop().await;
+            process = controllers(&rig).await;
+        }
+        relabel("app: other", "app: db").await;
+        rig.until("it is taken on", |view| {
+            (managed(view)? && failure(view).is_none()).then_some(())
+        })
+        .await;
+        rolled_out(&rig, revision).await;
+        rig.settled().await;
+        assert_eq!(pods(&rig), first);
+    }
+    process.stop().await;
+}
+
+/// A set with claims, as `more` of them says, whose pods and claims a former one of its name has left behind.
+async fn left_behind(rig: &Rig, more: &str) -> Revision {
+    let text = manifest(2, "v1", &format!("{CLAIMS}{more}"));
+    let process = controllers(rig).await;
+    let revision = apply(rig, &text).await;
+    rolled_out(rig, revision).await;
+    rig.settled().await;
+    process.stop().await;
+    // As gc does when a set is deleted and its dependents are to stay.
+    delete::<StatefulSet>(rig, &db()).await;
+    free::<Pod>(rig).await;
+    free::<ControllerRevision>(rig).await;
+    free::<PersistentVolumeClaim>(rig).await;
+    apply(rig, &text).await
+}
+
+#[tokio::test]
+async fn the_claims_of_pods_that_are_taken_on_are_kept_as_the_policy_says() {
+    let rig = rig("sts-claims-adopted").await;
+    let _agents = rig.agents();
+    let policy =
+        "  persistentVolumeClaimRetentionPolicy: {whenScaled: Delete, whenDeleted: Delete}\n";
+    let revision = left_behind(&rig, policy).await;
+    let left = pods(&rig);
+    let _controllers = controllers(&rig).await;
+    rolled_out(&rig, revision).await;
+    rig.until("the claims are the new one's", |view| {
+        let uid = view.desired::<StatefulSet>().get(&db())?.uid();
+        let mut claims = view.desired::<PersistentVolumeClaim>().iter();
+        let own = |c: &PersistentVolumeClaim| {
+            let owners = &c.metadata.owner_references;
+            owners.len() == 1 && owners[0].uid == uid
+        };
+        claims.all(|(_, c)| own(&c.value)).then_some(())
+    })
+    .await;
+    assert_eq!(pods(&rig), left, "none was restarted");
+    let one = manifest(1, "v1", &format!("{CLAIMS}{policy}"));
+    let revision = apply(&rig, &one).await;
+    rolled_out(&rig, revision).await;
+    rig.settled().await;
+    assert_eq!(claims(&rig), ["data-db-0".to_owned()].into());
+}
+
+/// In Kubernetes a claim that another controller owns stays. Here what says whose a claim is is the annotation, which
+/// somebody who takes it over removes.
+#[tokio::test]
+async fn a_claim_that_somebody_has_taken_over_stays_and_a_further_owner_alone_takes_nothing_over() {
+    let rig = rig("sts-claims-owned").await;
+    let (_controllers, _agents) = (controllers(&rig).await, rig.agents());
+    let policy =
+        "  persistentVolumeClaimRetentionPolicy: {whenScaled: Delete, whenDeleted: Delete}\n";
+    let set = |replicas| manifest(replicas, "v1", &format!("{CLAIMS}{policy}"));
+    let revision = apply(&rig, &set(3)).await;
+    rolled_out(&rig, revision).await;
+    rig.settled().await;
+    let other = OwnerReference {
+        api_version: "v1".into(),
+        kind: "ConfigMap".into(),
+        name: "other".into(),
+        uid: "other".into(),
+        controller: Some(true),
+        block_owner_deletion: None,
+    };
+    let change = async |name: &str, change: &dyn Fn(&mut PersistentVolumeClaim)| {
+        let key = named(name);
+        let mut claim = {
+            let view = rig.cache.view();
+            let stored = view.desired::<PersistentVolumeClaim>().get(&key).unwrap();
+            stored.value.clone()
+        };
+        change(&mut claim);
+        rig.put_desired::<PersistentVolumeClaim>(&key, &document::encode(&claim))
+            .await;
+    };
+    for name in ["data-db-1", "data-db-2"] {
+        change(name, &|claim| {
+            claim.metadata.owner_references = vec![other.clone()];
+        })
+        .await;
+    }
+    change("data-db-2", &|claim| claim.metadata.annotations.clear()).await;
+    let owners = |view: &View<'_>, name: &str| {
+        let claim = view.desired::<PersistentVolumeClaim>().get(&named(name))?;
+        let owners = claim.value.metadata.owner_references.iter();
+        Some(owners.map(|o| o.kind.clone()).collect::<Vec<_>>())
+    };
+    // So gc keeps this one as well when the set is deleted, for as long as its other owner is there.
+    rig.until("the claim has two owners", |view| {
+        (owners(view, "data-db-1")? == ["ConfigMap", "StatefulSet"]).then_some(())
+    })
+    .await;
+    rig.settled().await;
+    let others = owners(&rig.cache.view(), "data-db-2");
+    assert_eq!(others.unwrap(), ["ConfigMap"]);
+    let revision = apply(&rig, &set(1)).await;
+    rolled_out(&rig, revision).await;
+    rig.settled().await;
+    assert_eq!(
+        claims(&rig),
+        ["data-db-0", "data-db-2"].map(String::from).into()
+    );
 }
 
 /// Takes all objects of a kind out from under their owners.
