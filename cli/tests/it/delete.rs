@@ -58,6 +58,47 @@ async fn objects_are_deleted_by_name_file_selector_and_kind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn collections_of_all_kinds_are_listed_and_deleted() {
+    let f = Fixture::new("delete-collections").await;
+    let pods = "{metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: host}]}}";
+    let apps = format!("selector: {{matchLabels: {{a: b}}}}, template: {pods}");
+    let job = "template: {spec: {restartPolicy: Never, containers: [{name: c, image: host}]}}";
+    let cron = format!("schedule: '@daily', jobTemplate: {{spec: {{{job}}}}}");
+    for (plural, kind, version, spec) in [
+        ("deployments", "Deployment", "apps/v1", apps.as_str()),
+        ("replicasets", "ReplicaSet", "apps/v1", &apps),
+        ("statefulsets", "StatefulSet", "apps/v1", &apps),
+        ("daemonsets", "DaemonSet", "apps/v1", &apps),
+        ("jobs", "Job", "batch/v1", job),
+        ("cronjobs", "CronJob", "batch/v1", &cron),
+        (
+            "limitranges",
+            "LimitRange",
+            "v1",
+            "limits: [{type: Pod, max: {cpu: 1}}]",
+        ),
+        ("resourcequotas", "ResourceQuota", "v1", "hard: {pods: 9}"),
+    ] {
+        for (name, of) in [("a", "one"), ("b", "one"), ("c", "other")] {
+            f.apply(&format!(
+                "apiVersion: {version}\nkind: {kind}\nmetadata: {{name: {name}, labels: {{of: {of}}}}}\nspec: {{{spec}}}\n"
+            ));
+        }
+        let listed = |more: &[&str]| {
+            let args = [&["get", plural, "-o", "name"], more].concat();
+            let names = f.run(&args).ok();
+            let names = names.lines().filter_map(|n| n.rsplit_once('/'));
+            names.map(|(_, name)| name.to_owned()).collect::<String>()
+        };
+        assert_eq!(listed(&["-l", "of=one"]), "ab", "{plural}");
+        f.run(&["delete", plural, "-l", "of=one"]).ok();
+        assert_eq!(listed(&[]), "c", "{plural}");
+        f.run(&["delete", plural, "--all"]).ok();
+        assert_eq!(listed(&[]), "", "{plural}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_manifest_need_not_be_valid_to_delete_what_it_names() {
     let f = Fixture::new("delete-loose").await;
     f.apply(&format!("{}---\n{}", pod("p"), config_map("a", "1")));
