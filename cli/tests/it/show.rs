@@ -444,6 +444,28 @@ async fn a_pod_that_waits_says_why_and_shows_its_events() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn while_a_rollback_is_in_force_a_deployment_says_how_many_pods_run_instead() {
+    let f = Fixture::new("describe-reverted").await;
+    f.apply(&deployment("web", 3));
+    let status = "observedGeneration: 1\nreplicas: 3\nupdatedReplicas: 1\navailableReplicas: 2\n";
+    for (more, line) in [
+        (
+            "revertedReplicas: 2\n",
+            Some("Reverted:          2 of the revision that runs instead"),
+        ),
+        ("", None),
+    ] {
+        let status = format!("{status}{more}");
+        f.put(&Key::Actual("deployments", key("web")), &status)
+            .await;
+        let out = f.run(&["describe", "deploy", "web"]).ok();
+        let reverted = out.lines().find(|l| l.starts_with("Reverted"));
+        assert_eq!(reverted, line, "{out}");
+        assert!(out.contains("3 desired | 1 updated | 3 total"), "{out}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn kinds_that_the_program_does_not_know_can_be_shown_and_deleted() {
     let f = Fixture::new("foreign").await;
     let text = "apiVersion: example.com/v1\nkind: Widget\nmetadata: {name: w, namespace: default}\nspec: {size: 3}\n";
