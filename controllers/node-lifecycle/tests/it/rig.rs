@@ -81,7 +81,7 @@ impl Rig {
             self.commits.clone(),
             self.cache.clone(),
             "test",
-            Duration::from_secs(3),
+            Duration::from_secs(30),
         );
         let (recorder, events) = Recorder::new(
             self.store.clone(),

@@ -126,14 +126,14 @@ async fn a_pod_serves_here_until_it_serves_there_and_takes_room_on_both() {
 async fn a_pod_that_is_not_ready_in_time_stays_where_it_is() {
     let (rig, _s, agents) = serving("move_late").await;
     let soon = Intent {
-        timeout_seconds: Some(1),
+        timeout_seconds: Some(5),
         ..Intent::default()
     };
     rig.ask("move", "a", &soon).await;
     agents[1].run(&rig, "a").await;
     // Nothing else changes: the time alone ends it.
     let result = until_result(&rig, "a", MoveOutcome::Undone).await;
-    assert_eq!(result.message, "it was not ready on n2 within 1 s");
+    assert_eq!(result.message, "it was not ready on n2 within 5 s");
     assert!(rig.work("n2", "a").await.is_none());
     rig.until_event(&["MoveUndone", "it stays on n1"]).await;
     let bound = rig.until_bound("a").await;

@@ -570,7 +570,8 @@ impl Agent {
     }
 
     async fn come_back(&mut self) {
-        tokio::time::sleep(Duration::from_millis(30)).await;
+        // Long enough for those who were asked to take its pods back to see that it is away.
+        tokio::time::sleep(Duration::from_millis(300)).await;
         if self
             .store
             .get(&self.alive())
