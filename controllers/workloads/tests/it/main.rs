@@ -233,6 +233,35 @@ async fn a_rollout_to_a_broken_template_keeps_the_old_pods_and_can_be_taken_back
 }
 
 #[tokio::test]
+async fn a_template_that_comes_in_the_middle_of_a_rollout_is_rolled_out_instead() {
+    let rig = rig("rollover").await;
+    let (_controllers, _agents) = (controllers(&rig).await, rig.agents());
+    let history = rig.history().await;
+    let first = apply(&rig, 4, "v1", DEFAULT).await;
+    rig.rolled_out(&web(), first).await;
+    let second = apply(&rig, 4, BROKEN, DEFAULT).await;
+    // Surge 1, unavailable 1: pods of both templates are there.
+    rig.until("the rollout stands still", |view| {
+        let status = &view.actual::<Deployment>().get(&web())?.value;
+        (status.updated_replicas == Some(2) && status.replicas == Some(5)).then_some(())
+    })
+    .await;
+    let third = apply(&rig, 4, "v3", DEFAULT).await;
+    rig.rolled_out(&web(), third).await;
+    rig.settled().await;
+    let mut sizes: Vec<i32> = sets(&rig).into_iter().map(|(_, size)| size).collect();
+    sizes.sort_unstable();
+    assert_eq!((sizes, rig.pods().len()), (vec![0, 0, 4], 4));
+    let end = rig
+        .put(&Key::Actual("leaders", ObjectKey::cluster("end")), "x: 1\n")
+        .await;
+    history.until(end).await;
+    for c in history.counts().iter().filter(|c| c.revision >= second.0) {
+        assert!(c.pods <= 5 && c.ready >= 3, "{c:?}");
+    }
+}
+
+#[tokio::test]
 async fn broken_yaml_over_a_deployment_its_set_or_its_pods_deletes_nothing() {
     let rig = rig("broken-yaml").await;
     let mut process = controllers(&rig).await;
