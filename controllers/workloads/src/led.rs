@@ -9,6 +9,7 @@ use setpoint_store::group_commit::{GroupCommit, Options};
 use setpoint_store::model::ModelStore;
 use setpoint_store::{Revision, SharedStore, Txn};
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 /// See the module. Its cache has all kinds that the controllers look at.
@@ -16,6 +17,7 @@ pub(crate) struct Led {
     pub(crate) store: SharedStore,
     pub(crate) commits: GroupCommit,
     pub(crate) leader: Leader,
+    follows: AbortHandle,
 }
 
 impl Led {
@@ -24,7 +26,7 @@ impl Led {
         let store: SharedStore = Arc::new(ModelStore::default());
         let (cache, driver) =
             crate::register(CacheBuilder::new()).build(store.clone(), Default::default());
-        tokio::spawn(driver.run());
+        let follows = tokio::spawn(driver.run()).abort_handle();
         let commits = GroupCommit::new(store.clone(), Options::default());
         let ttl = Duration::from_secs(60);
         let elector = Elector::new(store.clone(), commits.clone(), cache, "test", ttl);
@@ -45,7 +47,13 @@ impl Led {
             store,
             commits,
             leader,
+            follows,
         }
+    }
+
+    /// From now on the cache hears nothing of what is written.
+    pub(crate) fn cut_the_cache_off(&self) {
+        self.follows.abort();
     }
 
     /// The key of what is wanted of an object.

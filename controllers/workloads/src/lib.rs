@@ -34,6 +34,8 @@ pub mod replicaset;
 pub mod revisions;
 pub mod rollback;
 pub mod seen;
+#[cfg(test)]
+mod stale;
 pub mod standing;
 pub mod statefulset;
 pub mod touched;
@@ -98,6 +100,41 @@ struct Shared {
 }
 
 impl Shared {
+    /// Of a leadership that begins. `seed` makes the names of pods.
+    fn new(leader: &Leader, clock: Clock, recorder: Recorder, seed: u64) -> Self {
+        let takers: Vec<(PodOwner, Takers)> = vec![
+            (PodOwner::ReplicaSet, takers::<ReplicaSet>),
+            (PodOwner::DaemonSet, takers::<DaemonSet>),
+            (PodOwner::StatefulSet, takers::<StatefulSet>),
+            (PodOwner::Job, takers::<Job>),
+        ];
+        Self {
+            index: Mutex::new(OwnerIndex::new(leader.cache(), takers)),
+            content: Mutex::new(ContentIndex::new(leader.cache())),
+            autoscalers: Mutex::new(Autoscalers::new(leader.cache())),
+            overlaps: Mutex::new(Overlaps::new(leader.cache())),
+            revisions: Mutex::new(Children::new(
+                leader.cache(),
+                &[StatefulSet::KIND, DaemonSet::KIND],
+            )),
+            nodes: Mutex::new(NodeIndex::new(leader.cache())),
+            doors: Doors::default(),
+            clock,
+            recorder,
+            sets: replicaset::Sets::default(),
+            deployments: deployment::Deployments::default(),
+            daemons: daemonset::Daemons::default(),
+            stateful_sets: statefulset::StatefulSets::default(),
+            jobs: job::Jobs::default(),
+            cron_jobs: cronjob::CronJobs::default(),
+            jobs_by_owner: Mutex::new(Children::new(leader.cache(), &[CronJob::KIND])),
+            // Far apart for neighbouring seeds and for successive leaders, so that names do not come again.
+            salt: AtomicU64::new(
+                seed.rotate_left(32) ^ leader.epoch().0.unsigned_abs().rotate_left(20),
+            ),
+        }
+    }
+
     /// How many pods an object is to have: [`Autoscalers::size`].
     fn size<K: Kind>(
         &self,
@@ -224,37 +261,7 @@ pub fn register(builder: CacheBuilder) -> CacheBuilder {
 /// # Cancel safety
 /// What was handed to the store is carried out; everything else is decided afresh by the next leader.
 pub async fn run(leader: Leader, clock: Clock, recorder: Recorder, seed: u64) {
-    let takers: Vec<(PodOwner, Takers)> = vec![
-        (PodOwner::ReplicaSet, takers::<ReplicaSet>),
-        (PodOwner::DaemonSet, takers::<DaemonSet>),
-        (PodOwner::StatefulSet, takers::<StatefulSet>),
-        (PodOwner::Job, takers::<Job>),
-    ];
-    let shared = Arc::new(Shared {
-        index: Mutex::new(OwnerIndex::new(leader.cache(), takers)),
-        content: Mutex::new(ContentIndex::new(leader.cache())),
-        autoscalers: Mutex::new(Autoscalers::new(leader.cache())),
-        overlaps: Mutex::new(Overlaps::new(leader.cache())),
-        revisions: Mutex::new(Children::new(
-            leader.cache(),
-            &[StatefulSet::KIND, DaemonSet::KIND],
-        )),
-        nodes: Mutex::new(NodeIndex::new(leader.cache())),
-        doors: Doors::default(),
-        clock,
-        recorder,
-        sets: replicaset::Sets::default(),
-        deployments: deployment::Deployments::default(),
-        daemons: daemonset::Daemons::default(),
-        stateful_sets: statefulset::StatefulSets::default(),
-        jobs: job::Jobs::default(),
-        cron_jobs: cronjob::CronJobs::default(),
-        jobs_by_owner: Mutex::new(Children::new(leader.cache(), &[CronJob::KIND])),
-        // Far apart for neighbouring seeds and for successive leaders, so that names do not come again.
-        salt: AtomicU64::new(
-            seed.rotate_left(32) ^ leader.epoch().0.unsigned_abs().rotate_left(20),
-        ),
-    });
+    let shared = Arc::new(Shared::new(&leader, clock, recorder, seed));
     let sets = drive::<ReplicaSet, _, _>(
         "replicaset",
         &shared,
