@@ -299,6 +299,14 @@ impl Drain {
                 Ok(()) => {}
             }
             if end.is_some_and(|end| Instant::now() >= end) {
+                // What was asked for since the last look stands as well.
+                (round, _) = self.look_patiently().await?;
+                let done = |(_, v): &(_, Verdict)| matches!(v, Verdict::Stays | Verdict::Ended);
+                if round.iter().all(done) {
+                    self.departed(&round, out).await?;
+                    self.note_drained(&round, out);
+                    return Ok(());
+                }
                 bail!("{}", self.given_up(&round).await?);
             }
             let changes = match &mut changes {
