@@ -5,6 +5,7 @@ mod basics;
 mod commit;
 mod commit_random;
 mod conformance;
+mod connections;
 mod differential;
 mod faults;
 mod leases;
