@@ -160,18 +160,16 @@ async fn a_rollout_that_misses_its_deadline_is_taken_back_also_when_the_controll
     let rig = rig("rollback").await;
     let process = controllers(&rig).await;
     let _agents = rig.agents();
-    let with_deadline = |image: &str| {
-        manifest(4, image, DEFAULT).replace(
-            "spec:\n  replicas",
-            "spec:\n  progressDeadlineSeconds: 1\n  replicas",
-        )
-    };
     let revision = rig
-        .put_desired::<Deployment>(&web(), &with_deadline("good"))
+        .put_desired::<Deployment>(&web(), &manifest(4, "good", DEFAULT))
         .await;
     rig.rolled_out(&web(), revision).await;
     let good = sets(&rig)[0].0.clone();
-    let broken = with_deadline(BROKEN);
+    // A short deadline for this one alone: on a busy machine a good rollout would miss it too.
+    let broken = manifest(4, BROKEN, DEFAULT).replace(
+        "spec:\n  replicas",
+        "spec:\n  progressDeadlineSeconds: 1\n  replicas",
+    );
     rig.put_desired::<Deployment>(&web(), &broken).await;
     rig.until("there are broken pods", |view| {
         let pods = view.desired::<Pod>();
@@ -206,7 +204,7 @@ async fn a_rollout_that_misses_its_deadline_is_taken_back_also_when_the_controll
     assert_eq!(rig.pods(), pods);
     // Another one is.
     let revision = rig
-        .put_desired::<Deployment>(&web(), &with_deadline("better"))
+        .put_desired::<Deployment>(&web(), &manifest(4, "better", DEFAULT))
         .await;
     rig.rolled_out(&web(), revision).await;
     let s = status(&rig.cache.view()).unwrap();

@@ -216,16 +216,15 @@ async fn a_broken_rollout_is_taken_back_by_hand_though_its_pod_never_becomes_rea
 async fn a_rollout_that_misses_its_deadline_is_taken_back_and_says_so() {
     let rig = rig("sts-deadline").await;
     let (_controllers, _agents) = (controllers(&rig).await, rig.agents());
-    let text = |image: &str| {
-        manifest(2, image, "").replace(
-            "namespace: default}",
-            "namespace: default, annotations: {setpoint.dev/progress-deadline-seconds: '1'}}",
-        )
-    };
-    let revision = apply(&rig, &text("v1")).await;
+    let revision = apply(&rig, &manifest(2, "v1", "")).await;
     rolled_out(&rig, revision).await;
     let first = pods(&rig);
-    apply(&rig, &text(BROKEN)).await;
+    // A short deadline for this one alone: on a busy machine a good rollout would miss it too.
+    let broken = manifest(2, BROKEN, "").replace(
+        "namespace: default}",
+        "namespace: default, annotations: {setpoint.dev/progress-deadline-seconds: '1'}}",
+    );
+    apply(&rig, &broken).await;
     rig.until("the rollout is taken back", |view| {
         let status = status(view)?;
         let rolled_back = status.conditions.iter().any(|c| c.type_ == "RolledBack");
