@@ -19,7 +19,7 @@ use setpoint_scheduler_core::Placement;
 use setpoint_store::{Compare, Put, TxnOp};
 
 use crate::asks::{Hold, UNSCHEDULABLE};
-use crate::decide::{Facts, Seen, Stale, Step, Verb, Why, stops};
+use crate::decide::{Facts, Seen, Session, Stale, Step, Verb, Why, stops};
 use crate::text;
 
 pub(crate) use moves::{NewMove, Refusal};
@@ -303,6 +303,10 @@ impl Writer<'_> {
                 if why != Why::Deleted {
                     b.guard_status(node);
                 }
+                // A budget lets a pod go from a node that does not answer, and not when it does again.
+                if why == Why::Evicted && facts.session == Session::Absent {
+                    b.guard_no_session(node);
+                }
                 let withdrawn = Withdrawal {
                     reason: why.as_str().into(),
                     at: self.now,
@@ -404,9 +408,7 @@ impl Writer<'_> {
         };
         let node = binding.value.node.as_str();
         let mut b = Building::new(self, facts, format!("release of {} from {node}", self.key));
-        b.write
-            .guards
-            .push(Compare::absent(self.keyspace.build(&Key::NodeAlive(node))));
+        b.guard_no_session(node);
         if fence {
             b.write
                 .guards
@@ -615,6 +617,11 @@ impl<'a, 'b> Building<'a, 'b> {
                 .guards
                 .push(Compare::ModRevision(key, actual.mod_revision));
         }
+    }
+
+    fn guard_no_session(&mut self, node: &str) {
+        let alive = self.writer.keyspace.build(&Key::NodeAlive(node));
+        self.write.guards.push(Compare::absent(alive));
     }
 
     fn put_binding(&mut self, binding: &Binding) {

@@ -45,6 +45,18 @@ fn check(
     puts: &[&str],
     deletes: &[&str],
 ) -> Effects {
+    check_with(Session::Alive(5), wanted, step, guards, puts, deletes)
+}
+
+/// The same, while the node has this session.
+fn check_with(
+    session: Session,
+    wanted: bool,
+    step: &Step,
+    guards: &[Compare],
+    puts: &[&str],
+    deletes: &[&str],
+) -> Effects {
     let keyspace = Keyspace::default();
     let key = ObjectKey::namespaced("default", "a");
     let (pod, binding, actual) = (
@@ -71,7 +83,7 @@ fn check(
         binding: Seen::Valid(&binding),
         broken: None,
         actual: Seen::Valid(&actual),
-        session: Session::Alive(5),
+        session,
         fenced: false,
         other: None,
         now: Timestamp::EPOCH,
@@ -169,6 +181,15 @@ fn every_write_guards_on_all_that_it_was_decided_from() {
         true,
         &evicted,
         &[bound(), at(ACTUAL, 31)],
+        &[BINDING],
+        &[WORK],
+    );
+    // A budget may have let it go because its node does not answer.
+    check_with(
+        Session::Absent,
+        true,
+        &evicted,
+        &[bound(), at(ACTUAL, 31), absent(ALIVE)],
         &[BINDING],
         &[WORK],
     );
