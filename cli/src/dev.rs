@@ -31,6 +31,10 @@ use store::StoreProcess;
 
 /// How long the parts of a cluster may take to come up on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(60);
+/// What a store says that cannot have its port.
+const PORT_TAKEN: &str = "address already in use";
+/// How often a store is started with other ports.
+const PORT_TRIES: u32 = 3;
 
 /// Flags of `setpoint dev`.
 #[derive(Args, Clone, Debug)]
@@ -121,16 +125,14 @@ impl DevCluster {
         let (dir, temporary) = directory(args.data_dir.as_deref())?;
         let logs = dir.join("logs");
         std::fs::create_dir_all(&logs).with_context(|| format!("creating {}", logs.display()))?;
-        let (mut own_store, endpoint) = match &args.etcd {
-            Some(endpoint) => (None, endpoint.clone()),
+        let (own_store, endpoint, store) = match &args.etcd {
+            Some(endpoint) => (None, endpoint.clone(), connect(endpoint, None).await?),
             None => {
-                let started = store::start(args, &dir, &logs).await?;
+                let (started, store) = start_store(args, &dir, &logs).await?;
                 let endpoint = started.endpoint.clone();
-                (Some(started), endpoint)
+                (Some(started), endpoint, store)
             }
         };
-        let process = own_store.as_mut().map(|own| &mut own.process);
-        let store = connect(&endpoint, process).await?;
         let keyspace = args.key_prefix.clone();
         crate::init::initialise(&store, &keyspace).await?;
 
@@ -374,6 +376,30 @@ fn directory(asked: Option<&Path>) -> Result<(PathBuf, Option<tempfile::TempDir>
                 .tempdir()
                 .context("creating a temporary directory")?;
             Ok((temporary.path().into(), Some(temporary)))
+        }
+    }
+}
+
+/// Starts a store and connects to it. Somebody else may take a port that was free a moment ago: then others are tried.
+async fn start_store(
+    args: &DevArgs,
+    dir: &Path,
+    logs: &Path,
+) -> Result<(StoreProcess, SharedStore)> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let mut started = store::start(args, dir, logs).await?;
+        match connect(&started.endpoint, Some(&mut started.process)).await {
+            Ok(store) => return Ok((started, store)),
+            Err(error) => {
+                let ended = !started.process.is_running();
+                let last = started.process.log_tail(5).to_lowercase();
+                let taken = ended && last.contains(PORT_TAKEN);
+                if !taken || tries == PORT_TRIES {
+                    return Err(error);
+                }
+            }
         }
     }
 }
