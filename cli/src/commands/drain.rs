@@ -38,9 +38,9 @@ use look::Seen;
 pub(super) const BY: &str = "drain";
 /// How long nothing may change before a drain looks all the same.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// The same while a request stands and nothing says why: what holds it back is a count that the scheduler is about to write
-/// of a budget, which is no change of a pod.
-const LOOK_SOON: Duration = Duration::from_millis(250);
+/// The same at first while a request stands and nothing says why, twice as long each time: what holds it back is a count
+/// that the scheduler is about to write of a budget, which is no change of a pod.
+const LOOK_SOON: Duration = Duration::from_millis(125);
 /// Changes come many at a time.
 const BRIEFLY: Duration = Duration::from_millis(50);
 /// How long etcd may be away before a drain gives up.
@@ -202,8 +202,8 @@ struct Waited {
     node: String,
     /// The budget that was told to hold it back, or another reason.
     told: Option<String>,
-    /// Whether the request stands and nothing says why.
-    unexplained: bool,
+    /// How many looks have found that the request stands and that nothing says why.
+    unexplained: u32,
 }
 
 /// A look at all nodes, and what follows.
@@ -300,7 +300,8 @@ impl Drain {
             }
             if end.is_some_and(|end| Instant::now() >= end) {
                 // What was asked for since the last look stands as well.
-                (round, _) = self.look_patiently().await?;
+                (round, seen) = self.look_patiently().await?;
+                self.check_cordoned(&seen, out).await?;
                 let done = |(_, v): &(_, Verdict)| matches!(v, Verdict::Stays | Verdict::Ended);
                 if round.iter().all(done) {
                     self.departed(&round, out).await?;
@@ -434,8 +435,10 @@ impl Drain {
 
     /// Waits until something has changed about the pods that are waited for, or it is time to look again.
     async fn wait(&self, changes: &mut ChangeStream<'_>, end: Option<Instant>) -> Result<()> {
-        let soon = self.waited.values().any(|waited| waited.unexplained);
-        let look = Instant::now() + if soon { LOOK_SOON } else { LOOK_EVERY };
+        let looks = self.waited.values().map(|waited| waited.unexplained);
+        let soon = looks.filter(|looks| *looks > 0).min();
+        let soon = soon.map(|looks| LOOK_SOON * 2_u32.saturating_pow(looks.min(8)));
+        let look = Instant::now() + soon.map_or(LOOK_EVERY, |soon| soon.min(LOOK_EVERY));
         let look = end.map_or(look, |end| end.min(look));
         loop {
             tokio::select! {

@@ -154,7 +154,10 @@ impl Drain {
             let waited = self.waited.entry(resident.key.clone()).or_default();
             waited.node.clone_from(&resident.node);
             let reason = reasons.get(&resident.key);
-            waited.unexplained = *verdict == Verdict::Wait(Wait::Request) && reason.is_none();
+            waited.unexplained = match verdict {
+                Verdict::Wait(Wait::Request) if reason.is_none() => waited.unexplained + 1,
+                _ => 0,
+            };
             if let Some(reason) = reason
                 && waited.told.as_ref() != Some(&reason.about)
                 && *verdict != Verdict::Wait(Wait::Stopping)
@@ -191,7 +194,10 @@ impl Drain {
                 continue;
             }
             let why = reasons.get(&resident.key).map(|r| r.message.as_str());
-            let why = why.unwrap_or("the scheduler has not acted on the request");
+            let why = why.unwrap_or(match verdict {
+                Verdict::Ask => "nobody has asked for its eviction yet",
+                _ => "the scheduler has not acted on the request",
+            });
             let _ = write!(text, "\n  pod {} on {}: {why}", resident.key, resident.node);
             if *verdict == Verdict::Wait(Wait::Request) {
                 standing.push(resident.key.to_string());
