@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::job_policy::{PodFailurePolicy, PodReplacementPolicy, SuccessPolicy};
+use super::labels;
 use crate::core::PodTemplateSpec;
 use crate::fixed::FixedFields;
 use crate::kind::{ApiVersion, FieldError, Kind, KindName};
@@ -109,6 +110,12 @@ pub struct JobSpec {
 }
 
 impl JobSpec {
+    /// The controller that looks after the Job, when it is not the one of this system.
+    pub fn other_manager(&self) -> Option<&str> {
+        let manager = self.managed_by.as_deref();
+        manager.filter(|m| *m != labels::MANAGED_BY)
+    }
+
     /// How many pods run at a time.
     pub fn parallelism(&self) -> i32 {
         self.parallelism.unwrap_or(1)

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use setpoint_apis::batch::{CronJob, CronJobStatus, Job, labels};
 use setpoint_apis::core::Namespace;
-use setpoint_apis::{Key, Kind, ObjectKey, ObjectMeta, StringMap, Timestamp, document};
+use setpoint_apis::{Key, Kind, ObjectKey, ObjectMeta, Timestamp, document};
 use setpoint_runtime::events::EventRef;
 use setpoint_runtime::{Action, Leader, StateKey, Stored, View, Write, WriteOutcome};
 use setpoint_store::{Compare, StoreError, TxnOp};
@@ -161,18 +161,19 @@ fn observe(shared: &Shared, view: &View<'_>, key: &ObjectKey) -> Option<(Snapsho
     snapshot.spec = object.value.spec.clone();
     let mut children = shared.jobs_by_owner.lock();
     children.catch_up(view);
-    snapshot.jobs = jobs(&children, view, uid);
+    snapshot.jobs = jobs(&children, view, &key.name, uid);
     Some((snapshot, found))
 }
 
-fn jobs(children: &Children<Job>, view: &View<'_>, uid: &str) -> Vec<JobFacts> {
+fn jobs(children: &Children<Job>, view: &View<'_>, cron_job: &str, uid: &str) -> Vec<JobFacts> {
     let facts = |(key, child): (&ObjectKey, &Child<Job>)| {
         let uid = child.object.uid();
         let status = view.actual::<Job>().entry(key).and_then(|s| s.last_good());
-        // Of a former Job of this name.
+        // Of a former Job of this name; whoever else looks after a Job need not say of which one his status is.
+        let elsewhere = child.object.value.spec.other_manager().is_some();
         let status = status.map(|s| &s.value).filter(|s| {
             let counted = s.counted.as_ref();
-            counted.is_some_and(|c| c.of == uid)
+            elsewhere || counted.is_some_and(|c| c.of == uid)
         });
         let state = match status {
             Some(s) if s.is("Complete") => JobState::Complete(s.completion_time),
@@ -185,17 +186,19 @@ fn jobs(children: &Children<Job>, view: &View<'_>, uid: &str) -> Vec<JobFacts> {
             frozen: child.invalid.is_some(),
             state,
             started: status.and_then(|s| s.start_time),
-            origin: origin(&child.object.value.metadata.annotations),
+            origin: origin(cron_job, &child.object.value.metadata),
         }
     };
     children.of(uid).map(facts).collect()
 }
 
-/// Every Job that is made for a time says for which.
-fn origin(annotations: &StringMap) -> Origin {
-    if annotations.contains_key(labels::SCHEDULED_TIMESTAMP) {
+/// Every Job that is made for a time says for which, and is named after it: a copy of one has another name.
+fn origin(cron_job: &str, job: &ObjectMeta) -> Origin {
+    let minutes = job.name.strip_prefix(cron_job);
+    let minutes = minutes.and_then(|rest| rest.strip_prefix('-')?.parse::<i64>().ok());
+    if job.annotations.contains_key(labels::SCHEDULED_TIMESTAMP) && minutes.is_some() {
         Origin::Schedule
-    } else if annotations.contains_key(labels::INSTANTIATE) {
+    } else if job.annotations.contains_key(labels::INSTANTIATE) {
         Origin::Hand
     } else {
         Origin::Unknown
@@ -288,10 +291,11 @@ async fn execute(
         }
     }
     if written || plan.status.is_none() {
-        let told_of = std::mem::take(&mut plan.told_of);
-        shared
-            .cron_jobs
-            .with(&s.key, |memo| memo.notes.told_of = told_of);
+        if let Some(told_of) = plan.told_of.take() {
+            shared
+                .cron_jobs
+                .with(&s.key, |memo| memo.notes.told_of = told_of);
+        }
         for told in plan.tell {
             if let Some(time) = told.about {
                 shared.cron_jobs.with(&s.key, |memo| {

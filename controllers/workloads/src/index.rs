@@ -32,9 +32,9 @@ pub struct PodRow {
 impl PodRow {
     /// Whether those who may take the pod on, while it is nobody's, are the same as of another state of it.
     fn is_as_free_as(&self, other: &Self) -> bool {
-        let counts = |row: &Self| row.facts.is_active() && !row.facts.frozen;
+        let state = |row: &Self| (row.facts.is_active(), row.facts.frozen);
         let labels = |row: &Self| row.pod.value.metadata.labels.clone();
-        counts(self) == counts(other) && labels(self) == labels(other)
+        state(self) == state(other) && labels(self) == labels(other)
     }
 }
 

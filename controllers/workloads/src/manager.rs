@@ -179,6 +179,8 @@ impl<'a> Manager<'a> {
             };
             let own = self.guard();
             let writes = reown::writes::<Pod>(self.leader, pods, &own, verb, change).await?;
+            // What is another by now is looked at again, though the cache may say nothing of it that matters.
+            tally.conflicts += pods.len() - writes.len();
             info!(object = %self.key, pods = writes.len(), verb, "changing the owner of pods");
             if !tally.commit(self.leader, writes).await {
                 return Ok(false);

@@ -259,8 +259,9 @@ fn report(plan: &mut Plan, s: &Snapshot, status: &mut CronJobStatus) {
 /// Says once that a Job runs of which nobody knows who made it.
 fn unexpected(plan: &mut Plan, s: &Snapshot) {
     let jobs = s.jobs.iter();
+    let told_of = plan.told_of.insert(BTreeSet::new());
     for job in jobs.filter(|j| j.state == JobState::Active && j.origin == Origin::Unknown) {
-        plan.told_of.insert(job.uid.clone());
+        told_of.insert(job.uid.clone());
         if !s.told_of.contains(&job.uid) {
             plan.tell.push(Told {
                 warning: true,

@@ -114,8 +114,8 @@ pub struct Plan {
     pub status: Option<CronJobStatus>,
     /// What people are told.
     pub tell: Vec<Told>,
-    /// The uids of the Jobs of unknown origin that people know of then.
-    pub told_of: BTreeSet<String>,
+    /// The uids of the Jobs of unknown origin that people know of then; `None`: of the same as before.
+    pub told_of: Option<BTreeSet<String>>,
     /// When to look again though nothing changes.
     pub look_again: Option<Duration>,
     /// Why something was not done.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use setpoint_apis::batch::CronJob;
-use setpoint_apis::{ObjectKey, Timestamp, document};
+use setpoint_apis::batch::{CronJob, labels};
+use setpoint_apis::{ObjectKey, ObjectMeta, Timestamp, document};
 
 use super::decide::{decide, job_name};
 use super::plan::{JobFacts, JobState, Origin, Plan, Seen, Snapshot};
@@ -66,7 +66,9 @@ fn apply(s: &mut Snapshot, plan: &Plan, now: Timestamp) {
     if let Some(status) = &plan.status {
         s.status = Some(status.clone());
     }
-    s.told_of.clone_from(&plan.told_of);
+    if let Some(told_of) = &plan.told_of {
+        s.told_of.clone_from(told_of);
+    }
     for told in &plan.tell {
         if let Some(about) = told.about {
             s.told.insert(told.reason, about);
@@ -291,6 +293,30 @@ fn a_job_that_somebody_made_of_it_is_not_replaced_and_holds_nothing_up() {
         let plans = run(&mut s, "2026-01-01T00:01:01Z").concat();
         assert!(plans.contains("delete job by-hand"), "{plans}");
         assert!(!plans.contains("SawCompletedJob"), "{plans}");
+    }
+}
+
+#[test]
+fn a_copy_of_a_job_of_the_schedule_is_none_of_it() {
+    let job = |name: &str, annotation: &str| ObjectMeta {
+        name: name.into(),
+        annotations: [(annotation.to_owned(), "x".to_owned())]
+            .into_iter()
+            .collect(),
+        ..ObjectMeta::default()
+    };
+    let stamp = labels::SCHEDULED_TIMESTAMP;
+    for (name, annotation, origin) in [
+        ("bill-29453790", stamp, Origin::Schedule),
+        ("bill-again", stamp, Origin::Unknown),
+        ("bill-29453790", labels::INSTANTIATE, Origin::Hand),
+        ("bill-29453790", "other", Origin::Unknown),
+    ] {
+        assert_eq!(
+            super::origin("bill", &job(name, annotation)),
+            origin,
+            "{name} {annotation}"
+        );
     }
 }
 

@@ -22,7 +22,7 @@ mod verdict;
 use std::time::Duration;
 
 use setpoint_apis::Timestamp;
-use setpoint_apis::batch::{CountedPods, JobCondition, JobStatus, labels};
+use setpoint_apis::batch::{CountedPods, JobCondition, JobStatus};
 
 use super::count::{Counted, per_index_limit};
 use super::plan::{JobPod, Outcome, Plan, Removal, Snapshot, Told};
@@ -39,6 +39,13 @@ const SUSPENDED: &str = "Suspended";
 /// its status does not parse, or in the same pass in which pods are adopted or released.
 pub fn decide(s: &Snapshot, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
+    let elsewhere = s.spec.other_manager();
+    let looked_after = elsewhere.map(|other| format!("{other} looks after it"));
+    // Whoever was to look after it from the beginning; what follows is about documents that were changed by hand.
+    if let Some(note) = looked_after.clone().filter(|_| s.status.is_none()) {
+        plan.notes.push(note);
+        return plan;
+    }
     if let Some(error) = &s.lost_count {
         plan.notes
             .push(format!("what is counted cannot be read: frozen: {error}"));
@@ -46,6 +53,9 @@ pub fn decide(s: &Snapshot, now: Timestamp) -> Plan {
     }
     if let Some(unusable) = &s.invalid {
         plan.notes.push(unusable.note().into());
+        if s.is_unknown() {
+            return plan;
+        }
         let mut status = s.status.clone().unwrap_or_default();
         let (reason, message) = (unusable.reason, &*unusable.message);
         let conditions = &mut status.conditions;
@@ -60,13 +70,8 @@ pub fn decide(s: &Snapshot, now: Timestamp) -> Plan {
         }
         return plan;
     }
-    if let Some(other) = s
-        .spec
-        .managed_by
-        .as_ref()
-        .filter(|m| *m != labels::MANAGED_BY)
-    {
-        plan.notes.push(format!("{other} looks after it"));
+    if let Some(note) = looked_after {
+        plan.notes.push(note);
         return plan;
     }
     if let Some(status) = s.status.as_ref().filter(|status| status.is_finished()) {

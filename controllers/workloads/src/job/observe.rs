@@ -51,9 +51,10 @@ pub(super) fn observe(
         namespace_exists: view
             .desired::<Namespace>()
             .contains(&ObjectKey::cluster(key.namespace.clone())),
-        spec: Default::default(),
+        spec: (entry.last_good()).map_or_else(Default::default, |o| o.value.spec.clone()),
         pods: Vec::new(),
         stopping: Vec::new(),
+        loose_numbers: Vec::new(),
         adoptable: Vec::new(),
         releasable: Vec::new(),
         refused: shared.jobs.with(key, |memo| memo.notes.refused),
@@ -61,12 +62,17 @@ pub(super) fn observe(
         status: stored,
         salt: shared.salt(),
     };
+    let uid = &snapshot.uid;
+    let own = |s: &JobStatus| s.counted.as_ref().is_some_and(|c| c.of == *uid);
+    if snapshot.spec.other_manager().is_some() && !snapshot.status.as_ref().is_some_and(own) {
+        // What that one writes is its own.
+        (snapshot.status, snapshot.lost_count) = (None, None);
+        return Some((snapshot, found));
+    }
     let Some(object) = found.object.clone() else {
         return Some((snapshot, found));
     };
     // Of a former Job of this name.
-    let uid = &snapshot.uid;
-    let own = |s: &JobStatus| s.counted.as_ref().is_some_and(|c| c.of == *uid);
     snapshot.status = snapshot.status.filter(own);
     if let Some(status) = &snapshot.status {
         match Counts::of(status) {
@@ -87,7 +93,6 @@ pub(super) fn observe(
     }
     snapshot.overlap = shared.overlap::<Job>(view, key);
     snapshot.terminating = writes::terminating::<Job>(view, key, uid);
-    snapshot.spec = object.value.spec.clone();
     let mut index = shared.index.lock();
     index.catch_up(view);
     pods(&mut snapshot, &index, view);
@@ -110,13 +115,12 @@ fn pods(s: &mut Snapshot, index: &OwnerIndex, view: &View<'_>) {
             s.releasable.push(row.facts.seen());
         }
     }
-    if s.overlap.is_none() {
-        for row in index.loose_pods(&s.key.namespace) {
-            // A pod that says that it is this Job's own has lost no more than the reference, and counts when it has ended.
-            let is_meant = !manual || row.facts.is_active();
-            if is_meant && !row.facts.frozen && selects(row) {
-                s.adoptable.push(row.facts.seen());
-            }
+    for row in index.loose_pods(&s.key.namespace) {
+        let own_name = row.facts.key.name.starts_with(names::prefix(&s.key.name));
+        s.loose_numbers
+            .extend(number(row).filter(|_| own_name || selects(row)));
+        if s.overlap.is_none() && !row.facts.frozen && selects(row) && may_return(s, row) {
+            s.adoptable.push(row.facts.seen());
         }
     }
     let (job, indexed) = (&s.key.name, s.spec.is_indexed());
@@ -140,6 +144,28 @@ fn pods(s: &mut Snapshot, index: &OwnerIndex, view: &View<'_>) {
     }
 }
 
+/// Whether a pod that is nobody's may be taken on. Each number is counted once, so one whose number is counted, or another
+/// pod's, as that of a copy is, stays where it is; so does one that has ended and has none, which may have been counted.
+fn may_return(s: &Snapshot, row: &PodRow) -> bool {
+    let Some(number) = number(row) else {
+        return row.facts.is_active();
+    };
+    let others = s.loose_numbers.iter().filter(|n| **n == number).count();
+    let there = s.pods.iter().any(|p| p.number == Some(number));
+    others == 1 && !there && !s.stored.pods.contains(number)
+}
+
+/// The number that a pod of a Job has. One that was written by hand and leaves no room above it counts as none.
+fn number(row: &PodRow) -> Option<i32> {
+    let noted = &row.pod.value.metadata.annotations;
+    natural(noted.get(labels::JOB_POD_NUMBER)?).filter(|n| *n <= GREATEST_NUMBER)
+}
+
+/// A number that is not negative.
+fn natural(text: &str) -> Option<i32> {
+    text.parse().ok().filter(|n| *n >= 0)
+}
+
 fn unreadable(key: &ObjectKey, revision: i64, index: Option<i32>) -> JobPod {
     JobPod {
         facts: PodFacts::unreadable(key, revision),
@@ -157,12 +183,8 @@ fn unreadable(key: &ObjectKey, revision: i64, index: Option<i32>) -> JobPod {
 fn pod(row: &PodRow, view: &View<'_>) -> JobPod {
     let key = &row.facts.key;
     let noted = &row.pod.value.metadata.annotations;
-    let number = |annotation: &str| {
-        let n = noted.get(annotation)?.parse::<i32>().ok()?;
-        (n >= 0).then_some(n)
-    };
-    // One that was written by hand and leaves no room above it counts as none.
-    let own_number = number(labels::JOB_POD_NUMBER).filter(|n| *n <= GREATEST_NUMBER);
+    let noted_number = |annotation: &str| natural(noted.get(annotation)?);
+    let own_number = number(row);
     let binding = view.bindings().entry(key).and_then(|b| b.last_good());
     let record = match &row.facts.node {
         None => Record::Unbound,
@@ -182,11 +204,11 @@ fn pod(row: &PodRow, view: &View<'_>) -> JobPod {
         facts: row.facts.clone(),
         number: own_number,
         uid: own_number.is_none().then(|| row.pod.uid()),
-        index: number(labels::COMPLETION_INDEX),
+        index: noted_number(labels::COMPLETION_INDEX),
         outcome,
         restarts: actual.map_or(0, restarts),
-        failures_before: number(labels::INDEX_FAILURES).unwrap_or(0),
-        ignored_before: number(labels::INDEX_IGNORED_FAILURES).unwrap_or(0),
+        failures_before: noted_number(labels::INDEX_FAILURES).unwrap_or(0),
+        ignored_before: noted_number(labels::INDEX_IGNORED_FAILURES).unwrap_or(0),
         record,
     }
 }

@@ -11,6 +11,7 @@ use setpoint_apis::{ObjectKey, Timestamp};
 pub use crate::seen::Seen;
 
 use super::numbers::Numbers;
+use crate::conditions::INVALID;
 use crate::pod::PodFacts;
 use crate::standing::Unusable;
 
@@ -39,6 +40,8 @@ pub struct Snapshot {
     pub pods: Vec<JobPod>,
     /// Pods that are still being stopped, and which index they had.
     pub stopping: Vec<(Arc<str>, Option<i32>)>,
+    /// Numbers of pods that nobody manages and that may have been its own, and be again.
+    pub loose_numbers: Vec<i32>,
     /// Pods that nobody manages and that the selector matches.
     pub adoptable: Vec<Seen>,
     /// Pods with its reference that the selector does not match any more.
@@ -51,6 +54,17 @@ pub struct Snapshot {
     pub status: Option<JobStatus>,
     /// Makes names differ between passes.
     pub salt: u64,
+}
+
+impl Snapshot {
+    /// Whether the document was never read, and the status may be of another controller that looks after the Job.
+    pub(super) fn is_unknown(&self) -> bool {
+        let of_another = |status: &JobStatus| {
+            let other = status.conditions.iter().any(|c| c.type_ != INVALID);
+            status.counted.is_none() && (other || status.start_time.is_some())
+        };
+        self.uid.is_empty() && self.status.as_ref().is_some_and(of_another)
+    }
 }
 
 /// What the status says in ranges.

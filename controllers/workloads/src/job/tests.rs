@@ -49,6 +49,7 @@ fn job(spec: &str) -> Snapshot {
         spec: job.spec,
         pods: vec![],
         stopping: vec![],
+        loose_numbers: vec![],
         adoptable: vec![],
         releasable: vec![],
         refused: false,
@@ -556,6 +557,22 @@ fn nothing_is_created_without_a_namespace_during_deletion_or_for_another_control
     let mut s = job("managedBy: kubernetes.io/job-controller");
     run(&mut s);
     assert_eq!(s.pods.len(), 1);
+}
+
+#[test]
+fn the_status_of_another_controller_is_not_written_over_while_the_document_does_not_parse() {
+    let mut s = job("managedBy: example.com/kueue");
+    s.invalid = Some(Unusable::document("no YAML"));
+    assert!(decide(&s, now()).is_empty());
+    // Nobody knows who looks after one whose document was never read.
+    let mut s = job("completions: 1");
+    (s.uid, s.invalid) = (String::new(), Some(Unusable::document("no YAML")));
+    assert!(decide(&s, now()).status.is_some());
+    s.status = Some(JobStatus {
+        start_time: Some(now()),
+        ..JobStatus::default()
+    });
+    assert!(decide(&s, now()).is_empty());
 }
 
 #[test]

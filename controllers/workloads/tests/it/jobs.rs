@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use setpoint_apis::batch::{CronJob, Job, JobStatus};
+use setpoint_apis::batch::{CronJob, Job, JobStatus, labels};
 use setpoint_apis::core::{Namespace, Pod, PodCondition};
 use setpoint_apis::records::{Binding, PodActual, PodStage};
 use setpoint_apis::{Key, Kind, ObjectKey, Timestamp, document};
@@ -351,9 +351,55 @@ async fn an_own_pod_that_lost_its_reference_is_taken_back_and_one_that_lost_its_
     stranger.metadata.labels.clear();
     rig.put_desired::<Pod>(&pod, &document::encode(&stranger))
         .await;
-    rig.until("it is let go, and another comes instead", |view| {
-        let pods = view.desired::<Pod>();
-        (!owned(&pods.get(&pod)?.value) && pods.len() == 3).then_some(())
+    let number = |pod: &Pod| {
+        pod.metadata
+            .annotations
+            .get(labels::JOB_POD_NUMBER)
+            .cloned()
+    };
+    let numbers = rig
+        .until("it is let go, and another comes instead", |view| {
+            let pods = view.desired::<Pod>();
+            let others = !owned(&pods.get(&pod)?.value) && pods.len() == 3;
+            others.then(|| pods.iter().filter_map(|(_, p)| number(&p.value)).collect())
+        })
+        .await;
+    // It may come back: its number is nobody else's.
+    let numbers: BTreeSet<String> = numbers;
+    assert_eq!(numbers.len(), 3, "{numbers:?}");
+    // A copy of a pod has the number of the one that it was made from.
+    let (_, own) = {
+        let view = rig.cache.view();
+        let mut own = view
+            .desired::<Pod>()
+            .iter()
+            .filter(|(_, p)| owned(&p.value));
+        own.next()
+            .map(|(key, pod)| (key.clone(), pod.value.clone()))
+            .unwrap()
+    };
+    let copy = ObjectKey::namespaced("default", "copy");
+    let mut copied = own;
+    copied.metadata.name = "copy".into();
+    copied.metadata.owner_references.clear();
+    rig.put_desired::<Pod>(&copy, &document::encode(&copied))
+        .await;
+    rig.settled().await;
+    assert!(!owned(
+        &rig.cache.view().desired::<Pod>().get(&copy).unwrap().value
+    ));
+    // And it does.
+    rig.put_desired::<Pod>(&pod, &document::encode(&orphan))
+        .await;
+    rig.until("it is taken back, and one of three goes", |view| {
+        let pods = view.desired::<Pod>().iter();
+        let own: BTreeSet<_> = pods
+            .filter(|(_, p)| owned(&p.value))
+            .map(|(key, p)| (key.clone(), number(&p.value)))
+            .collect();
+        let unique: BTreeSet<_> = own.iter().map(|(_, number)| number.clone()).collect();
+        assert_eq!(unique.len(), own.len());
+        (own.len() == 2).then_some(())
     })
     .await;
 }

@@ -149,9 +149,10 @@ impl<'a> Decision<'a> {
         }
     }
 
-    /// A number above all that are counted or there.
+    /// A number above all that are counted or there, or may be there again.
     fn next_number(&self) -> i32 {
         let there = self.s.pods.iter().filter_map(|p| p.number);
+        let there = there.chain(self.s.loose_numbers.iter().copied());
         let last = there.chain(self.counted.ranges.pods.last()).max();
         last.map_or(0, |n| n.saturating_add(1))
     }
