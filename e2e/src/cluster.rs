@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -87,6 +88,26 @@ impl Cluster {
                 .env_remove("SETPOINT_ETCD")
                 .env("XDG_CACHE_HOME", dir.join("cache"))
                 .env("PATH", programs);
+        })
+    }
+
+    /// As [`Cluster::start`], with an etcd that finds its port taken when it is started first.
+    ///
+    /// # Panics
+    /// As [`Cluster::start`].
+    pub fn start_where_a_port_is_taken(nodes: u16, second: u8) -> Self {
+        Self::start_with(nodes, second, LASTING, |command, dir| {
+            let (script, tried) = (dir.join("etcd-script"), dir.join("tried"));
+            let text = format!(
+                "#!/bin/sh\nif ! [ -e {tried} ]; then\n  : > {tried}\n  \
+                 echo 'listen tcp 127.0.0.1:1: bind: address already in use' >&2\n  exit 1\nfi\n\
+                 exec \"${{SETPOINT_ETCD:-etcd}}\" \"$@\"\n",
+                tried = tried.display(),
+            );
+            fs::write(&script, text).expect("a script");
+            let executable = fs::Permissions::from_mode(0o755);
+            fs::set_permissions(&script, executable).expect("a script can be run");
+            command.arg("--etcd-bin").arg(script);
         })
     }
 

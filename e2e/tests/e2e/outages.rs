@@ -44,3 +44,10 @@ fn pods_outlive_a_frozen_etcd_and_work_goes_on_when_it_thaws() {
     let id = |p: &serde_json::Value| p["status"]["containerStatuses"][0]["containerID"].to_string();
     assert_eq!(id(&before), id(&after), "it was not restarted");
 }
+
+#[test]
+fn an_etcd_whose_port_is_taken_in_the_moment_of_its_start_is_started_with_another() {
+    let cluster = Cluster::start_where_a_port_is_taken(1, 147);
+    assert!(cluster.log("etcd").contains("address already in use"));
+    assert!(!cluster.has_devstore());
+}
