@@ -13,7 +13,7 @@ use setpoint_runtime::View;
 use setpoint_store::Revision;
 
 use super::{Asked, covers};
-use crate::pod::PodFacts;
+use crate::pod::{PodFacts, PodState};
 
 /// One resource of a quota.
 struct Line {
@@ -195,6 +195,7 @@ fn scaled(usage: &ResourceList, count: usize) -> ResourceList {
         .collect()
 }
 
+/// Whether a pod has ended for good. One that fails while it is taken back from where it is runs again.
 fn has_ended(view: &View<'_>, key: &ObjectKey, pod: &setpoint_runtime::Stored<Pod>) -> bool {
     let binding = view.bindings().entry(key).and_then(|e| e.last_good());
     let actual = binding
@@ -202,7 +203,12 @@ fn has_ended(view: &View<'_>, key: &ObjectKey, pod: &setpoint_runtime::Stored<Po
         .and_then(|e| e.last_good());
     let revisions = (pod.create_revision, pod.mod_revision);
     let (binding, actual) = (binding.map(|b| &b.value), actual.map(|a| &a.value));
-    !PodFacts::new(key, &pod.uid(), revisions, &pod.value, binding, actual).is_active()
+    let returns = binding.is_some_and(|b| b.withdrawn.is_some());
+    match PodFacts::new(key, &pod.uid(), revisions, &pod.value, binding, actual).state {
+        PodState::Succeeded => true,
+        PodState::Failed => !returns,
+        _ => false,
+    }
 }
 
 /// Whether something is not there any more that counts and that controllers create.
@@ -222,7 +228,11 @@ pub(super) fn is_gone(view: &View<'_>, plural: &str, key: &ObjectKey) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use setpoint_apis::records::{Binding, PodActual, PodStage, Withdrawal};
+    use setpoint_apis::{Key, Timestamp, document};
+
     use super::*;
+    use crate::led::Led;
 
     #[test]
     fn what_is_used_is_counted_once_per_revision_and_sort() {
@@ -252,6 +262,48 @@ mod tests {
         }
         assert_eq!(get(7, "a", "pods", true), (times(2), 4));
         assert_eq!(get(8, "a", "pods", false), (times(5), 5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_that_fails_while_it_is_taken_back_is_counted_for_it_runs_again() {
+        let led = Led::start().await;
+        let key = ObjectKey::namespaced("default", "a");
+        let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: c, image: host}]}\n";
+        led.put_desired::<Pod>(&key, text).await;
+        for (stage, taken_back, ended) in [
+            (PodStage::Running, false, false),
+            (PodStage::Failed, false, true),
+            (PodStage::Failed, true, false),
+            (PodStage::Succeeded, true, true),
+        ] {
+            let withdrawn = taken_back.then(|| Withdrawal {
+                reason: "evicted".into(),
+                at: Timestamp::EPOCH,
+                grace_seconds: None,
+            });
+            let binding = Binding {
+                node: "n1".into(),
+                placement: 1,
+                withdrawn,
+                ..Binding::default()
+            };
+            let report = PodActual {
+                placement: 1,
+                stage,
+                ..PodActual::default()
+            };
+            let keyspace = led.leader.keyspace();
+            let (at, on) = (Key::Binding(key.clone()), Key::NodePod("n1", key.clone()));
+            led.put(keyspace.build(&at), &document::encode(&binding))
+                .await;
+            let written = led
+                .put(keyspace.build(&on), &document::encode(&report))
+                .await;
+            led.leader.cache().wait_for(written).await;
+            let view = led.leader.cache().view();
+            let pod = view.desired::<Pod>().get(&key).unwrap();
+            assert_eq!(has_ended(&view, &key, pod), ended, "{stage:?} {taken_back}");
+        }
     }
 
     #[test]
