@@ -303,7 +303,8 @@ impl<'a> Pass<'a> {
     }
 
     /// Removes pods whose numbers are not wanted, the highest first. In order that halts, as in Kubernetes, while one of
-    /// lower number is not available either; a pod that is stuck with what nobody wants any more is not waited for.
+    /// lower number is not available either; a pod that is stuck with what nobody wants any more is not waited for,
+    /// and one that is to go and has no node may never have one, as when its claim is gone.
     fn scale_down(&mut self) {
         let s = self.s;
         let stopping = s.stopping.iter().any(|n| !s.in_range(*n));
@@ -311,11 +312,14 @@ impl<'a> Pass<'a> {
             self.waits = true;
             return;
         }
-        let lowest = s.members.iter().find(|m| !self.is_available(m));
+        let has_place = |m: &&Member| s.in_range(m.ordinal) || m.facts.node.is_some();
+        let mut placed = s.members.iter().filter(has_place);
+        let lowest = placed.find(|m| !self.is_available(m));
         let lowest = lowest.map(|m| m.ordinal);
         for m in s.members.iter().rev().filter(|m| !s.in_range(m.ordinal)) {
             let name = &m.facts.key.name;
-            let waits = s.ordered && m.counts() && !self.is_available(m) && !self.is_stuck(m);
+            let waits = s.ordered && m.counts() && has_place(&m);
+            let waits = waits && !self.is_available(m) && !self.is_stuck(m);
             if m.facts.frozen {
                 let note = format!("pod {name} is to go and does not parse: left alone");
                 self.plan.notes.push(note);

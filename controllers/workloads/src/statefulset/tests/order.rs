@@ -131,6 +131,10 @@ fn in_order_scaling_down_halts_while_a_pod_of_lower_number_is_not_available() {
     }
     w.settle();
     assert_eq!(w.images(), "a0 a1 a2");
+    // One that has no node may never have one: it is no reason to wait.
+    w.facts(2).node = None;
+    w.run();
+    assert_eq!(w.images(), "a0 a1");
     // All at once there is nothing to wait for.
     w.s.ordered = false;
     w.run();
