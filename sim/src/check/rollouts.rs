@@ -13,7 +13,7 @@ use setpoint_apis::apps::{
 };
 use setpoint_apis::{IntOrString, Key, Kind, ObjectKey, document};
 
-use super::known::{Held, Known, STALE, pinned};
+use super::known::{Held, Known, KnownPod, STALE, pinned};
 use super::{Change, Finding};
 
 #[derive(Debug, Default)]
@@ -334,6 +334,14 @@ impl RolloutCheck {
             return;
         };
         if !pod.is_known_ready(now, bounds.ready) {
+            return;
+        }
+        // A Deployment says how many pods of a ReplicaSet go, and not which: one that it took for unavailable then may be
+        // available by now, and this one go in its place.
+        let meant = |(other, p): (&ObjectKey, &KnownPod)| {
+            other != key && p.available && !p.is_known_ready(now, bounds.ready)
+        };
+        if set.is_some_and(|set| known.of(&set.uid).any(meant)) {
             return;
         }
         let (uid, of) = (owner.unwrap_or_default(), &workload.key);
