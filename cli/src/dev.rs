@@ -25,9 +25,7 @@ use tokio::process::Command;
 
 pub(crate) use child::Managed;
 pub(crate) use processes::{kill_node, rss_bytes};
-pub(crate) use store::StoreKind;
-
-use store::StoreProcess;
+pub(crate) use store::{StoreKind, StoreProcess};
 
 /// How long the parts of a cluster may take to come up on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -128,7 +126,8 @@ impl DevCluster {
         let (own_store, endpoint, store) = match &args.etcd {
             Some(endpoint) => (None, endpoint.clone(), connect(endpoint, None).await?),
             None => {
-                let (started, store) = start_store(args, &dir, &logs).await?;
+                let start = async || store::start(args, &dir, &logs).await;
+                let (started, store) = start_store(start).await?;
                 let endpoint = started.endpoint.clone();
                 (Some(started), endpoint, store)
             }
@@ -381,15 +380,13 @@ fn directory(asked: Option<&Path>) -> Result<(PathBuf, Option<tempfile::TempDir>
 }
 
 /// Starts a store and connects to it. Somebody else may take a port that was free a moment ago: then others are tried.
-async fn start_store(
-    args: &DevArgs,
-    dir: &Path,
-    logs: &Path,
+pub(crate) async fn start_store(
+    start: impl AsyncFn() -> Result<StoreProcess>,
 ) -> Result<(StoreProcess, SharedStore)> {
     let mut tries = 0;
     loop {
         tries += 1;
-        let mut started = store::start(args, dir, logs).await?;
+        let mut started = start().await?;
         match connect(&started.endpoint, Some(&mut started.process)).await {
             Ok(store) => return Ok((started, store)),
             Err(error) => {

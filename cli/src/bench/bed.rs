@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use setpoint_apis::Keyspace;
 use setpoint_store::{SharedStore, Txn, TxnOp};
 
-use crate::dev::{Managed, connect, etcd};
+use crate::dev::{Managed, StoreKind, StoreProcess, connect, etcd, start_store};
 
 /// An etcd of its own, which ends with the benchmark, or one that runs already.
 pub(super) struct Bed {
@@ -25,16 +25,24 @@ impl Bed {
             .prefix("setpoint-bench-")
             .tempdir()
             .context("creating a temporary directory")?;
-        let (mut own, endpoint) = match etcd {
-            Some(endpoint) => (None, endpoint.to_owned()),
+        let (own, endpoint, store) = match etcd {
+            Some(endpoint) => (None, endpoint.to_owned(), connect(endpoint, None).await?),
             None => {
                 let binary = etcd::find_or_build(None).await?;
                 let path = directory.path();
-                let (process, endpoint) = etcd::start(&binary, &path.join("etcd"), path, 0).await?;
-                (Some(process), endpoint)
+                let start = async || {
+                    let (process, endpoint) =
+                        etcd::start(&binary, &path.join("etcd"), path, 0).await?;
+                    Ok(StoreProcess {
+                        kind: StoreKind::Etcd,
+                        process,
+                        endpoint,
+                    })
+                };
+                let (started, store) = start_store(start).await?;
+                (Some(started.process), started.endpoint, store)
             }
         };
-        let store = connect(&endpoint, own.as_mut()).await?;
         Ok(Self {
             store,
             endpoint,
