@@ -116,6 +116,12 @@ impl JobSpec {
         manager.filter(|m| *m != labels::MANAGED_BY)
     }
 
+    /// The selector that the manifest brings; otherwise the Job's pods are known by its uid.
+    pub fn own_selector(&self) -> Option<&LabelSelector> {
+        let manual = self.manual_selector == Some(true);
+        self.selector.as_ref().filter(|_| manual)
+    }
+
     /// How many pods run at a time.
     pub fn parallelism(&self) -> i32 {
         self.parallelism.unwrap_or(1)

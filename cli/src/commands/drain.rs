@@ -40,7 +40,7 @@ pub(super) const BY: &str = "drain";
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The same at first while a request stands and nothing says why, twice as long each time: what holds it back is a count
 /// that the scheduler is about to write of a budget, which is no change of a pod.
-const LOOK_SOON: Duration = Duration::from_millis(125);
+const LOOK_SOON: Duration = Duration::from_millis(250);
 /// Changes come many at a time.
 const BRIEFLY: Duration = Duration::from_millis(50);
 /// How long etcd may be away before a drain gives up.
@@ -302,8 +302,7 @@ impl Drain {
                 // What was asked for since the last look stands as well.
                 (round, seen) = self.look_patiently().await?;
                 self.check_cordoned(&seen, out).await?;
-                let done = |(_, v): &(_, Verdict)| matches!(v, Verdict::Stays | Verdict::Ended);
-                if round.iter().all(done) {
+                if round.iter().all(|(_, verdict)| verdict.is_done()) {
                     self.departed(&round, out).await?;
                     self.note_drained(&round, out);
                     return Ok(());
@@ -436,8 +435,8 @@ impl Drain {
     /// Waits until something has changed about the pods that are waited for, or it is time to look again.
     async fn wait(&self, changes: &mut ChangeStream<'_>, end: Option<Instant>) -> Result<()> {
         let looks = self.waited.values().map(|waited| waited.unexplained);
-        let soon = looks.filter(|looks| *looks > 0).min();
-        let soon = soon.map(|looks| LOOK_SOON * 2_u32.saturating_pow(looks.min(8)));
+        let looks = looks.filter(|looks| *looks > 0).min();
+        let soon = looks.map(|looks| LOOK_SOON * 2_u32.saturating_pow(looks - 1));
         let look = Instant::now() + soon.map_or(LOOK_EVERY, |soon| soon.min(LOOK_EVERY));
         let look = end.map_or(look, |end| end.min(look));
         loop {

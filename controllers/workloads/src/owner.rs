@@ -1,7 +1,7 @@
 //! The kinds whose objects manage pods.
 
 use setpoint_apis::apps::{DaemonSet, ReplicaSet, StatefulSet};
-use setpoint_apis::batch::{Job, labels};
+use setpoint_apis::batch::{Job, JobSpec, labels};
 use setpoint_apis::{Kind, LabelSelector, ObjectKey, OwnerReference, StringMap};
 use setpoint_runtime::{Stored, View};
 
@@ -87,16 +87,22 @@ impl Selects for Job {
     const OWNER: PodOwner = PodOwner::Job;
 
     fn selector(&self) -> Option<&LabelSelector> {
-        let manual = self.spec.manual_selector == Some(true);
-        self.spec.selector.as_ref().filter(|_| manual)
+        self.spec.own_selector()
     }
 
     /// Without a selector of its own: the Job's own pods, which have lost no more than the reference to it.
     fn takes(object: &Stored<Self>, pod: &StringMap) -> bool {
-        match object.value.spec.manual_selector {
-            Some(true) => object.value.selector().is_some_and(|s| s.matches(pod)),
-            _ => (pod.get(labels::CONTROLLER_UID)).is_some_and(|uid| *uid == object.uid()),
-        }
+        selects(&object.value.spec, pod, |uid| *uid == object.uid())
+    }
+}
+
+/// Whether a pod with these labels is one that a Job selects; `is_own`: whether a uid is the Job's.
+pub fn selects(job: &JobSpec, pod: &StringMap, is_own: impl FnOnce(&str) -> bool) -> bool {
+    match job.own_selector() {
+        Some(selector) => selector.matches(pod),
+        None => pod
+            .get(labels::CONTROLLER_UID)
+            .is_some_and(|uid| is_own(uid)),
     }
 }
 

@@ -28,6 +28,17 @@ pub enum PodState {
     Failed,
 }
 
+impl PodState {
+    /// Whether a pod of this binding has ended for good. One that fails while it is taken back from where it is runs again.
+    pub fn is_final(self, binding: &Binding) -> bool {
+        match self {
+            Self::Succeeded => true,
+            Self::Failed => binding.withdrawn.is_none(),
+            _ => false,
+        }
+    }
+}
+
 /// The facts about one pod.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodFacts {

@@ -143,6 +143,13 @@ pub(super) enum Verdict {
     Refused(Vec<Refusal>),
 }
 
+impl Verdict {
+    /// Whether the pod is no reason why its node is not drained.
+    pub(super) fn is_done(&self) -> bool {
+        matches!(self, Self::Stays | Self::Ended)
+    }
+}
+
 /// The placements of pods of which this drain has asked that they end.
 pub(super) type Asked = BTreeMap<ObjectKey, u32>;
 

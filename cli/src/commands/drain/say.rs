@@ -175,9 +175,9 @@ impl Drain {
     /// Says which nodes are drained.
     pub(super) fn note_drained(&mut self, round: &Round, out: &mut Out) {
         for node in &self.nodes {
-            let left = round.iter().any(|(resident, verdict)| {
-                resident.node == *node && !matches!(verdict, Verdict::Stays | Verdict::Ended)
-            });
+            let left = round
+                .iter()
+                .any(|(resident, verdict)| resident.node == *node && !verdict.is_done());
             if !left && self.drained.insert(node.clone()) {
                 out.line(format_args!("node/{node} drained"));
             }

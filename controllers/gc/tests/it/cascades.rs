@@ -12,8 +12,8 @@ use setpoint_gc::Kinds;
 use setpoint_runtime::View;
 use setpoint_store::Txn;
 
-use crate::rig::{Process, Rig};
-use crate::{collector, delete, delete_with, gone, has, key, owner, put, rig, swept};
+use crate::rig::Rig;
+use crate::{both, collector, delete, delete_with, gone, has, key, owner, put, rig, swept};
 
 /// The reference of a dependent that nobody waits for.
 fn loose<K: Kind>(name: &str, uid: &str) -> String {
@@ -181,21 +181,6 @@ async fn an_owner_that_is_deleted_in_the_foreground_takes_what_it_owns_through_t
     assert_eq!(order, ["leaf", "low", "middle", "top"]);
 }
 
-/// Garbage collection and workloads, each in a process of its own.
-async fn both() -> (Rig, [Process; 2]) {
-    let rig = Rig::start("orphans", |b| {
-        setpoint_gc::register(setpoint_workloads::register(b))
-    })
-    .await;
-    let collector = collector(&rig).await;
-    let workloads = rig
-        .process("workloads", |leader, clock, recorder| {
-            setpoint_workloads::run(leader, clock, recorder, 1)
-        })
-        .await;
-    (rig, [collector, workloads])
-}
-
 fn pods(rig: &Rig) -> Vec<(String, i64, Option<String>)> {
     let view = rig.cache.view();
     let row = |(k, p): (&ObjectKey, &std::sync::Arc<setpoint_runtime::Stored<Pod>>)| {
@@ -216,7 +201,7 @@ async fn left_and_taken_up_again<K: Kind>(
     Vec<(String, i64, Option<String>)>,
     Vec<(String, i64, Option<String>)>,
 ) {
-    let (rig, _running) = both().await;
+    let (rig, _running) = both("orphans").await;
     let _agents = rig.agents();
     put::<Node>(&rig, "n1", &[]).await;
     rig.put_desired::<K>(&key("web"), text).await;
@@ -278,7 +263,7 @@ async fn what_was_orphaned_is_taken_up_by_the_next_workload_that_selects_it() {
 /// Alone and as a collection: what its pods are of goes with a DaemonSet or a StatefulSet, and nothing else does.
 #[tokio::test]
 async fn daemon_sets_and_stateful_sets_take_their_pods_and_revisions_with_them() {
-    let (rig, _running) = both().await;
+    let (rig, _running) = both("orphans").await;
     let _agents = rig.agents();
     put::<Node>(&rig, "n1", &[]).await;
     let set = |kind: &str, name: &str, more: &str| {
@@ -340,7 +325,7 @@ async fn daemon_sets_and_stateful_sets_take_their_pods_and_revisions_with_them()
 async fn the_pods_of_an_orphaned_job_stay_and_the_next_job_of_its_name_runs_its_own() {
     let job = "apiVersion: batch/v1\nkind: Job\nmetadata: {name: web}\nspec: {parallelism: 2, completions: 2, template: \
                {spec: {restartPolicy: Never, containers: [{name: c, image: host}]}}}\n";
-    let (rig, _running) = both().await;
+    let (rig, _running) = both("orphans").await;
     rig.put_desired::<Job>(&key("web"), job).await;
     rig.until("the pods are wanted", |view| {
         (view.desired::<Pod>().len() == 2).then_some(())
@@ -370,7 +355,7 @@ async fn the_pods_of_an_orphaned_job_stay_and_the_next_job_of_its_name_runs_its_
 #[tokio::test]
 async fn a_cron_job_takes_its_jobs_and_their_pods_with_it_or_leaves_the_jobs() {
     for policy in ["Background", "Orphan"] {
-        let (rig, _running) = both().await;
+        let (rig, _running) = both("orphans").await;
         let text = "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: tick}\nspec: {schedule: '0 0 1 1 *', \
                     jobTemplate: {spec: {template: {spec: {restartPolicy: Never, containers: [{name: c, image: host}]}}}}}\n";
         rig.put_desired::<CronJob>(&key("tick"), text).await;
@@ -472,7 +457,7 @@ async fn who_follows_at_once_waits_for_what_is_being_let_go_and_takes_it_on() {
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: web}}\nspec: {{replicas: 3, selector: \
          {{matchLabels: {{a: b}}}}, template: {POD}}}\n"
     );
-    let (rig, _running) = both().await;
+    let (rig, _running) = both("orphans").await;
     rig.put_desired::<Deployment>(&key("web"), &deployment)
         .await;
     rig.until("the pods are wanted", |view| {

@@ -6,7 +6,7 @@ use setpoint_apis::meta::OwnerReference;
 use setpoint_apis::{Kind, ObjectMeta, document};
 
 use crate::rig::Rig;
-use crate::{collector, delete_with, key, put, swept};
+use crate::{both, delete_with, key, put, swept};
 
 fn claims(rig: &Rig) -> Vec<String> {
     let view = rig.cache.view();
@@ -36,16 +36,7 @@ async fn owned(rig: &Rig) {
 
 #[tokio::test]
 async fn the_claims_of_a_set_go_with_the_next_one_of_its_name_unless_they_have_another_owner() {
-    let rig = Rig::start("claims", |b| {
-        setpoint_gc::register(setpoint_workloads::register(b))
-    })
-    .await;
-    let _collector = collector(&rig).await;
-    let _workloads = rig
-        .process("workloads", |leader, clock, recorder| {
-            setpoint_workloads::run(leader, clock, recorder, 1)
-        })
-        .await;
+    let (rig, _processes) = both("claims").await;
     let _agents = rig.agents();
     let set = "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: db}\nspec:\n  replicas: 2\n  serviceName: s\n  \
                selector: {matchLabels: {a: b}}\n  persistentVolumeClaimRetentionPolicy: {whenDeleted: Delete}\n  \

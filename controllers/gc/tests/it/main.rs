@@ -365,6 +365,21 @@ async fn what_is_left_in_a_deleted_namespace_goes_and_one_that_was_never_there_g
     assert!(view.desired::<ConfigMap>().contains(&object("default")));
 }
 
+/// Garbage collection and workloads, each in a process of its own.
+async fn both(name: &str) -> (Rig, [Process; 2]) {
+    let rig = Rig::start(name, |b| {
+        setpoint_gc::register(setpoint_workloads::register(b))
+    })
+    .await;
+    let collector = collector(&rig).await;
+    let workloads = rig
+        .process("workloads", |leader, clock, recorder| {
+            setpoint_workloads::run(leader, clock, recorder, 1)
+        })
+        .await;
+    (rig, [collector, workloads])
+}
+
 /// Both at work: what is deleted is not made again.
 #[tokio::test]
 async fn a_deployment_under_control_is_deleted_in_all_three_ways() {
@@ -373,16 +388,7 @@ async fn a_deployment_under_control_is_deleted_in_all_three_ways() {
         ("Foreground", false),
         ("Orphan", true),
     ] {
-        let rig = Rig::start("together", |b| {
-            setpoint_gc::register(setpoint_workloads::register(b))
-        })
-        .await;
-        let _collector = collector(&rig).await;
-        let _workloads = rig
-            .process("workloads", |leader, clock, recorder| {
-                setpoint_workloads::run(leader, clock, recorder, 1)
-            })
-            .await;
+        let (rig, _processes) = both("together").await;
         let text = format!(
             "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: web}}\nspec: {{replicas: 5, {TEMPLATE}}}\n"
         );

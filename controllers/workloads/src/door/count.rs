@@ -13,7 +13,7 @@ use setpoint_runtime::View;
 use setpoint_store::Revision;
 
 use super::{Asked, covers};
-use crate::pod::{PodFacts, PodState};
+use crate::pod::PodFacts;
 
 /// One resource of a quota.
 struct Line {
@@ -195,7 +195,7 @@ fn scaled(usage: &ResourceList, count: usize) -> ResourceList {
         .collect()
 }
 
-/// Whether a pod has ended for good. One that fails while it is taken back from where it is runs again.
+/// Whether a pod has ended for good.
 fn has_ended(view: &View<'_>, key: &ObjectKey, pod: &setpoint_runtime::Stored<Pod>) -> bool {
     let binding = view.bindings().entry(key).and_then(|e| e.last_good());
     let actual = binding
@@ -203,12 +203,8 @@ fn has_ended(view: &View<'_>, key: &ObjectKey, pod: &setpoint_runtime::Stored<Po
         .and_then(|e| e.last_good());
     let revisions = (pod.create_revision, pod.mod_revision);
     let (binding, actual) = (binding.map(|b| &b.value), actual.map(|a| &a.value));
-    let returns = binding.is_some_and(|b| b.withdrawn.is_some());
-    match PodFacts::new(key, &pod.uid(), revisions, &pod.value, binding, actual).state {
-        PodState::Succeeded => true,
-        PodState::Failed => !returns,
-        _ => false,
-    }
+    let facts = PodFacts::new(key, &pod.uid(), revisions, &pod.value, binding, actual);
+    binding.is_some_and(|binding| facts.state.is_final(binding))
 }
 
 /// Whether something is not there any more that counts and that controllers create.

@@ -40,11 +40,9 @@ const SUSPENDED: &str = "Suspended";
 pub fn decide(s: &Snapshot, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     let elsewhere = s.spec.other_manager();
-    let looked_after = elsewhere.map(|other| format!("{other} looks after it"));
     // Whoever was to look after it from the beginning; what follows is about documents that were changed by hand.
-    if let Some(note) = looked_after.clone().filter(|_| s.status.is_none()) {
-        plan.notes.push(note);
-        return plan;
+    if let Some(other) = elsewhere.filter(|_| s.status.is_none()) {
+        return left_to(other, plan);
     }
     if let Some(error) = &s.lost_count {
         plan.notes
@@ -70,9 +68,8 @@ pub fn decide(s: &Snapshot, now: Timestamp) -> Plan {
         }
         return plan;
     }
-    if let Some(note) = looked_after {
-        plan.notes.push(note);
-        return plan;
+    if let Some(other) = elsewhere {
+        return left_to(other, plan);
     }
     if let Some(status) = s.status.as_ref().filter(|status| status.is_finished()) {
         ended(&mut plan, s, status, now);
@@ -85,6 +82,12 @@ pub fn decide(s: &Snapshot, now: Timestamp) -> Plan {
         return plan;
     }
     Decision::new(s, now, plan).decide()
+}
+
+/// A Job that another controller looks after.
+fn left_to(other: &str, mut plan: Plan) -> Plan {
+    plan.notes.push(format!("{other} looks after it"));
+    plan
 }
 
 /// A Job that has ended: what runs all the same goes, and so does the Job when its time is over.

@@ -13,7 +13,7 @@ use super::plan::{Counts, Failure, GREATEST_NUMBER, JobPod, Outcome, Record, Sna
 use crate::index::{OwnerIndex, PodRow};
 use crate::pod::{PodFacts, PodState};
 use crate::standing::{self, Unusable};
-use crate::{Shared, writes};
+use crate::{Shared, owner, writes};
 
 /// What a snapshot was made from.
 pub(super) struct Found {
@@ -100,13 +100,9 @@ pub(super) fn observe(
 }
 
 fn pods(s: &mut Snapshot, index: &OwnerIndex, view: &View<'_>) {
-    let manual = s.spec.manual_selector == Some(true);
     let selects = |row: &PodRow| {
         let of = &row.pod.value.metadata.labels;
-        match s.spec.selector.as_ref().filter(|_| manual) {
-            Some(selector) => selector.matches(of),
-            None => of.get(labels::CONTROLLER_UID) == Some(&s.uid),
-        }
+        owner::selects(&s.spec, of, |uid| *uid == *s.uid)
     };
     for row in index.pods_of(&s.uid) {
         if row.facts.frozen || selects(row) {
@@ -116,10 +112,12 @@ fn pods(s: &mut Snapshot, index: &OwnerIndex, view: &View<'_>) {
         }
     }
     for row in index.loose_pods(&s.key.namespace) {
+        let (number, selected) = (number(row), selects(row));
         let own_name = row.facts.key.name.starts_with(names::prefix(&s.key.name));
         s.loose_numbers
-            .extend(number(row).filter(|_| own_name || selects(row)));
-        if s.overlap.is_none() && !row.facts.frozen && selects(row) && may_return(s, row) {
+            .extend(number.filter(|_| own_name || selected));
+        let fits = selected && s.overlap.is_none() && !row.facts.frozen;
+        if fits && may_return(s, row, number) {
             s.adoptable.push(row.facts.seen());
         }
     }
@@ -146,8 +144,8 @@ fn pods(s: &mut Snapshot, index: &OwnerIndex, view: &View<'_>) {
 
 /// Whether a pod that is nobody's may be taken on. Each number is counted once, so one whose number is counted, or another
 /// pod's, as that of a copy is, stays where it is; so does one that has ended and has none, which may have been counted.
-fn may_return(s: &Snapshot, row: &PodRow) -> bool {
-    let Some(number) = number(row) else {
+fn may_return(s: &Snapshot, row: &PodRow, number: Option<i32>) -> bool {
+    let Some(number) = number else {
         return row.facts.is_active();
     };
     let others = s.loose_numbers.iter().filter(|n| **n == number).count();
@@ -226,7 +224,7 @@ fn outcome(state: PodState, actual: &PodActual, binding: &Binding, spec: &PodSpe
         PodState::Succeeded => Outcome::Succeeded {
             at: ended_at(actual, binding, spec),
         },
-        PodState::Failed if binding.withdrawn.is_none() => Outcome::Failed(Failure {
+        PodState::Failed if state.is_final(binding) => Outcome::Failed(Failure {
             at: ended_at(actual, binding, spec),
             exits: exits(actual),
             conditions: actual
