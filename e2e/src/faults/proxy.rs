@@ -99,6 +99,12 @@ impl Proxy {
         self.mode.send_replace(mode);
     }
 
+    /// Whether no connection leads through it.
+    pub fn is_idle(&self) -> bool {
+        // Each connection follows the mode; without any, only the listener does.
+        self.mode.receiver_count() <= 1
+    }
+
     /// Breaks the connections that there are.
     pub fn reset(&self) {
         self.resets.send_modify(|n| *n += 1);

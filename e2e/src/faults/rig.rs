@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use etcd_client::GetOptions;
 use parking_lot::Mutex;
 use rustix::process::Signal;
 use setpoint_agent::cgroup::Cgroups;
@@ -347,6 +348,19 @@ impl Rig {
         self.note(format!("{name} to etcd: {mode:?}"));
     }
 
+    /// Cuts a process off from all members, and returns when nothing more can reach it.
+    #[track_caller]
+    pub fn cut_off(&mut self, name: &str) {
+        self.set(name, Mode::Cut);
+        self.eventually(&format!("{name} has no connection"), |rig| {
+            let open = rig.clients[name].proxies.iter().filter(|p| !p.is_idle());
+            match open.count() {
+                0 => Ok(()),
+                some => Err(format!("those through {some} proxies are there")),
+            }
+        });
+    }
+
     /// Breaks the connections of a process.
     pub fn reset(&self, name: &str) {
         for proxy in &self.clients[name].proxies {
@@ -561,13 +575,13 @@ impl Rig {
 
     /// Discards history up to `behind` revisions before the newest on record.
     pub fn compact(&self, behind: i64) -> Result<i64, String> {
+        // What the recorder has not seen is never discarded.
+        self.block(self.recorder.catch_up());
         let revision = self.recorder.revision() - behind;
         if revision < 1 {
             return Err("nothing to compact yet".to_owned());
         }
         self.block(async {
-            // What the recorder has not seen is never discarded.
-            self.recorder.catch_up().await;
             let member = self.etcd.running()[0];
             let mut client = self.etcd.client(member).await?;
             client.compact(revision, None).await
@@ -575,6 +589,25 @@ impl Rig {
         .map_err(|e| e.to_string())?;
         self.note(format!("compacted at r{revision}"));
         Ok(revision)
+    }
+
+    /// Whether no member that runs can tell any more what was before a revision: each applies a compaction in its time.
+    pub fn is_discarded(&self, revision: i64) -> Result<(), String> {
+        let before = GetOptions::new()
+            .with_revision(revision - 1)
+            .with_serializable();
+        for member in self.etcd.running() {
+            let asked = async {
+                let mut client = self.etcd.client(member).await?;
+                client.get(PREFIX.0, Some(before.clone())).await
+            };
+            match self.block(asked) {
+                Ok(_) => return Err(format!("m{member} has it yet")),
+                Err(error) if error.to_string().contains("compacted") => {}
+                Err(error) => return Err(format!("m{member}: {error}")),
+            }
+        }
+        Ok(())
     }
 
     /// Defragments a member, which answers nobody meanwhile.

@@ -12,11 +12,11 @@ fn compaction_and_defragmentation_under_load_lose_nothing() {
     let load = rig.load("web", 3, 6);
     for member in 0..3 {
         // Those who are away meanwhile cannot go on from where they were: they must list anew.
+        for name in ["probe-a", standby] {
+            rig.cut_off(name);
+        }
         let listed = |rig: &Rig| rig.log(standby).matches("cache listed").count();
         let before = listed(&rig);
-        for name in ["probe-a", standby] {
-            rig.set(name, Mode::Cut);
-        }
         rig.reset(leader);
         let seen = rig.block(rig.user().note("meanwhile", &format!("round {member}")));
         rig.eventually("the rest has moved on", |rig| {
@@ -27,7 +27,8 @@ fn compaction_and_defragmentation_under_load_lose_nothing() {
                 Err(format!("at r{at}"))
             }
         });
-        rig.eventually("history is discarded", |rig| rig.compact(0));
+        let compacted = rig.eventually("history is discarded", |rig| rig.compact(0));
+        rig.eventually("no member has it", |rig| rig.is_discarded(compacted));
         rig.eventually("a member is defragmented", |rig| rig.defragment(member));
         for name in ["probe-a", standby] {
             rig.set(name, Mode::Pass);
