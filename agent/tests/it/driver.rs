@@ -205,7 +205,7 @@ async fn a_container_whose_parent_is_killed_goes_on() {
     let f = Fixture::new();
     let dir = f.dir("c");
     fs::create_dir_all(&dir).unwrap();
-    let mut spec = sh("echo up; trap 'exit 5' TERM; while :; do sleep 0.05; done");
+    let mut spec = sh("trap 'exit 5' TERM; echo up; while :; do sleep 0.05; done");
     spec.log = Some(LogSpec::at(f.log_path("c")));
     fs::write(dir.join("spec.json"), serde_json::to_vec(&spec).unwrap()).unwrap();
     use std::os::unix::process::CommandExt;
