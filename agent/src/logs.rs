@@ -49,10 +49,10 @@ impl LogReader {
             timestamps: options.timestamps,
             in_line: false,
         };
-        let files = files_of(path);
+        let files = opened(|| files_of(path))?;
         reader.file = match options.tail {
             Some(lines) => position_tail(files, lines)?,
-            None => files.first().map(File::open).transpose()?,
+            None => files.into_iter().next(),
         };
         Ok(reader)
     }
@@ -64,9 +64,9 @@ impl LogReader {
     pub fn next_chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
         loop {
             let Some(file) = self.file.as_mut() else {
-                match files_of(&self.path).first() {
-                    Some(first) => self.file = Some(File::open(first)?),
-                    None => return Ok(None),
+                self.file = opened(|| files_of(&self.path))?.into_iter().next();
+                if self.file.is_none() {
+                    return Ok(None);
                 }
                 continue;
             };
@@ -206,6 +206,8 @@ pub fn remove(path: &Path) {
 
 /// The files of a log, oldest first.
 fn files_of(path: &Path) -> Vec<PathBuf> {
+    // Looked at first: should it be rotated away now, it is found under its next name.
+    let exists = path.exists();
     let mut rotated: Vec<(u64, PathBuf)> = Vec::new();
     if let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str()))
         && let Ok(entries) = fs::read_dir(dir)
@@ -222,30 +224,62 @@ fn files_of(path: &Path) -> Vec<PathBuf> {
     }
     rotated.sort();
     let mut files: Vec<PathBuf> = rotated.into_iter().map(|(_, p)| p).collect();
-    if path.exists() {
+    if exists {
         files.push(path.into());
     }
     files
 }
 
+/// How often names are looked up again because files were rotated meanwhile, which happens now and then.
+const LOOKS: usize = 100;
+
+/// The files that `list` names, as they were together at one moment: between the listing and the opening a name may be
+/// gone, or have passed to a newer file, and what lies between would be skipped.
+fn opened(mut list: impl FnMut() -> Vec<PathBuf>) -> io::Result<Vec<File>> {
+    let mut missing = io::Error::from(io::ErrorKind::NotFound);
+    for _ in 0..LOOKS {
+        let mut open = || -> io::Result<Option<Vec<File>>> {
+            let files = list().into_iter().map(File::open);
+            let files = files.collect::<io::Result<Vec<_>>>()?;
+            let ids = files.iter().map(|file| Ok(id(&file.metadata()?)));
+            let listed = list().into_iter().map(|path| Ok(id(&fs::metadata(path)?)));
+            let same =
+                ids.collect::<io::Result<Vec<_>>>()? == listed.collect::<io::Result<Vec<_>>>()?;
+            Ok(same.then_some(files))
+        };
+        match open() {
+            Ok(Some(files)) => return Ok(files),
+            Ok(None) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => missing = error,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(missing)
+}
+
 /// The file that comes after an open one; the oldest that is left when the open one has been removed.
 fn following(file: &File, path: &Path) -> io::Result<Option<File>> {
     let own = id(&file.metadata()?);
-    let Some(next) = successor(own, path) else {
-        return Ok(None);
-    };
-    let file = match File::open(next) {
-        Ok(file) => file,
-        // Rotated away meanwhile: next time.
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(e),
-    };
-    // A name may have passed to a newer file between the listing and the opening; what lies between would be skipped.
-    let opened = id(&file.metadata()?);
-    let still = successor(own, path)
-        .and_then(|p| fs::metadata(p).ok())
-        .map(|m| id(&m));
-    Ok((still == Some(opened)).then_some(file))
+    for _ in 0..LOOKS {
+        let Some(next) = successor(own, path) else {
+            break;
+        };
+        let file = match File::open(next) {
+            Ok(file) => file,
+            // Rotated away meanwhile.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(e),
+        };
+        // As in `opened`.
+        let opened = id(&file.metadata()?);
+        let still = successor(own, path)
+            .and_then(|p| fs::metadata(p).ok())
+            .map(|m| id(&m));
+        if still == Some(opened) {
+            return Ok(Some(file));
+        }
+    }
+    Ok(None)
 }
 
 /// The path of the file that comes after the one with this identity.
@@ -263,11 +297,10 @@ fn id(metadata: &fs::Metadata) -> (u64, u64) {
 }
 
 /// Opens the file in which the last `lines` records begin, at their beginning.
-fn position_tail(files: Vec<PathBuf>, lines: usize) -> io::Result<Option<File>> {
+fn position_tail(files: Vec<File>, lines: usize) -> io::Result<Option<File>> {
     let mut missing = lines;
     let mut earliest = None;
-    for path in files.iter().rev() {
-        let mut file = File::open(path)?;
+    for mut file in files.into_iter().rev() {
         let (found, offset) = last_records(&mut file, missing)?;
         file.seek(SeekFrom::Start(offset))?;
         earliest = Some(file);

@@ -81,6 +81,68 @@ fn a_log_that_does_not_exist_is_empty() {
     assert_eq!(read(&tmp.path().join("0.log"), &LogOptions::default()), "");
 }
 
+/// What the files hold that are opened when `between` happens after each of the first listings, until it returns false.
+fn opened_while(path: &Path, mut between: impl FnMut() -> bool) -> String {
+    let mut goes_on = true;
+    let files = opened(|| {
+        let files = files_of(path);
+        goes_on = goes_on && between();
+        files
+    });
+    let texts = files.unwrap().into_iter().map(io::read_to_string);
+    texts.map(Result::unwrap).collect()
+}
+
+fn records(range: std::ops::Range<usize>) -> String {
+    range.map(record).collect()
+}
+
+#[test]
+fn a_rotation_while_a_log_is_opened_hides_nothing() {
+    let (tmp, path) = rotated();
+    let rotate = || fs::rename(&path, tmp.path().join("0.log.11")).unwrap();
+    // The name is gone for a moment.
+    let mut step = 0;
+    let texts = opened_while(&path, || {
+        match step {
+            0 => rotate(),
+            _ => fs::write(&path, record(10)).unwrap(),
+        }
+        step += 1;
+        step < 2
+    });
+    assert_eq!(texts, records(0..11));
+
+    // The name is another file's at once, and the oldest file is removed.
+    let texts = opened_while(&path, || {
+        fs::rename(&path, tmp.path().join("0.log.12")).unwrap();
+        fs::write(&path, record(11)).unwrap();
+        fs::remove_file(tmp.path().join("0.log.9")).unwrap();
+        false
+    });
+    assert_eq!(texts, records(3..12));
+
+    // What is opened last may have been rotated after the others were opened.
+    let mut listings = 0;
+    let texts = opened_while(&path, || {
+        listings += 1;
+        if listings == 2 {
+            fs::rename(&path, tmp.path().join("0.log.13")).unwrap();
+            fs::write(&path, record(12)).unwrap();
+        }
+        listings < 2
+    });
+    assert_eq!(texts, records(3..13));
+}
+
+#[test]
+fn a_log_that_cannot_be_opened_is_an_error_and_not_a_long_search() {
+    let (tmp, path) = rotated();
+    std::os::unix::fs::symlink("nowhere", tmp.path().join("0.log.8")).unwrap();
+    let error = LogReader::open(&path, &LogOptions::default()).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::NotFound);
+}
+
 #[tokio::test]
 async fn following_sees_every_line_across_rotation_and_ends_with_the_container() {
     let tmp = tempfile::tempdir().unwrap();
