@@ -50,7 +50,7 @@ pub async fn run(
         .map_err(AgentError::Listen)?;
     let endpoint = server.endpoint(config.address);
     let serving = tokio::spawn(server.run(shutdown.clone()));
-    let surroundings = Surroundings::this("process", &config)?;
+    let surroundings = Surroundings::this("process", &config).await?;
     let groups = Cgroups::detect(&config.cgroup_root);
     let result = node::run(
         config,

@@ -22,6 +22,7 @@ mod work;
 mod writes;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use setpoint_apis::records::NodeAlive;
 use setpoint_apis::{Keyspace, ResourceList};
@@ -81,6 +82,9 @@ pub struct RunnerContext {
     pub clock: Clock,
 }
 
+/// How long the agent before may take to let go of the data directory.
+const FORMER_AGENT_ENDS: Duration = Duration::from_secs(5);
+
 /// What an agent runs on.
 pub struct Surroundings {
     /// The machine.
@@ -96,10 +100,12 @@ impl Surroundings {
     ///
     /// # Errors
     /// The agent's directory cannot be used.
-    pub fn this(driver: &'static str, config: &AgentConfig) -> Result<Self, AgentError> {
+    pub async fn this(driver: &'static str, config: &AgentConfig) -> Result<Self, AgentError> {
         Ok(Self {
             machine: Machine::this(driver),
-            disk: Disk::open(&config.data_dir).map_err(AgentError::Disk)?,
+            disk: Disk::open_within(&config.data_dir, FORMER_AGENT_ENDS)
+                .await
+                .map_err(AgentError::Disk)?,
             clock: Clock::system(),
         })
     }

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use setpoint_apis::ObjectKey;
 use setpoint_apis::fnv::fnv64;
 use setpoint_apis::records::ClaimFence;
+use tokio::time::{Instant, sleep};
 
 /// What is remembered of a claim.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,9 +69,19 @@ enum Storage {
     Files {
         claims: PathBuf,
         content: PathBuf,
-        _lock: fs::File,
+        _lock: Lock,
     },
     Hollow(HollowDisk),
+}
+
+/// The directory is this agent's own until it is dropped.
+struct Lock(fs::File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file is not enough while a child that is being started has it, too.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
 }
 
 /// The disk of an agent that has none. It outlives the agent as long as a clone of it is kept.
@@ -91,6 +103,23 @@ impl Disk {
         }
     }
 
+    /// As [`Disk::open`], and waits up to `limit` for an agent that uses it. One that was killed holds the lock until the
+    /// kernel has let go of all that it had, and whoever restarts it may be quicker.
+    ///
+    /// # Errors
+    /// Another agent uses it still, or it cannot be read or written.
+    pub async fn open_within(dir: &Path, limit: Duration) -> Result<Self, DiskError> {
+        let deadline = Instant::now() + limit;
+        loop {
+            match Self::open(dir) {
+                Err(DiskError::InUse(_)) if Instant::now() < deadline => {
+                    sleep(Duration::from_millis(50)).await;
+                }
+                opened => return opened,
+            }
+        }
+    }
+
     /// Opens the data directory, and makes it if it does not exist.
     ///
     /// # Errors
@@ -108,6 +137,7 @@ impl Disk {
         let lock = fs::File::create(&path).map_err(at(&path))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| DiskError::InUse(dir.into()))?;
+        let lock = Lock(lock);
         let path = dir.join("instance");
         let instance = match fs::read_to_string(&path) {
             Ok(text) if !text.trim().is_empty() => text.trim().to_owned(),
@@ -322,5 +352,22 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let _held = Disk::open(dir.path()).unwrap();
         assert!(matches!(Disk::open(dir.path()), Err(DiskError::InUse(_))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_is_just_ending_is_waited_for_and_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = Disk::open(dir.path()).unwrap();
+        let limit = Duration::from_secs(5);
+        let begun = Instant::now();
+        let refused = Disk::open_within(dir.path(), limit).await;
+        assert!(matches!(refused, Err(DiskError::InUse(_))));
+        assert!(begun.elapsed() >= limit);
+        let ending = async {
+            sleep(limit / 2).await;
+            drop(held);
+        };
+        let (opened, ()) = tokio::join!(Disk::open_within(dir.path(), limit), ending);
+        opened.unwrap();
     }
 }

@@ -56,7 +56,14 @@ impl World {
             etcd.store().await,
             Keyspace::new(&etcd.prefix(name)).unwrap(),
         );
-        let versions = store.versions().await.unwrap();
+        let begun = Instant::now();
+        let versions = loop {
+            match store.versions().await {
+                Ok(versions) => break versions,
+                Err(error) if begun.elapsed() > Duration::from_secs(60) => panic!("{error}"),
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        };
         Self {
             etcd,
             store,
@@ -114,12 +121,10 @@ impl World {
             );
             let driver = Arc::new(ProcessDriver::new(driver));
             let make = |c: &AgentConfig, context| Ok(Runner::new(c, context, driver));
-            // The agent before may take a moment to let go of the directory.
+            // The agent before may take long to let go of the directory where the machine is busy.
             let surroundings = loop {
-                match node::Surroundings::this("process", &config) {
-                    Err(AgentError::Disk(node::DiskError::InUse(_))) => {
-                        tokio::time::sleep(Duration::from_millis(10)).await
-                    }
+                match node::Surroundings::this("process", &config).await {
+                    Err(AgentError::Disk(node::DiskError::InUse(_))) => {}
                     surroundings => break surroundings,
                 }
             };
