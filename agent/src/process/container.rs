@@ -5,16 +5,18 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
+use tracing::warn;
 
 use super::{ProcessDriverConfig, blocking, lost};
 use crate::cgroup::{Cgroup, Usage};
@@ -102,6 +104,27 @@ fn open_process(process: ProcessId, is_child: bool) -> io::Result<Option<OwnedFd
     Ok(same.then_some(fd))
 }
 
+/// How long a process may take to end that was killed: it does so at once, unless the kernel waits for a disk.
+const KILLED_ENDS: Duration = Duration::from_secs(30);
+
+/// Waits until a process has ended; whether it has.
+fn is_gone(process: &OwnedFd, limit: Duration) -> bool {
+    let deadline = Instant::now() + limit;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec {
+            tv_sec: left.as_secs().cast_signed(),
+            tv_nsec: left.subsec_nanos().into(),
+        };
+        // It is readable when the process is no more, or a zombie.
+        let mut ended = [PollFd::new(process, PollFlags::IN)];
+        match poll(&mut ended, Some(&timeout)) {
+            Err(Errno::INTR) => {}
+            ready => return ready.is_ok_and(|count| count > 0),
+        }
+    }
+}
+
 /// The shim has ended: reads what it left, or finishes its work when it left nothing.
 #[expect(
     clippy::disallowed_methods,
@@ -124,7 +147,10 @@ pub(super) fn conclude(
     loop {
         match open_process(record.container, false) {
             Ok(Some(main)) => {
-                let _ = pidfd_send_signal(main, Signal::KILL);
+                let _ = pidfd_send_signal(&main, Signal::KILL);
+                if !is_gone(&main, KILLED_ENDS) {
+                    warn!(dir = %dir.display(), pid = record.container.pid, "a process that was killed does not end; going on without it");
+                }
                 break;
             }
             Ok(None) => break,
@@ -338,5 +364,19 @@ mod tests {
         };
         child.wait().unwrap();
         assert!(open_process(gone, false).unwrap().is_none());
+    }
+
+    #[test]
+    fn only_a_process_that_has_ended_is_gone() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("1000")
+            .spawn()
+            .unwrap();
+        let pid = Pid::from_raw(child.id() as i32).unwrap();
+        let process = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+        assert!(!is_gone(&process, Duration::from_millis(10)));
+        child.kill().unwrap();
+        assert!(is_gone(&process, Duration::from_secs(60)));
+        child.wait().unwrap();
     }
 }
