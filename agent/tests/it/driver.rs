@@ -277,6 +277,21 @@ async fn a_killed_shim_takes_its_container_with_it_and_the_end_is_told_honestly(
 }
 
 #[tokio::test]
+async fn without_control_groups_too_the_end_is_told_when_the_main_process_is_gone() {
+    let f = Fixture::without_cgroups();
+    let container = f
+        .start("c", sh("echo ready; exec sleep 1000"))
+        .await
+        .unwrap();
+    eventually("it is up", || f.log("c").contains("ready")).await;
+    let record = container.record().clone();
+    crate::support::kill(record.shim.pid);
+    let exit = within(container.ended()).await;
+    assert_eq!(exit.signal, Some(9));
+    assert!(!alive(record.container.pid));
+}
+
+#[tokio::test]
 async fn what_was_never_started_is_told_apart() {
     let f = Fixture::new();
     assert!(matches!(
@@ -661,7 +676,15 @@ async fn without_root_it_runs_and_says_what_could_not_be_applied() {
     }
     let f = Fixture::without_cgroups();
     let program = f.path("shim");
-    fs::copy(env!("CARGO_BIN_EXE_setpoint-shim"), &program).unwrap();
+    // By another process: a child that this one starts while a copy of its own is open could keep it open for writing,
+    // and what is open for writing cannot be run.
+    let copied = std::process::Command::new("cp")
+        .args([
+            env!("CARGO_BIN_EXE_setpoint-shim").as_ref(),
+            program.as_os_str(),
+        ])
+        .status();
+    assert!(copied.unwrap().success());
     crate::support::open_to_all(f.path("").as_path());
     let driver = f.driver_with(&[
         "/usr/bin/setpriv",
@@ -688,11 +711,15 @@ async fn without_root_it_runs_and_says_what_could_not_be_applied() {
 
 #[tokio::test]
 async fn starting_takes_milliseconds() {
-    // Not a benchmark: a build without optimisation on a busy machine. It catches a sleep or a lock in the path.
+    // Not a benchmark: a build without optimisation on a busy machine. It catches a sleep or a lock in the path, which
+    // would hold up every start.
     let f = Fixture::new();
+    let quick = Duration::from_millis(250);
     let mut best = Duration::MAX;
-    for i in 0..10 {
-        let name = format!("c{i}");
+    let (tried_since, mut tries) = (Instant::now(), 0);
+    while best >= quick && tried_since.elapsed() < Duration::from_secs(60) {
+        tries += 1;
+        let name = format!("c{tries}");
         let request = f.request(
             &name,
             sh("exec sleep 1000"),
@@ -707,7 +734,7 @@ async fn starting_takes_milliseconds() {
         container.kill();
         within(container.ended()).await;
     }
-    assert!(best < Duration::from_millis(250), "{best:?}");
+    assert!(best < quick, "{best:?} at best of {tries}");
 }
 
 async fn eventually_some<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
@@ -743,15 +770,15 @@ async fn a_supervisor_that_hangs_is_killed_and_said_so_and_the_next_try_may_begi
 async fn a_supervisor_that_hung_when_the_agent_died_does_not_hold_up_the_next_agent() {
     let f = Fixture::new();
     let limit = Duration::from_millis(200);
-    let hangs = f.driver_with(&["/bin/sh", "-c", "exec sleep 1000", "shim"]);
+    let hangs = f.driver_with(&["/bin/sh", "-c", ": > \"$1/hangs\"; exec sleep 1000", "shim"]);
     let request = f.request("c", sh("exit 6"), Limits::default());
     let dir = request.dir.clone();
+    let begun = dir.join("hangs");
     // The agent dies while it waits.
-    assert!(
-        tokio::time::timeout(limit, hangs.start(request))
-            .await
-            .is_err()
-    );
+    tokio::select! {
+        started = hangs.start(request) => panic!("it did not hang: {:?}", started.err()),
+        () = eventually("the supervisor hangs", || begun.exists()) => {}
+    }
     let next = f.another_driver().with_start_limit(limit);
     assert!(matches!(
         within(next.adopt(dir.clone())).await,

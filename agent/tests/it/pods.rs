@@ -483,7 +483,8 @@ async fn hooks_run_after_the_start_and_before_the_end() {
     let pod = agent.run(&input);
     agent.until("it is ready", PodActual::is_ready).await;
     assert!(after.exists() && !before.exists());
-    pod.stop(None);
+    // The hook has as long as the pod has to end.
+    pod.stop(Some(Duration::from_secs(30)));
     agent.stopped().await;
     assert!(before.exists());
 }
@@ -494,8 +495,8 @@ async fn readiness_follows_the_probe_and_liveness_restarts() {
     let (ready, sick) = (w.f.path("ready"), w.f.path("sick"));
     let input = w.input(&format!(
         "containers: [{{name: c, image: host, command: [sh, -c, 'rm -f {sick}; exec sleep 1000'], \
-         readinessProbe: {{exec: {{command: [test, -e, {ready}]}}, periodSeconds: 1, failureThreshold: 1}}, \
-         livenessProbe: {{exec: {{command: [test, '!', -e, {sick}]}}, periodSeconds: 1, failureThreshold: 1}}}}]",
+         readinessProbe: {{exec: {{command: [test, -e, {ready}]}}, periodSeconds: 1, timeoutSeconds: 20, failureThreshold: 1}}, \
+         livenessProbe: {{exec: {{command: [test, '!', -e, {sick}]}}, periodSeconds: 1, timeoutSeconds: 20, failureThreshold: 1}}}}]",
         ready = ready.display(), sick = sick.display()
     ));
     let agent = w.agent();
@@ -514,7 +515,8 @@ async fn readiness_follows_the_probe_and_liveness_restarts() {
     fs::write(&sick, "").unwrap();
     let a = agent
         .until("it was restarted", |a| {
-            a.container_statuses[0].restart_count == 1
+            // More than once when it is asked before the container has removed the file.
+            a.container_statuses[0].restart_count >= 1
                 && a.container_statuses[0].state.running.is_some()
         })
         .await;
