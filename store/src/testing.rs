@@ -1,8 +1,8 @@
 //! Real etcd servers for tests (feature `testing`).
 //!
-//! A test starts a [`TestEtcd`] and talks to it. It listens on 127.0.0.1, on ports that were free a moment ago, keeps its
-//! data in a temporary directory, and is killed when it is dropped or when the test process dies. A missing etcd fails
-//! the test: `make test` installs one.
+//! A test starts a [`TestEtcd`] and talks to it. It listens on 127.0.0.1, on ports that are its own as long as it lives,
+//! keeps its data in a temporary directory, and is killed when it is dropped or when the test process dies. A missing
+//! etcd fails the test: `make test` installs one.
 
 mod certs;
 mod process;
@@ -17,7 +17,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use self::process::Process;
+use self::process::{Port, Process};
 use crate::error::StoreError;
 use crate::etcd::{ConnectOptions, EtcdStore, Pem, TlsOptions};
 use crate::types::{RangeRequest, Txn, TxnOp};
@@ -48,7 +48,8 @@ pub struct TestEtcd {
     binary: PathBuf,
     directory: TempDir,
     certs: Option<Certs>,
-    ports: Mutex<(u16, u16)>,
+    client: Port,
+    peer: Port,
     process: Mutex<Option<Process>>,
 }
 
@@ -88,20 +89,12 @@ impl TestEtcd {
             options,
             directory,
             certs,
-            ports: Mutex::new((0, 0)),
+            client: Port::hold(),
+            peer: Port::hold(),
             process: Mutex::new(None),
         };
-        let mut failures = String::new();
-        for _ in 0..5 {
-            *etcd.ports.lock() = process::free_ports();
-            match etcd.launch().await {
-                Ok(()) => return etcd,
-                // Somebody else was faster with the port.
-                Err(log) if log.contains("address already in use") => failures = log,
-                Err(log) => panic!("etcd did not start:\n{log}"),
-            }
-        }
-        panic!("etcd found no free port:\n{failures}");
+        etcd.launch().await;
+        etcd
     }
 
     /// One that all tests of the process share, each with a prefix of its own. It lives as long as somebody holds it.
@@ -127,7 +120,7 @@ impl TestEtcd {
         } else {
             "http"
         };
-        format!("{scheme}://127.0.0.1:{}", self.ports.lock().0)
+        format!("{scheme}://127.0.0.1:{}", self.client.number())
     }
 
     /// How to connect to it; with TLS, as the user `root`.
@@ -158,12 +151,20 @@ impl TestEtcd {
         self.certs.as_ref().expect("an etcd with TLS").files(user)
     }
 
-    /// A new connection.
+    /// A new connection, which is more patient than one by the defaults: what a test does with its own hands is to
+    /// succeed on a busy machine too.
     ///
     /// # Panics
     /// When the options cannot work.
     pub async fn connect(&self) -> EtcdStore {
-        EtcdStore::connect(&self.connect_options())
+        let options = ConnectOptions {
+            connect_timeout: Duration::from_secs(30),
+            request_timeout: Duration::from_secs(60),
+            keep_alive_timeout: Duration::from_secs(60),
+            watch_silence_limit: Duration::from_secs(120),
+            ..self.connect_options()
+        };
+        EtcdStore::connect(&options)
             .await
             .expect("options that work")
     }
@@ -208,9 +209,7 @@ impl TestEtcd {
     /// As [`TestEtcd::start`].
     pub async fn restart(&self) {
         self.kill();
-        if let Err(log) = self.launch().await {
-            panic!("etcd did not start again:\n{log}");
-        }
+        self.launch().await;
     }
 
     /// Freezes it (SIGSTOP): connections stay open and nothing answers.
@@ -241,6 +240,8 @@ impl TestEtcd {
         let mut command = std::process::Command::new(process::find_etcdctl());
         command
             .env("ETCDCTL_API", "3")
+            // The defaults are 5 s and 2 s: little on a busy machine.
+            .args(["--command-timeout=60s", "--dial-timeout=30s"])
             .arg("--endpoints")
             .arg(self.endpoint());
         if self.certs.is_some() {
@@ -266,11 +267,10 @@ impl TestEtcd {
         self.directory.path().join("etcd.log")
     }
 
-    /// Starts the process and waits until it answers. `Err` is its log.
-    async fn launch(&self) -> Result<(), String> {
-        let (client, peer) = *self.ports.lock();
+    /// Starts the process and waits until it answers.
+    async fn launch(&self) {
         let url = self.endpoint();
-        let peer_url = format!("http://127.0.0.1:{peer}");
+        let peer_url = format!("http://127.0.0.1:{}", self.peer.number());
         let mut args: Vec<String> = [
             "--name=test",
             &format!("--data-dir={}", self.data_dir().display()),
@@ -293,18 +293,23 @@ impl TestEtcd {
         args.extend(self.options.args.iter().cloned());
         *self.process.lock() = Some(Process::start(&self.binary, &args, &self.log_path()));
 
-        let store = self.connect().await;
+        // By the defaults: what is not answered soon is asked again.
+        let store = EtcdStore::connect(&self.connect_options())
+            .await
+            .expect("options that work");
         let deadline = Instant::now() + START_LIMIT;
         loop {
             if self.process.lock().as_mut().is_none_or(Process::has_ended) {
-                return Err(self.log());
+                panic!("etcd did not start:\n{}", self.log());
             }
-            if process::accepts(client) && answers(&store).await {
-                return Ok(());
+            if self.client.accepts() && answers(&store).await {
+                return;
             }
-            if Instant::now() > deadline {
-                return Err(format!("no answer within {START_LIMIT:?}\n{}", self.log()));
-            }
+            assert!(
+                Instant::now() <= deadline,
+                "etcd did not answer within {START_LIMIT:?}\n{}",
+                self.log()
+            );
             sleep(Duration::from_millis(20)).await;
         }
     }

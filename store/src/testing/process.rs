@@ -1,13 +1,14 @@
 //! The process: found, started, and gone when the test is.
 
 use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::net::TcpSocket;
 
 /// A child that dies with this process.
 pub(super) struct Process {
@@ -139,21 +140,37 @@ fn find(name: &str) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-/// Two ports that are free now. Somebody may take them before etcd does, so the start is tried again.
-pub(super) fn free_ports() -> (u16, u16) {
-    let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    let (one, other) = (listen(), listen());
-    let port = |listener: &TcpListener| {
-        listener
-            .local_addr()
-            .expect("a bound listener has an address")
-            .port()
-    };
-    (port(&one), port(&other))
+/// A port of 127.0.0.1 that nobody else is given as long as this lives, whether etcd listens on it or not.
+pub(super) struct Port {
+    number: u16,
+    _held: TcpSocket,
 }
 
-/// Whether somebody listens on a port.
-pub(super) fn accepts(port: u16) -> bool {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
+impl Port {
+    /// The socket is bound and does not listen, so connections are refused; with SO_REUSEADDR on both, as Go has it,
+    /// etcd may listen on its port all the same.
+    pub(super) fn hold() -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket
+            .set_reuseaddr(true)
+            .expect("a socket that shares its port");
+        socket
+            .bind((Ipv4Addr::LOCALHOST, 0).into())
+            .expect("a free port");
+        let address = socket.local_addr().expect("a bound socket has an address");
+        Self {
+            number: address.port(),
+            _held: socket,
+        }
+    }
+
+    pub(super) fn number(&self) -> u16 {
+        self.number
+    }
+
+    /// Whether somebody listens on it.
+    pub(super) fn accepts(&self) -> bool {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.number));
+        TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
+    }
 }

@@ -14,6 +14,8 @@ fn etcdctl(server: &Server, args: &[&str]) -> Command {
     let mut command = Command::new(find_etcdctl());
     command
         .env("ETCDCTL_API", "3")
+        // The defaults are 5 s and 2 s: little on a busy machine.
+        .args(["--command-timeout=60s", "--dial-timeout=30s"])
         .args(["--endpoints", &server.endpoint])
         .args(args)
         .stdin(Stdio::null())
