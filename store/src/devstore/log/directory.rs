@@ -190,7 +190,19 @@ fn keep(path: &Path, bytes: &[u8], directory: &File) -> std::io::Result<()> {
     directory.sync_all()
 }
 
-fn lock(path: &Path) -> Result<File, OpenError> {
+/// The directory is this process's own until it is dropped.
+pub(super) struct Lock {
+    file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file is not enough while a child that is being started has it, too.
+        let _ = flock(&self.file, FlockOperation::Unlock);
+    }
+}
+
+fn lock(path: &Path) -> Result<Lock, OpenError> {
     let lock_path = path.join("lock");
     let mut lock = File::options()
         .read(true)
@@ -216,8 +228,10 @@ fn lock(path: &Path) -> Result<File, OpenError> {
         }
         Err(error) => return Err(io("locking", &lock_path)(error.into())),
     }
-    lock.set_len(0)
-        .and_then(|()| writeln!(lock, "{}", std::process::id()))
+    let mut lock = Lock { file: lock };
+    lock.file
+        .set_len(0)
+        .and_then(|()| writeln!(lock.file, "{}", std::process::id()))
         .map_err(io("writing", &lock_path))?;
     Ok(lock)
 }

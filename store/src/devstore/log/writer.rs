@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex};
-use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
+use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 use tokio::sync::watch;
 
+use super::directory::Lock;
 use super::frame::{self, FRAME_HEADER, Kind};
 use crate::model::{Record, Snapshot};
 
@@ -81,7 +82,7 @@ pub(in crate::devstore) fn reserve_room(file: &File, offset: u64, length: u64) -
 pub(super) struct Start {
     pub(super) directory_path: PathBuf,
     pub(super) directory: File,
-    pub(super) lock: File,
+    pub(super) lock: Lock,
     pub(super) number: u64,
     pub(super) file: File,
     pub(super) id: u64,
@@ -139,7 +140,7 @@ struct Shared {
 pub(in crate::devstore) struct Log {
     shared: Arc<Shared>,
     /// The thread, and the lock of the directory. `None` once it is closed.
-    open: Mutex<Option<(JoinHandle<()>, File)>>,
+    open: Mutex<Option<(JoinHandle<()>, Lock)>>,
 }
 
 impl Log {
@@ -269,8 +270,7 @@ impl Log {
         self.shared.wake.notify_one();
         // It has said why it failed, if it did.
         let _ = thread.join();
-        // Closing the file is not enough while a child that is being started has it, too.
-        let _ = flock(&lock, FlockOperation::Unlock);
+        drop(lock);
     }
 
     /// Whether the log has grown so much that a new one should take its place.
