@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::tools::{Outcome, eventually, repository, run, setpoint_binary};
+use crate::tools::{Outcome, eventually, pause, repository, run, setpoint_binary};
 
 /// Long enough for a debug build on a machine that is busy with other tests.
 const LIMIT: Duration = Duration::from_secs(90);
@@ -225,12 +225,19 @@ impl Cluster {
 
     /// Runs `etcdctl` against this cluster's etcd.
     pub fn etcdctl(&self, args: &[&str]) -> String {
+        self.etcdctl_with(args, "")
+    }
+
+    /// Runs `etcdctl` against this cluster's etcd, with something on its standard input.
+    pub fn etcdctl_with(&self, args: &[&str], input: &str) -> String {
         let mut command = Command::new("etcdctl");
         command
             .env("ETCDCTL_API", "3")
             .args(["--endpoints", self.endpoint()])
+            // Longer than a busy machine lets an etcd stand.
+            .args(["--dial-timeout=30s", "--command-timeout=60s"])
             .args(args);
-        run(&mut command, "").ok()
+        run(&mut command, input).ok()
     }
 
     /// etcd's revision, which counts every write.
@@ -300,6 +307,19 @@ impl Cluster {
         outcome.stdout + &outcome.stderr
     }
 
+    /// Kills an agent alone, and waits until nothing of it is left: the next one of its directory may be started. What it
+    /// has started lives on.
+    pub fn kill_agent(&self, agent: &Agent) {
+        signal(agent.pid, Signal::KILL);
+        // `setpoint dev` is its parent and waits for it.
+        self.eventually("the agent is gone", || {
+            match Path::new(&format!("/proc/{}", agent.pid)).exists() {
+                false => Ok(()),
+                true => Err(format!("process {} is there", agent.pid)),
+            }
+        });
+    }
+
     /// Kills an agent with all that it has started, as a power failure would.
     pub fn kill_node(&self, name: &str) {
         self.kill_nodes(&[name]);
@@ -348,8 +368,7 @@ impl Drop for Cluster {
         // Not `eventually`: a panic while panicking would abort the whole test program.
         let deadline = std::time::Instant::now() + LIMIT;
         while matches!(self.dev.try_wait(), Ok(None)) && std::time::Instant::now() < deadline {
-            let _ = self.dev.try_wait();
-            std::thread::yield_now();
+            pause();
         }
         let _ = self.dev.kill();
         let _ = self.dev.wait();

@@ -102,7 +102,7 @@ pub fn eventually<T>(
     clippy::disallowed_methods,
     reason = "the pause between two looks at another process; what counts is the predicate"
 )]
-fn pause() {
+pub(crate) fn pause() {
     std::thread::sleep(Duration::from_millis(50));
 }
 

@@ -33,7 +33,7 @@ use super::report::Report;
 use super::tap::{Transaction, Wire};
 use super::user::{Load, User};
 use crate::cluster::{kill_family, with_programs};
-use crate::tools::{Outcome, eventually, repository, run, setpoint_binary};
+use crate::tools::{Outcome, eventually, pause, repository, run, setpoint_binary};
 
 /// Long enough for debug builds on a machine that is busy with other things.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -620,9 +620,18 @@ impl Rig {
 
     // The record.
 
-    /// A transaction that has passed through a proxy.
-    pub fn sent(&self, matches: impl Fn(&Transaction) -> bool) -> Option<Transaction> {
-        self.wire.find(matches)
+    /// How many transactions have come to the proxies so far: what comes from now on is behind that.
+    pub fn mark(&self) -> usize {
+        self.wire.count()
+    }
+
+    /// A transaction that has come to a proxy behind a [`mark`](Rig::mark).
+    pub fn sent(
+        &self,
+        since: usize,
+        matches: impl Fn(&Transaction) -> bool,
+    ) -> Option<Transaction> {
+        self.wire.find(since, matches)
     }
 
     /// Writes that fences have rejected so far.
@@ -773,7 +782,7 @@ impl Drop for Rig {
             if goal::pids(&self.marker).is_empty() || Instant::now() > deadline {
                 break;
             }
-            std::thread::yield_now();
+            pause();
         }
         for node in AGENTS {
             let config = AgentConfig::new(node, self.data_dir(node));

@@ -103,13 +103,20 @@ impl Wire {
         self.transactions.lock().clone()
     }
 
-    /// Looks at all transactions so far.
-    pub fn find(&self, matches: impl Fn(&Transaction) -> bool) -> Option<Transaction> {
-        self.transactions
-            .lock()
-            .iter()
-            .find(|t| matches(t))
-            .cloned()
+    /// How many there were so far.
+    pub fn count(&self) -> usize {
+        self.transactions.lock().len()
+    }
+
+    /// The first that matches, of those behind so many.
+    pub fn find(
+        &self,
+        since: usize,
+        matches: impl Fn(&Transaction) -> bool,
+    ) -> Option<Transaction> {
+        let all = self.transactions.lock();
+        let mut later = all.iter().skip(since);
+        later.find(|t| matches(t)).cloned()
     }
 
     fn sent(&self, sender: Sender, request: &PbTxnRequest) -> usize {

@@ -13,7 +13,7 @@ fn a_container_survives_its_agent_and_the_next_one_learns_its_exit_code() {
     cluster.apply(&PATIENT.replace("GOFILE", &go.to_string_lossy()));
     let pod = cluster.pod_in_phase("patient", "Running");
     let agent = cluster.agents()[0].clone();
-    kill_process(Pid::from_raw(agent.pid).unwrap(), Signal::KILL).unwrap();
+    cluster.kill_agent(&agent);
 
     // The next agent: the same name and directory.
     let mut next = cluster
@@ -66,7 +66,7 @@ fn a_deleted_node_is_registered_anew_when_its_agent_is_restarted_within_its_sess
         text if text.contains("state: Removed") => Ok(()),
         text => Err(text),
     });
-    kill_process(Pid::from_raw(agent.pid).unwrap(), Signal::KILL).unwrap();
+    cluster.kill_agent(&agent);
     let mut next = cluster
         .command()
         .args(["agent", "--node-name", "n1", "--listen", "127.0.0.1:0"])

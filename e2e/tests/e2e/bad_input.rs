@@ -114,6 +114,12 @@ fn without_etcd_a_command_says_what_to_do() {
             .args(["--endpoints", endpoint])
             .args(args)
             .env("HOME", dir.path());
+        if args[0] == "agent" {
+            // Not the machine's own.
+            command
+                .args(["--listen", "127.0.0.1:0", "--data-dir"])
+                .arg(dir.path().join("data"));
+        }
         if args[0] == "agent" || args[0] == "controllers" {
             // Parts of a cluster wait for etcd; they must say so and go when told to.
             let mut child = command

@@ -107,7 +107,7 @@ fn a_deleted_claim_frees_its_directory_when_its_last_pod_has_gone() {
     assert_ne!(first, second);
     // The node is away and comes back; the pod has gone on.
     let agent = w.cluster.agents()[0].clone();
-    kill_process(Pid::from_raw(agent.pid).unwrap(), Signal::KILL).unwrap();
+    w.cluster.kill_agent(&agent);
     let next = w
         .cluster
         .command()

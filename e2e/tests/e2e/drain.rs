@@ -1,14 +1,16 @@
 //! A node is drained while what runs there serves.
 
 use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::time::Duration;
 
 use setpoint_apis::records::{Binding, PodActual};
 use setpoint_apis::{Key, Keyspace, ObjectKey, document};
 use setpoint_e2e::Cluster;
 use setpoint_store::{ConnectOptions, EtcdStore, RangeRequest, Revision, Store};
 
-/// Pods that are ready a while after they have started, of which one may be down; and what belongs on every node. The while
-/// is one in which a drain on a busy machine looks at its budget.
+/// Pods of which one may be down; and what belongs on every node. A pod that starts while there is a file `HOLD` becomes
+/// ready only when that is gone.
 const APP: &str = r#"
 apiVersion: apps/v1
 kind: Deployment
@@ -23,8 +25,12 @@ spec:
       containers:
       - name: main
         image: host
-        command: [sh, -c, 'sleep 0.3; echo ready; exec sleep 86400']
-        readinessProbe: {exec: {command: ["true"]}, initialDelaySeconds: 3, periodSeconds: 1}
+        workingDir: WORKDIR
+        command: [sh, -c, 'while test -e HOLD; do sleep 0.1; done; touch "$POD.$NODE"; exec sleep 86400']
+        env:
+        - {name: POD, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+        - {name: NODE, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
+        readinessProbe: {exec: {command: [sh, -c, 'test -e "$POD.$NODE"']}, periodSeconds: 1, timeoutSeconds: 20}
 ---
 apiVersion: policy/v1
 kind: PodDisruptionBudget
@@ -45,9 +51,11 @@ spec:
 
 /// How many pods of the Deployment were ready where they were bound, at each revision of a stretch.
 async fn ready_over(endpoint: &str, from: i64, to: i64) -> BTreeMap<i64, usize> {
-    let store = EtcdStore::connect(&ConnectOptions::new([endpoint]))
-        .await
-        .expect("a connection");
+    let options = ConnectOptions {
+        request_timeout: Duration::from_secs(60),
+        ..ConnectOptions::new([endpoint])
+    };
+    let store = EtcdStore::connect(&options).await.expect("a connection");
     let keyspace = Keyspace::default();
     let mut ready = BTreeMap::new();
     for revision in from..=to {
@@ -84,7 +92,8 @@ async fn ready_over(endpoint: &str, from: i64, to: i64) -> BTreeMap<i64, usize> 
 #[test]
 fn a_node_is_drained_within_the_budget_at_every_moment() {
     let cluster = Cluster::start(3, 133);
-    cluster.apply(APP);
+    let dir = cluster.dir().to_string_lossy();
+    cluster.apply(&APP.replace("WORKDIR", &dir));
     let pods = cluster.ready_pods("app=web", 4);
     cluster.ready_pods("app=logs", 3);
     let node_of = |pod: &serde_json::Value| pod["spec"]["nodeName"].as_str().unwrap().to_owned();
@@ -108,23 +117,35 @@ fn a_node_is_drained_within_the_budget_at_every_moment() {
     let refused = cluster.setpoint(["drain", &node]).refused();
     assert!(refused.contains("--ignore-daemonsets"), "{refused}");
     let begun = cluster.revision();
-    let said = cluster
-        .setpoint([
-            "drain",
-            &node,
-            "--ignore-daemonsets",
-            "--timeout",
-            "80s",
-            "--reason",
-            "new kernel",
-        ])
-        .ok();
+    let (hold, log) = (cluster.dir().join("HOLD"), cluster.dir().join("drain.log"));
+    fs::write(&hold, "").expect("a file");
+    let mut drain = cluster
+        .command()
+        .args(["drain", &node, "--ignore-daemonsets", "--timeout", "10m"])
+        .args(["--reason", "new kernel"])
+        .stdout(File::create(&log).expect("a file"))
+        .spawn()
+        .expect("setpoint drain starts");
+    let said = || fs::read_to_string(&log).unwrap_or_default();
+    // Where the first one has gone it is not ready yet.
+    let waits = "waits: the disruption budget web allows no disruption now";
+    cluster.eventually("the drain waits and says for what", || {
+        let ended = drain.try_wait().expect("a child can be asked");
+        match said() {
+            said if said.contains(waits) => Ok(()),
+            said => Err(format!("{said}\n{ended:?}")),
+        }
+    });
+    fs::remove_file(&hold).expect("the file is there");
+    cluster.eventually("the drain ends", || {
+        match drain.try_wait().expect("a child can be asked") {
+            Some(status) if status.success() => Ok(()),
+            status => Err(format!("{}\n{status:?}", said())),
+        }
+    });
     let done = cluster.revision();
+    let said = said();
     assert!(said.contains(&format!("node/{node} drained")), "{said}");
-    assert!(
-        said.contains("waits: the disruption budget web allows no disruption now"),
-        "{said}"
-    );
     // The same pods, elsewhere; what belongs on every node is where it was.
     let after = cluster.ready_pods("app=web", 4);
     assert_eq!(uids(&after), before);
@@ -150,13 +171,11 @@ fn a_node_is_drained_within_the_budget_at_every_moment() {
         .ok();
     assert!(again.contains("drained"), "{again}");
     cluster.setpoint(["uncordon", &node]).ok();
-    cluster
-        .setpoint(["scale", "deployment/web", "--replicas=12"])
-        .ok();
-    let pods = cluster.ready_pods("app=web", 12);
-    assert!(
-        pods.iter().any(|pod| node_of(pod) == node),
-        "{}",
-        cluster.pods_table()
-    );
+    cluster.apply(&format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: there}}\nspec:\n  terminationGracePeriodSeconds: 1\n  \
+         affinity:\n    nodeAffinity:\n      requiredDuringSchedulingIgnoredDuringExecution:\n        nodeSelectorTerms:\n        \
+         - matchFields: [{{key: metadata.name, operator: In, values: [{node}]}}]\n  \
+         containers: [{{name: main, image: host, command: [sleep, '86400']}}]\n"
+    ));
+    cluster.pod_in_phase("there", "Running");
 }

@@ -1,5 +1,6 @@
 //! Agents that are cut off past their leases, and come back.
 
+use setpoint_e2e::faults::rig::AGENTS;
 use setpoint_e2e::faults::tap::Transaction;
 use setpoint_e2e::faults::{Mode, Rig};
 
@@ -19,33 +20,40 @@ fn an_agent_that_was_away_past_its_lease_comes_back_in_order() {
     }
 
     // A report of an agent is on its way when it freezes, and arrives when others have the pods.
-    let settled = rig.bound_to("n1").unwrap();
-    if settled == 0 {
-        rig.block(rig.user().deploy("web", 9));
-        rig.converge();
-    }
-    rig.set("n1", Mode::HoldRequests);
-    rig.kill_a_pod_of("n1");
+    let node = rig.eventually("some node has pods", |rig| {
+        let mut left = Err("all are without".to_owned());
+        for node in AGENTS {
+            if rig.bound_to(node)? > 0 {
+                left = Ok(node);
+            }
+        }
+        left
+    });
+    rig.set(node, Mode::HoldRequests);
+    // What comes from now on is held.
+    let mark = rig.mark();
+    rig.kill_a_pod_of(node);
+    let records = format!("/setpoint/actual/nodes/{node}/pods/");
     let reports = |t: &Transaction| {
         let mut effects = t.items.iter().flat_map(|i| &i.effects);
-        *t.sender.name == *"n1"
-            && t.answered.is_none()
-            && effects.any(|e| e.key.starts_with("/setpoint/actual/nodes/n1/pods/"))
+        *t.sender.name == *node && effects.any(|e| e.key.starts_with(&records))
     };
     rig.eventually("a report is under way", |rig| {
-        rig.sent(reports).map(drop).ok_or_else(|| rig.log("n1"))
+        let report = rig.sent(mark, reports);
+        report.map(drop).ok_or_else(|| rig.log(node))
     });
-    rig.freeze("n1");
-    is_replaced(&mut rig, "n1");
-    rig.set("n1", Mode::Pass);
+    rig.freeze(node);
+    is_replaced(&mut rig, node);
+    let since = rig.block(rig.user().note("report", "arrives late"));
+    rig.set(node, Mode::Pass);
     let late = rig.eventually("the late report is rejected", |rig| {
         let mut fenced = rig.fenced().into_iter();
-        let late = fenced.find(|f| *f.sender.name == *"n1");
+        let late = fenced.find(|f| *f.sender.name == *node && f.revision >= since);
         late.ok_or_else(|| "nothing was fenced off".to_owned())
     });
     rig.note(format!("{late:?}"));
-    rig.thaw("n1");
-    rig.node_is("n1", "Ready");
+    rig.thaw(node);
+    rig.node_is(node, "Ready");
     rig.converge();
     rig.finish();
 }

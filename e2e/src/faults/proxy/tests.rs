@@ -1,3 +1,5 @@
+use std::sync::atomic::AtomicU8;
+
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
@@ -26,7 +28,8 @@ impl Rig {
             }
         });
         // An address of its own: the port is to be free again after a cut.
-        let ip = Ipv4Addr::new(127, 129, 1, 1);
+        static RIGS: AtomicU8 = AtomicU8::new(1);
+        let ip = Ipv4Addr::new(127, 129, 1, RIGS.fetch_add(1, Ordering::Relaxed));
         let proxy = Proxy::start(ip, target, Arc::default(), "test".into(), Arc::default());
         Self {
             proxy: proxy.await.unwrap(),
