@@ -433,19 +433,20 @@ pub(crate) async fn connect(
 
 async fn nodes_ready(store: SharedStore, keyspace: Keyspace, nodes: Vec<String>) {
     let (cache, driver) = CacheBuilder::new().build(store, keyspace);
-    let mut subscription = cache.subscribe(|key| matches!(key, StateKey::Health(_)));
+    let mut subscription =
+        cache.subscribe(|key| matches!(key, StateKey::Health(_) | StateKey::NodeStatus(_)));
     let all_ready = async {
         loop {
             subscription.next().await;
             let view = cache.view();
             let ready = |node: &String| {
-                let health = view
-                    .health()
-                    .get(&setpoint_apis::ObjectKey::cluster(node.as_str()));
+                let key = setpoint_apis::ObjectKey::cluster(node.as_str());
+                let (health, status) = (view.health().get(&key), view.node_status().get(&key));
                 let session = view.session(node);
+                // A node that has not said what it has gets no pods.
                 health.is_some_and(|h| {
                     h.value.state == NodeState::Ready && Some(h.value.session) == session
-                })
+                }) && status.is_some_and(|s| s.value.session == session)
             };
             if nodes.iter().all(ready) {
                 return;
