@@ -28,7 +28,7 @@ pub struct ConnectOptions {
     pub keep_alive_timeout: Duration,
     /// The largest message that is sent or received, in bytes.
     pub max_message_bytes: usize,
-    /// How often an idle watch asks for progress.
+    /// How often an idle watch asks for progress; at least twice within `watch_silence_limit`.
     pub watch_progress_interval: Duration,
     /// A watch that hears nothing for so long, not even progress, is over.
     pub watch_silence_limit: Duration,

@@ -2,7 +2,8 @@
 //!
 //! A frozen server, or a network that swallows packets, leaves a stream open and quiet, which looks just like a range in
 //! which nothing happens. So a watch that hears nothing asks for progress, and ends with `Unavailable` when not even
-//! that is answered. The clock runs only while the consumer waits: a slow consumer does not end its own watch.
+//! that is answered. The clock runs only while the consumer waits: a slow consumer does not end its own watch, and nor
+//! does a process that was stopped, or had no processor, for longer than the limit (see `Silence`).
 //!
 //! Progress from a server that orders it behind the events (see `Version::orders_requested_progress`) is handed on as
 //! it comes. Older servers answer at once with the store's revision, possibly ahead of events that are still queued for
@@ -71,6 +72,35 @@ fn into_stream(follow: Follow) -> BoxStream<'static, Result<WatchBatch, StoreErr
     })
     .fuse()
     .boxed()
+}
+
+/// For how long nothing was heard, counted in small steps. One that took longer than it should have counts no more than
+/// that: this process did not run then, so it neither asked nor read what may have come, and does so before the next.
+struct Silence {
+    limit: Duration,
+    counted: Duration,
+}
+
+impl Silence {
+    const STEPS: u32 = 10;
+
+    fn new(limit: Duration) -> Self {
+        Self {
+            limit,
+            counted: Duration::ZERO,
+        }
+    }
+
+    /// How long to wait next.
+    fn step(&self) -> Duration {
+        (self.limit / Self::STEPS).min(self.limit - self.counted)
+    }
+
+    /// It has lasted so much longer; whether that is too long.
+    fn lasts(&mut self, waited: Duration) -> bool {
+        self.counted += waited.min(self.step());
+        self.counted >= self.limit
+    }
 }
 
 struct Follow {
@@ -146,25 +176,33 @@ impl Follow {
 
     /// The next batch, or how the watch ended.
     async fn next(&mut self) -> Result<WatchBatch, StoreError> {
+        let limit = self.link.options.watch_silence_limit;
+        // Who was not asked need not answer.
+        let ask_every = self.link.options.watch_progress_interval.min(limit / 2);
         let mut heard = Instant::now();
         let mut asked = heard;
+        let mut silence = Silence::new(limit);
         loop {
-            let silent_at = heard + self.link.options.watch_silence_limit;
             let ask_at = match self.unconfirmed {
                 Some((revision, since)) if revision > self.delivered && asked <= since => {
                     since + SETTLING
                 }
-                _ => heard.max(asked) + self.link.options.watch_progress_interval,
+                _ => heard.max(asked) + ask_every,
             };
+            let waits = Instant::now();
+            let until = ask_at.min(waits + silence.step());
             let message = tokio::select! {
                 biased;
                 message = self.inbound.message() => match message {
                     Ok(Some(message)) => message,
                     other => return Err(self.broken(other.err())),
                 },
-                () = sleep_until(ask_at.min(silent_at)) => {
-                    if Instant::now() >= silent_at {
-                        return Err(self.silent(self.link.options.watch_silence_limit));
+                () = sleep_until(until) => {
+                    if silence.lasts(waits.elapsed()) {
+                        return Err(self.silent(limit));
+                    }
+                    if Instant::now() < ask_at {
+                        continue;
                     }
                     asked = Instant::now();
                     // Full only when the server does not read, and then the silence will tell.
@@ -175,6 +213,7 @@ impl Follow {
                 }
             };
             heard = Instant::now();
+            silence = Silence::new(limit);
             if message.canceled {
                 return Err(self.canceled(&message));
             }
@@ -293,5 +332,37 @@ impl Follow {
         let verdict = Verdict::Lost(format!("silent for {limit:?}"));
         self.link
             .error(Access::Read, &self.route, verdict, self.range.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn silence_is_noticed_at_its_limit() {
+        let mut silence = Silence::new(LIMIT);
+        let mut waited = Duration::ZERO;
+        loop {
+            // Less than a step where progress is asked for.
+            let part = silence.step().min(Duration::from_millis(700));
+            waited += part;
+            if silence.lasts(part) {
+                break;
+            }
+        }
+        assert_eq!(waited, LIMIT);
+    }
+
+    #[test]
+    fn a_pause_of_the_process_is_no_silence_of_the_server() {
+        let mut silence = Silence::new(LIMIT);
+        assert!(!silence.lasts(LIMIT * 100));
+        assert!(
+            silence.limit - silence.counted >= LIMIT / 2,
+            "there is time for an answer"
+        );
     }
 }

@@ -9,7 +9,7 @@ use setpoint_store::testing::TestEtcd;
 use setpoint_store::{EtcdStore, Store, StoreError};
 use tokio::time::Instant;
 
-use crate::support::{end_of, until, watching};
+use crate::support::{LONG, end_of, put, soon, until, watching};
 
 #[tokio::test]
 async fn a_server_that_freezes_ends_the_watch_within_the_limit() {
@@ -54,6 +54,29 @@ async fn a_server_that_freezes_ends_the_watch_within_the_limit() {
         store.watch(watching("/f/", None)).await.is_ok()
     })
     .await;
+}
+
+#[tokio::test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what is tested is a process in which nothing runs for a while"
+)]
+async fn a_pause_of_the_client_ends_no_watch() {
+    let etcd = TestEtcd::start().await;
+    let limit = Duration::from_secs(8);
+    let options = ConnectOptions {
+        watch_silence_limit: limit,
+        keep_alive_interval: Duration::from_secs(600),
+        request_timeout: LONG,
+        ..etcd.connect_options()
+    };
+    let store = EtcdStore::connect(&options).await.unwrap();
+    let mut watch = store.watch(watching("/a/", None)).await.unwrap();
+    let mut next = watch.next();
+    assert!(futures::poll!(&mut next).is_pending(), "it waits");
+    std::thread::sleep(limit + Duration::from_secs(1));
+    let (batch, _) = tokio::join!(soon("the event", next), put(&store, "/a/a", "1"));
+    assert_eq!(batch.unwrap().unwrap().events.len(), 1);
 }
 
 #[tokio::test]
