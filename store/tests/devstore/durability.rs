@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use setpoint_store::devstore::{LogDamage, OpenError, Options};
-use setpoint_store::{RangeRequest, SharedStore, Txn};
+use setpoint_store::{RangeRequest, SharedStore, StoreError, Txn};
 
 use crate::server::{LONG, Server, in_directory, recovered, temporary};
 
@@ -221,6 +221,7 @@ async fn a_directory_has_one_store_at_a_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_grows_is_replaced_and_nothing_is_lost() {
+    const ROUNDS: i64 = 100;
     let directory = temporary();
     let options = Options {
         compact_log_after: 128 * 1024,
@@ -247,7 +248,7 @@ async fn a_log_that_grows_is_replaced_and_nothing_is_lost() {
     for writer in 0..8 {
         let store = server.store().await;
         writers.push(tokio::spawn(async move {
-            for round in 0..400 {
+            for round in 0..ROUNDS {
                 let value = format!("{round} {}", "x".repeat(2_000));
                 put(&store, &format!("w/{writer}"), &value).await;
             }
@@ -263,7 +264,7 @@ async fn a_log_that_grows_is_replaced_and_nothing_is_lost() {
         ..RangeRequest::default()
     };
     let before = store.range(all.clone()).await.unwrap();
-    assert_eq!(before.revision.0, EMPTY + 8 * 400);
+    assert_eq!(before.revision.0, EMPTY + 8 * ROUNDS);
     assert!(
         newest().last().is_some_and(|number| *number > 1),
         "{:?}",
@@ -300,9 +301,19 @@ async fn a_full_disk_refuses_changes_and_loses_none() {
     };
     let server = Server::start(options).await;
     let store = server.store().await;
-    let (lease, _) = store.lease_grant(Duration::from_secs(2)).await.unwrap();
-    let leased = Txn::new().put_with_lease("leased", "x", lease);
-    store.txn(leased).await.unwrap();
+    // Again when the lease is over before the key is put.
+    tokio::time::timeout(LONG, async {
+        loop {
+            let (lease, _) = store.lease_grant(Duration::from_secs(2)).await.unwrap();
+            let leased = Txn::new().put_with_lease("leased", "x", lease);
+            match store.txn(leased).await {
+                Ok(_) => return,
+                Err(error) => assert!(matches!(error, StoreError::LeaseNotFound { .. }), "{error}"),
+            }
+        }
+    })
+    .await
+    .expect("the key is put");
     let value = "x".repeat(100_000);
     let mut written = 0;
     let error = loop {

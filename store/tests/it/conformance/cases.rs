@@ -7,7 +7,7 @@ use setpoint_store::testing::dump;
 use setpoint_store::{Compare, LeaseId, Put, RangeRequest, Revision, StoreError, Txn, TxnOp};
 
 use crate::servers::Subject;
-use crate::support::{end_of, events, put, short, under, until, watching};
+use crate::support::{end_of, events, put, short, soon, under, until, watching};
 
 pub(super) async fn a_key_is_read_with_what_etcd_keeps_about_it(subject: &Subject) {
     let store = &*subject.store;
@@ -283,11 +283,17 @@ pub(super) async fn a_lease_that_nobody_renews_expires(subject: &Subject) {
     let store = &*subject.store;
     let key = subject.prefix("expiry");
     let mut watch = store.watch(watching(&key, None)).await.unwrap();
-    let (lease, _) = store.lease_grant(Duration::from_secs(1)).await.unwrap();
-    store
-        .txn(Txn::new().put_with_lease(&key, "v", lease))
-        .await
-        .unwrap();
+    let lease = soon("a lease that lasts until the key is put", async {
+        loop {
+            let (lease, _) = store.lease_grant(Duration::from_secs(1)).await.unwrap();
+            let put = Txn::new().put_with_lease(&key, "v", lease);
+            match store.txn(put).await {
+                Ok(_) => return lease,
+                Err(error) => assert!(matches!(error, StoreError::LeaseNotFound { .. }), "{error}"),
+            }
+        }
+    })
+    .await;
     assert_eq!(short(&key, &events(&mut watch, 2).await), ["+=v", "-"]);
     let error = store.lease_renew(lease).await.unwrap_err();
     assert!(matches!(error, StoreError::LeaseNotFound { .. }), "{error}");
