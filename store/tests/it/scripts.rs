@@ -1,6 +1,6 @@
 //! `scripts/more-etcds.sh`: an etcd that was asked for and could be had is not left out in silence.
 
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -21,25 +21,22 @@ impl Machine {
         let bin = directory.path().join("bin");
         std::fs::create_dir(&bin).unwrap();
         for name in BASICS {
-            let found = std::env::split_paths(&std::env::var_os("PATH").unwrap())
-                .map(|dir| dir.join(name))
-                .find(|path| path.is_file())
-                .unwrap_or_else(|| panic!("no {name} on PATH"));
-            symlink(found, bin.join(name)).unwrap();
+            symlink(on_path(name), bin.join(name)).unwrap();
         }
         Self { directory }
     }
 
     /// A program of this name that does nothing but fail.
     fn with_broken(self, name: &str) -> Self {
-        self.program(name, "exit 1");
+        self.program(name, "false");
         self
     }
 
-    fn program(&self, name: &str, line: &str) -> PathBuf {
+    /// A program of this name that is another one. It is not written: a child that another test starts meanwhile could
+    /// keep it open for writing, and what is open for writing cannot be run.
+    fn program(&self, name: &str, is: &str) -> PathBuf {
         let path = self.directory.path().join("bin").join(name);
-        std::fs::write(&path, format!("#!/usr/bin/env bash\n{line}\n")).unwrap();
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+        symlink(on_path(is), &path).unwrap();
         path
     }
 
@@ -53,6 +50,13 @@ impl Machine {
             .output()
             .unwrap()
     }
+}
+
+fn on_path(name: &str) -> PathBuf {
+    std::env::split_paths(&std::env::var_os("PATH").unwrap())
+        .map(|dir| dir.join(name))
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| panic!("no {name} on PATH"))
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -97,7 +101,7 @@ fn what_cannot_be_had_on_a_machine_is_said_to_be_skipped() {
 #[test]
 fn an_etcd_that_is_named_is_taken_and_must_be_there() {
     let machine = Machine::bare().with_broken("go").with_broken("apt-get");
-    let named = machine.program("an-etcd", "exit 0");
+    let named = machine.program("an-etcd", "true");
     let none = Path::new("none");
     let output = machine.more_etcds(&[
         ("SETPOINT_ETCD_CURRENT", &named),
