@@ -470,7 +470,7 @@ async fn a_drain_gives_up_in_time_and_an_eviction_is_waited_for_though_etcd_is_a
     assert!(said, "it does not wait");
     // Long enough for two looks: etcd is to be away when the time is over, and not before.
     let mut drain = f
-        .command(&["drain", "n1", "--timeout", "5s"])
+        .command(&["drain", "n1", "--timeout", "10s"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -482,7 +482,7 @@ async fn a_drain_gives_up_in_time_and_an_eviction_is_waited_for_though_etcd_is_a
     let ran = Ran::of(output.await.expect("a thread").expect("its output"));
     let err = ran.fails();
     assert!(
-        err.contains("given up after 5 s, in which etcd did not answer"),
+        err.contains("given up after 10 s, in which etcd did not answer"),
         "{err}"
     );
     let (said, _stderr) = until_said(stderr, "waited for when etcd answers again").await;
