@@ -53,6 +53,8 @@ pub struct NodeFacts {
     pub recorded: bool,
     /// Whether its lease has missed a renewal. Only known when it was asked for.
     pub late: bool,
+    /// Whether that was asked for and there was no answer.
+    pub in_doubt: bool,
 }
 
 impl NodeFacts {
@@ -83,6 +85,13 @@ impl NodeFacts {
     fn last_agent(&self) -> Option<Timestamp> {
         let before = self.health.as_ref().and_then(|h| h.agent_since);
         self.agent_since.or(before)
+    }
+
+    /// Whether it was concluded that it is lost.
+    fn is_given_up(&self) -> bool {
+        self.health
+            .as_ref()
+            .is_some_and(|h| h.state == NodeState::Unreachable)
     }
 
     /// Whether it has never had a session. With a pod bound to it, it has: the scheduler saw it at least.
@@ -249,6 +258,10 @@ fn absent(
                 name.clone(),
                 "the outage has just ended: it may still come back".into(),
             ));
+            return;
+        } else if plan.brake.could_engage() && !facts.is_given_up() {
+            plan.waiting
+                .push((name.clone(), "it is not known who else is late".into()));
             return;
         } else {
             unreachable(facts, "its lease expired", now)

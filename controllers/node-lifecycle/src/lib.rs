@@ -8,6 +8,8 @@
 //! - When more than half of the nodes go silent together, they are `Suspended` instead: nothing is moved, and their
 //!   health says why ([`decide::BrakeFacts`]). Before any node is given up, those that are still there are asked whether
 //!   their leases have missed a renewal, so that the first of many to expire is not given up before the others follow.
+//!   While etcd does not say so of too many, none is given up; after seconds without an answer it is decided on what is
+//!   known.
 //! - A node whose desired document is deleted takes no new pods, also when its agent loses its session and takes another
 //!   within [`decide::REMEMBERED`]; once its session is over for so long and its pods are released, everything recorded
 //!   of it is removed.
@@ -24,7 +26,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rustc_hash::FxHashSet;
 use setpoint_apis::core::Node;
 use setpoint_runtime::cache::StateKey;
 use setpoint_runtime::events::Recorder;
@@ -34,10 +35,11 @@ use tracing::{debug, info, warn};
 
 use decide::{Plan, decide};
 use execute::Executed;
+use probe::{Doubt, Heard};
 
 /// How long until a decision is made again that was not, or not wholly, carried out.
 const RETRY: Duration = Duration::from_secs(1);
-/// How long until nodes that are late are looked at again.
+/// How long until nodes that are late, or in doubt, are looked at again.
 const RECHECK_LATE: Duration = Duration::from_millis(200);
 /// A slow pass over everything that repairs what a bug missed.
 const FULL_PASS: Duration = Duration::from_secs(600);
@@ -72,6 +74,7 @@ async fn conclude(leader: Leader, clock: Clock, recorder: Recorder) {
     let mut next_look = full_pass;
     let mut braked = false;
     let mut full = false;
+    let mut doubt = Doubt::default();
     loop {
         tokio::select! {
             biased;
@@ -81,7 +84,7 @@ async fn conclude(leader: Leader, clock: Clock, recorder: Recorder) {
                 full = Instant::now() >= full_pass;
             }
         }
-        let plan = plan(&leader, &clock).await;
+        let plan = plan(&leader, &clock, &mut doubt).await;
         if full && !plan.steps.is_empty() {
             warn!(
                 steps = plan.steps.len(),
@@ -114,7 +117,7 @@ async fn conclude(leader: Leader, clock: Clock, recorder: Recorder) {
         if let Some(at) = plan.next_look {
             next_look = next_look.min(Instant::now() + at.duration_since(clock.now()));
         }
-        if plan.brake.late > 0 {
+        if plan.brake.late > 0 || plan.brake.in_doubt > 0 {
             next_look = next_look.min(Instant::now() + RECHECK_LATE);
         }
         match execute::execute(&leader, &recorder, plan).await {
@@ -130,21 +133,34 @@ async fn conclude(leader: Leader, clock: Clock, recorder: Recorder) {
 }
 
 /// Decides; and when that would give nodes up, asks first who else is late, and decides on that.
-async fn plan(leader: &Leader, clock: &Clock) -> Plan {
+async fn plan(leader: &Leader, clock: &Clock, doubt: &mut Doubt) -> Plan {
     let (plan, present) = {
         let view = leader.cache().view();
-        let snapshot = observe::snapshot(&view, &FxHashSet::default());
+        let snapshot = observe::snapshot(&view, &Heard::default());
         (decide(&snapshot, clock.now()), observe::present(&view))
     };
     if !plan.gives_up_nodes() || present.is_empty() {
+        doubt.end();
         return plan;
     }
-    let late = probe::late(leader, present).await;
-    if late.is_empty() {
+    let asked = Instant::now();
+    let mut heard = probe::ask(leader, present).await;
+    if doubt.is_over(&heard, asked, Instant::now()) && !heard.in_doubt.is_empty() {
+        warn!(
+            in_doubt = heard.in_doubt.len(),
+            "it has not been known for long who is late; deciding without"
+        );
+        heard.in_doubt.clear();
+    }
+    if heard.late.is_empty() && heard.in_doubt.is_empty() {
         // What changed meanwhile is caught by the guards, and by the change that wakes us.
         return plan;
     }
-    info!(?late, "nodes have missed a renewal of their lease");
+    info!(
+        late = ?heard.late,
+        in_doubt = heard.in_doubt.len(),
+        "nodes have missed a renewal of their lease, or may have"
+    );
     let view = leader.cache().view();
-    decide(&observe::snapshot(&view, &late), clock.now())
+    decide(&observe::snapshot(&view, &heard), clock.now())
 }

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use rustc_hash::FxHashSet;
 use setpoint_apis::core::Node;
 use setpoint_runtime::cache::{Entry, View};
 
 use crate::decide::{NodeFacts, Session, Snapshot};
+use crate::probe::Heard;
 
-/// Everything about nodes, with those marked that are known to be late.
-pub(crate) fn snapshot(view: &View<'_>, late: &FxHashSet<Arc<str>>) -> Snapshot {
+/// Everything about nodes, with what was heard of those that are there.
+pub(crate) fn snapshot(view: &View<'_>, heard: &Heard) -> Snapshot {
     let mut snapshot = Snapshot::default();
     let nodes = &mut snapshot.nodes;
     for (key, entry) in view.node_alive().entries() {
@@ -18,7 +18,8 @@ pub(crate) fn snapshot(view: &View<'_>, late: &FxHashSet<Arc<str>>) -> Snapshot 
             .last_good()
             .map_or(Session::Unreadable, |s| Session::Alive(s.create_revision));
         facts.agent_since = entry.last_good().map(|s| s.value.since);
-        facts.late = late.contains(&key.name);
+        facts.late = heard.late.contains(&key.name);
+        facts.in_doubt = heard.in_doubt.contains(&key.name);
     }
     for (key, _) in view.desired::<Node>().entries() {
         nodes.entry(key.name.clone()).or_default().desired = true;

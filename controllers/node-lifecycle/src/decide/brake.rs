@@ -6,7 +6,8 @@
 //! Members are the nodes that are there, and those whose silence is recent (a minute) or has been suspended; nodes that
 //! were silent and given up long before do not count on either side. The brake is engaged while more than half of the
 //! members are silent or late. Late is who is still there but has missed a renewal of its lease: nodes that are cut off
-//! at one moment lose their leases within a third of the leases' time, and when the first is gone, all are late.
+//! at one moment lose their leases within a third of the leases' time, and when the first is gone, all are late. While
+//! those of whom there is no answer could engage it, nobody is given up.
 //!
 //! So in a cluster of one or two nodes, the loss of the only node, or of both, engages the brake, and the loss of one of
 //! two does not; of three, the loss of two does.
@@ -36,6 +37,8 @@ pub struct BrakeFacts {
     pub silent: usize,
     /// Members that have one and have missed a renewal.
     pub late: usize,
+    /// Members that have one and of which nobody could say.
+    pub in_doubt: usize,
     /// All members.
     pub members: usize,
     /// When the last node became ready.
@@ -54,6 +57,7 @@ impl BrakeFacts {
                 (Session::Alive(_), state) => {
                     facts.members += 1;
                     facts.late += usize::from(node.late);
+                    facts.in_doubt += usize::from(node.in_doubt);
                     let returned = match state {
                         Some(NodeState::Ready) => health.map(|h| h.since),
                         // Coming back at this moment.
@@ -78,6 +82,11 @@ impl BrakeFacts {
     /// Whether nothing is to be moved.
     pub fn engaged(&self) -> bool {
         (self.silent + self.late) * 2 > self.members
+    }
+
+    /// Whether nothing is to be moved, or would be if all that are in doubt were late.
+    pub fn could_engage(&self) -> bool {
+        (self.silent + self.late + self.in_doubt) * 2 > self.members
     }
 
     /// Until when a suspended node is still waited for; `None` when it is not.

@@ -86,6 +86,63 @@ fn the_first_of_many_to_expire_is_not_given_up_when_the_others_are_late() {
 }
 
 #[test]
+fn nobody_is_given_up_while_those_of_whom_there_is_no_answer_could_engage_the_brake() {
+    let in_doubt = |session| NodeFacts {
+        in_doubt: true,
+        ..up(session)
+    };
+    let (waiting, plan) = check(cluster([gone(1), in_doubt(2), up(3)]), NOTHING);
+    assert_eq!(
+        plan.waiting,
+        [(
+            Arc::from("n1"),
+            "it is not known who else is late".to_owned()
+        )]
+    );
+    assert_eq!(
+        (plan.brake.silent, plan.brake.in_doubt, plan.brake.members),
+        (1, 1, 3)
+    );
+    // Then there is an answer, or it is decided without one.
+    let heard = |is_late| {
+        let mut snapshot = waiting.clone();
+        let facts = snapshot.nodes.get_mut("n2").unwrap();
+        (facts.late, facts.in_doubt) = (is_late, false);
+        snapshot
+    };
+    check(
+        heard(true),
+        &["n1 Suspended session 1 because Silent [node.kubernetes.io/unreachable:NoSchedule]"],
+    );
+    let given_up = &["n1 Unreachable session 1 because Silent \
+           [node.kubernetes.io/unreachable:NoSchedule node.kubernetes.io/unreachable:NoExecute]"];
+    let (after, _) = check(heard(false), given_up);
+    // What was given up stays so, and is not waited for.
+    let mut again = after;
+    again.nodes.get_mut("n2").unwrap().in_doubt = true;
+    let (_, plan) = check(again, NOTHING);
+    assert_eq!(plan.waiting, []);
+    // With too few in doubt nothing depends on them.
+    check(cluster([gone(1), in_doubt(2), up(3), up(4)]), given_up);
+    // Nor when enough are known to be late.
+    let late = NodeFacts {
+        late: true,
+        ..up(2)
+    };
+    check(
+        cluster([gone(1), late, in_doubt(3)]),
+        &["n1 Suspended session 1 because Silent [node.kubernetes.io/unreachable:NoSchedule]"],
+    );
+    // And what its user has deleted is gone, whoever is in doubt.
+    let deleted = NodeFacts {
+        desired: false,
+        bindings: 1,
+        ..gone(1)
+    };
+    check(cluster([deleted, in_doubt(2)]), given_up);
+}
+
+#[test]
 fn a_growing_outage_takes_back_what_was_concluded_a_moment_ago() {
     let snapshot = cluster([concluded(NodeState::Unreachable, 1, -20), gone(2), up(3)]);
     let (after, _) = check(
@@ -263,6 +320,7 @@ proptest! {
             Step::Conclude { node, health, before, .. } if health.state == NodeState::Unreachable
                 && before.is_none_or(|(state, _)| state != NodeState::Unreachable) && snapshot.nodes[node].desired)).count();
         prop_assert!(given_up * 2 <= plan.brake.members, "{given_up} of {}", plan.brake.members);
+        prop_assert!(given_up == 0 || !plan.brake.could_engage(), "{given_up}: {:?}", plan.brake);
         let after = apply(snapshot, &plan);
         prop_assert_eq!(decide(&after, at(now)).steps, vec![]);
     }
@@ -291,7 +349,7 @@ fn any_node() -> impl Strategy<Value = NodeFacts> {
         0..3_usize,
         0..4_i64,
         any::<bool>(),
-        any::<bool>(),
+        (any::<bool>(), any::<bool>()),
     )
         .prop_map(
             |(
@@ -302,7 +360,7 @@ fn any_node() -> impl Strategy<Value = NodeFacts> {
                 bindings,
                 bound_session,
                 recorded,
-                late,
+                (late, in_doubt),
             )| NodeFacts {
                 session,
                 agent_since: matches!(session, Session::Alive(_)).then(|| at(bound_session)),
@@ -313,6 +371,7 @@ fn any_node() -> impl Strategy<Value = NodeFacts> {
                 bound_session: if bindings == 0 { 0 } else { bound_session },
                 recorded,
                 late,
+                in_doubt,
             },
         )
 }
