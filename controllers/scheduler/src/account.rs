@@ -150,6 +150,8 @@ struct PodState {
     ready_seen: Option<(ReadyThere, Timestamp)>,
     /// The time for which it is looked at again though nothing changes, and when.
     look_again: Option<(Timestamp, Instant)>,
+    /// A request to move it for which no node was found yet.
+    in_vain: Option<moves::InVain>,
 }
 
 /// What to look at again after a while.

@@ -4,6 +4,7 @@
 //! by their names, so what it takes on the other node is counted under a name that no object has.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use setpoint_apis::ObjectKey;
 use setpoint_apis::core::{
@@ -13,6 +14,7 @@ use setpoint_apis::placement::profile_of;
 use setpoint_apis::records::{Binding, Intent, MOST_MOVE_SECONDS, MOVE_TIMEOUT_SECONDS};
 use setpoint_runtime::{Stored, View};
 use setpoint_scheduler_core::{Decision, Placement, PodAsk, PodRequest, record};
+use tokio::time::Instant;
 
 use super::count::uses_content_aside;
 use super::{Account, MOVES, Planned, PodState, Retry, Tell, Then, Turn};
@@ -24,12 +26,30 @@ use crate::writes::{Extras, NewMove, Refusal};
 /// How many of the best nodes are kept with the decision.
 const BEST: usize = 3;
 
+/// How long a refusal is put off at most until the view has reached the request. The view says that only with the next
+/// change that it follows, so in a quiet cluster every refusal waits for so long; a view that is further behind than this
+/// is that of a process which has worse troubles.
+const LEVEL: Duration = Duration::from_secs(1);
+/// How long until it is looked whether the view has.
+const LEVEL_STEP: Duration = Duration::from_millis(50);
+
 /// What a pod takes of a node beside its own.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Aside {
     pub(super) node: Arc<str>,
     /// It is counted as a user of content there.
     pub(super) uses: Uses,
+}
+
+/// See [`Account::puts_off_refusal`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct InVain {
+    /// The revision of the request.
+    request: i64,
+    /// When it is refused in any case.
+    until: Instant,
+    /// Whether the view has been seen to have reached it.
+    level: bool,
 }
 
 /// The name under which it is counted.
@@ -205,6 +225,9 @@ impl Account {
         let (placement, extras, info) = match chosen {
             Ok(chosen) => chosen,
             Err(message) => {
+                if self.puts_off_refusal(key, state, facts.intents[which].revision, turn) {
+                    return None;
+                }
                 let refusal = Refusal {
                     which,
                     to,
@@ -263,6 +286,40 @@ impl Account {
             message: how + &reason,
         };
         Some(planned(key, write, effects, tell))
+    }
+
+    /// Whether a request that nothing can be found for is looked at once more. Requests have a watch of their own, so one
+    /// may be seen before what was written ahead of it, such as the session of a node that has just joined; and a refusal
+    /// stands. Hence nothing is refused before the view has reached the request, and what is known to have changed then
+    /// has been counted.
+    fn puts_off_refusal(
+        &mut self,
+        key: &ObjectKey,
+        state: &mut PodState,
+        request: i64,
+        turn: &Turn<'_>,
+    ) -> bool {
+        let before = state.in_vain.filter(|v| v.request == request);
+        let level = turn.revision() >= request;
+        let until = before.map_or(turn.tick + LEVEL, |v| v.until);
+        state.in_vain = Some(InVain {
+            request,
+            until,
+            level,
+        });
+        if turn.tick >= until {
+            return false;
+        }
+        if !level {
+            self.retry(turn.tick + LEVEL_STEP, Retry::Pod(key.clone()));
+            return true;
+        }
+        // It comes after all that is to be looked at now.
+        let uncounted = !before.is_some_and(|v| v.level) && !self.dirty.is_empty();
+        if uncounted {
+            self.later_moves.push(key.clone());
+        }
+        uncounted
     }
 
     #[expect(

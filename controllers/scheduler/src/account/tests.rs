@@ -34,17 +34,22 @@ impl Rig {
             keyspace,
         };
         for node in ["n1", "n2"] {
-            let status = "allocatable: {cpu: '8', memory: 8Gi, pods: '1000'}\ndrivers: [process]\n";
-            let alive = "hostname: h\npid: 1\ninstance: a\nsince: 2026-11-23T15:25:03Z\nleaseTtlSeconds: 6\n";
-            let desired = Key::Desired(Node::PLURAL, ObjectKey::cluster(node));
-            rig.put(&[
-                (Key::NodeStatus(node), status.into()),
-                (desired, document::encode(&Node::named(node))),
-                (Key::NodeAlive(node), alive.into()),
-            ])
-            .await;
+            rig.join(node).await;
         }
         rig
+    }
+
+    async fn join(&self, node: &str) {
+        let status = "allocatable: {cpu: '8', memory: 8Gi, pods: '1000'}\ncapacity: {cpu: '8'}\ndrivers: [process]\n";
+        let alive =
+            "hostname: h\npid: 1\ninstance: a\nsince: 2026-11-23T15:25:03Z\nleaseTtlSeconds: 6\n";
+        let desired = Key::Desired(Node::PLURAL, ObjectKey::cluster(node));
+        self.put(&[
+            (Key::NodeStatus(node), status.into()),
+            (desired, document::encode(&Node::named(node))),
+            (Key::NodeAlive(node), alive.into()),
+        ])
+        .await;
     }
 
     async fn put(&self, pairs: &[(Key<'_>, String)]) -> i64 {
@@ -55,7 +60,7 @@ impl Rig {
     }
 
     /// A pod that runs on n1.
-    async fn run(&self, name: &str) {
+    async fn run(&self, name: &str) -> i64 {
         let pod = format!(
             "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: default}}\nspec:\n  containers:\n  - {{name: c, image: host, command: [sleep, '60'], resources: {{requests: {{cpu: 100m}}}}}}\n"
         );
@@ -79,11 +84,16 @@ impl Rig {
             (Key::WorkPod("n1", key(name)), String::new()),
             (Key::NodePod("n1", key(name)), document::encode(&actual)),
         ])
-        .await;
+        .await
     }
 
     /// What a leader knows when all of these are to be moved, before its first turn.
     async fn asked_to_move(&self, pods: &[String]) -> (Account, Cache) {
+        self.asked(pods, &Intent::default(), 1).await
+    }
+
+    /// The same, with what is asked, and the revision at which it was.
+    async fn asked(&self, pods: &[String], intent: &Intent, at: i64) -> (Account, Cache) {
         let (cache, driver) =
             crate::register(CacheBuilder::new()).build(self.store.clone(), self.keyspace.clone());
         tokio::spawn(driver.run());
@@ -103,9 +113,9 @@ impl Rig {
             };
             KeyValue {
                 key: self.keyspace.build(&key),
-                value: document::encode(&Intent::default()).into(),
-                create_revision: 1,
-                mod_revision: 1,
+                value: document::encode(intent).into(),
+                create_revision: at,
+                mod_revision: at,
                 version: 1,
                 lease: None,
             }
@@ -134,7 +144,7 @@ impl Rig {
             let planned = account.turn(&turn);
             let moves = planned
                 .iter()
-                .filter(|p| p.write.context.contains("move of"));
+                .filter(|p| p.write.context.starts_with("move of"));
             moves.count()
         };
         (0..turns).map(&mut moves).collect()
@@ -170,6 +180,60 @@ async fn nothing_is_moved_before_it_is_known_where_room_is_reserved() {
     .await;
     let (mut account, cache) = rig.asked_to_move(&["a".into()]).await;
     assert_eq!(rig.moves(&mut account, &cache, 2), [0, 1]);
+}
+
+#[tokio::test]
+async fn a_move_is_not_refused_before_the_view_has_reached_the_request_or_for_a_second() {
+    let rig = Rig::start("account_stale").await;
+    rig.run("a").await;
+    let to_n3 = Intent {
+        to: Some("n3".into()),
+        ..Intent::default()
+    };
+    let begun = Instant::now();
+    let plan = |account: &mut Account, cache: &Cache, ms| -> Vec<String> {
+        let turn = Turn {
+            view: &cache.view(),
+            keyspace: &rig.keyspace,
+            now: Timestamp::EPOCH,
+            tick: begun + Duration::from_millis(ms),
+        };
+        let planned = account.turn(&turn).into_iter();
+        planned
+            .map(|p| p.write.context)
+            .filter(|c| c.contains("move of"))
+            .collect()
+    };
+    let nothing = Vec::<String>::new();
+    // Asked for long after what this view shows.
+    let (mut account, cache) = rig.asked(&["a".into()], &to_n3, i64::MAX).await;
+    for ms in [0, 50, 100, 950] {
+        assert_eq!(plan(&mut account, &cache, ms), nothing, "after {ms} ms");
+        assert!(account.next_due(begun).is_some(), "it is not forgotten");
+    }
+    let refused = ["refused move of default/a"];
+    assert_eq!(plan(&mut account, &cache, 1_000), refused);
+    // It is level, and what has changed by now has yet to be counted: a turn later.
+    let at = rig.run("b").await;
+    let (mut account, cache) = rig.asked(&["a".into()], &to_n3, at).await;
+    let first = plan(&mut account, &cache, 0);
+    let second = plan(&mut account, &cache, 0);
+    assert_eq!([first, second].concat(), refused);
+    // The node had joined by then.
+    let (mut account, cache) = rig.asked(&["a".into()], &to_n3, i64::MAX).await;
+    assert_eq!(plan(&mut account, &cache, 0), nothing);
+    rig.join("n3").await;
+    let (_, cache) = rig.asked(&[], &to_n3, 1).await;
+    let joined = Changes {
+        resync: false,
+        keys: vec![
+            StateKey::NodeAlive("n3".into()),
+            StateKey::NodeStatus("n3".into()),
+        ],
+    };
+    account.changed(&joined, &cache.view());
+    let moved = ["move of default/a from n1 to n3"];
+    assert_eq!(plan(&mut account, &cache, 50), moved);
 }
 
 #[tokio::test]
