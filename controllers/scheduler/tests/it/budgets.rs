@@ -327,7 +327,9 @@ async fn a_budget_that_allows_nothing_holds_back_no_deletion_and_no_rollout() {
 
 #[tokio::test]
 async fn the_node_is_told_in_how_many_seconds_an_evicted_pod_is_to_stop() {
-    let (rig, _s, agents) = Rig::with_nodes("evict_grace", &[8]).await;
+    let (rig, s, agents) = Rig::with_nodes("evict_grace", &[8]).await;
+    s.stop().await;
+    let _s = rig.telling_scheduler();
     for name in ["a", "b"] {
         rig.apply(name, pod(name)).await;
         agents[0].run(&rig, name).await;
@@ -338,25 +340,23 @@ async fn the_node_is_told_in_how_many_seconds_an_evicted_pod_is_to_stop() {
     rig.apply_as("poddisruptionbudgets", "web", &budget).await;
     rig.until_status("poddisruptionbudgets", "web", "disruptionsAllowed: 0")
         .await;
-    for (by, name, seconds) in [
-        ("cli", "a", Some(7)),
-        ("drain", "a", Some(5)),
-        ("cli", "b", Some(-1)),
-        ("drain", "b", None),
+    let within = |seconds| Intent {
+        grace_seconds: seconds,
+        ..Intent::default()
+    };
+    for (name, cli, drain) in [
+        ("a", within(Some(7)), within(Some(5))),
+        ("b", within(Some(-1)), within(None)),
     ] {
-        let key = Key::Intent {
-            verb: "evict",
-            pod: pod_key(name),
-            by,
-        };
-        let intent = Intent {
-            grace_seconds: seconds,
-            ..Intent::default()
-        };
-        rig.put(&key, setpoint_apis::document::encode(&intent))
+        rig.ask_together(&[
+            ("evict", name, "cli", &cli),
+            ("evict", name, "drain", &drain),
+        ])
+        .await;
+        // Neither may go yet, so both requests are there when it may.
+        rig.until_event(&["EvictionBlocked", &format!("name: {name}\n")])
             .await;
     }
-    rig.settle("probe").await;
     rig.delete(&Key::Desired("poddisruptionbudgets", pod_key("web")))
         .await;
     for name in ["a", "b"] {

@@ -83,6 +83,11 @@ async fn a_flood_never_exceeds_a_quota() {
         "exceeded quota: compute, requested: pods=1, used: pods=7, limited: pods=7",
     )
     .await;
+    // The records are read from the store, and the bindings from the cache.
+    rig.until("seven are bound", |v| {
+        (v.bindings().len() >= 7).then_some(())
+    })
+    .await;
     assert_eq!(rig.cache.view().bindings().len(), 7);
 }
 

@@ -217,16 +217,38 @@ impl Rig {
         self.delete(&Key::Desired(Pod::PLURAL, pod_key(name))).await
     }
 
+    /// Waits until the cache has seen all that is written by now.
+    pub(crate) async fn level(&self) {
+        let (key, value) = self.mark();
+        let txn = Txn::new().put(key, value);
+        let mark = self.store.txn(txn).await.expect("a put").revision;
+        let seen = tokio::time::timeout(LIMIT, self.cache.wait_for(mark)).await;
+        seen.expect("the cache follows");
+    }
+
+    /// What nobody looks at, in the state trees: a cache that has seen it is level with it.
+    fn mark(&self) -> (String, &'static str) {
+        let key = Key::Actual("leaders", ObjectKey::cluster("test"));
+        (self.key(&key), "x: 1\n")
+    }
+
+    /// Asks for something about a pod, when the cache has seen all that was written before: requests have a watch of
+    /// their own. The cache comes to be level with the request too.
     pub(crate) async fn ask(&self, verb: &str, name: &str, intent: &Intent) -> Revision {
-        self.put(
-            &Key::Intent {
-                verb,
-                pod: pod_key(name),
-                by: "test",
-            },
-            document::encode(intent),
-        )
-        .await
+        self.ask_together(&[(verb, name, "test", intent)]).await
+    }
+
+    /// The same for several requests at once: the verb, the pod, who asks, and the details.
+    pub(crate) async fn ask_together(&self, requests: &[(&str, &str, &str, &Intent)]) -> Revision {
+        self.level().await;
+        let (key, value) = self.mark();
+        let mut txn = Txn::new().put(key, value);
+        for (verb, name, by, intent) in requests {
+            let pod = pod_key(name);
+            let key = self.key(&Key::Intent { verb, pod, by });
+            txn = txn.put(key, document::encode(*intent));
+        }
+        self.store.txn(txn).await.expect("a put").revision
     }
 
     /// Waits until the view shows what is looked for.
