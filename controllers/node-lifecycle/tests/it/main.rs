@@ -1,7 +1,9 @@
 //! node-lifecycle against a real etcd and real leases.
 
+mod mute;
 mod rig;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use setpoint_apis::core::Node;
@@ -11,6 +13,7 @@ use setpoint_apis::{Key, Kind};
 use setpoint_runtime::Clock;
 use setpoint_store::testing::dump;
 
+use mute::Mute;
 use rig::{Rig, cluster_key};
 
 /// For those who are to lose it: as long as leases usually are, so that no agent that is only held up does.
@@ -110,6 +113,25 @@ async fn the_loss_of_most_nodes_suspends_them_from_the_first_on() {
             .state,
         NodeState::Suspended
     );
+}
+
+#[tokio::test]
+async fn while_nobody_says_who_is_late_nobody_is_given_up_but_not_for_good() {
+    let mut rig = Rig::start("mute", setpoint_node_lifecycle::register).await;
+    rig.store = Arc::new(Mute(rig.store.clone()));
+    rig.controller("node-lifecycle", setpoint_node_lifecycle::run);
+    let n1 = rig.agent("n1", LONG).await;
+    let _others = (rig.agent("n2", LONG).await, rig.agent("n3", LONG).await);
+    for node in ["n1", "n2", "n3"] {
+        rig.until_state(node, NodeState::Ready).await;
+    }
+    let begun = tokio::time::Instant::now();
+    n1.stop().await;
+    // Two of three could be silent.
+    let lost = rig.until_state("n1", NodeState::Unreachable).await;
+    assert_eq!(lost.message, "its lease expired");
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_secs(5), "given up after {took:?}");
 }
 
 #[tokio::test]
