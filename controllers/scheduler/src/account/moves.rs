@@ -27,8 +27,8 @@ use crate::writes::{Extras, NewMove, Refusal};
 const BEST: usize = 3;
 
 /// How long a refusal is put off at most until the view has reached the request. The view says that only with the next
-/// change that it follows, so in a quiet cluster every refusal waits for so long; a view that is further behind than this
-/// is that of a process which has worse troubles.
+/// change that it follows, or seconds later, so in a quiet cluster every refusal waits for so long; a view that is
+/// further behind is that of a process which has worse troubles.
 const LEVEL: Duration = Duration::from_secs(1);
 /// How long until it is looked whether the view has.
 const LEVEL_STEP: Duration = Duration::from_millis(50);

@@ -415,9 +415,9 @@ async fn many_requests_at_once_are_all_acted_on() {
         agents[0].run(&rig, name).await;
     }
     rig.node("n2", 8).await;
-    for name in &names {
-        rig.ask("move", name, &to("n2")).await;
-    }
+    let there = to("n2");
+    let requests = names.iter().map(|name| ("move", &**name, "test", &there));
+    rig.ask_together(&requests.collect::<Vec<_>>()).await;
     for name in &names {
         assert_eq!(until_moving(&rig, name).await.to, "n2");
     }
