@@ -479,11 +479,12 @@ async fn who_follows_at_once_waits_for_what_is_being_let_go_and_takes_it_on() {
         .0
         .name
         .to_string();
+    let uid_of = |view: &View<'_>| Some(view.desired::<ReplicaSet>().get(&key(&set))?.uid());
+    let former = uid_of(&rig.cache.view()).unwrap();
     // Its Deployment makes it anew as soon as it sees that it is gone.
     delete_with::<ReplicaSet>(&rig, &set, "Orphan", true).await;
     rig.until("another one has taken the pods on", |view| {
-        let owners = view.desired::<ReplicaSet>();
-        let uid = owners.get(&key(&set))?.uid();
+        let uid = uid_of(view).filter(|uid| *uid != former)?;
         let mut all = view.desired::<Pod>().iter();
         let owned = all.all(|(_, p)| {
             let owner = p.value.metadata.controller();
