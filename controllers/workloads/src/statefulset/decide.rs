@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use setpoint_apis::Timestamp;
 
-use super::plan::{Member, NewClaim, NewPod, NewRevision, Plan, Removal, Snapshot, Why};
+use super::plan::{ClaimSeen, Member, NewClaim, NewPod, NewRevision, Plan, Removal, Snapshot, Why};
 use super::revision::{self, Target};
 use super::status;
 use crate::config::CopyPlan;
@@ -370,9 +370,12 @@ impl<'a> Pass<'a> {
             }
         }
         let gone = |seen| self.plan.delete.iter().any(|r| r.claims.contains(seen));
-        let ours = s.claims.iter().filter(|c| c.made_here && !gone(&c.seen));
+        // Somebody may have taken a claim over whose reference was put there, or put back, in the midst of that: gc would
+        // delete what is theirs together with the StatefulSet.
+        let goes_with_set = |c: &ClaimSeen| c.made_here && s.claims_go_with_set;
+        let kept = s.claims.iter().filter(|c| !gone(&c.seen));
         let (mut own, mut disown) = (Vec::new(), Vec::new());
-        for claim in ours.filter(|c| c.owned != s.claims_go_with_set) {
+        for claim in kept.filter(|c| c.owned != goes_with_set(c)) {
             let list = if claim.owned { &mut disown } else { &mut own };
             list.push(claim.seen.clone());
         }

@@ -54,7 +54,8 @@ pub struct ClaimSeen {
     pub ordinal: i32,
     /// It, as seen.
     pub seen: Seen,
-    /// Whether this controller made it. What a user made under its name is used and never changed or deleted.
+    /// Whether this controller made it. What a user made under its name, or has taken over, is used and never deleted,
+    /// and not changed but that it does not go together with the StatefulSet.
     pub made_here: bool,
     /// Whether it goes together with the StatefulSet.
     pub owned: bool,

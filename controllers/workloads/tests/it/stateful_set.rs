@@ -480,6 +480,10 @@ async fn a_claim_that_somebody_has_taken_over_stays_and_a_further_owner_alone_ta
         controller: Some(true),
         block_owner_deletion: None,
     };
+    let uid = {
+        let view = rig.cache.view();
+        view.desired::<StatefulSet>().get(&db()).unwrap().uid()
+    };
     let change = async |name: &str, change: &dyn Fn(&mut PersistentVolumeClaim)| {
         let key = named(name);
         let mut claim = {
@@ -492,12 +496,15 @@ async fn a_claim_that_somebody_has_taken_over_stays_and_a_further_owner_alone_ta
             .await;
     };
     for name in ["data-db-1", "data-db-2"] {
+        // In one write: in between the set could make itself an owner again.
         change(name, &|claim| {
             claim.metadata.owner_references = vec![other.clone()];
+            if name == "data-db-2" {
+                claim.metadata.annotations.clear();
+            }
         })
         .await;
     }
-    change("data-db-2", &|claim| claim.metadata.annotations.clear()).await;
     let owners = |view: &View<'_>, name: &str| {
         let claim = view.desired::<PersistentVolumeClaim>().get(&named(name))?;
         let owners = claim.value.metadata.owner_references.iter();
@@ -511,6 +518,22 @@ async fn a_claim_that_somebody_has_taken_over_stays_and_a_further_owner_alone_ta
     rig.settled().await;
     let others = owners(&rig.cache.view(), "data-db-2");
     assert_eq!(others.unwrap(), ["ConfigMap"]);
+    // It had made itself an owner before somebody had taken the claim over wholly.
+    change("data-db-2", &|claim| {
+        claim.metadata.owner_references.push(OwnerReference {
+            api_version: StatefulSet::API_VERSION.into(),
+            kind: StatefulSet::KIND.into(),
+            name: "db".into(),
+            uid: uid.clone(),
+            controller: None,
+            block_owner_deletion: None,
+        });
+    })
+    .await;
+    rig.until("it is an owner no longer", |view| {
+        (owners(view, "data-db-2")? == ["ConfigMap"]).then_some(())
+    })
+    .await;
     let revision = apply(&rig, &set(1)).await;
     rolled_out(&rig, revision).await;
     rig.settled().await;

@@ -98,6 +98,29 @@ fn claims_go_with_the_set_when_they_are_to() {
 }
 
 #[test]
+fn a_claim_that_somebody_has_taken_over_does_not_go_with_the_set() {
+    let mut w = with_claims();
+    for c in &mut w.s.claims {
+        c.owned = true;
+    }
+    // It lost the annotation after the reference was put there.
+    w.s.claims[1].made_here = false;
+    for (goes, plan) in [
+        (true, "disown claim data-db-1 at 7\n"),
+        (
+            false,
+            "disown claim data-db-0 at 7\ndisown claim data-db-1 at 7\ndisown claim data-db-2 at 7\n",
+        ),
+    ] {
+        w.s.claims_go_with_set = goes;
+        assert_eq!(w.plan().to_string(), plan);
+    }
+    w.s.claims_go_with_set = true;
+    w.s.claims[1].owned = false;
+    assert_eq!(w.plan().to_string(), "");
+}
+
+#[test]
 fn a_claim_that_a_user_made_is_never_touched() {
     let mut w = with_claims();
     for c in &mut w.s.claims {
