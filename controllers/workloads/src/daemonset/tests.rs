@@ -486,10 +486,13 @@ fn a_pass_over_five_thousand_nodes_is_fast() {
     w.starts(usize::MAX);
     w.settle();
     assert_eq!(w.numbers(), [5_000, 5_000, 0, 5_000, 5_000, 5_000, 0]);
-    // The clock of the machine: this is what is measured.
-    let begin = std::time::Instant::now();
-    assert!(w.plan().is_empty());
-    let steady = begin.elapsed();
+    // The clock of the machine: this is what is measured. The best of five, since others use the machine as well.
+    let passes = (0..5).map(|_| {
+        let begin = std::time::Instant::now();
+        assert!(w.plan().is_empty());
+        begin.elapsed()
+    });
+    let steady = passes.min().unwrap();
     eprintln!("a pass over 5,000 nodes with nothing to do decides in {steady:?}");
     // A hundred times what it takes; a pass that looked at all pods for each node would take longer.
     assert!(steady < Duration::from_secs(1), "{steady:?}");

@@ -290,6 +290,16 @@ async fn schedule_with(rig: &Rig, schedule: &str, policy: &str) {
     rig.put_desired::<CronJob>(&bill(), &text).await;
 }
 
+/// The CronJob has been seen before the first of its times, however late its controller begins to look.
+async fn was_seen(rig: &Rig) {
+    let uid = {
+        let view = rig.cache.view();
+        view.desired::<CronJob>().get(&bill()).unwrap().uid()
+    };
+    let seen = format!("firstSeen: {{uid: {uid}, at: '2026-05-01T10:59:00Z'}}\n");
+    rig.put(&Key::Actual(CronJob::PLURAL, bill()), &seen).await;
+}
+
 /// Controllers whose clock shows this when they begin.
 async fn controllers_at(rig: &Rig, time: &'static str) -> Process {
     let begin: Timestamp = time.parse().unwrap();
@@ -332,7 +342,7 @@ async fn an_own_pod_that_lost_its_reference_is_taken_back_and_one_that_lost_its_
     })
     .await;
     rig.settled().await;
-    history.until(orphaned).await;
+    history.end(&rig).await;
     let of_pods = |e: &setpoint_store::Event| {
         matches!(
             rig.keyspace.split(&e.kv.key),
@@ -409,6 +419,7 @@ async fn a_cron_job_makes_one_job_for_each_time_whatever_becomes_of_it() {
     let rig = rig("cron").await;
     let _agents = rig.agents();
     schedule(&rig, "* * * * *").await;
+    was_seen(&rig).await;
     let process = controllers_at(&rig, "2026-05-01T10:59:55Z").await;
     let name = "bill-29627220";
     let first = ObjectKey::namespaced("default", name);
@@ -468,6 +479,7 @@ async fn a_job_that_is_made_by_hand_runs_beside_those_of_the_schedule() {
         template("host")
     );
     rig.put_desired::<Job>(&by_hand, &text).await;
+    was_seen(&rig).await;
     let _process = controllers_at(&rig, "2026-05-01T10:59:55Z").await;
     let active = rig
         .until("the Job of the schedule runs too", |view| {

@@ -102,7 +102,12 @@ async fn a_deployment_becomes_available_is_scaled_and_writes_nothing_when_it_is_
             "1"
         );
     }
-    // The next leader looks at everything, and finds nothing to write: all that it writes is for what comes new.
+    // The next leader looks at everything, and finds nothing to write: all that it writes is for what comes new. Until
+    // then those who play agents are to be done too: a binding of a pod that is gone is theirs.
+    rig.until("only one binding is left", |view| {
+        (view.bindings().len() == 1).then_some(())
+    })
+    .await;
     process.stop().await;
     rig.level().await;
     let history = rig.history().await;
@@ -114,10 +119,7 @@ async fn a_deployment_becomes_available_is_scaled_and_writes_nothing_when_it_is_
         .await;
     rig.rolled_out(&probe, revision).await;
     process.stop().await;
-    let end = rig
-        .put(&Key::Actual("leaders", ObjectKey::cluster("end")), "x: 1\n")
-        .await;
-    history.until(end).await;
+    history.end(&rig).await;
     let written = history.written();
     assert!(written.iter().all(|k| k.contains("/probe")), "{written:?}");
 }
@@ -165,16 +167,15 @@ async fn rolling_updates_keep_within_their_bounds_at_every_revision_also_when_th
             process = controllers(&rig).await;
         }
         rig.rolled_out(&web(), begin).await;
-        let end = rig
-            .put(&Key::Actual("leaders", ObjectKey::cluster("end")), "x: 1\n")
-            .await;
-        history.until(end).await;
+        history.end(&rig).await;
         let counts: Vec<_> = history
             .counts()
             .into_iter()
             .filter(|c| c.revision >= begin.0)
             .collect();
-        assert!(counts.len() >= 10, "{counts:?}");
+        // The counts are of the rollout. How many there are is up to how many pods come and go in one transaction.
+        let moved = counts.iter().any(|c| c.pods > 10 || c.ready < 10);
+        assert!(moved, "{counts:?}");
         for c in &counts {
             assert!(
                 c.pods <= most && c.ready >= least,
@@ -252,10 +253,7 @@ async fn a_template_that_comes_in_the_middle_of_a_rollout_is_rolled_out_instead(
     let mut sizes: Vec<i32> = sets(&rig).into_iter().map(|(_, size)| size).collect();
     sizes.sort_unstable();
     assert_eq!((sizes, rig.pods().len()), (vec![0, 0, 4], 4));
-    let end = rig
-        .put(&Key::Actual("leaders", ObjectKey::cluster("end")), "x: 1\n")
-        .await;
-    history.until(end).await;
+    history.end(&rig).await;
     for c in history.counts().iter().filter(|c| c.revision >= second.0) {
         assert!(c.pods <= 5 && c.ready >= 3, "{c:?}");
     }
@@ -321,10 +319,7 @@ async fn broken_yaml_over_a_deployment_its_set_or_its_pods_deletes_nothing() {
     // It is reconciled again.
     let revision = apply(&rig, 4, "v1", DEFAULT).await;
     rig.rolled_out(&web(), revision).await;
-    let end = rig
-        .put(&Key::Actual("leaders", ObjectKey::cluster("end")), "x: 1\n")
-        .await;
-    history.until(end).await;
+    history.end(&rig).await;
     assert_eq!(history.deleted(), Vec::<String>::new());
     rig.settled().await;
     assert_eq!(rig.pods().intersection(&pods).count(), 3);
@@ -428,10 +423,7 @@ async fn a_thousand_pods_are_created_and_deleted_in_few_revisions() {
         view.desired::<Pod>().is_empty().then_some(())
     })
     .await;
-    let end = rig
-        .put(&Key::Actual("leaders", ObjectKey::cluster("end")), "x: 1\n")
-        .await;
-    history.until(end).await;
+    history.end(&rig).await;
     let revisions = history.counts().len();
     assert!(revisions < 60, "{revisions} revisions for 2,000 changes");
 }

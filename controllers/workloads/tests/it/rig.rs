@@ -549,6 +549,12 @@ impl History {
         assert!(found.await.is_ok(), "the history does not reach {revision}");
     }
 
+    /// Waits until it has all that the rig's cache has seen.
+    pub(crate) async fn end(&self, rig: &Rig) {
+        let end = Key::Actual("leaders", ObjectKey::cluster("end"));
+        self.until(rig.put(&end, "x: 1\n").await).await;
+    }
+
     /// The numbers after every revision: of pods that are wanted, and of those that are ready.
     pub(crate) fn counts(&self) -> Vec<Count> {
         let events = self.events.lock();
