@@ -338,8 +338,6 @@ mod tests {
     }
 
     proptest::proptest! {
-        #![proptest_config(crate::cases::seeded())]
-
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
             let _ = decode::<Pod>(&bytes);

@@ -8,8 +8,6 @@ pub mod apps;
 pub mod autoscaling;
 pub mod base64;
 pub mod batch;
-#[cfg(test)]
-mod cases;
 pub mod content_seen;
 pub mod core;
 pub mod cron;

@@ -3,8 +3,6 @@
 //! Manifests are made at random from our own schemas (`generate`), and from those by changing their text at random.
 //! A failing case is a seed, which proptest prints and keeps.
 
-#[path = "../src/cases.rs"]
-mod cases;
 #[path = "oracle/generate.rs"]
 mod generate;
 #[path = "oracle/normal.rs"]
@@ -140,7 +138,7 @@ fn check(text: &str) -> Result<usize, TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..cases::seeded() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn what_we_accept_means_the_same_to_kubernetes(seed in any::<u64>(), json in any::<bool>()) {

@@ -156,8 +156,6 @@ fn documents_may_hold_numbers() {
 }
 
 proptest::proptest! {
-    #![proptest_config(crate::cases::seeded())]
-
     #[test]
     fn every_quantity_reads_back_what_it_writes(whole in -1_000_000_000_000_000i64..1_000_000_000_000_000, nano in 0u32..1_000_000_000, f in 0..3) {
         let format = [Format::BinarySi, Format::DecimalSi, Format::DecimalExponent][f as usize];

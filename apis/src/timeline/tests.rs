@@ -194,8 +194,6 @@ fn errors_stay_small_beside_ages_for_years_of_samples() {
 }
 
 proptest! {
-    #![proptest_config(crate::cases::seeded())]
-
     #[test]
     fn estimates_never_fall_and_lie_within_their_bounds(
         samples in prop::collection::vec((1_i64..1_000, 0_i64..1_000_000), 0..60),

@@ -20,9 +20,6 @@
 //! and keeps account of them from then on.
 
 mod account;
-#[cfg(test)]
-#[path = "../../../apis/src/cases.rs"]
-mod cases;
 pub mod decide;
 mod execute;
 mod observe;

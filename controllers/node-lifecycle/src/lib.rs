@@ -16,9 +16,6 @@
 //! - Every conclusion is guarded on the session it is about, or on its absence. A quiet cluster writes nothing.
 //! - Beside that, the leader keeps the record from which documents are dated (`timeline`).
 
-#[cfg(test)]
-#[path = "../../../apis/src/cases.rs"]
-mod cases;
 pub mod decide;
 mod execute;
 mod observe;

@@ -88,8 +88,6 @@ mod tests {
     use super::*;
 
     proptest! {
-        #![proptest_config(crate::cases::seeded())]
-
         #[test]
         fn a_list_of_few_is_a_list(steps in proptest::collection::vec(proptest::option::weighted(0.6, 0..99_u32), 0..120)) {
             let (mut few, mut list) = (Few::default(), Vec::new());

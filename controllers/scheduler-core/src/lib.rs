@@ -27,9 +27,6 @@ mod admission;
 mod affinity;
 pub mod bench;
 pub mod budgets;
-#[cfg(test)]
-#[path = "../../../apis/src/cases.rs"]
-mod cases;
 pub mod claims;
 mod class;
 mod cluster;

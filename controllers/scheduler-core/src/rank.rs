@@ -279,8 +279,6 @@ mod tests {
     use super::*;
 
     proptest! {
-        #![proptest_config(crate::cases::seeded())]
-
         #[test]
         fn the_ranking_agrees_with_a_walk_over_all_places(
             first in proptest::collection::vec(proptest::option::of(-3..4_i32), 1..200),

@@ -98,8 +98,6 @@ mod tests {
     use super::*;
 
     proptest! {
-        #![proptest_config(crate::cases::seeded())]
-
         #[test]
         fn a_tally_counts_as_a_map_does(steps in proptest::collection::vec((0..700_u32, 0..4_u32, proptest::bool::weighted(0.6)), 0..1500), spread in 1..40_u32) {
             let (mut tally, mut map) = (Tally::default(), BTreeMap::<u32, u32>::new());

@@ -1,9 +1,6 @@
 //! The incremental cluster against an exhaustive reference that shares no code with it: filters and scores are written
 //! down again, over plain maps, and evaluated for every node before every decision.
 
-#[path = "../../../apis/src/cases.rs"]
-mod cases;
-
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
@@ -240,7 +237,7 @@ fn class_of(cluster: &mut Cluster, spec: &PodSpec) -> Class {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..cases::seeded() })]
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
     #[test]
     fn every_decision_is_the_one_that_looking_at_every_node_gives(steps in proptest::collection::vec(step(), 1..80), seed: u64) {

@@ -240,7 +240,7 @@ fn pieces() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4096, ..crate::cases::seeded() })]
+    #![proptest_config(ProptestConfig::with_cases(4096))]
 
     #[test]
     fn texts_that_look_like_yaml_mean_the_same(text in pieces()) {

@@ -224,8 +224,6 @@ fn several_documents_need_separators() {
 }
 
 proptest::proptest! {
-    #![proptest_config(crate::cases::seeded())]
-
     #[test]
     fn no_bytes_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
         read(&String::from_utf8_lossy(&bytes));

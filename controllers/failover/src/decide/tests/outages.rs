@@ -128,8 +128,6 @@ fn outage(phases: &[Phase], cut: usize) -> Cluster {
 }
 
 proptest! {
-    #![proptest_config(crate::cases::seeded())]
-
     #[test]
     fn of_nodes_that_fall_silent_together_never_more_than_half_are_given_up((phases, cut) in cut_off()) {
         let cluster = outage(&phases, cut);

@@ -301,8 +301,6 @@ fn outage(nodes: &[Phase], cut: usize) -> Vec<NodeState> {
 }
 
 proptest! {
-    #![proptest_config(crate::cases::seeded())]
-
     /// Whatever the phases of their leases, in whatever order they expire.
     #[test]
     fn of_nodes_cut_off_together_none_is_given_up_if_they_are_more_than_half((nodes, cut) in cut_off()) {

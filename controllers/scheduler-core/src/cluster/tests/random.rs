@@ -375,7 +375,7 @@ fn apply(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..crate::cases::seeded() })]
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
     #[test]
     fn what_is_kept_is_what_a_cluster_told_at_once_says(
