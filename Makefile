@@ -29,7 +29,7 @@ WITH_ETCD = SETPOINT_ETCD=$$(scripts/etcd.sh --quiet) && export SETPOINT_ETCD PA
 # because there is no way to get it is said at the beginning and at the end.
 MORE_ETCDS = more=$$(scripts/more-etcds.sh) && eval "$$more"
 
-.PHONY: help setup build bin-dir demo test build-tests e2e sim check-scheduler mutants lint bench clean
+.PHONY: help setup build bin-dir demo test build-tests e2e sim check-scheduler random mutants lint bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +76,11 @@ check-scheduler: setup ## Hold the scheduler's core against the checker on new r
 	  SETPOINT_CHECK_SEED=$$seed SETPOINT_CHECK_CASES=$(or $(CASES),5000) \
 	    cargo test --release --locked --quiet -p setpoint-scheduler-check --test it differential; \
 	done
+
+random: export PROPTEST_RNG_SEED := $(or $(SEED),$(shell date +%s))
+random: setup ## Run the random tests with new cases (SEED=n these)
+	@echo "SEED=$$PROPTEST_RNG_SEED" >&2
+	@cargo test $(TESTED) --quiet --lib && cargo test $(TESTED) --quiet -p setpoint-apis -p setpoint-scheduler-core --tests
 
 build-tests: setup
 	@cargo build $(TESTED) --bins --tests
