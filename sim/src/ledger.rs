@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use serde::Serialize;
-use setpoint_apis::Keyspace;
+use setpoint_apis::{KeyRange, Keyspace};
 use setpoint_store::model::ModelStore;
 use tokio::time::Instant;
 
@@ -89,6 +89,10 @@ struct State {
     changes: u64,
     /// When the last change happened that was no lease's end, in milliseconds.
     last_write: u64,
+    /// Where documents are.
+    documents: KeyRange,
+    /// When the last of them changed, in milliseconds.
+    last_document: u64,
     /// The last changes.
     kept: VecDeque<Write>,
     /// How many are kept at most.
@@ -133,6 +137,8 @@ impl Ledger {
         most_kept: usize,
     ) -> Self {
         let state = State {
+            documents: keyspace.all_desired(),
+            last_document: 0,
             revision: store.with(|model| model.revision()),
             checks: Checks::new(keyspace, times),
             digest: Fnv::default(),
@@ -198,12 +204,14 @@ impl Ledger {
         u64::try_from(self.inner.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// How many changes there were, when the last one was, in milliseconds, and a digest of all of them.
+    /// How many changes there were, when the last one was, and the last of a document, in milliseconds, and a digest of
+    /// all of them.
     pub(crate) fn summary(&self) -> Summary {
         let state = self.inner.state.lock();
         Summary {
             changes: state.changes,
             last_write: state.last_write,
+            last_document: state.last_document,
             digest: state.digest.value(),
         }
     }
@@ -229,6 +237,7 @@ impl Ledger {
 pub(crate) struct Summary {
     pub(crate) changes: u64,
     pub(crate) last_write: u64,
+    pub(crate) last_document: u64,
     pub(crate) digest: u64,
 }
 
@@ -238,6 +247,9 @@ impl State {
         self.changes += 1;
         if entry.sent.is_some() {
             self.last_write = entry.millis;
+        }
+        if self.documents.contains(entry.key) {
+            self.last_document = entry.millis;
         }
         self.digest.write(&entry.millis.to_le_bytes());
         self.digest.write(process.as_bytes());
