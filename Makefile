@@ -80,7 +80,7 @@ check-scheduler: setup ## Hold the scheduler's core against the checker on new r
 random: export PROPTEST_RNG_SEED := $(or $(SEED),$(shell date +%s))
 random: setup ## Run the random tests with new cases (SEED=n these)
 	@echo "SEED=$$PROPTEST_RNG_SEED" >&2
-	@cargo test $(TESTED) --quiet --lib && cargo test $(TESTED) --quiet -p setpoint-apis -p setpoint-scheduler-core --tests
+	@$(WITH_ETCD) && cargo test $(TESTED) --quiet --lib --test oracle --test reference
 
 build-tests: setup
 	@cargo build $(TESTED) --bins --tests

@@ -45,12 +45,17 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), AgentError> {
     openfiles::raise();
+    // First: an agent that is just ending has the port as well as the directory.
+    let surroundings = tokio::select! {
+        biased;
+        () = shutdown.cancelled() => return Ok(()),
+        surroundings = Surroundings::this("process", &config) => surroundings?,
+    };
     let server = server::Server::bind(&config.listen, &config.data_dir)
         .await
         .map_err(AgentError::Listen)?;
     let endpoint = server.endpoint(config.address);
     let serving = tokio::spawn(server.run(shutdown.clone()));
-    let surroundings = Surroundings::this("process", &config).await?;
     let groups = Cgroups::detect(&config.cgroup_root);
     let result = node::run(
         config,

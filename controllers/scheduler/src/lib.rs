@@ -43,8 +43,8 @@
 //!   preempt.
 //! - **`move` starts a pod on another node, and stops it where it is when it is ready there.** Until then it is the first
 //!   node's; it takes room on both. A move that comes to nothing in its time is undone. One that cannot be made is refused
-//!   with the reasons, once the scheduler has seen all that was written before the request. A pod that must never run twice is stopped first, within budgets. All of it is in the binding, so a
-//!   new leader goes on with it; a binding is not deleted while any node has an instance of its pod.
+//!   with the reasons, once the scheduler has seen all that was written before the request, or a second later. A pod that
+//!   must never run twice is stopped first, within budgets. All of it is in the binding, so a new leader goes on with it; a binding is not deleted while any node has an instance of its pod.
 //! - **What has ended is not run again**: a withdrawal for another reason than that the pod was deleted guards on the status
 //!   that was seen.
 //! - **A reservation keeps room for its owners** until it is deleted or its time is over.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::process::Child;
 use std::time::Duration;
 
 use setpoint_apis::records::{Binding, PodActual};
@@ -48,6 +49,16 @@ spec:
       terminationGracePeriodSeconds: 1
       containers: [{name: main, image: host, command: [sleep, "86400"]}]
 "#;
+
+/// A drain that ends with the test, also when that has failed.
+struct Drain(Child);
+
+impl Drop for Drain {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 /// How many pods of the Deployment were ready where they were bound, at each revision of a stretch.
 async fn ready_over(endpoint: &str, from: i64, to: i64) -> BTreeMap<i64, usize> {
@@ -119,18 +130,19 @@ fn a_node_is_drained_within_the_budget_at_every_moment() {
     let begun = cluster.revision();
     let (hold, log) = (cluster.dir().join("HOLD"), cluster.dir().join("drain.log"));
     fs::write(&hold, "").expect("a file");
-    let mut drain = cluster
+    let drain = cluster
         .command()
         .args(["drain", &node, "--ignore-daemonsets", "--timeout", "10m"])
         .args(["--reason", "new kernel"])
         .stdout(File::create(&log).expect("a file"))
         .spawn()
         .expect("setpoint drain starts");
+    let mut drain = Drain(drain);
     let said = || fs::read_to_string(&log).unwrap_or_default();
     // Where the first one has gone it is not ready yet.
     let waits = "waits: the disruption budget web allows no disruption now";
     cluster.eventually("the drain waits and says for what", || {
-        let ended = drain.try_wait().expect("a child can be asked");
+        let ended = drain.0.try_wait().expect("a child can be asked");
         match said() {
             said if said.contains(waits) => Ok(()),
             said => Err(format!("{said}\n{ended:?}")),
@@ -138,7 +150,7 @@ fn a_node_is_drained_within_the_budget_at_every_moment() {
     });
     fs::remove_file(&hold).expect("the file is there");
     cluster.eventually("the drain ends", || {
-        match drain.try_wait().expect("a child can be asked") {
+        match drain.0.try_wait().expect("a child can be asked") {
             Some(status) if status.success() => Ok(()),
             status => Err(format!("{}\n{status:?}", said())),
         }

@@ -58,11 +58,16 @@ fn a_leader_that_was_frozen_past_its_lease_writes_nothing_any_more() {
     rig.converge();
 
     // It arrives when another process leads and has done the work.
+    let since = rig.block(rig.user().note("write", "arrives late"));
     rig.set(leader, Mode::Pass);
     let late = rig.eventually("the late write is rejected", |rig| {
         let mut fenced = rig.fenced().into_iter();
-        let late = fenced
-            .find(|f| *f.sender.name == *leader && f.fence.contains("/leaders/") && f.held != 0);
+        let late = fenced.find(|f| {
+            *f.sender.name == *leader
+                && f.fence.contains("/leaders/")
+                && f.held != 0
+                && f.revision >= since
+        });
         late.ok_or_else(|| "nothing was fenced off".to_owned())
     });
     rig.note(format!("{late:?}"));

@@ -73,11 +73,15 @@ fn shards_of_processes_that_die_or_freeze_are_taken_over_and_fenced() {
     rig.converge();
 
     // They arrive when its shards are another's.
+    let since = rig.block(rig.user().note("writes", "arrive late"));
     rig.set(a, Mode::Pass);
     let late = rig.eventually("a late write is rejected", |rig| {
         let mut fenced = rig.fenced().into_iter();
         let late = fenced.find(|f| {
-            *f.sender.name == *a && f.fence.starts_with("/setpoint/leaders/gc/") && f.held > f.epoch
+            *f.sender.name == *a
+                && f.fence.starts_with("/setpoint/leaders/gc/")
+                && f.held > f.epoch
+                && f.revision >= since
         });
         late.ok_or_else(|| "nothing was fenced off".to_owned())
     });

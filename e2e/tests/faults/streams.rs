@@ -7,7 +7,7 @@ use setpoint_e2e::faults::rig::{AGENTS, CONTROLLERS, PROBES};
 use setpoint_e2e::faults::{Mode, Rig};
 
 /// Sooner nobody notices: a watch is asked for progress when it has been quiet for a while, and then waited for.
-const NOTICED: Duration = Duration::from_secs(4);
+const NOTICED: Duration = Duration::from_secs(6);
 
 #[test]
 fn silent_watches_are_noticed_and_left() {

@@ -82,7 +82,7 @@ struct Silence {
 }
 
 impl Silence {
-    const STEPS: u32 = 10;
+    const STEPS: u32 = 4;
 
     fn new(limit: Duration) -> Self {
         Self {

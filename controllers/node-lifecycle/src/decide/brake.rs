@@ -7,7 +7,8 @@
 //! were silent and given up long before do not count on either side. The brake is engaged while more than half of the
 //! members are silent or late. Late is who is still there but has missed a renewal of its lease: nodes that are cut off
 //! at one moment lose their leases within a third of the leases' time, and when the first is gone, all are late. While
-//! those of whom there is no answer could engage it, nobody is given up.
+//! those of whom there is no answer could engage it, nobody is given up whom its user has not deleted; for how long is up
+//! to who asks (`probe::PATIENCE`).
 //!
 //! So in a cluster of one or two nodes, the loss of the only node, or of both, engages the brake, and the loss of one of
 //! two does not; of three, the loss of two does.

@@ -126,7 +126,10 @@ impl Account {
                 });
                 !held && !self.pending.contains(key) && self.gangs.of(key).is_none()
             }
-            Step::Move { .. } => !self.later_moves.contains(key),
+            Step::Move { .. } => {
+                let put_off = state.in_vain.is_some_and(|v| v.is_put_off(turn.tick));
+                !self.later_moves.contains(key) && !put_off
+            }
             _ => true,
         };
         if missed {

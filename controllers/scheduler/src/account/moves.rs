@@ -30,8 +30,8 @@ const BEST: usize = 3;
 /// change that it follows, or seconds later, so in a quiet cluster every refusal waits for so long; a view that is
 /// further behind is that of a process which has worse troubles.
 const LEVEL: Duration = Duration::from_secs(1);
-/// How long until it is looked whether the view has.
-const LEVEL_STEP: Duration = Duration::from_millis(50);
+/// How long until it is looked whether the view has. Choosing a node costs as much each time.
+const LEVEL_STEP: Duration = Duration::from_millis(200);
 
 /// What a pod takes of a node beside its own.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +50,13 @@ pub(super) struct InVain {
     until: Instant,
     /// Whether the view has been seen to have reached it.
     level: bool,
+}
+
+impl InVain {
+    /// Whether it is not to be refused yet.
+    pub(super) fn is_put_off(&self, now: Instant) -> bool {
+        now < self.until
+    }
 }
 
 /// The name under which it is counted.
@@ -307,11 +314,12 @@ impl Account {
             until,
             level,
         });
-        if turn.tick >= until {
+        if !state.in_vain.is_some_and(|v| v.is_put_off(turn.tick)) {
             return false;
         }
         if !level {
-            self.retry(turn.tick + LEVEL_STEP, Retry::Pod(key.clone()));
+            let next = until.min(turn.tick + LEVEL_STEP);
+            self.retry(next, Retry::Pod(key.clone()));
             return true;
         }
         // It comes after all that is to be looked at now.

@@ -372,7 +372,10 @@ impl<'a> Pass<'a> {
         let gone = |seen| self.plan.delete.iter().any(|r| r.claims.contains(seen));
         // Somebody may have taken a claim over whose reference was put there, or put back, in the midst of that: gc would
         // delete what is theirs together with the StatefulSet.
-        let goes_with_set = |c: &ClaimSeen| c.made_here && s.claims_go_with_set;
+        let goes_with_set = |c: &ClaimSeen| match c.made_here {
+            true => s.claims_go_with_set,
+            false => c.owned && !c.taken_over,
+        };
         let kept = s.claims.iter().filter(|c| !gone(&c.seen));
         let (mut own, mut disown) = (Vec::new(), Vec::new());
         for claim in kept.filter(|c| c.owned != goes_with_set(c)) {

@@ -262,6 +262,7 @@ fn claims(s: &mut Snapshot, view: &View<'_>, set: &StatefulSet, uid: &str) {
                     ordinal,
                     seen: Seen::of(&key, claim),
                     made_here: meta.annotations.get(CLAIM_OF) == Some(&set.metadata.name),
+                    taken_over: meta.controller().is_some_and(|o| o.uid != uid),
                     owned: meta.owner_references.iter().any(|o| o.uid == uid),
                 });
             }

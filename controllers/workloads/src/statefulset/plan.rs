@@ -55,8 +55,10 @@ pub struct ClaimSeen {
     /// It, as seen.
     pub seen: Seen,
     /// Whether this controller made it. What a user made under its name, or has taken over, is used and never deleted,
-    /// and not changed but that it does not go together with the StatefulSet.
+    /// and not changed but for what is said at `taken_over`.
     pub made_here: bool,
+    /// Whether another object is its controller: then it does not go together with the StatefulSet, unless this made it.
+    pub taken_over: bool,
     /// Whether it goes together with the StatefulSet.
     pub owned: bool,
 }

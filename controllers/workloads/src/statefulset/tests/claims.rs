@@ -11,6 +11,7 @@ fn claim(ordinal: i32) -> ClaimSeen {
             mod_revision: 7,
         },
         made_here: true,
+        taken_over: false,
         owned: false,
     }
 }
@@ -105,6 +106,7 @@ fn a_claim_that_somebody_has_taken_over_does_not_go_with_the_set() {
     }
     // It lost the annotation after the reference was put there.
     w.s.claims[1].made_here = false;
+    w.s.claims[1].taken_over = true;
     for (goes, plan) in [
         (true, "disown claim data-db-1 at 7\n"),
         (
@@ -117,6 +119,10 @@ fn a_claim_that_somebody_has_taken_over_does_not_go_with_the_set() {
     }
     w.s.claims_go_with_set = true;
     w.s.claims[1].owned = false;
+    assert_eq!(w.plan().to_string(), "");
+    // What a user made and put under the set is the user's business.
+    w.s.claims[1].owned = true;
+    w.s.claims[1].taken_over = false;
     assert_eq!(w.plan().to_string(), "");
 }
 
