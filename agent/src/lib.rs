@@ -13,6 +13,7 @@ pub mod env;
 pub mod fleet;
 pub mod hollow;
 pub mod layout;
+mod locked;
 pub mod logs;
 pub mod node;
 mod openfiles;

@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use setpoint_apis::ObjectKey;
 use setpoint_apis::fnv::fnv64;
 use setpoint_apis::records::ClaimFence;
 use tokio::time::{Instant, sleep};
+
+use crate::locked::Locked;
 
 /// What is remembered of a claim.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -69,19 +70,9 @@ enum Storage {
     Files {
         claims: PathBuf,
         content: PathBuf,
-        _lock: Lock,
+        _lock: Locked,
     },
     Hollow(HollowDisk),
-}
-
-/// The directory is this agent's own until it is dropped.
-struct Lock(fs::File);
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // Closing the file is not enough while a child that is being started has it, too.
-        let _ = flock(&self.0, FlockOperation::Unlock);
-    }
 }
 
 /// The disk of an agent that has none. It outlives the agent as long as a clone of it is kept.
@@ -135,9 +126,7 @@ impl Disk {
         }
         let path = dir.join("lock");
         let lock = fs::File::create(&path).map_err(at(&path))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| DiskError::InUse(dir.into()))?;
-        let lock = Lock(lock);
+        let lock = Locked::take(lock).ok_or_else(|| DiskError::InUse(dir.into()))?;
         let path = dir.join("instance");
         let instance = match fs::read_to_string(&path) {
             Ok(text) if !text.trim().is_empty() => text.trim().to_owned(),

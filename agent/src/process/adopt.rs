@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tracing::warn;
 
 use super::container::{Handles, ProcessContainer, conclude, empty, now};
 use super::{ProcessDriverConfig, blocking, lost};
 use crate::driver::{Adopted, DriverError};
+use crate::locked::Locked;
 use crate::procfs;
 use crate::spec::{
     ContainerSpec, EXIT_FILE, ExitRecord, PID_FILE, PidRecord, SPEC_FILE, read_record, write_record,
@@ -103,12 +103,14 @@ fn look(dir: &Path) -> io::Result<Found> {
     if let Some(exit) = whole::<ExitRecord>(dir, EXIT_FILE)? {
         return Ok(Found::Ended(exit));
     }
-    let lock = match File::open(dir.join(SPEC_FILE)) {
+    let file = match File::open(dir.join(SPEC_FILE)) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
         Err(e) => return Err(e),
     };
-    let shim_lives = flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err();
+    // Held to the end: nobody else is to conclude the same.
+    let lock = Locked::take(file);
+    let shim_lives = lock.is_none();
     let record = match read_record::<PidRecord>(dir, PID_FILE) {
         // It began, and nobody can tell when and as what; the main process has died with the shim.
         Err(e) if is_torn(&e) && !shim_lives => Some(PidRecord::default()),

@@ -78,6 +78,8 @@ impl MountPoints {
     pub(super) fn release(self) {
         for held in self.held.into_iter().rev() {
             let _ = try_remove(&held.path, &held.entry, &held.lock);
+            // As in `Locked`: closing the file may not be enough.
+            let _ = flock(&held.lock, FlockOperation::Unlock);
         }
     }
 }
