@@ -2,7 +2,6 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -104,9 +103,10 @@ impl Cluster {
                  exec \"${{SETPOINT_ETCD:-etcd}}\" \"$@\"\n",
                 tried = tried.display(),
             );
-            fs::write(&script, text).expect("a script");
-            let executable = fs::Permissions::from_mode(0o755);
-            fs::set_permissions(&script, executable).expect("a script can be run");
+            // By another process: what a child of another test that is just being started has open for writing cannot be
+            // run.
+            let write = format!("cat > {0} && chmod +x {0}", script.display());
+            run(Command::new("sh").args(["-c", &write]), &text).ok();
             command.arg("--etcd-bin").arg(script);
         })
     }
