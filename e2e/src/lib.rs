@@ -7,4 +7,4 @@ pub mod faults;
 mod tools;
 
 pub use cluster::{Agent, Cluster};
-pub use tools::{Outcome, eventually, repository, run, setpoint_binary};
+pub use tools::{Outcome, Started, eventually, repository, run, setpoint_binary};

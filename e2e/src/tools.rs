@@ -1,8 +1,10 @@
 //! Running programs and waiting for what they bring about.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 /// How a program ended and what it printed.
 #[derive(Debug)]
@@ -74,6 +76,16 @@ pub fn run(command: &mut Command, input: &str) -> Outcome {
     child
         .wait_with_output()
         .map_or_else(|e| panic!("waiting for {command:?}: {e}"), Outcome::from)
+}
+
+/// A program that is told to end with the test, also when that has failed.
+pub struct Started(pub Child);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
+        let _ = self.0.wait();
+    }
 }
 
 /// Waits until `holds` says yes, and returns what it found; `Err` is the state so far.

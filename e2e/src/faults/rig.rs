@@ -620,12 +620,29 @@ impl Rig {
 
     // The record.
 
-    /// How many transactions have come to the proxies so far: what comes from now on is behind that.
-    pub fn mark(&self) -> usize {
+    /// Holds back the requests of a process from now on. Returns how many transactions have come to the proxies before:
+    /// all of its that are behind that are held.
+    pub fn hold_requests(&self, name: &str) -> usize {
+        self.set(name, Mode::HoldRequests);
         self.wire.count()
     }
 
-    /// A transaction that has come to a proxy behind a [`mark`](Rig::mark).
+    /// Lets the requests of a process pass that were held back, and waits until a fence has rejected one of them that
+    /// matches.
+    #[track_caller]
+    pub fn arrives_late(&mut self, name: &str, matches: impl Fn(&Fenced) -> bool) {
+        let since = self.block(self.user.note("requests", "arrive late"));
+        self.set(name, Mode::Pass);
+        let late = self.eventually("a late write is rejected", |rig| {
+            let mut fenced = rig.fenced().into_iter();
+            let late =
+                fenced.find(|f| *f.sender.name == *name && f.revision >= since && matches(f));
+            late.ok_or_else(|| "nothing was fenced off".to_owned())
+        });
+        self.note(format!("{late:?}"));
+    }
+
+    /// A transaction that has come to a proxy behind so many.
     pub fn sent(
         &self,
         since: usize,

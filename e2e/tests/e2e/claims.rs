@@ -2,10 +2,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Child;
 
-use rustix::process::{Pid, Signal, kill_process};
-use setpoint_e2e::Cluster;
+use setpoint_e2e::{Cluster, Started};
 
 const CLAIM: &str = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data}\nspec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}\n";
 
@@ -23,16 +21,6 @@ const SET: &str = "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: db}\
 struct World {
     cluster: Cluster,
     claims: PathBuf,
-}
-
-/// An agent that ends with the test, also when that has failed.
-struct Next(Child);
-
-impl Drop for Next {
-    fn drop(&mut self) {
-        let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
-        let _ = self.0.wait();
-    }
 }
 
 impl World {
@@ -117,7 +105,7 @@ fn a_deleted_claim_frees_its_directory_when_its_last_pod_has_gone() {
         .arg(&agent.data_dir)
         .spawn()
         .unwrap();
-    let _next = Next(next);
+    let _next = Started(next);
     // What comes after the tombstone is done: so the tombstone has been looked at.
     let probe = POD
         .replace("name: db", "name: probe")

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::process::Child;
 use std::time::Duration;
 
 use setpoint_apis::records::{Binding, PodActual};
 use setpoint_apis::{Key, Keyspace, ObjectKey, document};
-use setpoint_e2e::Cluster;
+use setpoint_e2e::{Cluster, Started};
 use setpoint_store::{ConnectOptions, EtcdStore, RangeRequest, Revision, Store};
 
 /// Pods of which one may be down; and what belongs on every node. A pod that starts while there is a file `HOLD` becomes
@@ -49,16 +48,6 @@ spec:
       terminationGracePeriodSeconds: 1
       containers: [{name: main, image: host, command: [sleep, "86400"]}]
 "#;
-
-/// A drain that ends with the test, also when that has failed.
-struct Drain(Child);
-
-impl Drop for Drain {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// How many pods of the Deployment were ready where they were bound, at each revision of a stretch.
 async fn ready_over(endpoint: &str, from: i64, to: i64) -> BTreeMap<i64, usize> {
@@ -137,7 +126,7 @@ fn a_node_is_drained_within_the_budget_at_every_moment() {
         .stdout(File::create(&log).expect("a file"))
         .spawn()
         .expect("setpoint drain starts");
-    let mut drain = Drain(drain);
+    let mut drain = Started(drain);
     let said = || fs::read_to_string(&log).unwrap_or_default();
     // Where the first one has gone it is not ready yet.
     let waits = "waits: the disruption budget web allows no disruption now";

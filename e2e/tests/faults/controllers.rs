@@ -31,9 +31,7 @@ fn a_leader_that_was_frozen_past_its_lease_writes_nothing_any_more() {
         rig.converge();
         // The write that is waited for is one of workloads, which another process may lead than the scheduler.
         let leader = rig.eventually("workloads is led", |rig| rig.leader("workloads"));
-        rig.set(leader, Mode::HoldRequests);
-        // What comes from now on is held.
-        let mark = rig.mark();
+        let held = rig.hold_requests(leader);
         replicas += 3;
         rig.block(rig.user().deploy("web", replicas));
         let writes = |t: &Transaction| {
@@ -41,7 +39,7 @@ fn a_leader_that_was_frozen_past_its_lease_writes_nothing_any_more() {
             *t.sender.name == *leader && effects.any(|e| e.key.starts_with("/setpoint/desired/"))
         };
         let in_time = rig.eventually("a write of the leader is under way", |rig| {
-            match (rig.sent(mark, writes), rig.leader("workloads")) {
+            match (rig.sent(held, writes), rig.leader("workloads")) {
                 (Some(_), _) => Ok(true),
                 (None, Ok(now)) if now != leader => Ok(false),
                 (None, _) => Err(rig.log(leader)),
@@ -58,19 +56,7 @@ fn a_leader_that_was_frozen_past_its_lease_writes_nothing_any_more() {
     rig.converge();
 
     // It arrives when another process leads and has done the work.
-    let since = rig.block(rig.user().note("write", "arrives late"));
-    rig.set(leader, Mode::Pass);
-    let late = rig.eventually("the late write is rejected", |rig| {
-        let mut fenced = rig.fenced().into_iter();
-        let late = fenced.find(|f| {
-            *f.sender.name == *leader
-                && f.fence.contains("/leaders/")
-                && f.held != 0
-                && f.revision >= since
-        });
-        late.ok_or_else(|| "nothing was fenced off".to_owned())
-    });
-    rig.note(format!("{late:?}"));
+    rig.arrives_late(leader, |f| f.fence.contains("/leaders/") && f.held != 0);
     rig.thaw(leader);
     rig.eventually("it notices that it leads no more", |rig| {
         let log = rig.log(leader);

@@ -29,9 +29,7 @@ fn an_agent_that_was_away_past_its_lease_comes_back_in_order() {
         }
         left
     });
-    rig.set(node, Mode::HoldRequests);
-    // What comes from now on is held.
-    let mark = rig.mark();
+    let held = rig.hold_requests(node);
     rig.kill_a_pod_of(node);
     let records = format!("/setpoint/actual/nodes/{node}/pods/");
     let reports = |t: &Transaction| {
@@ -39,19 +37,12 @@ fn an_agent_that_was_away_past_its_lease_comes_back_in_order() {
         *t.sender.name == *node && effects.any(|e| e.key.starts_with(&records))
     };
     rig.eventually("a report is under way", |rig| {
-        let report = rig.sent(mark, reports);
+        let report = rig.sent(held, reports);
         report.map(drop).ok_or_else(|| rig.log(node))
     });
     rig.freeze(node);
     is_replaced(&mut rig, node);
-    let since = rig.block(rig.user().note("report", "arrives late"));
-    rig.set(node, Mode::Pass);
-    let late = rig.eventually("the late report is rejected", |rig| {
-        let mut fenced = rig.fenced().into_iter();
-        let late = fenced.find(|f| *f.sender.name == *node && f.revision >= since);
-        late.ok_or_else(|| "nothing was fenced off".to_owned())
-    });
-    rig.note(format!("{late:?}"));
+    rig.arrives_late(node, |_| true);
     rig.thaw(node);
     rig.node_is(node, "Ready");
     rig.converge();

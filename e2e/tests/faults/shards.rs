@@ -47,15 +47,13 @@ fn shards_of_processes_that_die_or_freeze_are_taken_over_and_fenced() {
     loop {
         rig.block(rig.user().deploy("gone", 12));
         rig.converge();
-        rig.set(a, Mode::HoldRequests);
-        // What comes from now on is held.
-        let mark = rig.mark();
+        let held = rig.hold_requests(a);
         rig.block(rig.user().delete("gone"));
         let under_way = |t: &Transaction| *t.sender.name == *a && t.items.iter().any(collects);
         let in_time =
             rig.eventually(
                 "something that is to be collected is under way",
-                |rig| match rig.sent(mark, under_way) {
+                |rig| match rig.sent(held, under_way) {
                     Some(_) => Ok(true),
                     None if rig.share(a) == Ok(0) => Ok(false),
                     None => Err(rig.log(a)),
@@ -73,19 +71,9 @@ fn shards_of_processes_that_die_or_freeze_are_taken_over_and_fenced() {
     rig.converge();
 
     // They arrive when its shards are another's.
-    let since = rig.block(rig.user().note("writes", "arrive late"));
-    rig.set(a, Mode::Pass);
-    let late = rig.eventually("a late write is rejected", |rig| {
-        let mut fenced = rig.fenced().into_iter();
-        let late = fenced.find(|f| {
-            *f.sender.name == *a
-                && f.fence.starts_with("/setpoint/leaders/gc/")
-                && f.held > f.epoch
-                && f.revision >= since
-        });
-        late.ok_or_else(|| "nothing was fenced off".to_owned())
+    rig.arrives_late(a, |f| {
+        f.fence.starts_with("/setpoint/leaders/gc/") && f.held > f.epoch
     });
-    rig.note(format!("{late:?}"));
     rig.thaw(a);
     rig.shared_by(&[a, b]);
     rig.block(rig.user().deploy("gone", 2));

@@ -309,12 +309,13 @@ impl Account {
         let before = state.in_vain.filter(|v| v.request == request);
         let level = turn.revision() >= request;
         let until = before.map_or(turn.tick + LEVEL, |v| v.until);
-        state.in_vain = Some(InVain {
+        let vain = InVain {
             request,
             until,
             level,
-        });
-        if !state.in_vain.is_some_and(|v| v.is_put_off(turn.tick)) {
+        };
+        state.in_vain = Some(vain);
+        if !vain.is_put_off(turn.tick) {
             return false;
         }
         if !level {
